@@ -1,0 +1,31 @@
+/** Waiting with a way out, for promises that have none of their own. */
+
+/**
+ * The outcome of `promise`, or a rejection with the signal's reason if that comes first.
+ *
+ * @param tooLate Called with what the promise resolves to when nobody waits for it any more, so
+ * that whatever it holds can be closed.
+ */
+export function abortable<T>(
+  promise: Promise<T>,
+  signal: AbortSignal,
+  tooLate: (value: T) => void = () => {},
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    function abort(): void {
+      reject(signal.reason);
+      // The caller has its reason; how the abandoned promise fails no longer matters to anyone.
+      promise.then(tooLate, () => {});
+    }
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** Resolves after `milliseconds`, or rejects with the signal's reason if that comes first. */
+export function delay(milliseconds: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, milliseconds);
+  return abortable(promise, signal).finally(() => clearTimeout(timer));
+}

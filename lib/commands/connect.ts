@@ -1,0 +1,113 @@
+/** `git-annex-p2p-iroh ADDRESS`: connect to a peer, relay stdin to it and it to stdout. */
+
+import { dial, findWays } from "../dial.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
+import { Failure, systemReason } from "../failure.ts";
+import { readIdentity } from "../identity.ts";
+import { findRepository, readSettings } from "../repository.ts";
+import { Signals } from "../signals.ts";
+import { splice, type SpliceEnd } from "../splice.ts";
+import { debug } from "../stderr.ts";
+import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
+import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
+
+/** The connection did not end as it should. */
+export class ConnectionFailure extends Failure {
+  override readonly name = "ConnectionFailure";
+}
+
+/**
+ * Connects, and relays until both directions have ended or the peer has closed.
+ *
+ * @returns 0 when the peer closed in an orderly way.
+ * @throws {Failure} if it cannot be reached, or is lost in mid-stream.
+ */
+export async function connect(address: string): Promise<number> {
+  using signals = new Signals();
+  const ticket = decodeTicket(address);
+  const [{ Endpoint }, settings, own] = await Promise.all([
+    import("../iroh.ts"),
+    readSettings(),
+    isOwn(ticket),
+  ]);
+  if (own) {
+    throw new ConnectionFailure("that is this repository's own address", {
+      hint: "a repository connects to others; give it the address of a peer",
+    });
+  }
+  const ways = await findWays(ticket, settings);
+  // A key of its own: the repository's key is the listener's, and two endpoints with one key would
+  // take each other's packets. The port, if one is set, is the listener's, too.
+  const endpoint = await Endpoint.bind({
+    relay: settings.relay,
+    lookup: settings.lookup,
+    bind: settings.bind?.replace(/:\d+$/, ":0"),
+  });
+  const connection = await dial(endpoint, ticket, ways, PLAIN_ALPN, signals.signal);
+  try {
+    const stream = await connection.open();
+    await sendHello(stream);
+    const end = await splice(stdio(), stream, signals.signal);
+    signals.signal.throwIfAborted();
+    throwIfFailed(end);
+    await connection.closeAndSend(CloseCode.DONE, "");
+    return 0;
+  } catch (error) {
+    await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    throw error instanceof StreamError ? peerFailure(error) : error;
+  }
+  // The endpoint is left to the end of the process: closing it takes a second that a caller of
+  // git-annex would wait for, and everything has been sent by now.
+}
+
+function stdio(): Duplex {
+  return { readable: Deno.stdin.readable, writable: Deno.stdout.writable };
+}
+
+async function isOwn(ticket: Ticket): Promise<boolean> {
+  try {
+    const identity = await readIdentity(await findRepository());
+    return identity !== undefined && samePublicKey(identity, ticket);
+  } catch (error) {
+    // There is no repository while one is being cloned, and a damaged identity is the listener's
+    // concern: neither keeps anybody from connecting.
+    if (error instanceof Failure) debug(() => `own address not known: ${error.message}`);
+    else throw error;
+    return false;
+  }
+}
+
+/** Throws if the relaying ended otherwise than it should. */
+function throwIfFailed(end: SpliceEnd): void {
+  const errors = [end.back.error, end.forth.error].filter((error) => error !== undefined);
+  for (const error of errors) debug(() => `a direction ended early: ${error}`);
+  for (const error of errors) {
+    // Whoever called has closed our stdout: it wants no more, which is its right.
+    if (error instanceof Deno.errors.BrokenPipe) continue;
+    if (!(error instanceof StreamError)) {
+      throw new ConnectionFailure(`cannot relay, ${systemReason(error)}`, { cause: error });
+    }
+    if (error.kind !== "closed") throw error;
+  }
+}
+
+function peerFailure(error: StreamError): ConnectionFailure {
+  switch (error.kind) {
+    case "refused":
+      return new ConnectionFailure(`the peer ended the connection: ${error.message}`, {
+        hint: "is git annex remotedaemon running there?",
+        cause: error,
+      });
+    case "reset":
+    case "closed":
+      return new ConnectionFailure(error.message, {
+        hint: "git-annex there may say why; try again",
+        cause: error,
+      });
+    case "lost":
+      return new ConnectionFailure(`the peer is lost in mid-stream, ${error.message}`, {
+        hint: "try again when it is back; git-annex goes on where it stopped",
+        cause: error,
+      });
+  }
+}

@@ -1,0 +1,192 @@
+/** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serve, until no longer wanted. */
+
+import { join } from "node:path";
+import { abortable, delay } from "../abortable.ts";
+import { Failure, systemReason } from "../failure.ts";
+import { SameHostEntry } from "../find/same_host.ts";
+import { type Identity, readIdentity } from "../identity.ts";
+import type { Endpoint } from "../iroh.ts";
+import { Lifecycle, listenerFolder } from "../lifecycle.ts";
+import { Listener } from "../listener.ts";
+import { LogFile } from "../log_file.ts";
+import { findRepository, readSettings, type Repository } from "../repository.ts";
+import type { Settings } from "../settings.ts";
+import { Signals } from "../signals.ts";
+import { debug, describeFailure, say } from "../stderr.ts";
+import { decodeTicket, samePublicKey } from "../ticket.ts";
+import { PLAIN_ALPN } from "../wire/plain.ts";
+
+/** For what is in progress when the listener stops. */
+const DRAIN_LIMIT_MS = 10_000;
+/** An earlier listener may hold the port that `bind` names until it has drained. */
+const BIND_LIMIT_MS = DRAIN_LIMIT_MS + 5_000;
+const BIND_RETRY_MS = 250;
+const RELAY_LOOK_MS = 1_000;
+/** Closing takes about a second where a connection was just closed. */
+const CLOSE_LIMIT_MS = 3_000;
+
+/** This repository cannot be served. */
+export class ServeError extends Failure {
+  override readonly name = "ServeError";
+}
+
+type Report = (message: string) => void;
+
+/**
+ * Hands each connection to the socket, until told to stop or no longer wanted.
+ *
+ * @param address The address git-annex has stored for this repository.
+ * @param socketPath The unix socket it listens on, absolute or relative to the current directory.
+ */
+export async function serve(address: string, socketPath: string): Promise<number> {
+  if (Deno.build.os === "windows") {
+    throw new ServeError("serving needs unix sockets, which Windows lacks", {
+      hint: "connect to peers from here, or run git-annex in WSL",
+    });
+  }
+  const repository = await findRepository();
+  const log = await openLog(repository);
+  const report = (message: string) => {
+    say(message);
+    log.write(message);
+  };
+  try {
+    await serveRepository(repository, address, socketPath, report);
+    return 0;
+  } catch (error) {
+    log.write(describeFailure(error).line); // main.ts tells stderr, which git-annex throws away
+    throw error;
+  }
+}
+
+async function serveRepository(
+  repository: Repository,
+  address: string,
+  socketPath: string,
+  report: Report,
+): Promise<void> {
+  const settings = await readSettings();
+  const identity = await identityOf(repository, address);
+  await Deno.lstat(socketPath).catch((error) => {
+    throw new ServeError(`git-annex's socket ${socketPath}: ${systemReason(error)}`, {
+      hint: "git annex remotedaemon makes the socket and starts this program",
+    });
+  });
+  using signals = new Signals();
+  await using lifecycle = await Lifecycle.begin(repository, socketPath);
+  const stop = AbortSignal.any([signals.signal, lifecycle.unwanted]);
+
+  const endpoint = await bindEndpoint(settings, identity, stop);
+  await using _entry = await leaveEntry(identity, endpoint, report);
+  const listener = new Listener({
+    endpoint,
+    socketPath,
+    maxConnections: settings.maxConnections,
+    report,
+    socketRefused: () => lifecycle.socketRefused(),
+  });
+  const running = listener.run();
+  report(`serving ${address}`);
+  const watchingRelay = reportRelay(endpoint, report, stop);
+
+  await Promise.race([untilAborted(stop), running]);
+  report(`stopping, ${systemReason(stop.reason)}`);
+  await watchingRelay;
+  await listener.drain(DRAIN_LIMIT_MS);
+  await closeEndpoint(endpoint);
+  report("stopped");
+}
+
+/** The log that people look at, since git-annex throws stderr away. */
+async function openLog(repository: Repository): Promise<LogFile> {
+  const folder = listenerFolder(repository);
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 }).catch((error) => {
+    debug(() => `no log in ${folder}: ${error}`); // a repository one may only read can be served
+  });
+  return new LogFile(join(folder, "log"));
+}
+
+async function identityOf(repository: Repository, address: string): Promise<Identity> {
+  const ticket = decodeTicket(address);
+  const identity = await readIdentity(repository);
+  if (!identity) {
+    throw new ServeError("this repository has no identity", {
+      hint: "run git annex p2p --enable iroh",
+    });
+  }
+  if (!samePublicKey(ticket, identity)) {
+    // A second listener with the repository's key would only take peers from the right one.
+    throw new ServeError("the address is not of this repository's present identity", {
+      hint: "an earlier identity was removed, and git-annex still has its address",
+    });
+  }
+  return identity;
+}
+
+/** Binds the endpoint; where `bind` names a port, waits for an earlier listener to leave it. */
+async function bindEndpoint(
+  settings: Settings,
+  identity: Identity,
+  stop: AbortSignal,
+): Promise<Endpoint> {
+  const { BindError, Endpoint } = await import("../iroh.ts");
+  const deadline = performance.now() + BIND_LIMIT_MS;
+  for (;;) {
+    try {
+      return await Endpoint.bind({
+        secretKey: identity.secretKey,
+        alpns: [PLAIN_ALPN],
+        relay: settings.relay,
+        lookup: settings.lookup,
+        bind: settings.bind,
+      });
+    } catch (error) {
+      const wait = error instanceof BindError && settings.bind && performance.now() < deadline;
+      if (!wait) throw error;
+      debug(() => `${error}; trying again`);
+      await delay(BIND_RETRY_MS, stop);
+    }
+  }
+}
+
+async function leaveEntry(
+  identity: Identity,
+  endpoint: Endpoint,
+  report: Report,
+): Promise<AsyncDisposable> {
+  try {
+    return await SameHostEntry.leave(identity.publicKey, endpoint.boundSockets());
+  } catch (error) {
+    const { line } = error instanceof Failure
+      ? describeFailure(error)
+      : { line: systemReason(error) };
+    report(`peers on this host have to find it in another way: ${line}`);
+    return { async [Symbol.asyncDispose]() {} };
+  }
+}
+
+/** Reports each time the relay by which this repository can be reached changes. */
+async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
+  let known: string | undefined;
+  while (!stop.aborted) {
+    const { relay } = endpoint.addresses();
+    if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
+    known = relay;
+    await delay(RELAY_LOOK_MS, stop).catch(() => {}); // stopped: the loop ends
+  }
+}
+
+async function closeEndpoint(endpoint: Endpoint): Promise<void> {
+  try {
+    await abortable(endpoint[Symbol.asyncDispose](), AbortSignal.timeout(CLOSE_LIMIT_MS));
+  } catch (error) {
+    debug(() => `closing the endpoint: ${error}`); // the end of the process closes it
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) =>
+    signal.addEventListener("abort", () => resolve(), { once: true })
+  );
+}

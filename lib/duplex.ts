@@ -1,0 +1,34 @@
+/** What modules hand each other in place of iroh's or Deno's own stream types. */
+
+/**
+ * A byte stream with two directions that end independently of each other.
+ *
+ * - The end of `readable` is the end of what the other side sends; it can still receive.
+ * - `writable.close()` says that this side sends no more (half-close), and resolves when
+ *   everything written has been handed over.
+ * - `readable` and `writable` fail with a {@linkcode StreamError} when the other side is gone.
+ */
+export interface Duplex {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array<ArrayBufferLike>>;
+}
+
+/** How a stream ended, when not by its end-of-file. */
+export type StreamErrorKind =
+  /** The other side closed everything in an orderly way, and takes no more. */
+  | "closed"
+  /** The other side gave up this stream. */
+  | "reset"
+  /** The other side ended the connection with an error code and perhaps a reason. */
+  | "refused"
+  /** The other side has vanished. */
+  | "lost";
+
+/** The other side of a {@linkcode Duplex} is gone. */
+export class StreamError extends Error {
+  override readonly name = "StreamError";
+
+  constructor(readonly kind: StreamErrorKind, message: string, options?: ErrorOptions) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,404 @@
+/**
+ * The only module that knows iroh-js (@number0/iroh): endpoints, connections and streams in this
+ * program's own terms. Importing it loads the native addon.
+ *
+ * What iroh-js leaves open and is settled here: no call of it can be cancelled, so waits are raced
+ * against signals and late results closed; its errors are debug texts, turned into types; it passes
+ * bytes as arrays of numbers; a peer that has vanished is noticed by the lack of packets. Never used,
+ * since they can abort the process: `watch*`, `setLogLevel`, and a builder after its `bind()`.
+ */
+
+import iroh from "@number0/iroh";
+import { abortable, delay } from "./abortable.ts";
+import { type Duplex, StreamError } from "./duplex.ts";
+import { Failure, systemReason } from "./failure.ts";
+import type { RelaySetting } from "./settings.ts";
+import { printable } from "./stderr.ts";
+
+/** Most bytes in one call of iroh-js: long enough to be cheap, short enough to share the thread. */
+const CALL_BYTES = 16 * 1024;
+/**
+ * A connection on which nothing has come for this long is lost. Both ends of a live one send
+ * something every 5 s (iroh's heartbeat); iroh itself gives up after 30 s.
+ */
+const SILENCE_LIMIT_MS = 25_000;
+const SILENCE_CHECK_MS = 1_000;
+/** How long to wait for a close to leave the machine; it takes a millisecond or two. */
+const CLOSE_SENT_LIMIT_MS = 100;
+/** Port for address discovery at relays, iroh-relay's default. It needs TLS, so not at http relays. */
+const RELAY_QUIC_PORT = 7842;
+
+/** How an endpoint is made. */
+export interface EndpointOptions {
+  /** Ed25519 secret key, 32 bytes; a fresh one when not given. */
+  readonly secretKey?: Uint8Array;
+  /** Protocols to accept; none for an endpoint that only dials. */
+  readonly alpns?: readonly string[];
+  readonly relay: RelaySetting;
+  /** Publish to, and look up at, iroh's public DNS. */
+  readonly lookup: boolean;
+  /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`. */
+  readonly bind?: string | undefined;
+}
+
+/** Where to dial. */
+export interface PeerAddress {
+  /** Ed25519 public key, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  readonly relay?: string | undefined;
+  readonly direct: readonly string[];
+}
+
+/** The UDP socket could not be opened. */
+export class BindError extends Failure {
+  override readonly name = "BindError";
+}
+
+/** A dial did not get through. */
+export class DialError extends Error {
+  override readonly name = "DialError";
+
+  constructor(readonly kind: "no answer" | "refused" | "no way" | "bad key", detail: string) {
+    super(detail);
+  }
+}
+
+/** Why a connection is no more. */
+export type ConnectionEnd =
+  /** The peer closed it; code 0 is the orderly end. The reason is printable. */
+  | { readonly by: "peer"; readonly code: bigint; readonly reason: string }
+  /** The peer has vanished, or was started anew. */
+  | { readonly by: "loss"; readonly detail: string }
+  | { readonly by: "us" };
+
+/** An iroh endpoint: a key pair and a UDP socket. Whoever binds it closes it. */
+export class Endpoint implements AsyncDisposable {
+  #endpoint: iroh.Endpoint;
+  private constructor(endpoint: iroh.Endpoint) {
+    this.#endpoint = endpoint;
+  }
+
+  /** @throws {BindError} if the UDP socket cannot be had. */
+  static async bind(options: EndpointOptions): Promise<Endpoint> {
+    const builder = iroh.Endpoint.builder();
+    if (options.lookup) builder.applyN0();
+    else builder.applyMinimal();
+    builder.relayMode(relayMode(options.relay));
+    if (options.secretKey) builder.secretKey(toNumbers(options.secretKey));
+    builder.alpns((options.alpns ?? []).map(alpnNumbers));
+    try {
+      if (options.bind) builder.bindAddr(options.bind);
+      return new Endpoint(await builder.bind());
+    } catch (error) {
+      const where = options.bind ?? "any port";
+      throw new BindError(`cannot open a UDP socket on ${where}, ${irohReason(error)}`, {
+        hint: "is another program using it? the setting p2p-iroh.bind says which to use",
+        cause: error,
+      });
+    }
+  }
+
+  /** Sockets this endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
+  boundSockets(): string[] {
+    return this.#endpoint.boundSockets();
+  }
+
+  /** The relay by which it can be reached at present, and the socket addresses it knows of itself. */
+  addresses(): { relay: string | undefined; direct: string[] } {
+    const address = this.#endpoint.addr();
+    return { relay: address.relayUrl() ?? undefined, direct: address.directAddresses() };
+  }
+
+  /**
+   * Connects to a peer.
+   *
+   * @param signal Gives up; iroh itself does so after 30 s.
+   * @throws {DialError} if the peer cannot be reached, or the signal's reason.
+   */
+  async connect(peer: PeerAddress, alpn: string, signal: AbortSignal): Promise<Connection> {
+    signal.throwIfAborted();
+    let address: iroh.EndpointAddr;
+    try {
+      const id = iroh.EndpointId.fromBytes(toNumbers(peer.publicKey));
+      address = new iroh.EndpointAddr(id, peer.relay, [...peer.direct]);
+    } catch (error) {
+      throw new DialError("bad key", irohReason(error));
+    }
+    const dialing = this.#endpoint.connect(address, alpnNumbers(alpn)).then(
+      (connection) => new Connection(connection),
+      (error) => {
+        throw dialError(error);
+      },
+    );
+    return await abortable(dialing, signal, (late) => late.close(0n, "too late"));
+  }
+
+  /** Connections that others want, as they come, until the endpoint is closed. */
+  async *incoming(): AsyncGenerator<Incoming> {
+    for (;;) {
+      const next = await this.#endpoint.acceptNext();
+      if (!next) return;
+      yield new Incoming(next);
+    }
+  }
+
+  /**
+   * Closes every connection and the socket. Takes a second or so where a connection was just
+   * closed; a process that ends needs not wait for it.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#endpoint.close();
+  }
+}
+
+/** A connection somebody wants. Nothing has been answered yet. */
+export class Incoming {
+  #incoming: iroh.Incoming;
+  constructor(incoming: iroh.Incoming) {
+    this.#incoming = incoming;
+  }
+
+  /** Where it comes from: an IP address without port, or a relay's URL. */
+  async source(): Promise<string> {
+    const from = await this.#incoming.remoteAddr();
+    return from.kind === "ip" ? from.addr!.replace(/:\d+$/, "") : from.addr ?? from.kind;
+  }
+
+  /** Says no at the least cost. */
+  async refuse(): Promise<void> {
+    await this.#incoming.refuse();
+  }
+
+  /** @throws {StreamError} if the handshake fails, or the signal's reason. */
+  async accept(signal: AbortSignal): Promise<Connection> {
+    const handshake = (async () => {
+      const accepting = await this.#incoming.accept();
+      return new Connection(await accepting.connect());
+    })();
+    try {
+      return await abortable(handshake, signal, (late) => late.close(0n, "too late"));
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new StreamError("lost", irohReason(error), { cause: error });
+    }
+  }
+}
+
+/** A connection with one peer, who has proved its key. */
+export class Connection {
+  /** Settles, without ever rejecting, when the connection is no more. */
+  readonly ended: Promise<ConnectionEnd>;
+  #connection: iroh.Connection;
+  #silence = new AbortController();
+
+  constructor(connection: iroh.Connection) {
+    this.#connection = connection;
+    const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
+    this.ended = Promise.race([connection.closed().then(connectionEnd), lost]);
+    const silent = this.#whenSilent().then(() => {
+      lose({ by: "loss", detail: `nothing came for ${SILENCE_LIMIT_MS / 1000} s` });
+      this.close(0n, "silence");
+    });
+    silent.catch(() => {}); // aborted below: the connection ended in another way
+    this.ended.then(() => this.#silence.abort());
+  }
+
+  /** The peer's public key, 32 bytes. */
+  get publicKey(): Uint8Array {
+    return toBytes(this.#connection.remoteId().toBytes());
+  }
+
+  /** The path in use: `direct 1.2.3.4:5`, `relay https://…`, or `no path`. */
+  get path(): string {
+    const path = this.#connection.paths().find((path) => path.isSelected);
+    if (!path) return "no path";
+    return `${path.isIp ? "direct" : "relay"} ${printable(path.remoteAddr, 200)}`;
+  }
+
+  /** Opens a stream. The peer does not see it before the first write. */
+  async open(): Promise<Duplex> {
+    return this.#duplex(await this.#orEnd(this.#connection.openBi()));
+  }
+
+  /** The next stream that the peer opens. Once given up, no other call gets that stream. */
+  async accept(signal: AbortSignal): Promise<Duplex> {
+    return this.#duplex(await abortable(this.#orEnd(this.#connection.acceptBi()), signal));
+  }
+
+  /**
+   * Ends the connection. What the peer's program has not been sent yet is lost, so both
+   * directions must be through, unless code and reason say otherwise.
+   */
+  close(code: bigint, reason: string): void {
+    this.#connection.close(code, toNumbers(new TextEncoder().encode(reason)));
+  }
+
+  /** Like {@linkcode close}, and waits until the peer has been told, as far as that can be known. */
+  async closeAndSend(code: bigint, reason: string): Promise<void> {
+    const before = this.#connection.stats().udpTxDatagrams;
+    this.close(code, reason);
+    const limit = AbortSignal.timeout(CLOSE_SENT_LIMIT_MS);
+    while (!limit.aborted && this.#connection.stats().udpTxDatagrams === before) {
+      // Time over: the packet could not be sent now, and the peer will notice by itself.
+      await delay(1, limit).catch(() => {});
+    }
+  }
+
+  /** Resolves once nothing has come for {@linkcode SILENCE_LIMIT_MS}. */
+  async #whenSilent(): Promise<void> {
+    let received = -1;
+    // Counted in checks rather than by the clock, so that a machine that slept is no silence.
+    for (let checks = 0; checks < SILENCE_LIMIT_MS / SILENCE_CHECK_MS; checks++) {
+      const now = this.#connection.stats().udpRxDatagrams;
+      if (now !== received) checks = 0;
+      received = now;
+      await delay(SILENCE_CHECK_MS, this.#silence.signal);
+    }
+  }
+
+  async #orEnd<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await promise;
+    } catch (error) {
+      throw await this.#streamError(error);
+    }
+  }
+
+  /** What went wrong with a stream, in our terms. */
+  async #streamError(error: unknown): Promise<StreamError> {
+    const text = error instanceof Error ? error.message : String(error);
+    if (/^(Reset|Stopped)\(/.test(text)) {
+      return new StreamError("reset", "the peer gave up the stream", { cause: error });
+    }
+    if (!text.startsWith("ConnectionLost(")) {
+      return new StreamError("lost", irohReason(error), { cause: error });
+    }
+    return endError(await this.ended);
+  }
+
+  #duplex(stream: iroh.BiStream): Duplex {
+    return { readable: this.#readable(stream.recv), writable: this.#writable(stream.send) };
+  }
+
+  #readable(receive: iroh.RecvStream): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return new ReadableStream({
+      type: "bytes",
+      pull: async (controller) => {
+        let chunk: Uint8Array<ArrayBuffer>;
+        try {
+          chunk = toBytes(await receive.read(CALL_BYTES));
+        } catch (error) {
+          throw await this.#streamError(error);
+        }
+        if (chunk.length > 0) return controller.enqueue(chunk);
+        controller.close();
+        controller.byobRequest?.respond(0); // or a read with a buffer of its own never ends
+      },
+      cancel: () => {
+        // Not awaited: iroh-js holds the stream for a read that is under way.
+        receive.stop(0n).catch(() => {}); // the connection is gone, and the stream with it
+      },
+    });
+  }
+
+  #writable(send: iroh.SendStream): WritableStream<Uint8Array> {
+    return new WritableStream({
+      start: (controller) => {
+        this.ended.then((end) => controller.error(endError(end)));
+      },
+      write: async (chunk) => {
+        for (let i = 0; i < chunk.length; i += CALL_BYTES) {
+          await this.#orEnd(send.writeAll(toNumbers(chunk.subarray(i, i + CALL_BYTES))));
+        }
+      },
+      close: async () => {
+        try {
+          await this.#orEnd(send.finish());
+          await this.#orEnd(send.stopped()); // the peer's side of QUIC has everything
+        } catch (error) {
+          // An orderly end from a peer that had no need to wait for more: as good as "received".
+          if (!(error instanceof StreamError) || error.kind !== "closed") throw error;
+        }
+      },
+      abort: () => {
+        send.reset(0n).catch(() => {}); // the connection is gone, and the stream with it
+      },
+    });
+  }
+}
+
+/** The error that reads and writes give after the connection has ended. */
+function endError(end: ConnectionEnd): StreamError {
+  switch (end.by) {
+    case "us":
+      return new StreamError("closed", "the connection was closed on this side");
+    case "loss":
+      return new StreamError("lost", end.detail);
+    case "peer":
+      return end.code === 0n
+        ? new StreamError("closed", "the peer closed the connection")
+        : new StreamError("refused", `${end.reason || "no reason given"} (code ${end.code})`);
+  }
+}
+
+/** Reads iroh's words for the end of a connection (noq's `ConnectionError` as text). */
+function connectionEnd(text: string): ConnectionEnd {
+  if (text === "closed") return { by: "us" };
+  const byPeer = /^closed by peer: (?:([^]*) \(code (\d+)\)|(\d+))$/.exec(text);
+  if (!byPeer) return { by: "loss", detail: printable(text, 200) };
+  return {
+    by: "peer",
+    code: BigInt(byPeer[2] ?? byPeer[3]!),
+    reason: printable(byPeer[1] ?? "", 200),
+  };
+}
+
+function dialError(error: unknown): DialError {
+  const text = error instanceof Error ? error.message : String(error);
+  if (/TimedOut|timed out/.test(text)) return new DialError("no answer", "no answer");
+  if (/CONNECTION_REFUSED|refused/.test(text)) {
+    return new DialError("refused", "the peer takes no more connections now");
+  }
+  if (/[Nn]o ?[Aa]ddress|AddressLookup|NoResults/.test(text)) {
+    return new DialError("no way", "its address is not known there");
+  }
+  return new DialError("no answer", irohReason(error));
+}
+
+/** The first line of an error of iroh-js; a backtrace follows it. */
+function irohReason(error: unknown): string {
+  return printable(systemReason(error), 200);
+}
+
+function relayMode(setting: RelaySetting): iroh.RelayMode {
+  switch (setting.kind) {
+    case "n0":
+      return iroh.RelayMode.defaultMode();
+    case "none":
+      return iroh.RelayMode.disabled();
+    case "own": {
+      const relays = iroh.RelayMap.empty();
+      for (const url of setting.urls) {
+        relays.insert(url.startsWith("https:") ? { url, quicPort: RELAY_QUIC_PORT } : { url });
+      }
+      return iroh.RelayMode.custom(relays);
+    }
+  }
+}
+
+function alpnNumbers(alpn: string): number[] {
+  return toNumbers(new TextEncoder().encode(alpn));
+}
+
+/** For iroh-js, which takes no Uint8Array. A loop is several times faster than `Array.from`. */
+function toNumbers(bytes: Uint8Array): number[] {
+  const numbers = new Array<number>(bytes.length);
+  for (let i = 0; i < bytes.length; i++) numbers[i] = bytes[i]!;
+  return numbers;
+}
+
+function toBytes(numbers: readonly number[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(numbers.length);
+  for (let i = 0; i < numbers.length; i++) bytes[i] = numbers[i]!;
+  return bytes;
+}

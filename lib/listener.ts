@@ -1,0 +1,217 @@
+/** Serving: hand each connection to git-annex's socket, and let none harm another. */
+
+import { Buffer } from "node:buffer";
+import { abortable, delay } from "./abortable.ts";
+import { AuthWatch } from "./auth_watch.ts";
+import { type Duplex, StreamError } from "./duplex.ts";
+import { systemReason } from "./failure.ts";
+import type { Connection, Endpoint, Incoming } from "./iroh.ts";
+import { GivenAway, type Place, Places } from "./places.ts";
+import { splice, type SpliceEnd } from "./splice.ts";
+import { debug } from "./stderr.ts";
+import { UnixSocket } from "./unix_socket.ts";
+import { BadHello, CloseCode, receiveHello } from "./wire/plain.ts";
+
+/** From the first packet to the hello. */
+const HELLO_LIMIT_MS = 10_000;
+/** From the hello to git-annex's `AUTH-SUCCESS`. */
+const AUTH_LIMIT_MS = 30_000;
+/** git-annex accepts at once, unless its queue is full. */
+const SOCKET_LIMIT_MS = 5_000;
+/** A connection that moved nothing for so long is not in the middle of something. */
+const QUIET_MS = 1_000;
+
+/** What a listener needs. */
+export interface ListenerOptions {
+  readonly endpoint: Endpoint;
+  /** Path of the unix socket on which git-annex listens. */
+  readonly socketPath: string;
+  readonly maxConnections: number;
+  /** Told, in a line, what happened to each connection. */
+  readonly report: (message: string) => void;
+  /** Called when nobody answers on the socket. */
+  readonly socketRefused: () => void;
+}
+
+/** Serves the connections of an endpoint. */
+export class Listener {
+  #options: ListenerOptions;
+  #places: Places;
+  #accepting = true;
+  #end = new AbortController();
+  #sockets = new Set<UnixSocket>();
+  #served = new Set<Promise<void>>();
+
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+    this.#places = new Places(options.maxConnections);
+  }
+
+  /** Serves until the endpoint is closed. */
+  async run(): Promise<void> {
+    for await (const incoming of this.#options.endpoint.incoming()) {
+      const serving = this.#admit(incoming).catch((error) => {
+        // Whatever goes wrong with one connection ends that one alone.
+        this.#options.report(`a connection failed, ${systemReason(error)}`);
+      }).finally(() => this.#served.delete(serving));
+      this.#served.add(serving);
+    }
+  }
+
+  /**
+   * Takes no more connections, waits for those that are moving data, but not longer than
+   * `limitMs`, and ends what is left then.
+   */
+  async drain(limitMs: number): Promise<void> {
+    this.#accepting = false;
+    const limit = AbortSignal.timeout(limitMs);
+    try {
+      for (let moved = -1; moved !== this.#moved() && this.#sockets.size > 0;) {
+        moved = this.#moved();
+        await delay(QUIET_MS, limit);
+      }
+    } catch {
+      debug(() => "the time for what is in progress is over"); // the only reason for delay to reject
+    }
+    this.#end.abort(new Stopped());
+    await Promise.all(this.#served);
+  }
+
+  /** Bytes moved by the connections that are open. */
+  #moved(): number {
+    let sum = 0;
+    for (const socket of this.#sockets) sum += socket.bytesRead + socket.bytesWritten;
+    return sum;
+  }
+
+  async #admit(incoming: Incoming): Promise<void> {
+    const source = await incoming.source();
+    const place = this.#accepting ? this.#places.enter(source) : undefined;
+    if (!place) {
+      this.#options.report(`refused a connection from ${source}, ${this.#places.taken} are open`);
+      return await incoming.refuse();
+    }
+    try {
+      await this.#serve(incoming, source, place);
+    } finally {
+      place.leave();
+    }
+  }
+
+  async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
+    const until = AbortSignal.any([this.#end.signal, place.givenAway]);
+    const hello = AbortSignal.any([
+      until,
+      timeout(HELLO_LIMIT_MS, new BadHello("no hello in time")),
+    ]);
+    let connection: Connection;
+    try {
+      connection = await incoming.accept(hello);
+    } catch (error) {
+      return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
+    }
+    const peer = `${
+      Buffer.from(connection.publicKey).toString("hex").slice(0, 10)
+    } (${connection.path})`;
+    try {
+      const stream = await connection.accept(hello);
+      await abortable(receiveHello(stream), hello);
+      this.#options.report(`${peer} connected`);
+      const end = await this.#relay(connection, stream, place, until);
+      this.#options.report(`${peer} ${end}`);
+    } catch (error) {
+      const [code, reason] = closing(error);
+      connection.close(code, reason);
+      this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    }
+  }
+
+  /** Hands a stream to git-annex, until both directions have ended. Says how it went. */
+  async #relay(
+    connection: Connection,
+    stream: Duplex,
+    place: Place,
+    until: AbortSignal,
+  ): Promise<string> {
+    const started = performance.now();
+    const unauthenticated = new AbortController();
+    const timer = setTimeout(() => unauthenticated.abort(new NotAuthenticated()), AUTH_LIMIT_MS);
+    const watch = new AuthWatch(() => {
+      clearTimeout(timer);
+      place.authenticated();
+    });
+    try {
+      using socket = await this.#connectSocket((chunk) => watch.see(chunk));
+      this.#sockets.add(socket);
+      using _ = { [Symbol.dispose]: () => void this.#sockets.delete(socket) };
+      const signal = AbortSignal.any([until, unauthenticated.signal]);
+      // Before anything that gives up the stream can run, so that the peer learns the reason.
+      signal.addEventListener("abort", () => connection.close(...closing(signal.reason)));
+      const end = await splice(stream, socket, signal);
+      signal.throwIfAborted();
+      connection.close(CloseCode.DONE, "");
+      const seconds = ((performance.now() - started) / 1000).toFixed(1);
+      return `${
+        how(end)
+      } after ${seconds} s, ${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
+    const connecting = UnixSocket.connect(this.#options.socketPath, see);
+    try {
+      const limit = timeout(SOCKET_LIMIT_MS, new Error("git-annex does not take the connection"));
+      return await abortable(connecting, limit, (late) => late[Symbol.dispose]());
+    } catch (error) {
+      this.#options.socketRefused();
+      throw new NoService(`git-annex's socket does not answer, ${systemReason(error)}`);
+    }
+  }
+}
+
+/** The listener stops. */
+class Stopped extends Error {
+  constructor() {
+    super("this program was told to stop");
+  }
+}
+
+/** git-annex did not let the peer in. */
+class NotAuthenticated extends Error {
+  constructor() {
+    super(`it did not authenticate within ${AUTH_LIMIT_MS / 1000} s`);
+  }
+}
+
+/** git-annex cannot be asked. */
+class NoService extends Error {}
+
+/** What to tell a peer that is turned away. */
+function closing(error: unknown): [code: bigint, reason: string] {
+  if (error instanceof GivenAway) return [CloseCode.BUSY, "too many connections"];
+  if (error instanceof NoService) {
+    return [CloseCode.NO_SERVICE, "git annex remotedaemon is not running"];
+  }
+  if (error instanceof BadHello) return [CloseCode.BAD_HELLO, "no hello"];
+  if (error instanceof NotAuthenticated) {
+    return [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"];
+  }
+  return [CloseCode.STOPPED, "stopped"];
+}
+
+/** How a connection ended, for the log: the peer going away in mid-stream is worth a word. */
+function how(end: SpliceEnd): string {
+  const errors = [end.forth.error, end.back.error].filter((error) => error !== undefined);
+  const gone = errors.find((error) => !(error instanceof StreamError && error.kind === "closed"));
+  return gone === undefined ? "was served" : `was lost (${systemReason(gone)})`;
+}
+
+/** A signal that aborts after a time, with a reason that says what took too long. */
+function timeout(milliseconds: number, reason: Error): AbortSignal {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(reason), milliseconds);
+  Deno.unrefTimer(timer);
+  return controller.signal;
+}

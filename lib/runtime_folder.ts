@@ -1,0 +1,67 @@
+/**
+ * The private folder of a user for what only matters while programs run: `git-annex-p2p-iroh` in
+ * XDG_RUNTIME_DIR, or `git-annex-p2p-iroh-UID` in the temporary directory. Since others can write to
+ * the latter, a folder that is not the user's own, or open to others, is not used.
+ */
+
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Failure, systemReason } from "./failure.ts";
+
+/** There is no folder for this user's runtime files that can be trusted. */
+export class RuntimeFolderError extends Failure {
+  override readonly name = "RuntimeFolderError";
+}
+
+/**
+ * The folder to write to; made if it is missing.
+ *
+ * @throws {RuntimeFolderError} if none can be had.
+ */
+export async function ensureRuntimeFolder(): Promise<string> {
+  const problems: string[] = [];
+  for (const path of candidates()) {
+    try {
+      await Deno.mkdir(path, { mode: 0o700 }).catch((error) => {
+        if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+      });
+      const problem = await whatIsWrong(path);
+      if (!problem) return path;
+      problems.push(`${path} ${problem}`);
+    } catch (error) {
+      problems.push(`${path}: ${systemReason(error)}`);
+    }
+  }
+  throw new RuntimeFolderError(`no private folder for runtime files, ${problems.join(", ")}`, {
+    hint: "remove it, or set XDG_RUNTIME_DIR to a folder of your own",
+  });
+}
+
+/**
+ * The folders to read: a listener that was started by cron has no XDG_RUNTIME_DIR, while the
+ * terminal it is looked for from has one.
+ */
+export async function runtimeFolders(): Promise<string[]> {
+  const wrong = await Promise.all(
+    candidates().map((path) => whatIsWrong(path).catch(systemReason)),
+  );
+  return candidates().filter((_, i) => !wrong[i]);
+}
+
+function candidates(): string[] {
+  const name = "git-annex-p2p-iroh";
+  const ofSession = Deno.env.get("XDG_RUNTIME_DIR");
+  const shared = join(tmpdir(), Deno.uid() === null ? name : `${name}-${Deno.uid()}`);
+  // The specification wants a relative path ignored.
+  return ofSession?.startsWith("/") ? [join(ofSession, name), shared] : [shared];
+}
+
+/** Why a folder cannot be trusted; undefined if it can. Throws if it cannot be looked at. */
+async function whatIsWrong(path: string): Promise<string | undefined> {
+  const info = await Deno.lstat(path);
+  if (!info.isDirectory) return "is not a folder";
+  if (Deno.uid() === null) return undefined; // Windows: the temporary directory is the user's own
+  if (info.uid !== Deno.uid()) return "belongs to somebody else";
+  if (info.mode! & 0o077) return "is open to others";
+  return undefined;
+}

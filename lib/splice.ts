@@ -1,0 +1,41 @@
+/** Copy two duplex streams into each other. */
+
+import type { Duplex } from "./duplex.ts";
+
+/** How one direction of a {@linkcode splice} ended. */
+export interface DirectionEnd {
+  /** Why it ended before its end-of-file, or undefined when everything came through. */
+  readonly error?: unknown;
+}
+
+/** How a {@linkcode splice} ended. */
+export interface SpliceEnd {
+  /** From the first stream to the second. */
+  readonly forth: DirectionEnd;
+  /** From the second stream to the first. */
+  readonly back: DirectionEnd;
+}
+
+/**
+ * Copies `a` into `b` and `b` into `a` at once, until both directions have ended.
+ *
+ * Each direction ends on its own: an end-of-file is passed on as one (half-close), and the other
+ * direction goes on. When a side that is written to is gone, what feeds it is cancelled; when a side
+ * that is read from fails, everything already read from it is written, then the other side learns of
+ * the failure. At most one chunk a direction is held here; who wants more reads ahead in the stream.
+ *
+ * @param signal Gives up both directions.
+ * @returns How each direction ended. Never rejects.
+ */
+export async function splice(a: Duplex, b: Duplex, signal?: AbortSignal): Promise<SpliceEnd> {
+  const options = signal ? { signal } : {};
+  const [forth, back] = await Promise.allSettled([
+    a.readable.pipeTo(b.writable, options),
+    b.readable.pipeTo(a.writable, options),
+  ]);
+  return { forth: directionEnd(forth), back: directionEnd(back) };
+}
+
+function directionEnd(result: PromiseSettledResult<void>): DirectionEnd {
+  return result.status === "fulfilled" ? {} : { error: result.reason };
+}

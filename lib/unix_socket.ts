@@ -1,0 +1,139 @@
+/** A connection to the unix socket on which git-annex listens. */
+
+import { join, relative, resolve } from "node:path";
+import { ignoreNotFound } from "./atomic_file.ts";
+import { type Duplex, StreamError } from "./duplex.ts";
+import { ensureRuntimeFolder } from "./runtime_folder.ts";
+
+/**
+ * Most bytes read from git-annex before the peer has taken them. git-annex may drop the last bytes
+ * of a git command when its socket is not drained as fast as it writes, so the more the better; but
+ * every connection may fill its buffer.
+ */
+const READ_AHEAD_BYTES = 4 * 1024 * 1024;
+const READ_BYTES = 64 * 1024;
+/** Longest path a socket address holds, in bytes without the final NUL (sockaddr_un). */
+const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
+
+/**
+ * One connection to a unix socket, as a {@linkcode Duplex}. Whoever connects disposes of it.
+ *
+ * It tells apart the two ways in which the other side's output can end: by a half-close, after which
+ * it still reads, and by having closed everything, after which `writable` fails at once rather than
+ * at the next write, which may be long in coming.
+ */
+export class UnixSocket implements Duplex, Disposable {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array>;
+  /** Bytes read from and written to the other side so far. */
+  bytesRead = 0;
+  bytesWritten = 0;
+  #connection: Deno.UnixConn;
+  #gone: (error: StreamError) => void = () => {};
+  #writeClosed = false;
+
+  /** @param see Is shown everything that is read, before anybody else gets it. */
+  private constructor(connection: Deno.UnixConn, see: (chunk: Uint8Array) => void) {
+    this.#connection = connection;
+    const buffer = new Uint8Array(READ_BYTES);
+    this.readable = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      pull: async (controller) => {
+        const length = await this.#read(buffer);
+        if (length === null) return controller.close();
+        const chunk = buffer.slice(0, length);
+        see(chunk);
+        controller.enqueue(chunk);
+      },
+    }, new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }));
+    this.writable = new WritableStream({
+      start: (controller) => {
+        this.#gone = (error) => controller.error(error);
+      },
+      write: async (chunk) => {
+        for (let rest = chunk; rest.length > 0;) rest = rest.subarray(await this.#write(rest));
+      },
+      close: async () => {
+        this.#writeClosed = true;
+        await this.#connection.closeWrite().catch(ignoreGone);
+      },
+    });
+  }
+
+  /**
+   * Connects to the socket at `path`, of any length.
+   *
+   * @throws What the system says: `NotFound`, `ConnectionRefused`, ….
+   */
+  static async connect(
+    path: string,
+    see: (chunk: Uint8Array) => void = () => {},
+  ): Promise<UnixSocket> {
+    return new UnixSocket(await connectAnyLength(path), see);
+  }
+
+  async #read(buffer: Uint8Array): Promise<number | null> {
+    try {
+      const length = await this.#connection.read(buffer);
+      if (length === null) this.#noticeGone();
+      else this.bytesRead += length;
+      return length;
+    } catch (error) {
+      // git-annex closes with input unread, which is an ordinary end: what it sent has come.
+      ignoreGone(error);
+      this.#gone(goneError(error));
+      return null;
+    }
+  }
+
+  async #write(bytes: Uint8Array): Promise<number> {
+    try {
+      const length = await this.#connection.write(bytes);
+      this.bytesWritten += length;
+      return length;
+    } catch (error) {
+      ignoreGone(error);
+      throw goneError(error);
+    }
+  }
+
+  /** After the end of its output: a write of nothing fails if the other side does not read, either. */
+  #noticeGone(): void {
+    if (this.#writeClosed) return;
+    this.#connection.write(new Uint8Array(0)).catch((error) => this.#gone(goneError(error)));
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.#connection.close();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BadResource)) throw error; // closed already
+    }
+  }
+}
+
+function goneError(cause: unknown): StreamError {
+  return new StreamError("closed", "git-annex closed its socket", { cause });
+}
+
+/** Rethrows every error but those by which a socket says that its other end is closed. */
+function ignoreGone(error: unknown): void {
+  const { ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource } = Deno.errors;
+  const ends = [ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource];
+  if (!ends.some((end) => error instanceof end)) throw error;
+}
+
+async function connectAnyLength(path: string): Promise<Deno.UnixConn> {
+  const fitting = [path, relative(Deno.cwd(), path)].find(fits);
+  if (fitting) return await Deno.connect({ transport: "unix", path: fitting });
+  const link = join(await ensureRuntimeFolder(), `socket-${crypto.randomUUID().slice(0, 8)}`);
+  await Deno.symlink(resolve(path), link);
+  try {
+    return await Deno.connect({ transport: "unix", path: link });
+  } finally {
+    await Deno.remove(link).catch(ignoreNotFound);
+  }
+}
+
+function fits(path: string): boolean {
+  return new TextEncoder().encode(path).length <= MAX_PATH_BYTES;
+}

@@ -1,0 +1,44 @@
+/** git-annex-p2p-iroh: git-annex's P2P helper program for iroh. Command in, exit status out. */
+
+import { type Command, HELP_TEXT, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
+import { sayFailure } from "./lib/stderr.ts";
+
+/** Runs a command; each loads only what it needs. */
+async function run(command: Command): Promise<number> {
+  switch (command.name) {
+    case "help":
+      return print(HELP_TEXT);
+    case "version":
+      return print(VERSION_TEXT);
+    case "address":
+      return await (await import("./lib/commands/address.ts")).address();
+    case "connect":
+      return await (await import("./lib/commands/connect.ts")).connect(command.address);
+    case "serve": {
+      const { serve } = await import("./lib/commands/serve.ts");
+      return await serve(command.address, command.socketPath);
+    }
+  }
+}
+
+function print(text: string): number {
+  Deno.stdout.writeSync(new TextEncoder().encode(text));
+  return 0;
+}
+
+async function main(): Promise<void> {
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    Deno.exit(sayFailure(event.reason));
+  });
+  let exitStatus: number;
+  try {
+    exitStatus = await run(parseCommand(Deno.args));
+  } catch (error) {
+    exitStatus = sayFailure(error);
+  }
+  // Not left to the event loop: a read of stdin or a connection may still be under way.
+  Deno.exit(exitStatus);
+}
+
+if (import.meta.main) main();
