@@ -18,9 +18,9 @@ export class RuntimeFolderError extends Failure {
  *
  * @throws {RuntimeFolderError} if none can be had.
  */
-export async function ensureRuntimeFolder(): Promise<string> {
+export async function ensureRuntimeFolder(paths = candidatePaths()): Promise<string> {
   const problems: string[] = [];
-  for (const path of candidates()) {
+  for (const path of paths) {
     try {
       await Deno.mkdir(path, { mode: 0o700 }).catch((error) => {
         if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
@@ -41,16 +41,14 @@ export async function ensureRuntimeFolder(): Promise<string> {
  * The folders to read: a listener that was started by cron has no XDG_RUNTIME_DIR, while the
  * terminal it is looked for from has one.
  */
-export async function runtimeFolders(): Promise<string[]> {
-  const wrong = await Promise.all(
-    candidates().map((path) => whatIsWrong(path).catch(systemReason)),
-  );
-  return candidates().filter((_, i) => !wrong[i]);
+export async function runtimeFolders(paths = candidatePaths()): Promise<string[]> {
+  const wrong = await Promise.all(paths.map((path) => whatIsWrong(path).catch(systemReason)));
+  return paths.filter((_, i) => !wrong[i]);
 }
 
-function candidates(): string[] {
+/** Where the folder may be, in order of preference. */
+export function candidatePaths(ofSession = Deno.env.get("XDG_RUNTIME_DIR")): string[] {
   const name = "git-annex-p2p-iroh";
-  const ofSession = Deno.env.get("XDG_RUNTIME_DIR");
   const shared = join(tmpdir(), Deno.uid() === null ? name : `${name}-${Deno.uid()}`);
   // The specification wants a relative path ignored.
   return ofSession?.startsWith("/") ? [join(ofSession, name), shared] : [shared];

@@ -14,7 +14,7 @@ const MAX_LINE_CHARACTERS = 2000;
 
 /** One line of printable text: control characters become spaces, and what is too long is cut. */
 export function printable(text: string, maxCharacters: number = MAX_LINE_CHARACTERS): string {
-  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
   return line.length > maxCharacters ? `${line.slice(0, maxCharacters - 1)}…` : line;
 }
 

@@ -49,13 +49,15 @@ export class SameHostEntry implements AsyncDisposable {
    * Leaves an entry, in place of that of an earlier listener, and clears away those of dead ones.
    *
    * @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`.
+   * @param folder The runtime folder, if not the user's own.
    * @throws {RuntimeFolderError} and what the system says, if it cannot be left.
    */
   static async leave(
     publicKey: Uint8Array,
     boundSockets: readonly string[],
+    folder?: string,
   ): Promise<SameHostEntry> {
-    const folder = await ensureRuntimeFolder();
+    folder ??= await ensureRuntimeFolder();
     await removeDead(folder);
     const entry: Entry = {
       pid: Deno.pid,
@@ -93,9 +95,12 @@ export class SameHostEntry implements AsyncDisposable {
  * Addresses at which the listener of a repository on this host can be reached; none if there is no
  * such listener. Never throws: there are other ways to a peer.
  */
-export async function findOnSameHost(publicKey: Uint8Array): Promise<string[]> {
+export async function findOnSameHost(
+  publicKey: Uint8Array,
+  folders?: readonly string[],
+): Promise<string[]> {
   const found: string[] = [];
-  for (const folder of await runtimeFolders()) {
+  for (const folder of folders ?? await runtimeFolders()) {
     const path = join(folder, entryName(publicKey));
     const entry = await liveEntry(path).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `same host: ${path}: ${error}`);

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { findOnSameHost, HEARTBEAT_MS, SameHostEntry } from "./same_host.ts";
+
+const key = new Uint8Array(32).fill(7);
+const sockets = ["0.0.0.0:1234", "[::]:5678", "10.1.2.3:99"];
+const addresses = ["127.0.0.1:1234", "[::1]:5678", "10.1.2.3:99"];
+
+async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await body(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+function entryPath(dir: string, publicKey = key): string {
+  return join(dir, `${Buffer.from(publicKey).toString("hex")}.json`);
+}
+
+async function files(dir: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name);
+}
+
+/** A process id that was in use, and is no more. */
+async function deadPid(): Promise<number> {
+  const child = new Deno.Command(Deno.execPath(), { args: ["--version"], stdout: "null" }).spawn();
+  await child.status;
+  return child.pid;
+}
+
+async function writeEntry(dir: string, change: Record<string, unknown>): Promise<void> {
+  const pidNamespace = await Deno.readLink("/proc/self/ns/pid").catch(() => "");
+  const entry = { pid: Deno.pid, pidNamespace, direct: addresses, ...change };
+  await Deno.writeTextFile(entryPath(dir), JSON.stringify(entry));
+}
+
+Deno.test("findOnSameHost() finds what a listener has left, as long as it is there", async () => {
+  await withFolder(async (dir) => {
+    {
+      await using _ = await SameHostEntry.leave(key, sockets, dir);
+      assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+      assert.deepEqual(await findOnSameHost(new Uint8Array(32), [dir]), []);
+      assert.equal((await Deno.stat(entryPath(dir))).mode! & 0o777, 0o600);
+    }
+    assert.deepEqual(await findOnSameHost(key, [dir]), []);
+    assert.deepEqual(await files(dir), []);
+  });
+});
+
+Deno.test("findOnSameHost() ignores and removes the entry of a listener that is gone", async () => {
+  await withFolder(async (dir) => {
+    await writeEntry(dir, { pid: await deadPid() });
+    assert.deepEqual(await findOnSameHost(key, [dir]), []);
+    assert.deepEqual(await files(dir), []);
+  });
+});
+
+Deno.test("findOnSameHost() goes by the age of an entry from another process namespace", async () => {
+  await withFolder(async (dir) => {
+    await writeEntry(dir, { pid: await deadPid(), pidNamespace: "pid:[1]" });
+    assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+    const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
+    await Deno.utime(entryPath(dir), old, old);
+    assert.deepEqual(await findOnSameHost(key, [dir]), []);
+    assert.deepEqual(await files(dir), []);
+  });
+});
+
+Deno.test("findOnSameHost() takes nothing from an entry that is none", async () => {
+  const wrong: unknown[] = [
+    { pid: "1" },
+    { pidNamespace: 7 },
+    { direct: "127.0.0.1:1" },
+    { direct: ["relay.example:1"] },
+    { direct: Array(17).fill("127.0.0.1:1") },
+    { padding: "x".repeat(5000) },
+  ];
+  await withFolder(async (dir) => {
+    for (const change of wrong) {
+      await writeEntry(dir, change as Record<string, unknown>);
+      assert.deepEqual(await findOnSameHost(key, [dir]), [], JSON.stringify(change));
+    }
+    for (const text of ["", "null", "[]", "{", "\0"]) {
+      await Deno.writeTextFile(entryPath(dir), text);
+      assert.deepEqual(await findOnSameHost(key, [dir]), [], text);
+    }
+  });
+});
+
+Deno.test("SameHostEntry.leave() clears away what dead listeners left, and nothing else", async () => {
+  await withFolder(async (dir) => {
+    await writeEntry(dir, { pid: await deadPid() });
+    await Deno.writeTextFile(join(dir, "other"), "");
+    const mine = new Uint8Array(32).fill(9);
+    await using _ = await SameHostEntry.leave(mine, sockets, dir);
+    assert.deepEqual(new Set(await files(dir)), new Set(["other", `${"09".repeat(32)}.json`]));
+  });
+});
+
+Deno.test("SameHostEntry: an earlier listener that stops leaves a later one's entry alone", async () => {
+  await withFolder(async (dir) => {
+    const earlier = await SameHostEntry.leave(key, sockets, dir);
+    await writeEntry(dir, { pid: Deno.ppid });
+    await earlier[Symbol.asyncDispose]();
+    assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+  });
+});

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { parseSettings, parseSocketAddress, SettingError } from "./settings.ts";
+
+function config(values: Record<string, string>): string {
+  return Object.entries(values).map(([key, value]) => `p2p-iroh.${key}\n${value}\0`).join("");
+}
+
+Deno.test("parseSettings() has iroh's public relays and DNS as its default", () => {
+  assert.deepEqual(parseSettings(""), {
+    relay: { kind: "n0" },
+    lookup: true,
+    bind: undefined,
+    maxConnections: 100,
+  });
+});
+
+Deno.test("parseSettings() looks nothing up when relay is not n0, unless told to", () => {
+  assert.equal(parseSettings(config({ relay: "none" })).lookup, false);
+  assert.equal(parseSettings(config({ relay: "https://relay.example" })).lookup, false);
+  assert.equal(parseSettings(config({ relay: "none", lookup: "n0" })).lookup, true);
+  assert.equal(parseSettings(config({ lookup: "none" })).lookup, false);
+});
+
+Deno.test("parseSettings() takes several relays, each once, as iroh writes them", () => {
+  const { relay } = parseSettings(
+    config({ relay: " https://a.example  http://10.0.0.1:3340/\nhttps://a.example/ " }),
+  );
+  assert.deepEqual(relay, { kind: "own", urls: ["https://a.example/", "http://10.0.0.1:3340/"] });
+});
+
+Deno.test("parseSettings() lets the last value of a key count, as git does", () => {
+  assert.equal(
+    parseSettings(config({ relay: "n0" }) + config({ relay: "none" })).relay.kind,
+    "none",
+  );
+});
+
+Deno.test("parseSettings() lets the environment override git config", () => {
+  const environment: Record<string, string> = {
+    GIT_ANNEX_P2P_IROH_RELAY: "none",
+    GIT_ANNEX_P2P_IROH_MAX_CONNECTIONS: "7",
+  };
+  const settings = parseSettings(
+    config({ relay: "n0", "max-connections": "5" }),
+    (name) => environment[name],
+  );
+  assert.deepEqual([settings.relay.kind, settings.maxConnections], ["none", 7]);
+});
+
+Deno.test("parseSettings() names a wrong value, its key, and what would be right", () => {
+  const cases: [key: string, value: string, hint: RegExp][] = [
+    ["relay", "nO", /n0, none, or URLs/],
+    ["relay", "", /n0, none, or URLs/],
+    ["relay", "ftp://relay.example", /URLs of relays/],
+    ["relay", "https://user:secret@relay.example", /URLs of relays/],
+    ["relay", "https://a.example none", /URLs of relays/],
+    ["relay", `https://${"a".repeat(300)}.example`, /URLs of relays/],
+    [
+      "relay",
+      Array.from({ length: 9 }, (_, i) => `https://${i}.example`).join(" "),
+      /URLs of relays/,
+    ],
+    ["lookup", "yes", /n0 or none/],
+    ["bind", "7777", /ADDRESS:PORT/],
+    ["bind", "localhost:7777", /ADDRESS:PORT/],
+    ["bind", "0.0.0.0:65536", /ADDRESS:PORT/],
+    ["bind", "256.0.0.1:1", /ADDRESS:PORT/],
+    ["bind", "::1:7777", /ADDRESS:PORT/],
+    ["bind", "[1.2.3.4]:7777", /ADDRESS:PORT/],
+    ["max-connections", "0", /a number from 1 to 10000/],
+    ["max-connections", "-1", /a number from 1 to 10000/],
+    ["max-connections", "1e3", /a number from 1 to 10000/],
+    ["max-connections", "10001", /a number from 1 to 10000/],
+  ];
+  for (const [key, value, hint] of cases) {
+    assert.throws(() => parseSettings(config({ [key]: value })), (error: SettingError) => {
+      assert(error instanceof SettingError);
+      assert.match(error.message, new RegExp(`the setting p2p-iroh.${key} is "`));
+      assert.match(error.hint!, hint);
+      return true;
+    }, `${key} = ${value}`);
+  }
+  assert.throws(
+    () => parseSettings("", (name) => name === "GIT_ANNEX_P2P_IROH_BIND" ? "x\x1b[1m" : undefined),
+    { message: 'the setting GIT_ANNEX_P2P_IROH_BIND is "x [1m"' },
+  );
+});
+
+Deno.test("parseSettings() takes a key without a value for an empty one", () => {
+  assert.throws(() => parseSettings("p2p-iroh.relay\0"), SettingError);
+});
+
+Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", () => {
+  const hosts = fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`));
+  fc.assert(fc.property(hosts, fc.nat(0xffff), (host, port) => {
+    assert.equal(parseSocketAddress(`${host}:${port}`), `${host}:${port}`);
+  }));
+  fc.assert(fc.property(fc.string(), (text) => {
+    const parsed = parseSocketAddress(text);
+    assert(parsed === undefined || parsed === text);
+  }));
+});

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Failure, systemReason, UsageError } from "./failure.ts";
+import { describeFailure, printable } from "./stderr.ts";
+
+Deno.test("printable() leaves no control character and no line end, and keeps other text", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    // deno-lint-ignore no-control-regex -- they are what this is about
+    assert.doesNotMatch(printable(text), /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]/);
+  }));
+  assert.equal(
+    printable("relay \x1b]0;title\x07 und Größe 日本\r\n"),
+    "relay ]0;title und Größe 日本",
+  );
+  assert.equal(printable("x".repeat(50), 10), "xxxxxxxxx…");
+});
+
+Deno.test("describeFailure() says what happened and what to do, with the exit status", () => {
+  const failure = new Failure("the disk is full", { hint: "make room" });
+  assert.deepEqual(describeFailure(failure), {
+    line: "the disk is full; make room",
+    exitStatus: 1,
+  });
+  assert.deepEqual(describeFailure(new UsageError("no command")), {
+    line: "no command; see git-annex-p2p-iroh --help",
+    exitStatus: 2,
+  });
+});
+
+Deno.test("describeFailure() calls what nobody expected a bug", () => {
+  const { line, exitStatus } = describeFailure(new TypeError("x is not a function"));
+  assert.match(line, /^a bug in this program, TypeError: x is not a function; please report it/);
+  assert.equal(exitStatus, 1);
+});
+
+Deno.test("systemReason() gives the system's words alone", () => {
+  const error = new Error("No space left on device (os error 28): write '/tmp/secret-path'");
+  assert.equal(systemReason(error), "no space left on device");
+  assert.equal(systemReason(new Error("timed out\n\nStack backtrace:\n  0: anyhow")), "timed out");
+});

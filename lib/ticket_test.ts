@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import iroh from "@number0/iroh";
+import fc from "fast-check";
+import { publicKeyOf } from "./identity.ts";
+import { decodeTicket, encodeTicket, type Ticket, TicketError } from "./ticket.ts";
+
+const publicKeys = fc.uint8Array({ minLength: 32, maxLength: 32 }).map(publicKeyOf);
+const relays = fc.webUrl({ validSchemes: ["http", "https"] }).map((url) => new URL(url).href);
+const direct = fc.tuple(fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`)), fc.nat(0xffff))
+  .map(([host, port]) => `${new URL(`http://${host}`).hostname}:${port}`);
+
+/** A ticket as iroh itself writes it. */
+function irohTicket(publicKey: Uint8Array, relay: string | undefined, direct: string[]): string {
+  const id = iroh.EndpointId.fromBytes([...publicKey]);
+  return iroh.EndpointTicket.fromAddr(new iroh.EndpointAddr(id, relay, direct)).toString();
+}
+
+function irohAccepts(text: string): boolean {
+  try {
+    iroh.EndpointTicket.fromString(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function accepts(text: string): Ticket | TicketError {
+  try {
+    return decodeTicket(text);
+  } catch (error) {
+    assert(error instanceof TicketError, `not a TicketError: ${error}`);
+    return error;
+  }
+}
+
+Deno.test("encodeTicket() writes what iroh writes", () => {
+  fc.assert(fc.property(publicKeys, fc.option(relays, { nil: undefined }), (publicKey, relay) => {
+    const ours = encodeTicket({ publicKey, relays: relay ? [relay] : [] });
+    assert.equal(ours, irohTicket(publicKey, relay, []));
+  }));
+});
+
+Deno.test("decodeTicket() reads what iroh writes", () => {
+  fc.assert(
+    fc.property(
+      publicKeys,
+      fc.option(relays, { nil: undefined }),
+      fc.array(direct),
+      (key, relay, ips) => {
+        const ticket = decodeTicket(irohTicket(key, relay, ips));
+        assert.deepEqual(ticket.publicKey, key);
+        assert.deepEqual(ticket.relays, relay ? [relay] : []);
+        assert.deepEqual(new Set(ticket.direct), new Set(ips));
+      },
+    ),
+  );
+});
+
+Deno.test("decodeTicket() takes and refuses what iroh takes and refuses", () => {
+  const letters = fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz234567018=A");
+  const edits = fc.array(fc.tuple(fc.nat(), letters), { maxLength: 3 });
+  let taken = 0, refused = 0;
+  fc.assert(
+    fc.property(
+      publicKeys,
+      fc.option(relays, { nil: undefined }),
+      fc.array(direct, { maxLength: 3 }),
+      edits,
+      fc.nat(8),
+      (key, relay, ips, edits, cut) => {
+        const letters = [...irohTicket(key, relay, ips)];
+        // Behind the key, since only iroh checks that to be a point of the curve.
+        const first = "endpoint".length + Math.ceil(33 * 8 / 5);
+        for (const [place, letter] of edits) {
+          letters[first + place % (letters.length - first)] = letter;
+        }
+        const text = letters.join("").slice(0, letters.length - cut);
+        const ours = accepts(text);
+        // What that holds depends on the version of iroh.
+        fc.pre(!(ours instanceof TicketError && /unknown kind of address/.test(ours.message)));
+        ours instanceof TicketError ? refused++ : taken++;
+        assert.equal(!(ours instanceof TicketError), irohAccepts(text), text);
+      },
+    ),
+    { numRuns: 2000 },
+  );
+  assert(
+    taken > 100 && refused > 100,
+    `${taken} taken, ${refused} refused: one side is not tested`,
+  );
+});
+
+Deno.test("decodeTicket() never fails otherwise than with a TicketError", () => {
+  fc.assert(fc.property(fc.string(), (text) => void accepts(`endpoint${text}`)));
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => void accepts(text)));
+});
+
+Deno.test("decodeTicket() says what a text is that is no address", () => {
+  const ticket = encodeTicket({ publicKey: publicKeyOf(new Uint8Array(32)), relays: [] });
+  const cases: [text: string, says: RegExp][] = [
+    ["", /"" is not an address/],
+    ["hello", /"hello" is not an address/],
+    [ticket.toUpperCase(), /is not an address/],
+    [`blob${"a".repeat(60)}`, /is a blob ticket, not an address/],
+    [ticket.replace("endpoint", "node"), /is a node ticket, not an address/],
+    ["endpointaaaaaaaaaaaaaaaa", /is damaged, cut short/],
+    [ticket.replace(/.$/, "1"), /is damaged, not base32/],
+    ["endpoint" + "a".repeat(5000), /is too long/],
+    [`evil\x1b[2J\n${ticket}`, /"evil \[2J endpoint/],
+  ];
+  for (const [text, says] of cases) {
+    assert.throws(() => decodeTicket(text), (error: TicketError) => {
+      assert.match(error.message, says);
+      assert.match(error.hint!, /git-annex-p2p-iroh address/);
+      assert.equal(error.exitStatus, 2);
+      return true;
+    });
+  }
+});

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { UnixSocket } from "./unix_socket.ts";
+
+async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await body(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("UnixSocket.connect() reaches a socket whose absolute path fits in no socket address", async () => {
+  await withFolder(async (dir) => {
+    const deep = join(dir, "x".repeat(60), "ü".repeat(60));
+    await Deno.mkdir(deep, { recursive: true });
+    const path = join(deep, "socket");
+    using listener = Deno.listen({ transport: "unix", path: join(dir, "s") });
+    await Deno.rename(join(dir, "s"), path);
+    assert(path.length > 108);
+    const [ours, theirs] = await Promise.all([UnixSocket.connect(path), listener.accept()]);
+    using _ours = ours, _theirs = theirs;
+    await theirs.write(new TextEncoder().encode("hi"));
+    const { value } = await ours.readable.getReader().read();
+    assert.equal(new TextDecoder().decode(value), "hi");
+    await Deno.rename(path, join(dir, "s")); // where the listener will remove it
+  });
+});
+
+Deno.test("UnixSocket.connect() says when nobody listens", async () => {
+  await withFolder(async (dir) => {
+    await assert.rejects(UnixSocket.connect(join(dir, "none")), Deno.errors.NotFound);
+    await assert.rejects(UnixSocket.connect(join(dir, "x".repeat(200))), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("UnixSocket reads ahead of a slow reader, up to a limit", async () => {
+  await withFolder(async (dir) => {
+    using listener = Deno.listen({ transport: "unix", path: join(dir, "s") });
+    const [ours, theirs] = await Promise.all([
+      UnixSocket.connect(join(dir, "s")),
+      listener.accept(),
+    ]);
+    using _ours = ours, _theirs = theirs;
+    let written = 0;
+    const writing = (async () => {
+      const chunk = new Uint8Array(64 * 1024);
+      while (written < 64 * 1024 * 1024) written += await theirs.write(chunk);
+      await theirs.closeWrite();
+    })();
+    let before = -1;
+    while (before !== written) { // until the writer is held back
+      before = written;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    assert(written >= 4 * 1024 * 1024, `${written} bytes read ahead`);
+    assert(written <= 6 * 1024 * 1024, `${written} bytes read ahead`);
+    let read = 0;
+    for await (const chunk of ours.readable) read += chunk.length;
+    await writing;
+    assert.equal(read, written);
+    assert.equal(ours.bytesRead, written);
+  });
+});

@@ -1,0 +1,60 @@
+/**
+ * Running programs under test where they can do no harm: in a network namespace with a loopback and
+ * nothing else, so that not a packet leaves the machine (iroh looks for port mappers even when relay
+ * and lookup are none), and in a process namespace, so that nothing outlives them.
+ */
+
+/** Set in the environment of whatever runs in a sandbox. */
+const MARK = "GIT_ANNEX_P2P_IROH_SANDBOX";
+
+/** Raises the loopback, with Python since `ip` is not on every machine (netdevice(7)). */
+const LOOPBACK_UP = `
+import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14s", b"lo", 0x1 | 0x40, b""))
+`;
+
+/** Where programs under test run. */
+export type Sandbox =
+  /** With all of root's rights inside: a test can make further network namespaces. */
+  | "namespaces"
+  /** There are no namespaces to be had on this machine. */
+  | "none";
+
+/** Where this process runs. */
+export function sandbox(): Sandbox {
+  return Deno.env.get(MARK) === "namespaces" ? "namespaces" : "none";
+}
+
+/**
+ * Runs a command in a sandbox, as far as the machine lets one be made, and ends it, and everything it
+ * has started, after a time.
+ *
+ * @returns Its exit status.
+ */
+export async function runInSandbox(command: string[], limitMs: number): Promise<number> {
+  const prefix = sandbox() === "namespaces" ? [] : await namespacePrefix();
+  const [program, ...args] = [...prefix, ...command];
+  const child = new Deno.Command(program!, {
+    args,
+    env: { [MARK]: prefix.length > 0 || sandbox() === "namespaces" ? "namespaces" : "none" },
+  }).spawn();
+  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+  const { code } = await child.status;
+  clearTimeout(timer);
+  return code;
+}
+
+/** What to put before a command to run it in new namespaces; nothing if they cannot be had. */
+async function namespacePrefix(): Promise<string[]> {
+  if (Deno.build.os !== "linux") return [];
+  const flags = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+  const asRoot = Deno.uid() === 0 ? [] : ["--map-root-user"];
+  const start = 'python3 -c "$0" && exec "$@"';
+  const prefix = ["unshare", ...asRoot, ...flags, "sh", "-c", start, LOOPBACK_UP];
+  return await succeeds([...prefix, "true"]) ? prefix : [];
+}
+
+async function succeeds([program, ...args]: string[]): Promise<boolean> {
+  const command = new Deno.Command(program!, { args, stdout: "null", stderr: "null" });
+  return await command.output().then(({ success }) => success, () => false);
+}

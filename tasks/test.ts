@@ -1,0 +1,37 @@
+/**
+ * deno task test [ARGUMENT...]
+ *
+ * Runs every test, in a sandbox (see sandbox.ts), with git-annex and Magic Wormhole at hand, which are
+ * installed if need be. Arguments go to `deno test`: `deno task test --filter relay`. With the
+ * variable GIT_ANNEX_P2P_IROH_PROGRAM the tests of the whole program run that program; without it
+ * they run it from source.
+ */
+
+import { dirname } from "node:path";
+import { runInSandbox } from "./sandbox.ts";
+import { pathWithTools, ToolMissing } from "./tools.ts";
+
+/** For everything, on a machine with two cores. */
+const LIMIT_MS = 20 * 60_000;
+
+async function main(): Promise<number> {
+  Deno.chdir(dirname(import.meta.dirname!));
+  // Before the sandbox, which has no network to download anything.
+  const cached = await new Deno.Command(Deno.execPath(), {
+    args: ["install", "--quiet", "--frozen"],
+  }).spawn().status;
+  if (!cached.success) return cached.code;
+  try {
+    Deno.env.set("PATH", await pathWithTools({ wormhole: true }));
+  } catch (error) {
+    if (!(error instanceof ToolMissing)) throw error;
+    console.log(`${error.message}: tests that need it are skipped`);
+  }
+  const args = Deno.args.length > 0 ? Deno.args : [];
+  return await runInSandbox(
+    [Deno.execPath(), "test", "--allow-all", "--frozen", "--cached-only", ...args],
+    LIMIT_MS,
+  );
+}
+
+if (import.meta.main) Deno.exit(await main());

@@ -1,0 +1,190 @@
+/** Two hosts, a listener on one, and something behind it in place of git-annex. */
+
+import { join } from "node:path";
+import iroh from "@number0/iroh";
+import { decodeTicket } from "../lib/ticket.ts";
+import { makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
+import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
+
+/** What git-annex says first to a peer it lets in. */
+export const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n";
+
+/** By which way the peers reach each other. */
+export type Way = "direct" | "relay";
+export const WAYS: readonly Way[] = ["direct", "relay"];
+
+/** Stands in for git-annex: a unix socket, and what to do with each connection. */
+export class Service {
+  readonly path: string;
+  /** Connections that are open, and how many there ever were. */
+  open = 0;
+  total = 0;
+  /** Most connections that were ever open at once. */
+  most = 0;
+  #listener: Deno.UnixListener;
+
+  constructor(env: TestEnv, path: string, handle: (connection: Deno.UnixConn) => Promise<void>) {
+    this.path = path;
+    this.#listener = Deno.listen({ transport: "unix", path });
+    env.cleanup(() => Promise.resolve(this.close()));
+    this.#run(handle);
+  }
+
+  async #run(handle: (connection: Deno.UnixConn) => Promise<void>): Promise<void> {
+    for await (const connection of this.#listener) {
+      this.total++;
+      this.most = Math.max(this.most, ++this.open);
+      handle(connection as Deno.UnixConn).catch(() => {}).finally(() => {
+        this.open--;
+        try {
+          connection.close();
+        } catch { /* the handler has closed it */ }
+      });
+    }
+  }
+
+  /** Stops listening, and removes the socket file. */
+  close(): void {
+    try {
+      this.#listener.close();
+    } catch { /* closed already */ }
+  }
+}
+
+/** Lets everybody in, and sends back what comes, until that ends. */
+export async function echo(connection: Deno.UnixConn): Promise<void> {
+  await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+  const buffer = new Uint8Array(64 * 1024);
+  for (;;) {
+    const length = await connection.read(buffer);
+    if (length === null) return;
+    await writeAll(connection, buffer.subarray(0, length));
+  }
+}
+
+/** Lets everybody in, then is silent until the other side ends. */
+export async function silence(connection: Deno.UnixConn): Promise<void> {
+  await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+  while (await connection.read(new Uint8Array(64 * 1024)) !== null);
+}
+
+export async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promise<void> {
+  for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await connection.write(rest));
+}
+
+/** Reads to the end, and says how much it was and what its checksum is. */
+export async function readChecksum(
+  connection: Pick<Deno.Conn, "read">,
+): Promise<{ length: number; checksum: string }> {
+  const { createHash } = await import("node:crypto");
+  const hash = createHash("sha256"), buffer = new Uint8Array(256 * 1024);
+  let length = 0;
+  for (;;) {
+    const read = await connection.read(buffer);
+    if (read === null) return { length, checksum: hash.digest("hex") };
+    hash.update(buffer.subarray(0, read));
+    length += read;
+  }
+}
+
+export async function checksumOf(bytes: Uint8Array): Promise<string> {
+  const { createHash } = await import("node:crypto");
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Random bytes, which nothing on the way can shorten. */
+export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i += 65536) crypto.getRandomValues(bytes.subarray(i, i + 65536));
+  return bytes;
+}
+
+/** A repository that is served on host `a`, to be connected to from host `b`. */
+export interface Pair {
+  readonly network: Network;
+  readonly repository: string;
+  readonly service: Service;
+  /** What `address` prints. */
+  readonly address: string;
+  /** What to dial from `b`. */
+  readonly dialed: string;
+  readonly relay: Relay | undefined;
+  listener: Started;
+  /** Starts the program on `b`, connecting to `a`. */
+  connect(options?: StartOptions): Promise<Started>;
+  /** Starts a listener, as git-annex would. */
+  listen(options?: StartOptions): Promise<Started>;
+  /** The log the listener keeps. */
+  log(): Promise<string>;
+}
+
+/** Makes a pair. */
+export async function makePair(
+  env: TestEnv,
+  way: Way,
+  handle: (connection: Deno.UnixConn) => Promise<void>,
+  settings: Record<string, string> = {},
+): Promise<Pair> {
+  const network = await makeNetwork(env, way === "relay" ? "relay only" : "lan");
+  const { a, b } = network;
+  const relay = way === "relay" ? await startRelay(env, network.relay) : undefined;
+  const setting = { ...relay ? { GIT_ANNEX_P2P_IROH_RELAY: relay.url } : {}, ...settings };
+  const repository = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), handle);
+  const address =
+    (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd: repository, env: setting }))
+      .trim();
+
+  const pair = {
+    network,
+    repository,
+    service,
+    address,
+    relay,
+    listen(options: StartOptions = {}) {
+      return env.start(["git-annex-p2p-iroh", address, service.path], {
+        on: a,
+        cwd: repository,
+        ...options,
+        env: { ...setting, ...options.env },
+      });
+    },
+    async log() {
+      return await Deno.readTextFile(join(repository, ".git/annex/p2p-iroh/log"));
+    },
+  };
+  const listener = await pair.listen();
+  await listener.says(/serving endpoint/);
+  if (relay) await listener.says(/reachable through relay/);
+  const dialed = relay ? address : await withDirectAddress(a, address);
+  return {
+    ...pair,
+    listener,
+    dialed,
+    connect: (options = {}) =>
+      env.start(["git-annex-p2p-iroh", dialed], {
+        on: b,
+        ...options,
+        env: { ...setting, ...options.env },
+      }),
+  };
+}
+
+/** Makes a git repository. */
+export async function makeRepository(env: TestEnv, on: Host, name: string): Promise<string> {
+  const path = join(on.dir, name);
+  await env.ok(["git", "init", "-q", path], { on });
+  return path;
+}
+
+/** The address with the listener's own IP address and port in it. */
+export async function withDirectAddress(host: Host, address: string): Promise<string> {
+  const { publicKey } = decodeTicket(address);
+  const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
+  const key = Array.from(publicKey, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const { direct } = JSON.parse(await Deno.readTextFile(join(folder, `${key}.json`)));
+  const port = /^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1];
+  const id = iroh.EndpointId.fromBytes([...publicKey]);
+  const at = new iroh.EndpointAddr(id, undefined, [`${host.ip}:${port}`]);
+  return iroh.EndpointTicket.fromAddr(at).toString();
+}

@@ -1,0 +1,406 @@
+/**
+ * What a test of the whole program needs: folders, processes and hosts of its own, a time limit, and
+ * everything on the screen when it fails.
+ *
+ * {@linkcode promise} declares a test. It waits for conditions, never for a time; when it ends, in
+ * whichever way, its processes (children of children, too) and folders are gone.
+ */
+
+import { delimiter, dirname, join } from "node:path";
+import process from "node:process";
+import { PERMISSIONS } from "../tasks/permissions.ts";
+import { sandbox } from "../tasks/sandbox.ts";
+
+const root = dirname(import.meta.dirname!);
+/** How often a condition is looked at that nobody announces. */
+const LOOK_MS = 20;
+/** Marks every process of a test, so that it can be found. */
+const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
+/** For a program that is only asked something. */
+const RUN_LIMIT_MS = 60_000;
+
+/** A program some tests need, found on PATH. */
+export type Tool = "git-annex" | "wormhole" | "dumbpipe" | "iroh-relay" | "socat" | "namespaces";
+
+/** What to say of a test. */
+export interface PromiseOptions {
+  /** Without these it is skipped, or fails where `CI=true`. */
+  readonly needs?: readonly Tool[];
+  readonly limitMs?: number;
+}
+
+/** Declares a test that keeps what `name` promises. */
+export function promise(
+  name: string,
+  { needs = [], limitMs = 60_000 }: PromiseOptions,
+  body: (env: TestEnv) => Promise<void>,
+): void {
+  const missing = needs.filter((tool) => !have(tool));
+  const reason = `needs ${missing.join(", ")}`;
+  if (missing.length > 0 && Deno.env.get("CI") !== "true") {
+    Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: () => {} });
+    return;
+  }
+  Deno.test({
+    name,
+    // Processes are waited for in the test's environment, whose end may come before theirs.
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      if (missing.length > 0) throw new Error(reason);
+      await using env = await TestEnv.make(limitMs);
+      try {
+        await env.within(body(env));
+      } catch (error) {
+        env.show();
+        throw error;
+      }
+    },
+  });
+}
+
+function have(tool: Tool): boolean {
+  return tool === "namespaces" ? sandbox() === "namespaces" && isOnPath("ip") : isOnPath(tool);
+}
+
+function isOnPath(program: string): boolean {
+  return (Deno.env.get("PATH") ?? "").split(delimiter).some((folder) => {
+    try {
+      return Deno.statSync(join(folder, program)).isFile;
+    } catch {
+      return false; // not there
+    }
+  });
+}
+
+/** The outcome of a program that has ended. */
+export interface Run {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly stdoutBytes: Uint8Array;
+}
+
+/** How a program is started. */
+export interface StartOptions {
+  readonly on?: Host;
+  readonly cwd?: string;
+  readonly env?: Record<string, string>;
+  /** Bytes for its stdin, which is then closed; or "open" to write to it; by default it has none. */
+  readonly stdin?: string | Uint8Array | "open";
+  /** False to leave its stdout to {@linkcode Started.stdoutReader}. */
+  readonly collect?: boolean;
+  /** User id to run it as, for what root would be allowed. */
+  readonly user?: number;
+}
+
+/** A host: folders and a network of its own, as far as the machine lets it have one. */
+export interface Host {
+  readonly name: string;
+  readonly ip: string;
+  /** What to put before a command to run it there. */
+  readonly prefix: readonly string[];
+  readonly dir: string;
+  readonly env: Record<string, string>;
+}
+
+/** The folders and processes of one test. */
+export class TestEnv implements AsyncDisposable {
+  readonly dir: string;
+  /** Aborted at the test's time limit. */
+  readonly signal: AbortSignal;
+  #id = crypto.randomUUID();
+  #hosts = new Map<string, Host>();
+  #started: Started[] = [];
+  #cleanups: (() => Promise<void>)[] = [];
+  #limit = new AbortController();
+  #timer: ReturnType<typeof setTimeout>;
+
+  private constructor(dir: string, limitMs: number) {
+    this.dir = dir;
+    this.signal = this.#limit.signal;
+    this.#timer = setTimeout(
+      () => this.#limit.abort(new Error(`not done within ${limitMs / 1000} s`)),
+      limitMs,
+    );
+  }
+
+  static async make(limitMs: number): Promise<TestEnv> {
+    return new TestEnv(await Deno.makeTempDir({ prefix: "p2p-iroh-test-" }), limitMs);
+  }
+
+  /** The outcome of a promise, or a failure at the test's time limit. */
+  within<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      promise.then(resolve, reject);
+      this.signal.addEventListener("abort", () => reject(this.signal.reason));
+    });
+  }
+
+  /** Something to undo at the end, in reverse order. */
+  cleanup(undo: () => Promise<void>): void {
+    this.#cleanups.push(undo);
+  }
+
+  /** A host on this machine's own loopback. Each has its folders. */
+  async host(name: string, prefix: readonly string[] = [], ip = "127.0.0.1"): Promise<Host> {
+    const known = this.#hosts.get(name);
+    if (known) return known;
+    const dir = join(this.dir, name);
+    for (const folder of ["home", "run", "tmp", "bin"]) {
+      await Deno.mkdir(join(dir, folder), { recursive: true, mode: 0o700 });
+    }
+    const program = join(dir, "bin", "git-annex-p2p-iroh");
+    await Deno.writeTextFile(
+      program,
+      `#!/bin/sh\nexec ${programCommand().map((word) => `'${word}'`).join(" ")} "$@"\n`,
+      { mode: 0o755 },
+    );
+    const env = {
+      HOME: join(dir, "home"),
+      XDG_RUNTIME_DIR: join(dir, "run"),
+      TMPDIR: join(dir, "tmp"),
+      PATH: [join(dir, "bin"), Deno.env.get("PATH")].join(delimiter),
+      DENO_DIR: denoDir(),
+      GIT_CONFIG_NOSYSTEM: "1",
+      GIT_CONFIG_GLOBAL: join(dir, "home", "gitconfig"),
+      // So that nothing is ever dialed outside, whatever a test forgets.
+      GIT_ANNEX_P2P_IROH_RELAY: "none",
+      GIT_ANNEX_P2P_IROH_LOOKUP: "none",
+      DENO_NO_UPDATE_CHECK: "1",
+      NO_COLOR: "1",
+    };
+    await Deno.writeTextFile(
+      env.GIT_CONFIG_GLOBAL,
+      `[user]\nname = ${name}\nemail = ${name}@example.com\n[init]\ndefaultBranch = main\n`,
+    );
+    const host = { name, ip, prefix, dir, env };
+    this.#hosts.set(name, host);
+    return host;
+  }
+
+  /** Starts a program. It is ended at the end of the test, if it has not ended before. */
+  async start(command: readonly string[], options: StartOptions = {}): Promise<Started> {
+    const host = options.on ?? await this.host("host");
+    const [program, ...args] = [...host.prefix, ...command];
+    const child = new Deno.Command(program!, {
+      args,
+      cwd: options.cwd ?? host.dir,
+      env: { ...host.env, [TEST_MARK]: this.#id, ...options.env },
+      stdin: options.stdin === undefined ? "null" : "piped",
+      stdout: "piped",
+      stderr: "piped",
+      ...options.user === undefined ? {} : { uid: options.user, gid: options.user },
+    }).spawn();
+    const started = new Started(command.join(" "), child, options, this);
+    this.#started.push(started);
+    return started;
+  }
+
+  /** Runs a program to its end, within {@linkcode RUN_LIMIT_MS} or the test's own limit. */
+  async run(command: readonly string[], options: StartOptions = {}): Promise<Run> {
+    const started = await this.start(command, options);
+    const timer = setTimeout(() => started.kill("SIGKILL"), RUN_LIMIT_MS);
+    try {
+      return await this.within(started.ended);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Runs a program that must exit 0, and returns its stdout. */
+  async ok(command: readonly string[], options: StartOptions = {}): Promise<string> {
+    const run = await this.run(command, options);
+    if (run.code !== 0) throw new Error(`${command.join(" ")}: exit status ${run.code}`);
+    return run.stdout;
+  }
+
+  /** The program under test. */
+  iroh(args: readonly string[], options: StartOptions = {}): Promise<Run> {
+    return this.run(["git-annex-p2p-iroh", ...args], options);
+  }
+
+  /** Waits for a condition. */
+  async until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
+    while (!await condition()) {
+      if (this.signal.aborted) throw new Error(`was waiting for ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+  }
+
+  /** Prints what every process of the test has said. */
+  show(): void {
+    for (const started of this.#started) {
+      console.log(`--- ${started.name} (exit status ${started.code ?? "none yet"})`);
+      if (started.stdout) console.log(`stdout: ${clip(started.stdout)}`);
+      if (started.stderr) console.log(`stderr: ${clip(started.stderr)}`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#timer);
+    for (const undo of this.#cleanups.reverse()) await undo();
+    for (const started of this.#started) started.kill("SIGKILL");
+    await this.#killMarked();
+    await Promise.all(this.#started.map((started) => started.ended));
+    // git-annex makes the folders of its objects read-only.
+    await new Deno.Command("chmod", { args: ["-R", "u+w", this.dir], stderr: "null" }).output();
+    await Deno.remove(this.dir, { recursive: true });
+  }
+
+  /** Ends whatever a program of this test has left in the background. */
+  async #killMarked(): Promise<void> {
+    if (Deno.build.os !== "linux") return;
+    for (;;) {
+      const pids = await this.marked();
+      if (pids.length === 0) return;
+      for (const pid of pids) killQuietly(pid, "SIGKILL");
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+  }
+
+  /** Ids of the test's processes that are alive (Linux). */
+  async marked(): Promise<number[]> {
+    const pids: number[] = [];
+    for await (const { name } of Deno.readDir("/proc")) {
+      if (!/^\d+$/.test(name)) continue;
+      const environ = await Deno.readTextFile(`/proc/${name}/environ`).catch(() => ""); // ended
+      if (environ.includes(`${TEST_MARK}=${this.#id}`)) pids.push(Number(name));
+    }
+    return pids;
+  }
+}
+
+/** A program that has been started. */
+export class Started {
+  stdout = "";
+  stderr = "";
+  /** Exit status, once it has ended. */
+  code: number | undefined;
+  readonly ended: Promise<Run>;
+  readonly pid: number;
+  #child: Deno.ChildProcess;
+  #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  #chunks: Uint8Array[] = [];
+  #env: TestEnv;
+
+  constructor(
+    readonly name: string,
+    child: Deno.ChildProcess,
+    options: StartOptions,
+    env: TestEnv,
+  ) {
+    this.#child = child;
+    this.#env = env;
+    this.pid = child.pid;
+    const { stdin, collect = true } = options;
+    if (stdin !== undefined) this.#writer = child.stdin.getWriter();
+    if (stdin !== undefined && stdin !== "open") this.#feed(stdin);
+    const done = [
+      collect
+        ? this.#collect(child.stdout, (bytes, text) => {
+          this.#chunks.push(bytes);
+          this.stdout += text;
+        })
+        : Promise.resolve(),
+      this.#collect(child.stderr, (_, text) => this.stderr += text),
+    ];
+    this.ended = child.status.then(async ({ code }) => {
+      this.code = code;
+      await Promise.all(done);
+      const { stdout, stderr } = this;
+      return { code, stdout, stderr, stdoutBytes: concat(this.#chunks) };
+    });
+  }
+
+  /** Its stdout, when it is not collected. */
+  get stdoutReader(): ReadableStream<Uint8Array> {
+    return this.#child.stdout;
+  }
+
+  /** Its stdin. */
+  get stdin(): WritableStreamDefaultWriter<Uint8Array> {
+    return this.#writer!;
+  }
+
+  /** Writes to its stdin. */
+  async write(data: string | Uint8Array): Promise<void> {
+    await this.#writer!.write(typeof data === "string" ? new TextEncoder().encode(data) : data);
+  }
+
+  /** Ends its stdin. */
+  async end(): Promise<void> {
+    await this.#writer!.close();
+  }
+
+  /** Waits for text on its stdout or stderr; fails if it ends before. */
+  async says(pattern: RegExp): Promise<string> {
+    await this.#env.until(`${this.name} to say ${pattern}`, () => {
+      if (pattern.test(this.stdout) || pattern.test(this.stderr)) return true;
+      if (this.code !== undefined) throw new Error(`${this.name} ended without saying ${pattern}`);
+      return false;
+    });
+    return (pattern.exec(this.stdout) ?? pattern.exec(this.stderr))![0];
+  }
+
+  kill(signal: Deno.Signal): void {
+    if (this.code === undefined) killQuietly(this.pid, signal);
+  }
+
+  async #feed(stdin: string | Uint8Array): Promise<void> {
+    try {
+      await this.write(stdin);
+      await this.end();
+    } catch {
+      // It ended without reading all of it, which its exit status will explain.
+    }
+  }
+
+  async #collect(
+    stream: ReadableStream<Uint8Array>,
+    add: (bytes: Uint8Array, text: string) => void,
+  ): Promise<void> {
+    const decoder = new TextDecoder("latin1");
+    for await (const bytes of stream) add(bytes, decoder.decode(bytes, { stream: true }));
+  }
+}
+
+/** The command that starts the program under test: from source, or compiled where one is named. */
+export function programCommand(): string[] {
+  const compiled = Deno.env.get("GIT_ANNEX_P2P_IROH_PROGRAM");
+  if (compiled) return [compiled];
+  const config = ["--config", join(root, "deno.json"), "--frozen", "--cached-only", "--no-check"];
+  return [Deno.execPath(), "run", "--quiet", ...config, ...PERMISSIONS, join(root, "main.ts")];
+}
+
+function denoDir(): string {
+  const { HOME, XDG_CACHE_HOME, DENO_DIR } = Deno.env.toObject();
+  const cache = Deno.build.os === "darwin"
+    ? join(HOME!, "Library", "Caches")
+    : join(HOME!, ".cache");
+  return DENO_DIR ?? join(XDG_CACHE_HOME ?? cache, "deno");
+}
+
+/** Sends a signal to a process that this test has started; it may have ended. */
+export function killQuietly(pid: number, signal: Deno.Signal): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ESRCH") throw error;
+  }
+}
+
+/** One array of several. */
+export function concat(chunks: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return whole;
+}
+
+function clip(text: string): string {
+  return text.length > 6000 ? `${text.slice(0, 1000)}\n[…]\n${text.slice(-5000)}` : text;
+}
