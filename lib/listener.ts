@@ -146,7 +146,11 @@ export class Listener {
       using _ = { [Symbol.dispose]: () => void this.#sockets.delete(socket) };
       const signal = AbortSignal.any([until, unauthenticated.signal]);
       // Before anything that gives up the stream can run, so that the peer learns the reason.
-      signal.addEventListener("abort", () => connection.close(...closing(signal.reason)));
+      const turnAway = () => connection.close(...closing(signal.reason));
+      signal.addEventListener("abort", turnAway);
+      using _listening = { // a listener would keep all this alive as long as the program runs
+        [Symbol.dispose]: () => signal.removeEventListener("abort", turnAway),
+      };
       const end = await splice(stream, socket, signal);
       signal.throwIfAborted();
       connection.close(CloseCode.DONE, "");

@@ -1,13 +1,14 @@
 /** `git-annex-p2p-iroh ADDRESS`: connect to a peer, relay stdin to it and it to stdout. */
 
 import { dial, findWays } from "../dial.ts";
-import { type Duplex, StreamError } from "../duplex.ts";
+import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import { readIdentity } from "../identity.ts";
 import { findRepository, readSettings } from "../repository.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
+import { stdio } from "../stdio.ts";
 import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
 
@@ -58,10 +59,6 @@ export async function connect(address: string): Promise<number> {
   }
   // The endpoint is left to the end of the process: closing it takes a second that a caller of
   // git-annex would wait for, and everything has been sent by now.
-}
-
-function stdio(): Duplex {
-  return { readable: Deno.stdin.readable, writable: Deno.stdout.writable };
 }
 
 async function isOwn(ticket: Ticket): Promise<boolean> {

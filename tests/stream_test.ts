@@ -1,0 +1,257 @@
+/** What becomes of a stream of bytes: slow readers, ends of either side, many one after another. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  echo,
+  makePair,
+  randomBytes,
+  readChecksum,
+  silence,
+  WAYS,
+  writeAll,
+} from "./pair.ts";
+import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+
+const MIB = 1024 * 1024;
+const letIn = new TextEncoder().encode(AUTH_SUCCESS);
+
+/** Resident memory of a process, in bytes. */
+async function memoryOf(pid: number): Promise<number> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`);
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024;
+}
+
+async function openFilesOf(pid: number): Promise<number> {
+  return (await Array.fromAsync(Deno.readDir(`/proc/${pid}/fd`))).length;
+}
+
+/** Waits until a number stops to grow, and returns it. */
+async function settled(env: TestEnv, what: string, number: () => number): Promise<number> {
+  let before = -1, since = performance.now();
+  await env.until(`${what} to stop growing`, () => {
+    if (number() !== before) {
+      before = number();
+      since = performance.now();
+    }
+    return performance.now() - since > 1_500;
+  });
+  return before;
+}
+
+/** Reads what is left of a process's stdout, and says how much it was and its checksum. */
+async function drain(started: Started): Promise<{ length: number; checksum: string }> {
+  const reader = started.stdoutReader.getReader();
+  let rest = new Uint8Array();
+  return await readChecksum({
+    async read(buffer) {
+      if (rest.length === 0) {
+        const { value, done } = await reader.read();
+        if (done) return null;
+        rest = Uint8Array.from(value);
+      }
+      const length = Math.min(rest.length, buffer.length);
+      buffer.set(rest.subarray(0, length));
+      rest = rest.subarray(length);
+      return length;
+    },
+  });
+}
+
+for (const way of WAYS) {
+  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+  const linux = Deno.build.os === "linux";
+
+  promise(
+    `${way}: a slow reader at the connecting side holds the sender back, and gets everything`,
+    { needs, limitMs: 120_000 },
+    async (env) => {
+      const data = randomBytes(40 * MIB);
+      let written = 0;
+      const pair = await makePair(env, way, async (connection) => {
+        await writeAll(connection, letIn);
+        for (let i = 0; i < data.length; i += 64 * 1024) {
+          await writeAll(connection, data.subarray(i, i + 64 * 1024));
+          written = i + 64 * 1024;
+        }
+      });
+      const dialer = await pair.connect({ stdin: "open", collect: false });
+      const held = await settled(env, "what was sent", () => written);
+      assert(held < 20 * MIB, `${held} bytes are on the way to a reader that does not read`);
+      if (linux) {
+        for (const { pid } of [dialer, pair.listener]) {
+          const memory = await memoryOf(pid);
+          assert(memory < 200 * MIB, `${memory} bytes of memory`);
+        }
+      }
+      const whole = await checksumOf(new Uint8Array([...letIn, ...data]));
+      assert.deepEqual(await drain(dialer), {
+        length: letIn.length + data.length,
+        checksum: whole,
+      });
+      assert.equal((await dialer.ended).code, 0);
+    },
+  );
+
+  promise(`${way}: a slow reader behind the listener holds the sender back, and gets everything`, {
+    needs,
+    limitMs: 120_000,
+  }, async (env) => {
+    const data = randomBytes(40 * MIB);
+    const go = Promise.withResolvers<void>();
+    let arrived: Promise<{ length: number; checksum: string }> | undefined;
+    const pair = await makePair(env, way, async (connection) => {
+      await writeAll(connection, letIn);
+      await go.promise;
+      arrived = readChecksum(connection);
+      await arrived;
+    });
+    const dialer = await pair.connect({ stdin: "open" });
+    let written = 0;
+    const writing = (async () => {
+      for (let i = 0; i < data.length; i += 64 * 1024) {
+        await dialer.write(data.subarray(i, i + 64 * 1024));
+        written = i + 64 * 1024;
+      }
+      await dialer.end();
+    })();
+    const held = await settled(env, "what was sent", () => written);
+    assert(held < 20 * MIB, `${held} bytes are on the way to a reader that does not read`);
+    if (linux) {
+      for (const { pid } of [dialer, pair.listener]) {
+        const memory = await memoryOf(pid);
+        assert(memory < 200 * MIB, `${memory} bytes of memory`);
+      }
+    }
+    go.resolve();
+    await writing;
+    assert.equal((await dialer.ended).code, 0);
+    assert.deepEqual(await arrived, { length: data.length, checksum: await checksumOf(data) });
+  });
+
+  promise(`${way}: connections one after another leave no file open and no memory taken`, {
+    needs: ["namespaces", ...needs],
+    limitMs: 240_000,
+  }, async (env) => {
+    const pair = await makePair(env, way, echo);
+    const script = join(import.meta.dirname!, "many_dials.ts");
+    const deno = [Deno.execPath(), "run", "--allow-all", "--cached-only", "--no-check"];
+    // The memory of a JavaScript program grows until it is first collected, so it is compared
+    // between 400 connections and 800; 150 kB for each, as a leak once took, would be 57 MiB.
+    const dialer = await env.start(
+      [...deno, script, pair.dialed, pair.relay?.url ?? "none", "800"],
+      {
+        on: pair.network.b,
+        stdin: "open",
+      },
+    );
+    const measured: { files: number; memory: number }[] = [];
+    for (let done = 100; done <= 800; done += 100) {
+      await dialer.says(new RegExp(`^${done} done`, "m"));
+      await env.until("all to be closed", () => pair.service.open === 0);
+      const { pid } = pair.listener;
+      measured.push({ files: await openFilesOf(pid), memory: await memoryOf(pid) });
+      await dialer.write("\n");
+    }
+    assert.equal((await dialer.ended).code, 0);
+    const files = measured.map(({ files }) => files);
+    assert(files.at(-1)! <= files[0]! + 2, `open files: ${files}`);
+    const memory = measured.map(({ memory }) => Math.round(memory / MIB));
+    assert(memory.at(-1)! - memory[3]! < 20, `memory: ${memory} MiB`);
+  });
+
+  promise(`${way}: the end of one direction leaves the other open`, { needs }, async (env) => {
+    const pair = await makePair(env, way, async (connection) => {
+      // Everything comes, and its end; then the answer goes.
+      const { length } = await readChecksum(connection);
+      await writeAll(connection, letIn);
+      await writeAll(connection, new TextEncoder().encode(`${length} bytes came\n`));
+    });
+    const run = await (await pair.connect({ stdin: randomBytes(100_000) })).ended;
+    assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}100000 bytes came\n`]);
+  });
+
+  promise(`${way}: the end of what the peer sends reaches stdout while stdin is still read`, {
+    needs,
+  }, async (env) => {
+    const came = Promise.withResolvers<{ length: number }>();
+    const pair = await makePair(env, way, async (connection) => {
+      await writeAll(connection, letIn);
+      await connection.closeWrite();
+      came.resolve(await readChecksum(connection));
+    });
+    const dialer = await pair.connect({ stdin: "open", collect: false });
+    assert.equal((await drain(dialer)).length, letIn.length);
+    assert.equal(dialer.code, undefined);
+    await dialer.write(randomBytes(100_000));
+    await dialer.end();
+    assert.equal((await came.promise).length, 100_000);
+    assert.equal((await dialer.ended).code, 0);
+  });
+
+  promise(`${way}: ends with status 0 soon after the peer has closed, though stdin is open`, {
+    needs,
+  }, async (env) => {
+    const data = randomBytes(3_000_000);
+    const pair = await makePair(env, way, async (connection) => {
+      await writeAll(connection, letIn);
+      await writeAll(connection, data);
+      connection.close();
+    });
+    const dialer = await pair.connect({ stdin: "open" });
+    const { code, stdoutBytes } = await dialer.ended;
+    assert.equal(code, 0);
+    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+  });
+
+  promise(`${way}: what git-annex wrote before it closed with input unread comes through`, {
+    needs,
+  }, async (env) => {
+    const data = randomBytes(1_000_000);
+    const pair = await makePair(env, way, async (connection) => {
+      await connection.read(new Uint8Array(1)); // and leaves the rest
+      await writeAll(connection, letIn);
+      await writeAll(connection, data);
+      connection.close();
+    });
+    const dialer = await pair.connect({ stdin: "open" });
+    await dialer.write(randomBytes(50_000));
+    const { code, stdoutBytes } = await dialer.ended;
+    assert.equal(code, 0);
+    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+  });
+
+  promise(
+    `${way}: ends with status 0 when whoever reads its stdout has enough`,
+    { needs },
+    async (env) => {
+      const pair = await makePair(env, way, async (connection) => {
+        await writeAll(connection, letIn);
+        const chunk = new Uint8Array(64 * 1024);
+        for (;;) await writeAll(connection, chunk);
+      });
+      const command =
+        `git-annex-p2p-iroh ${pair.dialed} </dev/null | head -c 100000 | wc -c; exit \${PIPESTATUS[0]}`;
+      const run = await env.run(["bash", "-c", command], {
+        on: pair.network.b,
+        env: pair.relay ? { GIT_ANNEX_P2P_IROH_RELAY: pair.relay.url } : {},
+      });
+      assert.deepEqual([run.code, run.stdout.trim(), run.stderr], [0, "100000", ""]);
+      await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+    },
+  );
+
+  promise(`${way}: an idle connection is kept open`, { needs, limitMs: 90_000 }, async (env) => {
+    const pair = await makePair(env, way, silence);
+    const dialer = await pair.connect({ stdin: "open" });
+    await dialer.says(/AUTH-SUCCESS/);
+    const start = performance.now();
+    // Longer than any limit there is for a connection that has not got as far.
+    await env.until("35 s to pass", () => performance.now() - start > 35_000);
+    assert.equal(dialer.code, undefined);
+    await dialer.end();
+    assert.equal((await dialer.ended).code, 0);
+  });
+}
