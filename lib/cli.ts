@@ -25,7 +25,7 @@ PATH and runs it; what you type is
 Calls, as git-annex makes them:
   address              print this repository's address; the first time, make it
   ADDRESS              connect to a peer, relay stdin to it and it to stdout
-  ADDRESS SOCKETFILE   serve: hand each connection to the unix socket SOCKETFILE,
+  ADDRESS SOCKETFILE   serve: hand each connection to the unix socket given,
                        until SIGTERM, or until git-annex no longer needs it
 
 An ADDRESS begins with "endpoint".

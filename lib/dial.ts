@@ -2,10 +2,10 @@
 
 import { Failure } from "./failure.ts";
 import { findOnSameHost } from "./find/same_host.ts";
-import type { Connection, Endpoint, PeerAddress } from "./iroh.ts";
+import type { Connection, DialError, Endpoint, PeerAddress } from "./iroh.ts";
 import type { Settings } from "./settings.ts";
 import { debug } from "./stderr.ts";
-import type { Ticket } from "./ticket.ts";
+import { type Ticket, TicketError } from "./ticket.ts";
 
 /** Longest time a dial takes: iroh's own limit is 30 s, which is what people are promised. */
 const DIAL_LIMIT_MS = 25_000;
@@ -47,6 +47,7 @@ export async function findWays(ticket: Ticket, settings: Settings): Promise<Ways
  * Connects to a peer by whichever way is there first.
  *
  * @throws {Unreachable} which says what was tried, after at most {@linkcode DIAL_LIMIT_MS}.
+ * @throws {TicketError} if no peer can have that address.
  */
 export async function dial(
   endpoint: Endpoint,
@@ -71,6 +72,7 @@ export async function dial(
     return connection;
   } catch (error) {
     signal.throwIfAborted();
+    if (isBadKey(error)) throw new TicketError("the address is damaged, it names no key");
     throw new Unreachable(`cannot reach the peer, ${reasonFor(error)}; tried ${tried.join(", ")}`, {
       hint: "is git annex remotedaemon running there, and is it online?",
       cause: error,
@@ -99,6 +101,12 @@ async function firstOf(attempts: Promise<Connection>[]): Promise<Connection> {
   } catch (error) {
     throw error instanceof AggregateError ? error.errors[0] : error;
   }
+}
+
+/** By its parts: the class lives in a module that this one does not load, for its native addon. */
+function isBadKey(error: unknown): boolean {
+  return error instanceof Error && error.name === "DialError" &&
+    (error as DialError).kind === "bad key";
 }
 
 function describeWays(ways: Ways): string[] {

@@ -355,6 +355,7 @@ function connectionEnd(text: string): ConnectionEnd {
 
 function dialError(error: unknown): DialError {
   const text = error instanceof Error ? error.message : String(error);
+  if (/valid public key/.test(text)) return new DialError("bad key", "it is not a valid key");
   if (/TimedOut|timed out/.test(text)) return new DialError("no answer", "no answer");
   if (/CONNECTION_REFUSED|refused/.test(text)) {
     return new DialError("refused", "the peer takes no more connections now");

@@ -37,18 +37,18 @@ export class Lifecycle implements AsyncDisposable {
   #stopped = new AbortController();
   #missingSince: number | undefined;
   #refusingSince: number | undefined;
-  #watching: Promise<void>;
+  #watching: Promise<void> = Promise.resolve();
 
   private constructor(repository: Repository, socketPath: string) {
     this.#socketPath = socketPath;
     this.#signaturePath = join(listenerFolder(repository), "listener");
-    this.#watching = this.#watch();
   }
 
   /** Makes this process the repository's listener, and tells an earlier one so. */
   static async begin(repository: Repository, socketPath: string): Promise<Lifecycle> {
     const lifecycle = new Lifecycle(repository, socketPath);
-    await lifecycle.#sign();
+    await lifecycle.#sign(); // before it looks whose signature is there
+    lifecycle.#watching = lifecycle.#watch();
     return lifecycle;
   }
 

@@ -25,9 +25,7 @@ let nextRelayPort = 3340;
 
 /** Makes two hosts and one for a relay; the test's end removes them. */
 export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Network> {
-  if (sandbox() === "none") {
-    return { a: await env.host("a"), b: await env.host("b"), relay: await env.host("relay") };
-  }
+  if (sandbox() === "none") return await makeLoopback(env);
   const id = crypto.randomUUID().slice(0, 8);
   const relay = `${id}-r`;
   await addNamespace(env, relay);
@@ -67,6 +65,11 @@ export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Net
     b: await env.host("b", prefix(`${id}-b`), ips[1]),
     relay: await env.host("relay", prefix(relay), "10.77.9.9"),
   };
+}
+
+/** Hosts that are folders, and share the test's own loopback. */
+export async function makeLoopback(env: TestEnv): Promise<Network> {
+  return { a: await env.host("a"), b: await env.host("b"), relay: await env.host("relay") };
 }
 
 async function addNamespace(env: TestEnv, name: string): Promise<void> {

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import iroh from "@number0/iroh";
 import { decodeTicket } from "../lib/ticket.ts";
-import { makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
+import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 
 /** What git-annex says first to a peer it lets in. */
@@ -12,6 +12,9 @@ export const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n
 /** By which way the peers reach each other. */
 export type Way = "direct" | "relay";
 export const WAYS: readonly Way[] = ["direct", "relay"];
+
+/** On the test's own loopback, where the test itself can dial. */
+export type Place = Way | "loopback";
 
 /** Stands in for git-annex: a unix socket, and what to do with each connection. */
 export class Service {
@@ -121,11 +124,13 @@ export interface Pair {
 /** Makes a pair. */
 export async function makePair(
   env: TestEnv,
-  way: Way,
+  way: Place,
   handle: (connection: Deno.UnixConn) => Promise<void>,
   settings: Record<string, string> = {},
 ): Promise<Pair> {
-  const network = await makeNetwork(env, way === "relay" ? "relay only" : "lan");
+  const network = way === "loopback"
+    ? await makeLoopback(env)
+    : await makeNetwork(env, way === "relay" ? "relay only" : "lan");
   const { a, b } = network;
   const relay = way === "relay" ? await startRelay(env, network.relay) : undefined;
   const setting = { ...relay ? { GIT_ANNEX_P2P_IROH_RELAY: relay.url } : {}, ...settings };

@@ -90,8 +90,6 @@ export interface StartOptions {
   readonly stdin?: string | Uint8Array | "open";
   /** False to leave its stdout to {@linkcode Started.stdoutReader}. */
   readonly collect?: boolean;
-  /** User id to run it as, for what root would be allowed. */
-  readonly user?: number;
 }
 
 /** A host: folders and a network of its own, as far as the machine lets it have one. */
@@ -190,7 +188,6 @@ export class TestEnv implements AsyncDisposable {
       stdin: options.stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
-      ...options.user === undefined ? {} : { uid: options.user, gid: options.user },
     }).spawn();
     const started = new Started(command.join(" "), child, options, this);
     this.#started.push(started);

@@ -1,0 +1,68 @@
+/** What people see who run the program by hand. */
+
+import assert from "node:assert/strict";
+import config from "../deno.json" with { type: "json" };
+import { promise } from "./testenv.ts";
+
+promise("--help is enough, and goes to stdout", {}, async (env) => {
+  for (const option of ["--help", "-h"]) {
+    const { code, stdout, stderr } = await env.iroh([option]);
+    assert.deepEqual([code, stderr], [0, ""]);
+    for (
+      const word of [
+        "Usage:",
+        "address",
+        "ADDRESS SOCKETFILE",
+        "relay",
+        "lookup",
+        "bind",
+        "max-connections",
+        "Exit status",
+      ]
+    ) {
+      assert(stdout.includes(word), word);
+    }
+    assert(stdout.split("\n").every((line) => line.length <= 80), "lines of at most 80 characters");
+  }
+});
+
+promise("--version names program and version", {}, async (env) => {
+  for (const option of ["--version", "-V"]) {
+    const { code, stdout, stderr } = await env.iroh([option]);
+    assert.deepEqual([code, stdout, stderr], [0, `git-annex-p2p-iroh ${config.version}\n`, ""]);
+  }
+});
+
+promise("a command line that makes no sense exits 2 with one line", {}, async (env) => {
+  const cases: [args: string[], says: RegExp][] = [
+    [[], /no command; see git-annex-p2p-iroh --help/],
+    [[""], /no command/],
+    [["--frobnicate"], /Unknown option '--frobnicate'/],
+    [["address", "extra"], /address takes no argument/],
+    [["one", "two", "three"], /too many arguments, after "two"/],
+    [["one", ""], /SOCKETFILE is empty/],
+    [["adress"], /"adress" is not an address/],
+  ];
+  for (const [args, says] of cases) {
+    const { code, stdout, stderr } = await env.iroh(args);
+    assert.equal(code, 2, args.join(" "));
+    assert.equal(stdout, "");
+    assert.match(stderr, /^git-annex-p2p-iroh: [^\n]*\n$/);
+    assert.match(stderr, says);
+  }
+});
+
+promise("the debug log goes to stderr, and holds no secret", {}, async (env) => {
+  const on = await env.host("a");
+  await env.ok(["git", "init", "-q", "repository"], { on });
+  const cwd = `${on.dir}/repository`;
+  const debug = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
+  const { code, stdout } = await env.iroh(["address"], { on, cwd, env: debug });
+  assert.equal(code, 0);
+  assert.match(stdout, /^endpoint[a-z2-7]+\n$/);
+  const secret = (await Deno.readTextFile(`${cwd}/.git/annex/creds/iroh-secret`)).trim();
+  const run = await env.iroh([stdout.trim()], { on, env: debug, stdin: "" });
+  assert.equal(run.code, 1);
+  assert.match(run.stderr, /git-annex-p2p-iroh\[\d+\] +[\d.]+ ms dialing/);
+  assert(!run.stderr.includes(secret) && !run.stderr.includes(secret.slice(0, 16)));
+});

@@ -1,0 +1,252 @@
+/** The connecting side: whom it reaches, and what it says when it does not. */
+
+import assert from "node:assert/strict";
+import { encodeTicket } from "../lib/ticket.ts";
+import { newIdentity } from "../lib/identity.ts";
+import { AUTH_SUCCESS, echo, makePair, makeRepository, type Pair, silence, WAYS } from "./pair.ts";
+import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+
+const unknown = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+
+/** One line, and none of what nobody wants to see. */
+function assertOneLine(stderr: string): void {
+  assert.match(stderr, /^git-annex-p2p-iroh: [^\n]+\n$/);
+  assert.doesNotMatch(stderr, /backtrace|\sat\s|undefined|\[object|Error:|panicked/);
+}
+
+promise(
+  "connect reaches a repository on the same host by its bare address, from anywhere",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    const on = pair.network.a;
+    const other = await makeRepository(env, on, "other");
+    await env.ok(["git-annex-p2p-iroh", "address"], { on, cwd: other });
+    for (const cwd of [other, on.dir, "/"]) {
+      const run = await env.iroh([pair.address], { on, cwd, stdin: "hello\n" });
+      assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""], cwd);
+    }
+  },
+);
+
+promise(
+  "connect looks past the entry of a listener on the same host that was killed",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    pair.listener.kill("SIGKILL");
+    await pair.listener.ended;
+    const run = await env.iroh([pair.address], { on: pair.network.a, stdin: "" });
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /no way to it is known/);
+    await (await pair.listen()).says(/serving endpoint/);
+    assert.equal((await env.iroh([pair.address], { on: pair.network.a, stdin: "" })).code, 0);
+  },
+);
+
+promise(
+  "connect finds a listener that was started without XDG_RUNTIME_DIR, as cron does",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    const second = await pair.listen({ env: { XDG_RUNTIME_DIR: "" } });
+    await pair.listener.ended;
+    await second.says(/serving endpoint/);
+    const run = await env.iroh([pair.address], { on: pair.network.a, stdin: "hello\n" });
+    assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+  },
+);
+
+promise("connect refuses the repository's own address", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const run = await env.iroh([pair.address], {
+    on: pair.network.a,
+    cwd: pair.repository,
+    stdin: "",
+  });
+  assert.equal(run.code, 1);
+  assertOneLine(run.stderr);
+  assert.match(run.stderr, /that is this repository's own address; /);
+});
+
+promise("connect says what is wrong with an address", {}, async (env) => {
+  const cases: [address: string, says: RegExp][] = [
+    ["hello", /"hello" is not an address; an address starts with endpoint/],
+    [`blob${"a".repeat(60)}`, /is a blob ticket, not an address/],
+    [unknown.slice(0, -3), /is damaged/],
+    [
+      encodeTicket({ publicKey: new Uint8Array(32).fill(2), relays: ["http://127.0.0.1:9/"] }),
+      /names no key/,
+    ],
+  ];
+  for (const [address, says] of cases) {
+    const run = await env.iroh([address], {
+      stdin: "",
+      env: { GIT_ANNEX_P2P_IROH_RELAY: "http://127.0.0.1:9" },
+    });
+    assert.equal(run.code, 2, address);
+    assertOneLine(run.stderr);
+    assert.match(run.stderr, says);
+  }
+});
+
+promise("connect says when no way to the peer is known, at once", {}, async (env) => {
+  const run = await env.iroh([unknown], { stdin: "" });
+  assert.equal(run.code, 1);
+  assertOneLine(run.stderr);
+  assert.match(run.stderr, /cannot reach the peer, no way to it is known; /);
+});
+
+promise(
+  "connect gives up within 30 s, and says what it tried",
+  { needs: ["namespaces"] },
+  async (env) => {
+    const pair = await makePair(env, "direct", echo);
+    // The host is there, but nothing answers.
+    await env.ok(["sh", "-c", "ip link set eth0 down"], { on: pair.network.a });
+    const started = performance.now();
+    const run = await (await pair.connect({ stdin: "" })).ended;
+    const seconds = (performance.now() - started) / 1000;
+    assert(seconds < 30, `${seconds} s`);
+    assert.equal(run.code, 1);
+    assertOneLine(run.stderr);
+    assert.match(
+      run.stderr,
+      /cannot reach the peer, no answer within 25 s; tried 10\.77\.0\.1:\d+; is git annex remotedaemon running there/,
+    );
+  },
+);
+
+promise("connect notices within 30 s that the peer is lost", {
+  needs: ["namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const pair = await makePair(env, "direct", silence);
+  const dialer = await pair.connect({ stdin: "open" });
+  await dialer.says(/AUTH-SUCCESS/);
+  await env.ok(["sh", "-c", "ip link set eth0 down"], { on: pair.network.a });
+  const started = performance.now();
+  const { code, stderr } = await dialer.ended;
+  const seconds = (performance.now() - started) / 1000;
+  assert(seconds < 30, `${seconds} s`);
+  assert.equal(code, 1);
+  assertOneLine(stderr);
+  assert.match(stderr, /the peer is lost in mid-stream, /);
+  // The listener notices, too, and lets go of git-annex.
+  await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+  assert((performance.now() - started) / 1000 < 30);
+  assert.match(await pair.log(), /was lost/);
+});
+
+promise("connect notices a listener that was killed, through a relay, too", {
+  needs: ["iroh-relay"],
+  limitMs: 90_000,
+}, async (env) => {
+  const pair = await makePair(env, "relay", silence);
+  const dialer = await pair.connect({ stdin: "open" });
+  await dialer.says(/AUTH-SUCCESS/);
+  pair.listener.kill("SIGKILL");
+  const started = performance.now();
+  const { code, stderr } = await dialer.ended;
+  const seconds = (performance.now() - started) / 1000;
+  assert(seconds < 30, `${seconds} s`);
+  assert.equal(code, 1);
+  assertOneLine(stderr);
+});
+
+async function served(env: TestEnv, pair: Pair): Promise<Started> {
+  const dialer = await pair.connect({ stdin: "open" });
+  await dialer.says(/AUTH-SUCCESS/);
+  await env.until("git-annex to be asked", () => pair.service.open === 1);
+  return dialer;
+}
+
+for (const way of WAYS) {
+  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+
+  promise(`${way}: connect ends on a signal with its status, and the peer is told at once`, {
+    needs,
+  }, async (env) => {
+    const pair = await makePair(env, way, silence);
+    for (const [signal, status] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGHUP", 129]] as const) {
+      const dialer = await served(env, pair);
+      const started = performance.now();
+      dialer.kill(signal);
+      const { code, stderr } = await dialer.ended;
+      assert.equal(code, status);
+      assertOneLine(stderr);
+      await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+      assert((performance.now() - started) < 5_000);
+    }
+  });
+
+  promise(`${way}: connect ends soon after the peer has closed`, { needs }, async (env) => {
+    const pair = await makePair(env, way, async (connection) => {
+      await silence(connection);
+      closed = performance.now();
+    });
+    let closed = 0;
+    const times: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const run = await (await pair.connect({ stdin: "hello\n" })).ended;
+      times.push(performance.now() - closed);
+      assert.equal(run.code, 0);
+    }
+    // endpoint.close() alone would take more than a second each time.
+    assert(Math.min(...times) < 700, `${times} ms`);
+  });
+}
+
+promise(
+  "connect reports a wrong setting, with its key and what would be right",
+  {},
+  async (env) => {
+    const on = await env.host("a");
+    const cwd = await makeRepository(env, on, "repository");
+    const settings: [key: string, value: string, says: RegExp][] = [
+      [
+        "relay",
+        "sometimes",
+        /the setting p2p-iroh.relay is "sometimes"; it must be n0, none, or URLs/,
+      ],
+      ["lookup", "maybe", /the setting p2p-iroh.lookup is "maybe"; it must be n0 or none/],
+      ["bind", "everywhere", /the setting p2p-iroh.bind is "everywhere"; it must be ADDRESS:PORT/],
+      [
+        "max-connections",
+        "many",
+        /the setting p2p-iroh.max-connections is "many"; it must be a number/,
+      ],
+    ];
+    const env_ = { GIT_ANNEX_P2P_IROH_LOOKUP: "none", GIT_ANNEX_P2P_IROH_RELAY: "none" };
+    for (const [key, value, says] of settings) {
+      await env.ok(["git", "config", `p2p-iroh.${key}`, value], { on, cwd });
+      // The environment goes first, so that a test is safe from its own settings; not here.
+      const script =
+        `unset GIT_ANNEX_P2P_IROH_RELAY GIT_ANNEX_P2P_IROH_LOOKUP; exec git-annex-p2p-iroh`;
+      for (const args of ["address", unknown]) {
+        const run = await env.run(["sh", "-c", `${script} ${args}`], { on, cwd, stdin: "" });
+        assert.equal(run.code, 1);
+        assertOneLine(run.stderr);
+        assert.match(run.stderr, says);
+      }
+      await env.ok(["git", "config", "--unset", `p2p-iroh.${key}`], { on, cwd });
+    }
+    const run = await env.iroh(["address"], {
+      on,
+      cwd,
+      env: { ...env_, GIT_ANNEX_P2P_IROH_BIND: "x" },
+    });
+    assert.match(run.stderr, /the setting GIT_ANNEX_P2P_IROH_BIND is "x"/);
+  },
+);
+
+promise("connect says when the UDP socket cannot be had", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const run = await env.iroh([pair.dialed], {
+    stdin: "",
+    env: { GIT_ANNEX_P2P_IROH_BIND: "192.0.2.1:7" },
+  });
+  assert.equal(run.code, 1);
+  assertOneLine(run.stderr);
+  assert.match(run.stderr, /cannot open a UDP socket on 192\.0\.2\.1:0, .*; .*p2p-iroh\.bind/);
+});
