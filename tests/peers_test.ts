@@ -1,0 +1,167 @@
+/** dumbpipe, which many peers run in this program's place: it reaches us, and we reach it. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { newIdentity } from "../lib/identity.ts";
+import { decodeTicket, encodeTicket, samePublicKey } from "../lib/ticket.ts";
+import { makeNetwork } from "./network.ts";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  echo,
+  makePair,
+  randomBytes,
+  readChecksum,
+  Service,
+  WAYS,
+  writeAll,
+} from "./pair.ts";
+import { type Host, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+
+const letIn = new TextEncoder().encode(AUTH_SUCCESS);
+/** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
+const PAYLOAD_BYTES = 12_000_000;
+
+/** Lets a peer in, then both send at once, each until its end. */
+function exchange(back: Uint8Array): {
+  handle: (connection: Deno.UnixConn) => Promise<void>;
+  arrived: Promise<{ length: number; checksum: string }>;
+} {
+  const arrived = Promise.withResolvers<{ length: number; checksum: string }>();
+  return {
+    arrived: arrived.promise,
+    async handle(connection) {
+      await writeAll(connection, letIn);
+      const reading = readChecksum(connection);
+      await writeAll(connection, back);
+      await connection.closeWrite();
+      arrived.resolve(await reading);
+    },
+  };
+}
+
+/** dumbpipe in the place of a listener, as the shell script starts it; the ticket holds its address. */
+async function dumbpipeListener(
+  env: TestEnv,
+  on: Host,
+  socketPath: string,
+): Promise<{ started: Started; ticket: string }> {
+  // Only the IPv4 address of the host that others can reach is asked for and printed.
+  const secret = newIdentity().secretKey.toHex();
+  const command = ["dumbpipe", "listen-unix", "--socket-path", socketPath];
+  const started = await env.start([...command, "--ipv4-addr", `${on.ip}:47000`], {
+    on,
+    env: { IROH_SECRET: secret },
+  });
+  return { started, ticket: await started.says(/endpoint[a-z2-7]{50,}/) };
+}
+
+for (const way of WAYS) {
+  const needs: Tool[] = [
+    "dumbpipe",
+    "namespaces",
+    ...way === "relay" ? ["iroh-relay"] as const : [],
+  ];
+
+  promise(`${way}: dumbpipe connects to this program, and both send at once`, {
+    needs,
+    limitMs: 120_000,
+  }, async (env) => {
+    const there = randomBytes(PAYLOAD_BYTES), back = randomBytes(PAYLOAD_BYTES);
+    const { handle, arrived } = exchange(back);
+    const pair = await makePair(env, way, handle);
+    const run = await (await env.start(["dumbpipe", "connect", pair.dialed], {
+      on: pair.network.b,
+      stdin: there,
+    })).ended;
+    assert.equal(run.code, 0);
+    assert.equal(await checksumOf(run.stdoutBytes.subarray(letIn.length)), await checksumOf(back));
+    assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
+    assert.match(await pair.log(), /was served after/);
+  });
+
+  promise(`${way}: dumbpipe forwards a TCP port and many connections to this program`, {
+    needs,
+  }, async (env) => {
+    const pair = await makePair(env, way, echo);
+    const { b } = pair.network;
+    const forward = await env.start(
+      ["dumbpipe", "connect-tcp", "--addr", "127.0.0.1:4711", pair.dialed],
+      { on: b },
+    );
+    const ask = `
+import socket, sys, time
+def one(i):
+    for _ in range(500):
+        try:
+            s = socket.create_connection(("127.0.0.1", 4711)); break
+        except ConnectionRefusedError: time.sleep(0.02)
+    s.sendall(b"question %d" % i); s.shutdown(socket.SHUT_WR)
+    got = b""
+    while part := s.recv(4096): got += part
+    return got.decode()
+print("|".join(one(i) for i in range(5)))
+`;
+    const answers = (await env.ok(["python3", "-c", ask], { on: b })).trim();
+    const expected = Array.from({ length: 5 }, (_, i) => `${AUTH_SUCCESS}question ${i}`);
+    assert.equal(answers, expected.join("|"));
+    assert.equal(forward.code, undefined);
+  });
+}
+
+promise("direct: this program connects to dumbpipe, and both send at once", {
+  needs: ["dumbpipe", "namespaces"],
+  limitMs: 120_000,
+}, async (env) => {
+  const there = randomBytes(PAYLOAD_BYTES), back = randomBytes(PAYLOAD_BYTES);
+  const { handle, arrived } = exchange(back);
+  const { a, b } = await makeNetwork(env, "lan");
+  const service = new Service(env, join(a.dir, "socket"), handle);
+  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const run = await env.iroh([ticket], { on: b, stdin: there });
+  assert.deepEqual([run.code, run.stderr], [0, ""]);
+  assert.equal(await checksumOf(run.stdoutBytes.subarray(letIn.length)), await checksumOf(back));
+  assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
+});
+
+promise("direct: ten processes connect to one dumbpipe at once", {
+  needs: ["dumbpipe", "namespaces"],
+}, async (env) => {
+  const { a, b } = await makeNetwork(env, "lan");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const payloads = Array.from({ length: 10 }, () => randomBytes(100_000));
+  const runs = await Promise.all(payloads.map((stdin) => env.iroh([ticket], { on: b, stdin })));
+  for (const [i, { code, stdoutBytes }] of runs.entries()) {
+    assert.equal(code, 0);
+    assert.deepEqual(stdoutBytes.subarray(letIn.length), payloads[i]!);
+  }
+});
+
+promise("direct: connect ends when dumbpipe has nobody behind it, and says when it is gone", {
+  needs: ["dumbpipe", "namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const { a, b } = await makeNetwork(env, "lan");
+  const { ticket, started } = await dumbpipeListener(env, a, join(a.dir, "nobody"));
+  // dumbpipe closes with code 0 and no reason, as after a session: there is nothing to tell apart.
+  const refused = await env.iroh([ticket], { on: b, stdin: "open" });
+  assert.deepEqual([refused.code, refused.stdout, refused.stderr], [0, "", ""]);
+
+  started.kill("SIGKILL");
+  await started.ended;
+  const gone = await env.iroh([ticket], { on: b, stdin: "" });
+  assert.match(gone.stderr, /^git-annex-p2p-iroh: cannot reach the peer, .*\n$/);
+  assert.equal(gone.code, 1);
+});
+
+promise("an address that dumbpipe prints names the same peer as ours", {
+  needs: ["dumbpipe", "namespaces"],
+}, async (env) => {
+  const { a } = await makeNetwork(env, "lan");
+  const { ticket } = await dumbpipeListener(env, a, join(a.dir, "socket"));
+  const decoded = decodeTicket(ticket);
+  const bare = encodeTicket({ publicKey: decoded.publicKey, relays: [] });
+  assert(samePublicKey(decodeTicket(bare), decoded));
+  assert(decoded.direct.includes(`${a.ip}:47000`), String(decoded.direct));
+});
