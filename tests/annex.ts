@@ -1,0 +1,171 @@
+/** Repositories of the real git-annex, on hosts that know each other through a relay of their own. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { makeNetwork, startRelay } from "./network.ts";
+import { checksumOf } from "./pair.ts";
+import type { Host, Run, Started, StartOptions, TestEnv, Tool } from "./testenv.ts";
+
+/** What the tests with git-annex need. */
+export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "iroh-relay"];
+
+/** One try of a git-annex command; git-annex races with itself, and may then wait for ever. */
+const TRY_LIMIT_S = 40;
+
+/** A repository of git-annex. */
+export class Annex {
+  constructor(readonly env: TestEnv, readonly host: Host, readonly path: string) {}
+
+  static async make(env: TestEnv, host: Host, name = "annex"): Promise<Annex> {
+    const annex = new Annex(env, host, join(host.dir, name));
+    await env.ok(["git", "init", "-q", annex.path], { on: host });
+    await annex.ok(["init", "--quiet", host.name]);
+    return annex;
+  }
+
+  /** Runs `git annex`, for a limited time. */
+  run(args: readonly string[], options: StartOptions = {}): Promise<Run> {
+    return this.git(["annex", ...args], options);
+  }
+
+  /** Runs `git annex`, which must succeed. */
+  async ok(args: readonly string[], options: StartOptions = {}): Promise<string> {
+    return okay(args, await this.run(args, options));
+  }
+
+  /** Runs `git`, for a limited time. */
+  git(args: readonly string[], options: StartOptions = {}): Promise<Run> {
+    // timeout(1) ends the whole process group, and so the children that hold stdout open.
+    const command = ["timeout", "-k", "5", `${TRY_LIMIT_S}`, "git", ...args];
+    return this.env.run(command, { on: this.host, cwd: this.path, ...options });
+  }
+
+  async gitOk(args: readonly string[]): Promise<string> {
+    return okay(args, await this.git(args));
+  }
+
+  /** Gives the repository an address. */
+  async enable(): Promise<void> {
+    await this.ok(["p2p", "--enable", "iroh"]);
+  }
+
+  /** Addresses with tokens, for {@linkcode link}. */
+  async addresses(): Promise<string> {
+    return await this.ok(["p2p", "--gen-addresses"]);
+  }
+
+  /** Makes the repository with these addresses a remote. */
+  async link(name: string, addresses: string): Promise<void> {
+    await this.ok(["p2p", "--link", `--name=${name}`], { stdin: addresses });
+  }
+
+  /** Starts the daemon in the foreground, and waits until peers can come in. */
+  async serve(): Promise<Started> {
+    const before = (await this.log()).length;
+    const daemon = await this.env.start(["git", "annex", "remotedaemon", "--foreground"], {
+      on: this.host,
+      cwd: this.path,
+      stdin: "open", // at its end the daemon stops
+    });
+    await this.serving(before);
+    return daemon;
+  }
+
+  /** Waits until the program's log tells, after its first `from` characters, that it serves. */
+  async serving(from = 0): Promise<void> {
+    await this.env.until(`${this.host.name} to serve`, async () => {
+      const log = (await this.log()).slice(from);
+      return /serving endpoint/.test(log) && /reachable through relay/.test(log);
+    });
+  }
+
+  /** The log the program keeps. */
+  log(): Promise<string> {
+    return Deno.readTextFile(join(this.path, ".git", "annex", "p2p-iroh", "log")).catch(() => "");
+  }
+
+  async write(name: string, content: Uint8Array): Promise<void> {
+    await Deno.writeFile(join(this.path, name), content);
+  }
+
+  /** Adds and commits every file. */
+  async add(): Promise<void> {
+    await this.ok(["add", "--quiet", "."]);
+    await this.gitOk(["commit", "-qm", `files of ${this.host.name}`]);
+  }
+
+  /** The checksum of a file's content, or undefined if it is not here. */
+  async checksum(name: string): Promise<string | undefined> {
+    const content = await Deno.readFile(join(this.path, name)).catch(() => undefined);
+    return content && await checksumOf(content);
+  }
+
+  /** Whether a file's content is here, as git-annex sees it. */
+  async has(name: string): Promise<boolean> {
+    return (await this.run(["find", "--in=here", "--", name])).stdout.trim() === name;
+  }
+
+  /** The branches that `sync` keeps the same everywhere. */
+  async refs(): Promise<string> {
+    return await this.gitOk(["rev-parse", "main", "git-annex"]);
+  }
+
+  /** One `sync --content`; what came of it is seen in the repositories. */
+  async sync(): Promise<void> {
+    await this.run(["sync", "--content"]);
+  }
+}
+
+function okay(args: readonly string[], { code, stdout }: Run): string {
+  if (code !== 0) throw new Error(`git ${args.join(" ")}: exit status ${code}`);
+  return stdout;
+}
+
+/** Two repositories with addresses, each on its own host. */
+export async function makeAnnexes(env: TestEnv): Promise<{ a: Annex; b: Annex }> {
+  const network = await makeNetwork(env, "lan");
+  const relay = await startRelay(env, network.relay);
+  const annexes = [];
+  for (const host of [network.a, network.b]) {
+    host.env.GIT_ANNEX_P2P_IROH_RELAY = relay.url;
+    const annex = await Annex.make(env, host);
+    await annex.enable();
+    annexes.push(annex);
+  }
+  return { a: annexes[0]!, b: annexes[1]! };
+}
+
+/** Two repositories that are each other's remotes and are being served. */
+export async function makeLinked(env: TestEnv): Promise<{ a: Annex; b: Annex }> {
+  const { a, b } = await makeAnnexes(env);
+  await Promise.all([a.serve(), b.serve()]);
+  await linkBoth(a, b);
+  return { a, b };
+}
+
+/** Makes each the other's remote. Both must be served: git-annex tries the address. */
+export async function linkBoth(a: Annex, b: Annex): Promise<void> {
+  await a.link("b", await b.addresses());
+  await b.link("a", await a.addresses());
+}
+
+/** Syncs both until they have the same refs and these files, with the content they were made with. */
+export async function syncUntilSame(
+  env: TestEnv,
+  a: Annex,
+  b: Annex,
+  files: ReadonlyMap<string, string>,
+): Promise<void> {
+  await env.until("both repositories to be the same", async () => {
+    await a.sync();
+    await b.sync();
+    if (await a.refs() !== await b.refs()) return false;
+    for (const annex of [a, b]) {
+      for (const [name, checksum] of files) {
+        if (await annex.checksum(name) !== checksum) return false;
+      }
+    }
+    return true;
+  });
+  for (const annex of [a, b]) assert.equal(await annex.ok(["fsck", "--quiet"]), "");
+}

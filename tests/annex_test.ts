@@ -1,0 +1,304 @@
+/** The real git-annex on two hosts, doing what people do with it. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Annex, ANNEX_TOOLS, linkBoth, makeAnnexes, makeLinked, syncUntilSame } from "./annex.ts";
+import { makeNetwork, startRelay } from "./network.ts";
+import { checksumOf, randomBytes } from "./pair.ts";
+import { promise, type TestEnv } from "./testenv.ts";
+
+const needs = ANNEX_TOOLS;
+/** Times the session below is gone through, each with new repositories. */
+const REPEAT = Number(Deno.env.get("GIT_ANNEX_P2P_IROH_REPEAT") ?? 1);
+
+/** Writes files of random content. @returns Their checksums by name. */
+async function writeFiles(
+  annex: Annex,
+  prefix: string,
+  lengths: readonly number[],
+): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
+  for (const [i, length] of lengths.entries()) {
+    const content = randomBytes(length), name = `${prefix}-${i}`;
+    await annex.write(name, content);
+    files.set(name, await checksumOf(content));
+  }
+  await annex.add();
+  return files;
+}
+
+for (let i = 1; i <= REPEAT; i++) {
+  promise(`git-annex ${i}: sync --content both ways, 50 files and one of 30 MB`, {
+    needs,
+    limitMs: 240_000,
+  }, async (env) => {
+    const { a, b } = await makeLinked(env);
+    const lengths = Array.from({ length: 25 }, (_, i) => 1000 * i + 1);
+    const files = await writeFiles(a, "from-a", [...lengths, 30_000_000]);
+    await syncUntilSame(env, a, b, files);
+    for (const [name, sum] of await writeFiles(b, "from-b", lengths)) files.set(name, sum);
+    await syncUntilSame(env, a, b, files);
+  });
+}
+
+promise("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, async (env) => {
+  const { a, b } = await makeLinked(env);
+  const files = await writeFiles(a, "file", [1, 70_000, 3_000_000]);
+  const names = [...files.keys()];
+  await env.until("the names to be there, too", async () => {
+    await a.run(["sync", "--no-content"]);
+    await b.run(["sync", "--no-content"]);
+    return (await b.run(["find", "--anything"])).stdout.trim().split("\n").length === names.length;
+  });
+  const allAt = async (annex: Annex) => (await Promise.all(names.map((n) => annex.has(n))));
+
+  await a.ok(["copy", "--to=b", "."]);
+  assert.deepEqual(await allAt(b), names.map(() => true));
+  for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
+
+  await a.ok(["drop", "."]); // which asks b whether it has a copy
+  assert.deepEqual(await allAt(a), names.map(() => false));
+
+  await a.ok(["get", "-J4", "."]);
+  for (const [name, sum] of files) assert.equal(await a.checksum(name), sum);
+
+  await b.ok(["move", "--to=a", "."]);
+  assert.deepEqual(await allAt(b), names.map(() => false));
+  await b.ok(["move", "--from=a", "."]);
+  assert.deepEqual([await allAt(a), await allAt(b)], [
+    names.map(() => false),
+    names.map(() => true),
+  ]);
+  const refused = await b.run(["drop", names[0]!]); // the only copy
+  assert.notEqual(refused.code, 0);
+  for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
+});
+
+promise("git-annex: an interrupted transfer goes on where it stopped", {
+  needs,
+  limitMs: 180_000,
+}, async (env) => {
+  const { a, b } = await makeLinked(env);
+  const length = 30_000_000;
+  const files = await writeFiles(a, "big", [length]);
+  await env.until("the name to be there, too", async () => {
+    await a.run(["sync", "--no-content"]);
+    await b.run(["sync", "--no-content"]);
+    return (await b.run(["find", "--anything"])).stdout.trim() === "big-0";
+  });
+  const tmp = join(b.path, ".git", "annex", "tmp");
+  const received = async () => {
+    let bytes = 0;
+    try {
+      for await (const { name } of Deno.readDir(tmp)) {
+        bytes += (await Deno.stat(join(tmp, name))).size;
+      }
+    } catch { /* not there yet, or moved to its place in this moment */ }
+    return bytes;
+  };
+
+  // By itself git-annex would try again at once, which is what it is for.
+  const get = ["get", "-c", "annex.forward-retry=0", "--json", "--json-progress", "big-0"];
+  const first = await env.start(["git", "annex", ...get], { on: b.host, cwd: b.path });
+  await env.until("a part to be there", async () => await received() > 6_000_000);
+  const dialers = await helperPids(env, "connect", b.host.name);
+  assert.equal(dialers.length > 0, true);
+  for (const pid of dialers) Deno.kill(pid, "SIGKILL");
+  assert.notEqual((await first.ended).code, 0);
+  const part = await received();
+  assert(part > 6_000_000 && part < length, `${part} bytes`);
+
+  const second = await b.ok(["get", "--json", "--json-progress", "big-0"]);
+  const progress = Number(/"byte-progress":(\d+)/.exec(second)![1]);
+  assert(progress >= part, `went on at ${progress}, not at ${part}`);
+  assert.equal(await b.checksum("big-0"), files.get("big-0"));
+});
+
+promise("git-annex: remotedaemon in the background, stopped and started again", {
+  needs,
+  limitMs: 180_000,
+}, async (env) => {
+  const { a, b } = await makeAnnexes(env);
+  const background = async (annex: Annex) => {
+    const before = (await annex.log()).length;
+    await annex.ok(["remotedaemon"]);
+    await annex.serving(before);
+  };
+  await background(a);
+  await background(b);
+  await linkBoth(a, b);
+  const files = await writeFiles(a, "before", [100_000]);
+  await syncUntilSame(env, a, b, files);
+
+  for (let round = 0; round < 2; round++) {
+    const before = (await a.log()).length;
+    for (const pid of await daemonPids(env, a.host.name)) Deno.kill(pid, "SIGKILL");
+    // Its listener is left over, which git-annex does not stop: it finds out by itself.
+    await env.until(
+      "the listener to stop",
+      async () => (await helperPids(env, "serve", a.host.name)).length === 0,
+    );
+    assert.match((await a.log()).slice(before), /the process that started it is gone/);
+    await background(a);
+    assert.equal((await helperPids(env, "serve", a.host.name)).length, 1);
+    for (const [name, sum] of await writeFiles(b, `after-${round}`, [100_000])) {
+      files.set(name, sum);
+    }
+    await syncUntilSame(env, a, b, files);
+  }
+
+  // A second daemon takes the sockets over, and its listener the place of the first's.
+  await a.serve();
+  await env.until(
+    "one listener to be left",
+    async () => (await helperPids(env, "serve", a.host.name)).length === 1,
+  );
+  await syncUntilSame(env, a, b, await writeFiles(a, "second", [100_000]));
+});
+
+promise("git-annex: a repository that the shell script has set up keeps address and pairing", {
+  needs: [...needs, "dumbpipe"],
+  limitMs: 180_000,
+}, async (env) => {
+  const network = await makeNetwork(env, "lan");
+  const relay = await startRelay(env, network.relay);
+  for (const host of [network.a, network.b]) host.env.GIT_ANNEX_P2P_IROH_RELAY = relay.url;
+  const b = await Annex.make(env, network.b);
+  await b.enable();
+
+  // What a host with the script has: the same name on PATH, dumbpipe behind it.
+  const program = join(network.a.dir, "bin", "git-annex-p2p-iroh");
+  await Deno.rename(program, `${program}.ours`);
+  await Deno.writeTextFile(program, SCRIPT, { mode: 0o755 });
+  const a = await Annex.make(env, network.a);
+  await a.enable();
+  const addresses = await a.addresses();
+  const secret = join(a.path, ".git", "annex", "creds", "iroh-secret");
+  const key = await Deno.readTextFile(secret);
+
+  // While it still runs the script, it reaches us.
+  const daemon = await b.serve();
+  await a.link("b", await b.addresses());
+  const files = await writeFiles(b, "for-the-script", [400_000]);
+  await env.until("the script's side to have the file", async () => {
+    await a.run(["sync", "--content"]);
+    return await a.checksum("for-the-script-0") === files.get("for-the-script-0");
+  });
+  assert.equal(daemon.code, undefined);
+
+  // Then it gets this program.
+  await Deno.rename(`${program}.ours`, program);
+  await a.enable(); // as somebody would who follows the README
+  assert.equal(await Deno.readTextFile(secret), key);
+  assert.equal(withoutToken(await a.addresses()), withoutToken(addresses));
+  await a.serve();
+  await b.link("a", addresses); // made when the script was there
+  for (const [name, sum] of await writeFiles(a, "from-a", [400_000])) files.set(name, sum);
+  await syncUntilSame(env, a, b, files);
+});
+
+promise("git-annex: pairing with Magic Wormhole", {
+  needs: [...needs, "wormhole"],
+  limitMs: 180_000,
+}, async (env) => {
+  const { a, b } = await makeAnnexes(env);
+  const mailbox = await env.start(["twist", "wormhole-mailbox", "--port=tcp:4000"], { on: a.host });
+  await mailbox.says(/Starting reactor/);
+  for (const annex of [a, b]) {
+    annex.host.env.WORMHOLE_RELAY_URL = `ws://${a.host.ip}:4000/v1`;
+    await annex.serve();
+  }
+  const [one, two] = await Promise.all([a, b].map((annex) =>
+    env.start(["python3", "-c", PAIRING], {
+      on: annex.host,
+      cwd: annex.path,
+      stdin: "open",
+    })
+  ));
+  const codeOf = async (side: typeof one) =>
+    /[0-9]+-[a-z]+-[a-z-]+/.exec(
+      await side!.says(/is: [0-9]+-[a-z]+-[a-z-]+/),
+    )![0];
+  const codes = [await codeOf(one), await codeOf(two)];
+  await one!.write(`${codes[1]}\n`);
+  await two!.write(`${codes[0]}\n`);
+  assert.deepEqual([(await one!.ended).code, (await two!.ended).code], [0, 0]);
+  const files = await writeFiles(a, "paired", [100_000]);
+  await syncUntilSame(env, a, b, files);
+});
+
+promise("git-annex: clone by address alone", { needs, limitMs: 120_000 }, async (env) => {
+  const { a, b } = await makeAnnexes(env);
+  await a.serve();
+  const files = await writeFiles(a, "cloned", [100_000]);
+  const [, url, token] = /^(p2p-annex::\S+):([^:\s]+)\n$/.exec(await a.addresses())!;
+  const on = b.host;
+  await env.until("the clone to be there", async () => {
+    await Deno.remove(join(on.dir, "clone"), { recursive: true }).catch(() => {}); // of the last try
+    const clone = ["timeout", "-k", "5", "40", "git", "clone", "-q", url!, "clone"];
+    return (await env.run(clone, { on, env: { GIT_ANNEX_P2P_AUTHTOKEN: token! } })).code === 0;
+  });
+  const clone = new Annex(env, on, join(on.dir, "clone"));
+  assert.equal(await clone.gitOk(["rev-parse", "HEAD"]), await a.gitOk(["rev-parse", "HEAD"]));
+  await clone.ok(["init", "--quiet", "clone"]);
+  // git has no more than the URL; git-annex is told of the peer in the way it is always told.
+  await clone.link("peer", `${url}:${token}`);
+  await clone.ok(["get", "cloned-0"]);
+  assert.equal(await clone.checksum("cloned-0"), files.get("cloned-0"));
+});
+
+/** Each call of `--gen-addresses` makes a token. */
+function withoutToken(addresses: string): string {
+  return addresses.trim().replace(/:[^:]*$/, "");
+}
+
+/** Ids of this test's processes whose command line fits. */
+async function pidsOf(
+  env: TestEnv,
+  fits: (args: string[], environ: string) => boolean,
+): Promise<number[]> {
+  const pids: number[] = [];
+  for (const pid of await env.marked()) {
+    const read = (name: string) => Deno.readTextFile(`/proc/${pid}/${name}`).catch(() => "");
+    const args = (await read("cmdline")).split("\0").slice(0, -1);
+    if (fits(args, await read("environ"))) pids.push(pid);
+  }
+  return pids;
+}
+
+/** Processes of the program under test on a host. */
+function helperPids(env: TestEnv, call: "connect" | "serve", host: string): Promise<number[]> {
+  return pidsOf(env, (args, environ) => {
+    const at = args.findIndex((arg) => /^endpoint[a-z2-7]+$/.test(arg));
+    if (at < 0 || !environ.includes(`/${host}/home`)) return false;
+    return args.length - at === (call === "connect" ? 1 : 2);
+  });
+}
+
+function daemonPids(env: TestEnv, host: string): Promise<number[]> {
+  return pidsOf(
+    env,
+    (args, environ) => args.includes("remotedaemon") && environ.includes(`/${host}/home`),
+  );
+}
+
+/** What git-annex's documentation offers: the same calls and the same key file, by way of dumbpipe. */
+const SCRIPT = `#!/bin/sh
+set -e
+creds=$(git rev-parse --git-dir)/annex/creds
+if [ "$1" != address ] && [ -z "$2" ]; then exec dumbpipe connect "$1"; fi
+if [ ! -e "$creds/iroh-secret" ]; then
+  mkdir -p "$creds"
+  (umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >"$creds/iroh-secret")
+fi
+IROH_SECRET=$(cat "$creds/iroh-secret")
+export IROH_SECRET
+if [ "$1" = address ]; then exec dumbpipe generate-ticket 2>/dev/null; fi
+exec dumbpipe listen-unix --socket-path="$2"
+`;
+
+/** \`git annex p2p --pair\` on a pseudo-terminal, which it asks for the code. */
+const PAIRING = `
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(["git", "annex", "p2p", "--pair"])))
+`;
