@@ -7,6 +7,9 @@
 /** Set in the environment of whatever runs in a sandbox. */
 const MARK = "GIT_ANNEX_P2P_IROH_SANDBOX";
 
+/** Whoever ends the task ends what runs in the sandbox. */
+const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
 /** Raises the loopback, with Python since `ip` is not on every machine (netdevice(7)). */
 const LOOPBACK_UP = `
 import fcntl, socket, struct
@@ -38,8 +41,11 @@ export async function runInSandbox(command: string[], limitMs: number): Promise<
     args,
     env: { [MARK]: prefix.length > 0 || sandbox() === "namespaces" ? "namespaces" : "none" },
   }).spawn();
-  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+  const end = () => child.kill("SIGKILL");
+  const timer = setTimeout(end, limitMs);
+  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, end);
   const { code } = await child.status;
+  for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, end);
   clearTimeout(timer);
   return code;
 }
@@ -49,7 +55,8 @@ async function namespacePrefix(): Promise<string[]> {
   if (Deno.build.os !== "linux") return [];
   const flags = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
   const asRoot = Deno.uid() === 0 ? [] : ["--map-root-user"];
-  const start = 'python3 -c "$0" && exec "$@"';
+  // Not with exec: the shell, as process 1, collects the orphans that have ended.
+  const start = 'python3 -c "$0" && "$@"; exit $?';
   const prefix = ["unshare", ...asRoot, ...flags, "sh", "-c", start, LOOPBACK_UP];
   return await succeeds([...prefix, "true"]) ? prefix : [];
 }

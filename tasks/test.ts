@@ -12,7 +12,7 @@ import { runInSandbox } from "./sandbox.ts";
 import { pathWithTools, ToolMissing } from "./tools.ts";
 
 /** For everything, on a machine with two cores. */
-const LIMIT_MS = 20 * 60_000;
+const LIMIT_MS = 30 * 60_000;
 
 async function main(): Promise<number> {
   Deno.chdir(dirname(import.meta.dirname!));

@@ -9,8 +9,11 @@ import type { Host, Run, Started, StartOptions, TestEnv, Tool } from "./testenv.
 /** What the tests with git-annex need. */
 export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "iroh-relay"];
 
-/** One try of a git-annex command; git-annex races with itself, and may then wait for ever. */
-const TRY_LIMIT_S = 40;
+/**
+ * One try of a git-annex command. git-annex races with itself, whatever carries its bytes, and may then
+ * wait for ever; what has been transferred by then is not lost.
+ */
+const TRY_LIMIT_S = 20;
 
 /** A repository of git-annex. */
 export class Annex {
@@ -36,7 +39,7 @@ export class Annex {
   /** Runs `git`, for a limited time. */
   git(args: readonly string[], options: StartOptions = {}): Promise<Run> {
     // timeout(1) ends the whole process group, and so the children that hold stdout open.
-    const command = ["timeout", "-k", "5", `${TRY_LIMIT_S}`, "git", ...args];
+    const command = ["timeout", "-k", "2", `${TRY_LIMIT_S}`, "git", ...args];
     return this.env.run(command, { on: this.host, cwd: this.path, ...options });
   }
 

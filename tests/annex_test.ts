@@ -235,7 +235,7 @@ promise("git-annex: clone by address alone", { needs, limitMs: 120_000 }, async 
   const on = b.host;
   await env.until("the clone to be there", async () => {
     await Deno.remove(join(on.dir, "clone"), { recursive: true }).catch(() => {}); // of the last try
-    const clone = ["timeout", "-k", "5", "40", "git", "clone", "-q", url!, "clone"];
+    const clone = ["timeout", "-k", "2", "20", "git", "clone", "-q", url!, "clone"];
     return (await env.run(clone, { on, env: { GIT_ANNEX_P2P_AUTHTOKEN: token! } })).code === 0;
   });
   const clone = new Annex(env, on, join(on.dir, "clone"));

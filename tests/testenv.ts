@@ -6,12 +6,11 @@
  * whichever way, its processes (children of children, too) and folders are gone.
  */
 
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, join } from "node:path";
 import process from "node:process";
-import { PERMISSIONS } from "../tasks/permissions.ts";
+import { denoDir, installProgram } from "../tasks/program.ts";
 import { sandbox } from "../tasks/sandbox.ts";
 
-const root = dirname(import.meta.dirname!);
 /** How often a condition is looked at that nobody announces. */
 const LOOK_MS = 20;
 /** Marks every process of a test, so that it can be found. */
@@ -148,12 +147,7 @@ export class TestEnv implements AsyncDisposable {
     for (const folder of ["home", "run", "tmp", "bin"]) {
       await Deno.mkdir(join(dir, folder), { recursive: true, mode: 0o700 });
     }
-    const program = join(dir, "bin", "git-annex-p2p-iroh");
-    await Deno.writeTextFile(
-      program,
-      `#!/bin/sh\nexec ${programCommand().map((word) => `'${word}'`).join(" ")} "$@"\n`,
-      { mode: 0o755 },
-    );
+    await installProgram(join(dir, "bin"));
     const env = {
       HOME: join(dir, "home"),
       XDG_RUNTIME_DIR: join(dir, "run"),
@@ -360,22 +354,6 @@ export class Started {
     const decoder = new TextDecoder("latin1");
     for await (const bytes of stream) add(bytes, decoder.decode(bytes, { stream: true }));
   }
-}
-
-/** The command that starts the program under test: from source, or compiled where one is named. */
-export function programCommand(): string[] {
-  const compiled = Deno.env.get("GIT_ANNEX_P2P_IROH_PROGRAM");
-  if (compiled) return [compiled];
-  const config = ["--config", join(root, "deno.json"), "--frozen", "--cached-only", "--no-check"];
-  return [Deno.execPath(), "run", "--quiet", ...config, ...PERMISSIONS, join(root, "main.ts")];
-}
-
-function denoDir(): string {
-  const { HOME, XDG_CACHE_HOME, DENO_DIR } = Deno.env.toObject();
-  const cache = Deno.build.os === "darwin"
-    ? join(HOME!, "Library", "Caches")
-    : join(HOME!, ".cache");
-  return DENO_DIR ?? join(XDG_CACHE_HOME ?? cache, "deno");
 }
 
 /** Sends a signal to a process that this test has started; it may have ended. */
