@@ -6,6 +6,8 @@ export interface FailureOptions extends ErrorOptions {
   hint?: string;
   /** Exit status of the process; 1 when not given. */
   exitStatus?: number;
+  /** Whoever caused it knows: nothing is said, but in the debug log. */
+  quiet?: boolean;
 }
 
 /**
@@ -18,12 +20,15 @@ export class Failure extends Error {
   readonly hint: string | undefined;
   /** Exit status of the process if nobody handles the failure. */
   readonly exitStatus: number;
+  /** Nothing is to be said of it. */
+  readonly quiet: boolean;
 
   /** @param message What happened: lower case, no full stop, never a secret. */
   constructor(message: string, options: FailureOptions = {}) {
     super(message, options);
     this.hint = options.hint;
     this.exitStatus = options.exitStatus ?? 1;
+    this.quiet = options.quiet ?? false;
   }
 }
 

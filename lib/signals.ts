@@ -9,7 +9,7 @@ export class Signalled extends Failure {
 
   constructor(readonly signal: Deno.Signal) {
     const number = constants.signals[signal as keyof typeof constants.signals];
-    super(`ended by ${signal}`, { exitStatus: 128 + number });
+    super(`ended by ${signal}`, { exitStatus: 128 + number, quiet: true });
   }
 }
 

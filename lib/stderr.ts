@@ -39,7 +39,8 @@ export function say(message: string): void {
 /** Tell people why the program ends, and return the exit status. */
 export function sayFailure(error: unknown): number {
   const { line, exitStatus } = describeFailure(error);
-  say(line);
+  if (error instanceof Failure && error.quiet) debug(() => line);
+  else say(line);
   if (!(error instanceof Failure) && error instanceof Error) debug(() => error.stack ?? "");
   return exitStatus;
 }

@@ -108,9 +108,11 @@ export class Annex {
     return (await this.run(["find", "--in=here", "--", name])).stdout.trim() === name;
   }
 
-  /** The branches that `sync` keeps the same everywhere. */
-  async refs(): Promise<string> {
-    return await this.gitOk(["rev-parse", "main", "git-annex"]);
+  /** The branches that `sync` keeps the same everywhere; undefined while they are not all there. */
+  async refs(): Promise<string | undefined> {
+    const { code, stdout } = await this.git(["rev-parse", "--quiet", "--verify", "main"]);
+    if (code !== 0) return undefined;
+    return stdout + await this.gitOk(["rev-parse", "git-annex"]);
   }
 
   /** One `sync --content`; what came of it is seen in the repositories. */
@@ -162,7 +164,8 @@ export async function syncUntilSame(
   await env.until("both repositories to be the same", async () => {
     await a.sync();
     await b.sync();
-    if (await a.refs() !== await b.refs()) return false;
+    const refs = await a.refs();
+    if (refs === undefined || refs !== await b.refs()) return false;
     for (const annex of [a, b]) {
       for (const [name, checksum] of files) {
         if (await annex.checksum(name) !== checksum) return false;
