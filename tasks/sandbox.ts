@@ -62,6 +62,10 @@ async function namespacePrefix(): Promise<string[]> {
 }
 
 async function succeeds([program, ...args]: string[]): Promise<boolean> {
-  const command = new Deno.Command(program!, { args, stdout: "null", stderr: "null" });
-  return await command.output().then(({ success }) => success, () => false);
+  try {
+    const command = new Deno.Command(program!, { args, stdout: "null", stderr: "null" });
+    return (await command.output()).success;
+  } catch {
+    return false; // it is not there
+  }
 }

@@ -52,13 +52,14 @@ async function install({ wormhole }: { wormhole: boolean }): Promise<void> {
   });
   await Deno.mkdir(bin, { recursive: true });
   const wanted = [...PACKAGES.gitAnnex, ...wormhole ? PACKAGES.wormhole : []];
+  if (await output(["python3", "--version"], Deno.env.get("PATH") ?? "") === undefined) {
+    throw new ToolMissing("there is no git-annex, and no Python to install it with");
+  }
   const { success, stderr } = await new Deno.Command("python3", {
     args: ["-m", "pip", "install", "--quiet", "--target", packages, ...wanted],
     stdout: "null",
     stderr: "piped",
-  }).output().catch(() => {
-    throw new ToolMissing("there is no git-annex, and no Python to install it with");
-  });
+  }).output();
   if (!success) {
     const last = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
     throw new ToolMissing(`there is no git-annex, and pip cannot install it: ${last}`);
@@ -75,7 +76,11 @@ async function install({ wormhole }: { wormhole: boolean }): Promise<void> {
 
 /** What a command prints, or undefined if it cannot be run or fails. */
 async function output([program, ...args]: string[], path: string): Promise<string | undefined> {
-  const command = new Deno.Command(program!, { args, env: { PATH: path }, stderr: "null" });
-  const run = await command.output().catch(() => undefined);
-  return run?.success ? new TextDecoder().decode(run.stdout) : undefined;
+  try {
+    const command = new Deno.Command(program!, { args, env: { PATH: path }, stderr: "null" });
+    const { success, stdout } = await command.output();
+    return success ? new TextDecoder().decode(stdout) : undefined;
+  } catch {
+    return undefined; // it is not there
+  }
 }
