@@ -2,28 +2,28 @@
 
 import { type Command, HELP_TEXT, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
 import { sayFailure } from "./lib/stderr.ts";
+import { print } from "./lib/stdout.ts";
 
 /** Runs a command; each loads only what it needs. */
 async function run(command: Command): Promise<number> {
   switch (command.name) {
     case "help":
-      return print(HELP_TEXT);
+      await print(HELP_TEXT);
+      return 0;
     case "version":
-      return print(VERSION_TEXT);
+      await print(VERSION_TEXT);
+      return 0;
     case "address":
       return await (await import("./lib/commands/address.ts")).address();
     case "connect":
       return await (await import("./lib/commands/connect.ts")).connect(command.address);
+    case "ping":
+      return await (await import("./lib/commands/ping.ts")).ping(command.address, command.count);
     case "serve": {
       const { serve } = await import("./lib/commands/serve.ts");
       return await serve(command.address, command.socketPath);
     }
   }
-}
-
-function print(text: string): number {
-  Deno.stdout.writeSync(new TextEncoder().encode(text));
-  return 0;
 }
 
 async function main(): Promise<void> {

@@ -12,6 +12,7 @@ export const HELP_TEXT = `\
 Usage: git-annex-p2p-iroh address
        git-annex-p2p-iroh ADDRESS
        git-annex-p2p-iroh ADDRESS SOCKETFILE
+       git-annex-p2p-iroh ping ADDRESS [-n COUNT]
 
 Connects git-annex repositories over iroh: directly where it can, through NATs
 and firewalls, and by a relay where nothing else works. git-annex finds it on
@@ -28,11 +29,15 @@ Calls, as git-annex makes them:
   ADDRESS SOCKETFILE   serve: hand each connection to the unix socket given,
                        until SIGTERM, or until git-annex no longer needs it
 
+For you:
+  ping ADDRESS         can that peer be reached, in which way, and how fast?
+
 An ADDRESS begins with "endpoint".
 
 Options:
-  -h, --help      show this text
-  -V, --version   show the version
+  -n, --count COUNT   how many pings; default 4
+  -h, --help          show this text
+  -V, --version       show the version
 
 Settings, in git config (git config p2p-iroh.KEY VALUE), or in the environment
 variable GIT_ANNEX_P2P_IROH_KEY, in capitals, with _ for -, which goes first:
@@ -40,6 +45,8 @@ variable GIT_ANNEX_P2P_IROH_KEY, in capitals, with _ for -, which goes first:
                     relays; default n0
   lookup            n0 (iroh's public DNS) or none; default n0, and none when
                     relay is not n0
+  lan               true or false: find, and be found by, peers on the local
+                    network; default true
   bind              ADDRESS:PORT of the UDP socket; default any port
   max-connections   how many peers to serve at once; default 100
 
@@ -56,6 +63,7 @@ export type Command =
   | { readonly name: "version" }
   | { readonly name: "address" }
   | { readonly name: "connect"; readonly address: string }
+  | { readonly name: "ping"; readonly address: string; readonly count: number }
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
 
 /** Reads the command line. @throws {UsageError} if it makes no sense. */
@@ -65,14 +73,24 @@ export function parseCommand(args: readonly string[]): Command {
   if (values.version) return { name: "version" };
   const [first, socketPath, ...more] = positionals;
   if (!first) throw new UsageError("no command");
+  if (values.count !== undefined && first !== "ping") throw new UsageError("-n is for ping");
   if (more.length > 0) throw new UsageError(`too many arguments, after "${socketPath}"`);
   if (first === "address") {
     if (socketPath !== undefined) throw new UsageError("address takes no argument");
     return { name: "address" };
   }
+  if (first === "ping") {
+    if (!socketPath) throw new UsageError("ping needs an address");
+    return { name: "ping", address: socketPath, count: parseCount(values.count) };
+  }
   if (socketPath === undefined) return { name: "connect", address: first };
   if (!socketPath) throw new UsageError("SOCKETFILE is empty");
   return { name: "serve", address: first, socketPath };
+}
+
+function parseCount(value = "4"): number {
+  if (!/^[1-9]\d{0,5}$/.test(value)) throw new UsageError(`-n ${value} is not a count`);
+  return Number(value);
 }
 
 /** @throws {UsageError} for an unknown option. */
@@ -83,6 +101,7 @@ function parse(args: readonly string[]) {
       options: {
         help: { type: "boolean", short: "h" },
         version: { type: "boolean", short: "V" },
+        count: { type: "string", short: "n" },
       },
       allowPositionals: true,
     });

@@ -28,6 +28,9 @@ const CLOSE_SENT_LIMIT_MS = 100;
 /** Port for address discovery at relays, iroh-relay's default. It needs TLS, so not at http relays. */
 const RELAY_QUIC_PORT = 7842;
 
+/** How an error says that it is the connection's (noq's `ConnectionError`), not the stream's. */
+const CONNECTION_OVER = /^(ConnectionLost\(|(application|connection|locally)Closed|timedOut)/i;
+
 /** How an endpoint is made. */
 export interface EndpointOptions {
   /** Ed25519 secret key, 32 bytes; a fresh one when not given. */
@@ -58,7 +61,10 @@ export class BindError extends Failure {
 export class DialError extends Error {
   override readonly name = "DialError";
 
-  constructor(readonly kind: "no answer" | "refused" | "no way" | "bad key", detail: string) {
+  constructor(
+    readonly kind: "no answer" | "refused" | "no way" | "bad key" | "other protocol",
+    detail: string,
+  ) {
     super(detail);
   }
 }
@@ -117,15 +123,9 @@ export class Endpoint implements AsyncDisposable {
    */
   async connect(peer: PeerAddress, alpn: string, signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
-    let address: iroh.EndpointAddr;
-    try {
-      const id = iroh.EndpointId.fromBytes(toNumbers(peer.publicKey));
-      address = new iroh.EndpointAddr(id, peer.relay, [...peer.direct]);
-    } catch (error) {
-      throw new DialError("bad key", irohReason(error));
-    }
+    const address = endpointAddr(peer);
     const dialing = this.#endpoint.connect(address, alpnNumbers(alpn)).then(
-      (connection) => new Connection(connection),
+      (connection) => new Connection(connection, this),
       (error) => {
         throw dialError(error);
       },
@@ -138,7 +138,7 @@ export class Endpoint implements AsyncDisposable {
     for (;;) {
       const next = await this.#endpoint.acceptNext();
       if (!next) return;
-      yield new Incoming(next);
+      yield new Incoming(next, this);
     }
   }
 
@@ -154,8 +154,10 @@ export class Endpoint implements AsyncDisposable {
 /** A connection somebody wants. Nothing has been answered yet. */
 export class Incoming {
   #incoming: iroh.Incoming;
-  constructor(incoming: iroh.Incoming) {
+  #endpoint: Endpoint;
+  constructor(incoming: iroh.Incoming, endpoint: Endpoint) {
     this.#incoming = incoming;
+    this.#endpoint = endpoint;
   }
 
   /** Where it comes from: an IP address without port, or a relay's URL. */
@@ -173,7 +175,7 @@ export class Incoming {
   async accept(signal: AbortSignal): Promise<Connection> {
     const handshake = (async () => {
       const accepting = await this.#incoming.accept();
-      return new Connection(await accepting.connect());
+      return new Connection(await accepting.connect(), this.#endpoint);
     })();
     try {
       return await abortable(handshake, signal, (late) => late.close(0n, "too late"));
@@ -191,7 +193,8 @@ export class Connection {
   #connection: iroh.Connection;
   #silence = new AbortController();
 
-  constructor(connection: iroh.Connection) {
+  /** @param endpoint It ends when it is garbage-collected, and its connections with it. */
+  constructor(connection: iroh.Connection, readonly endpoint: Endpoint) {
     this.#connection = connection;
     const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
     this.ended = Promise.race([connection.closed().then(connectionEnd), lost]);
@@ -206,6 +209,11 @@ export class Connection {
   /** The peer's public key, 32 bytes. */
   get publicKey(): Uint8Array {
     return toBytes(this.#connection.remoteId().toBytes());
+  }
+
+  /** The protocol that both ends speak. */
+  get alpn(): string {
+    return new TextDecoder().decode(toBytes(this.#connection.alpn()));
   }
 
   /** The path in use: `direct 1.2.3.4:5`, `relay https://…`, or `no path`. */
@@ -270,7 +278,7 @@ export class Connection {
     if (/^(Reset|Stopped)\(/.test(text)) {
       return new StreamError("reset", "the peer gave up the stream", { cause: error });
     }
-    if (!text.startsWith("ConnectionLost(")) {
+    if (!CONNECTION_OVER.test(text)) {
       return new StreamError("lost", irohReason(error), { cause: error });
     }
     return endError(await this.ended);
@@ -353,9 +361,26 @@ function connectionEnd(text: string): ConnectionEnd {
   };
 }
 
+function endpointAddr(peer: PeerAddress): iroh.EndpointAddr {
+  let id: iroh.EndpointId;
+  try {
+    id = iroh.EndpointId.fromBytes(toNumbers(peer.publicKey));
+  } catch (error) {
+    throw new DialError("bad key", irohReason(error));
+  }
+  try {
+    return new iroh.EndpointAddr(id, peer.relay, [...peer.direct]);
+  } catch (error) {
+    throw new DialError("no way", irohReason(error));
+  }
+}
+
 function dialError(error: unknown): DialError {
   const text = error instanceof Error ? error.message : String(error);
   if (/valid public key/.test(text)) return new DialError("bad key", "it is not a valid key");
+  if (/error 120\b/.test(text)) { // TLS alert no_application_protocol (RFC 7301, section 3.2)
+    return new DialError("other protocol", "what answers there speaks another protocol");
+  }
   if (/TimedOut|timed out/.test(text)) return new DialError("no answer", "no answer");
   if (/CONNECTION_REFUSED|refused/.test(text)) {
     return new DialError("refused", "the peer takes no more connections now");

@@ -10,7 +10,7 @@ import { delay } from "./abortable.ts";
 import { ignoreNotFound, readAtMost, writeAtomically } from "./atomic_file.ts";
 import type { Repository } from "./repository.ts";
 import { debug } from "./stderr.ts";
-import { UnixSocket } from "./unix_socket.ts";
+import { nobodyListens, UnixSocket } from "./unix_socket.ts";
 
 /** How often to look. */
 const LOOK_MS = 500;
@@ -29,7 +29,7 @@ export class NotWanted extends Error {
 
 /** Watches whether a listener is still wanted. Dispose of it when the listener has stopped. */
 export class Lifecycle implements AsyncDisposable {
-  #parent = Deno.ppid;
+  #parent: number;
   #signature = `${Deno.pid} ${crypto.randomUUID()}\n`;
   #socketPath: string;
   #signaturePath: string;
@@ -39,14 +39,23 @@ export class Lifecycle implements AsyncDisposable {
   #refusingSince: number | undefined;
   #watching: Promise<void> = Promise.resolve();
 
-  private constructor(repository: Repository, socketPath: string) {
+  private constructor(repository: Repository, socketPath: string, parent: number) {
+    this.#parent = parent;
     this.#socketPath = socketPath;
     this.#signaturePath = join(listenerFolder(repository), "listener");
   }
 
-  /** Makes this process the repository's listener, and tells an earlier one so. */
-  static async begin(repository: Repository, socketPath: string): Promise<Lifecycle> {
-    const lifecycle = new Lifecycle(repository, socketPath);
+  /**
+   * Makes this process the repository's listener, and tells an earlier one so.
+   *
+   * @param parent The process that started this one, as it was at the start.
+   */
+  static async begin(
+    repository: Repository,
+    socketPath: string,
+    parent: number,
+  ): Promise<Lifecycle> {
+    const lifecycle = new Lifecycle(repository, socketPath, parent);
     await lifecycle.#sign(); // before it looks whose signature is there
     lifecycle.#watching = lifecycle.#watch();
     return lifecycle;
@@ -89,7 +98,10 @@ export class Lifecycle implements AsyncDisposable {
   }
 
   async #isMissing(): Promise<boolean> {
-    const there = await Deno.lstat(this.#socketPath).then(() => true, () => false);
+    const there = await Deno.lstat(this.#socketPath).then(
+      () => true,
+      (error) => !(error instanceof Deno.errors.NotFound), // a disk may have its moments
+    );
     this.#missingSince = there ? undefined : this.#missingSince ?? performance.now();
     return longerThan(MISSING_LIMIT_MS, this.#missingSince);
   }
@@ -101,6 +113,7 @@ export class Lifecycle implements AsyncDisposable {
       this.#refusingSince = undefined;
     } catch (error) {
       debug(() => `git-annex's socket: ${error}`);
+      if (!nobodyListens(error)) this.#refusingSince = undefined; // somebody is busy
     }
     return longerThan(REFUSING_LIMIT_MS, this.#refusingSince);
   }

@@ -9,7 +9,8 @@ import type { Connection, Endpoint, Incoming } from "./iroh.ts";
 import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
-import { UnixSocket } from "./unix_socket.ts";
+import { nobodyListens, UnixSocket } from "./unix_socket.ts";
+import { OWN_ALPN, serveStream } from "./wire/own.ts";
 import { BadHello, CloseCode, receiveHello } from "./wire/plain.ts";
 
 /** From the first packet to the hello. */
@@ -18,6 +19,12 @@ const HELLO_LIMIT_MS = 10_000;
 const AUTH_LIMIT_MS = 30_000;
 /** git-annex accepts at once, unless its queue is full. */
 const SOCKET_LIMIT_MS = 5_000;
+/** Connections that are told to end do so at once. */
+const END_LIMIT_MS = 3_000;
+/** Between two tries while git-annex's queue is full. */
+const SOCKET_RETRY_MS = 100;
+/** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
+const REFUSED_REPORT_MS = 1_000;
 /** A connection that moved nothing for so long is not in the middle of something. */
 const QUIET_MS = 1_000;
 
@@ -38,6 +45,9 @@ export class Listener {
   #options: ListenerOptions;
   #places: Places;
   #accepting = true;
+  /** Not yet told of. */
+  #refused = 0;
+  #refusedReported = -Infinity;
   #end = new AbortController();
   #sockets = new Set<UnixSocket>();
   #served = new Set<Promise<void>>();
@@ -74,7 +84,10 @@ export class Listener {
       debug(() => "the time for what is in progress is over"); // the only reason for delay to reject
     }
     this.#end.abort(new Stopped());
-    await Promise.all(this.#served);
+    const ended = Promise.all(this.#served);
+    await abortable(ended, AbortSignal.timeout(END_LIMIT_MS)).catch((error) => {
+      debug(() => `connections that do not end: ${error}`); // the end of the process ends them
+    });
   }
 
   /** Bytes moved by the connections that are open. */
@@ -88,7 +101,7 @@ export class Listener {
     const source = await incoming.source();
     const place = this.#accepting ? this.#places.enter(source) : undefined;
     if (!place) {
-      this.#options.report(`refused a connection from ${source}, ${this.#places.taken} are open`);
+      this.#reportRefused(source);
       return await incoming.refuse();
     }
     try {
@@ -96,6 +109,16 @@ export class Listener {
     } finally {
       place.leave();
     }
+  }
+
+  #reportRefused(source: string): void {
+    this.#refused++;
+    const now = performance.now();
+    if (now - this.#refusedReported < REFUSED_REPORT_MS) return;
+    const why = this.#accepting ? `${this.#places.taken} are open` : "this program is stopping";
+    this.#options.report(`refused ${this.#refused}, the last from ${source}: ${why}`);
+    this.#refused = 0;
+    this.#refusedReported = now;
   }
 
   async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
@@ -114,15 +137,29 @@ export class Listener {
       Buffer.from(connection.publicKey).toString("hex").slice(0, 10)
     } (${connection.path})`;
     try {
+      if (connection.alpn === OWN_ALPN) return await this.#serveOwn(connection, until);
       const stream = await connection.accept(hello);
       await abortable(receiveHello(stream), hello);
       this.#options.report(`${peer} connected`);
       const end = await this.#relay(connection, stream, place, until);
       this.#options.report(`${peer} ${end}`);
     } catch (error) {
+      if (error instanceof StreamError && error.kind === "closed") {
+        // It only wanted to know whether it would get through, or got through in another way, too.
+        return debug(() => `${peer} has closed`);
+      }
       const [code, reason] = closing(error);
       connection.close(code, reason);
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    }
+  }
+
+  /** What a peer asks of this program itself, until it asks nothing for a while. */
+  async #serveOwn(connection: Connection, until: AbortSignal): Promise<void> {
+    for (;;) {
+      const limit = AbortSignal.any([until, timeout(HELLO_LIMIT_MS, new BadHello("it is idle"))]);
+      const stream = await connection.accept(limit);
+      await abortable(serveStream(stream), limit);
     }
   }
 
@@ -164,13 +201,20 @@ export class Listener {
   }
 
   async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
-    const connecting = UnixSocket.connect(this.#options.socketPath, see);
-    try {
-      const limit = timeout(SOCKET_LIMIT_MS, new Error("git-annex does not take the connection"));
-      return await abortable(connecting, limit, (late) => late[Symbol.dispose]());
-    } catch (error) {
-      this.#options.socketRefused();
-      throw new NoService(`git-annex's socket does not answer, ${systemReason(error)}`);
+    const { socketPath, socketRefused } = this.#options;
+    const limit = timeout(SOCKET_LIMIT_MS, new Busy());
+    for (;;) {
+      try {
+        const connecting = UnixSocket.connect(socketPath, see);
+        return await abortable(connecting, limit, (late) => late[Symbol.dispose]());
+      } catch (error) {
+        if (error instanceof Busy) throw error;
+        if (!(error instanceof Deno.errors.WouldBlock)) {
+          if (nobodyListens(error)) socketRefused();
+          throw new NoService(`git-annex's socket does not answer, ${systemReason(error)}`);
+        }
+      }
+      await delay(SOCKET_RETRY_MS, limit); // the queue is full
     }
   }
 }
@@ -189,12 +233,21 @@ class NotAuthenticated extends Error {
   }
 }
 
+/** git-annex has enough to do. */
+class Busy extends Error {
+  constructor() {
+    super("git-annex takes no more connections now");
+  }
+}
+
 /** git-annex cannot be asked. */
 class NoService extends Error {}
 
 /** What to tell a peer that is turned away. */
 function closing(error: unknown): [code: bigint, reason: string] {
-  if (error instanceof GivenAway) return [CloseCode.BUSY, "too many connections"];
+  if (error instanceof GivenAway || error instanceof Busy) {
+    return [CloseCode.BUSY, "too many connections"];
+  }
   if (error instanceof NoService) {
     return [CloseCode.NO_SERVICE, "git annex remotedaemon is not running"];
   }

@@ -107,19 +107,26 @@ async function lockFolder(path: string): Promise<Disposable> {
   try {
     folder = await Deno.open(path, { read: true });
   } catch (error) {
-    // Windows opens no folders. Two first runs at once still end with one key, since storing
-    // an identity never replaces one; they could at worst differ in the relay they print.
-    debug(() => `no lock on ${path}: ${error}`);
-    return { [Symbol.dispose]() {} };
+    return noLock(path, error); // Windows opens no folders
   }
   try {
     await abortable(folder.lock(true), AbortSignal.timeout(LOCK_LIMIT_MS));
     return folder;
   } catch (error) {
     folder.close();
+    if (!(error instanceof DOMException)) return noLock(path, error); // NFS locks no folders
     throw new IdentityError(`cannot lock the folder ${path}, ${systemReason(error)}`, {
       hint: "is another git-annex-p2p-iroh address running there?",
       cause: error,
     });
   }
+}
+
+/**
+ * Two first runs at once still end with one key, since storing an identity never replaces one; they
+ * could at worst differ in the relay they print.
+ */
+function noLock(path: string, error: unknown): Disposable {
+  debug(() => `no lock on ${path}: ${error}`);
+  return { [Symbol.dispose]() {} };
 }

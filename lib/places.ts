@@ -62,7 +62,9 @@ export class Places {
   #giveAway(): boolean {
     const held = new Map<string, AbortController[]>();
     for (const [controller, source] of this.#strangers) {
-      held.set(source, [...held.get(source) ?? [], controller]);
+      const others = held.get(source);
+      if (others) others.push(controller);
+      else held.set(source, [controller]);
     }
     let most: AbortController[] = [];
     for (const controllers of held.values()) {

@@ -70,13 +70,25 @@ async function git(...args: string[]): Promise<GitRun> {
     const command = new Deno.Command("git", { args, env: { LC_ALL: "C" }, stdin: "null" });
     output = await command.output();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) throw new GitMissing();
+    if (error instanceof Deno.errors.NotFound) throw notFound();
     throw new RepositoryError(`cannot run git, ${systemReason(error)}`, { cause: error });
   }
   const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
     new TextDecoder().decode(bytes)
   );
   return { code: output.code, stdout: stdout!, stderr: stderr! };
+}
+
+/** The system says the same of a program that is not there and of a folder that is gone. */
+function notFound(): Failure {
+  try {
+    Deno.cwd();
+    return new GitMissing();
+  } catch {
+    return new RepositoryError("the current directory is gone", {
+      hint: "go to one that is there",
+    });
+  }
 }
 
 function gitReason(stderr: string): string {

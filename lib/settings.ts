@@ -16,6 +16,8 @@ export interface Settings {
   readonly relay: RelaySetting;
   /** Publish to, and look up at, iroh's public DNS. */
   readonly lookup: boolean;
+  /** Find, and be found by, peers on the local network. */
+  readonly lan: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`; undefined for any. */
   readonly bind: string | undefined;
   /** How many incoming connections are served at once. */
@@ -37,7 +39,8 @@ export class SettingError extends Failure {
    * @param right What would be right.
    */
   constructor(where: string, value: string, right: string) {
-    super(`the setting ${where} is "${printable(value, 100)}"`, { hint: `it must be ${right}` });
+    const shown = printable(value.replace(/\/\/[^/\s]*@/g, "//…@"), 100); // without passwords
+    super(`the setting ${where} is "${shown}"`, { hint: `it must be ${right}` });
   }
 }
 
@@ -81,6 +84,7 @@ export function parseSettings(
   return {
     relay,
     lookup: lookup ?? relay.kind === "n0",
+    lan: read("lan", parseBoolean, "true or false") ?? true,
     bind: read("bind", parseSocketAddress, "ADDRESS:PORT, for example 0.0.0.0:7777 or [::]:7777"),
     maxConnections: read("max-connections", parseCount, `a number from 1 to ${MOST_CONNECTIONS}`) ??
       DEFAULT_MAX_CONNECTIONS,
@@ -104,6 +108,12 @@ function parseRelayUrl(text: string): string | undefined {
 
 function parseLookup(value: string): boolean | undefined {
   return value === "n0" ? true : value === "none" ? false : undefined;
+}
+
+/** git's words for yes and no. */
+function parseBoolean(value: string): boolean | undefined {
+  if (/^(true|yes|on|1)$/i.test(value)) return true;
+  return /^(false|no|off|0)$/i.test(value) ? false : undefined;
 }
 
 /** `1.2.3.4:5` or `[::1]:5`, with a port that exists; undefined for anything else. */

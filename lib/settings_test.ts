@@ -10,6 +10,7 @@ Deno.test("parseSettings() has iroh's public relays and DNS as its default", () 
   assert.deepEqual(parseSettings(""), {
     relay: { kind: "n0" },
     lookup: true,
+    lan: true,
     bind: undefined,
     maxConnections: 100,
   });
@@ -100,4 +101,23 @@ Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", 
     const parsed = parseSocketAddress(text);
     assert(parsed === undefined || parsed === text);
   }));
+});
+
+Deno.test("parseSettings() shows no password that stands in a URL", () => {
+  const wrong = config({ relay: "https://user:hunter2@relay.example" });
+  assert.throws(() => parseSettings(wrong), (error: unknown) => {
+    assert(error instanceof SettingError);
+    assert.match(error.message, /"https:\/\/…@relay\.example"/);
+    return !error.message.includes("hunter2");
+  });
+});
+
+Deno.test("parseSettings() takes git's words for yes and no", () => {
+  for (const yes of ["true", "yes", "on", "1", "TRUE"]) {
+    assert.equal(parseSettings(config({ lan: yes })).lan, true);
+  }
+  for (const no of ["false", "no", "off", "0"]) {
+    assert.equal(parseSettings(config({ lan: no })).lan, false);
+  }
+  assert.throws(() => parseSettings(config({ lan: "maybe" })), /p2p-iroh\.lan is "maybe"/);
 });

@@ -17,14 +17,24 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT", "SIGBREAK"]
   : ["SIGTERM", "SIGINT", "SIGHUP"];
 
+/** Whether the process was started with a signal ignored, as `nohup` does (Linux, proc(5)). */
+function isIgnored(signal: Deno.Signal): boolean {
+  if (Deno.build.os !== "linux") return false;
+  const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
+  const number = constants.signals[signal as keyof typeof constants.signals];
+  return mask !== undefined && (BigInt(`0x${mask}`) >> BigInt(number - 1) & 1n) === 1n;
+}
+
 /** While this is not disposed of, the first signal aborts `signal`, and a second ends the process. */
 export class Signals implements Disposable {
   #controller = new AbortController();
   #handlers = new Map<Deno.Signal, () => void>();
 
   constructor() {
+    // With the first listener Deno takes over the other signals, too, ignored ones included.
+    const ignored = SIGNALS.filter(isIgnored);
     for (const name of SIGNALS) {
-      const handler = () => {
+      const handler = ignored.includes(name) ? () => {} : () => {
         const reason = new Signalled(name);
         if (this.signal.aborted) Deno.exit(reason.exitStatus);
         this.#controller.abort(reason);

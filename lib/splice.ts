@@ -1,5 +1,6 @@
 /** Copy two duplex streams into each other. */
 
+import { abortable } from "./abortable.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** How one direction of a {@linkcode splice} ended. */
@@ -24,18 +25,22 @@ export interface SpliceEnd {
  * that is read from fails, everything already read from it is written, then the other side learns of
  * the failure. At most one chunk a direction is held here; who wants more reads ahead in the stream.
  *
- * @param signal Gives up both directions.
+ * @param signal Gives up both directions at once, not waiting for a write that is under way: it may never
+ * end. Whoever owns the streams closes what is behind them.
  * @returns How each direction ended. Never rejects.
  */
-export async function splice(a: Duplex, b: Duplex, signal?: AbortSignal): Promise<SpliceEnd> {
-  const options = signal ? { signal } : {};
-  const [forth, back] = await Promise.allSettled([
-    a.readable.pipeTo(b.writable, options),
-    b.readable.pipeTo(a.writable, options),
+export async function splice(
+  a: Duplex,
+  b: Duplex,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<SpliceEnd> {
+  const [forth, back] = await Promise.all([
+    directionEnd(a.readable.pipeTo(b.writable, { signal }), signal),
+    directionEnd(b.readable.pipeTo(a.writable, { signal }), signal),
   ]);
-  return { forth: directionEnd(forth), back: directionEnd(back) };
+  return { forth, back };
 }
 
-function directionEnd(result: PromiseSettledResult<void>): DirectionEnd {
-  return result.status === "fulfilled" ? {} : { error: result.reason };
+function directionEnd(direction: Promise<void>, signal: AbortSignal): Promise<DirectionEnd> {
+  return abortable(direction, signal).then(() => ({}), (error) => ({ error }));
 }

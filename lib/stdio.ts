@@ -2,6 +2,7 @@
 
 import type { Duplex } from "./duplex.ts";
 import { debug } from "./stderr.ts";
+import { writeStdout } from "./stdout.ts";
 
 /** What libc is called, where Deno's releases run. On Windows nothing needs it. */
 const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
@@ -10,6 +11,8 @@ const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
 };
 const STDIN = 0, STDOUT = 1, STDERR = 2;
 const O_WRONLY = 1;
+/** As Linux has them. */
+const O_NONBLOCK = 0o4000, F_SETFL = 4;
 
 /**
  * This process's stdin and stdout.
@@ -18,17 +21,33 @@ const O_WRONLY = 1;
  * read: git-annex waits for the one before it ends the other.
  */
 export function stdio(): Duplex {
+  makeStdoutBlocking();
   return {
     readable: Deno.stdin.readable,
     writable: new WritableStream({
-      write: async (chunk) => {
-        for (let rest = chunk; rest.length > 0;) {
-          rest = rest.subarray(await Deno.stdout.write(rest));
-        }
-      },
+      write: writeStdout,
       close: closeStdout,
+      // Whoever reads it learns at once that no more comes; the exit status says why.
+      abort: closeStdout,
     }),
   };
+}
+
+/**
+ * A process that shares our stdout may have made it non-blocking. Deno then fails when the pipe is full,
+ * and does not say how much it has written (Linux, proc(5) and fcntl(2)).
+ */
+function makeStdoutBlocking(): void {
+  if (Deno.build.os !== "linux") return;
+  try {
+    const info = Deno.readTextFileSync(`/proc/self/fdinfo/${STDOUT}`);
+    const flags = parseInt(/^flags:\s*([0-7]+)$/m.exec(info)![1]!, 8);
+    if ((flags & O_NONBLOCK) === 0) return;
+    using library = dlopen(LIBC.linux!);
+    library.symbols.fcntl(STDOUT, F_SETFL, flags & ~O_NONBLOCK);
+  } catch (error) {
+    debug(() => `cannot see whether stdout is blocking: ${error}`); // it nearly always is
+  }
 }
 
 /**
@@ -81,6 +100,8 @@ function dlopen(libc: string) {
     open: { parameters: ["buffer", "i32"], result: "i32" },
     dup2: { parameters: ["i32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    // It takes any number of arguments, which are passed like others on Linux, where it is called.
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
   });
   return { symbols: library.symbols, [Symbol.dispose]: () => library.close() };
 }

@@ -31,6 +31,8 @@ const KIND = "endpoint";
 const OTHER_KINDS = ["blob", "doc", "docs", "node", "gossip"];
 /** Longest address taken. A ticket with ten relays and thirty socket addresses has about 1,000. */
 const MAX_CHARACTERS = 4096;
+/** More of either are read past: each costs an attempt. */
+const MOST_RELAYS = 8, MOST_DIRECT = 32;
 const ADDRESS_RELAY = 0, ADDRESS_IP = 1;
 
 /** The text is not the address of a repository. */
@@ -95,7 +97,12 @@ function readTicket(bytes: Uint8Array): Ticket {
         throw new Damage("with an unknown kind of address in it");
     }
   }
-  return { publicKey, relays, direct };
+  return {
+    publicKey,
+    // Others are URLs to iroh, too, but nothing that could be dialed.
+    relays: relays.filter((url) => /^https?:/.test(url)).slice(0, MOST_RELAYS),
+    direct: direct.slice(0, MOST_DIRECT),
+  };
 }
 
 class Reader {

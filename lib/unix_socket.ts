@@ -44,6 +44,8 @@ export class UnixSocket implements Duplex, Disposable {
         see(chunk);
         controller.enqueue(chunk);
       },
+      // A socket cannot be told that nobody reads from it, except by closing it.
+      cancel: () => this[Symbol.dispose](),
     }, new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }));
     this.writable = new WritableStream({
       start: (controller) => {
@@ -56,6 +58,8 @@ export class UnixSocket implements Duplex, Disposable {
         this.#writeClosed = true;
         await this.#connection.closeWrite().catch(ignoreGone);
       },
+      // Nor that what it got is not all, except by the same.
+      abort: () => this[Symbol.dispose](),
     });
   }
 
@@ -113,6 +117,11 @@ export class UnixSocket implements Duplex, Disposable {
 
 function goneError(cause: unknown): StreamError {
   return new StreamError("closed", "git-annex closed its socket", { cause });
+}
+
+/** Whether an error of {@linkcode UnixSocket.connect} says that there is nobody behind the path. */
+export function nobodyListens(error: unknown): boolean {
+  return error instanceof Deno.errors.ConnectionRefused || error instanceof Deno.errors.NotFound;
 }
 
 /** Rethrows every error but those by which a socket says that its other end is closed. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Annex, ANNEX_TOOLS, linkBoth, makeAnnexes, makeLinked, syncUntilSame } from "./annex.ts";
-import { makeNetwork, startRelay } from "./network.ts";
+import { freePort, makeNetwork, startRelay } from "./network.ts";
 import { checksumOf, randomBytes } from "./pair.ts";
 import { promise, type TestEnv } from "./testenv.ts";
 
@@ -202,10 +202,13 @@ promise("git-annex: pairing with Magic Wormhole", {
   limitMs: 180_000,
 }, async (env) => {
   const { a, b } = await makeAnnexes(env);
-  const mailbox = await env.start(["twist", "wormhole-mailbox", "--port=tcp:4000"], { on: a.host });
+  const port = freePort();
+  const mailbox = await env.start(["twist", "wormhole-mailbox", `--port=tcp:${port}`], {
+    on: a.host,
+  });
   await mailbox.says(/Starting reactor/);
   for (const annex of [a, b]) {
-    annex.host.env.WORMHOLE_RELAY_URL = `ws://${a.host.ip}:4000/v1`;
+    annex.host.env.WORMHOLE_RELAY_URL = `ws://${a.host.ip}:${port}/v1`;
     await annex.serve();
   }
   const [one, two] = await Promise.all([a, b].map((annex) =>

@@ -3,8 +3,19 @@
 import assert from "node:assert/strict";
 import { encodeTicket } from "../lib/ticket.ts";
 import { newIdentity } from "../lib/identity.ts";
-import { AUTH_SUCCESS, echo, makePair, makeRepository, type Pair, silence, WAYS } from "./pair.ts";
-import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  echo,
+  makePair,
+  makeRepository,
+  type Pair,
+  randomBytes,
+  silence,
+  WAYS,
+  writeAll,
+} from "./pair.ts";
+import { killQuietly, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
 
 const unknown = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
 
@@ -112,7 +123,7 @@ promise(
     assertOneLine(run.stderr);
     assert.match(
       run.stderr,
-      /cannot reach the peer, no answer within 25 s; tried 10\.77\.0\.1:\d+; is git annex remotedaemon running there/,
+      /cannot reach the peer; tried 10\.77\.0\.1:\d+ \(no answer within 25 s\); is git annex remotedaemon running there/,
     );
   },
 );
@@ -152,7 +163,85 @@ promise("connect notices a listener that was killed, through a relay, too", {
   assert(seconds < 30, `${seconds} s`);
   assert.equal(code, 1);
   assertOneLine(stderr);
+  assert.match(stderr, /the peer is lost in mid-stream, /);
 });
+
+promise("connect exits 0 when the peer has said all and closes while stdin flows", {
+  limitMs: 90_000,
+}, async (env) => {
+  const pair = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    await connection.read(new Uint8Array(100_000));
+    await writeAll(connection, new TextEncoder().encode("enough"));
+    connection.close();
+  });
+  for (let i = 0; i < 12; i++) {
+    const run = await (await pair.connect({ stdin: new Uint8Array(3_000_000) })).ended;
+    assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}enough`, ""]);
+  }
+});
+
+promise("connect loses nothing when somebody has made its stdout non-blocking", {}, async (env) => {
+  const data = randomBytes(1_000_000);
+  const pair = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, data);
+  });
+  const script = `
+import hashlib, os, subprocess, sys, time
+r, w = os.pipe(); os.set_blocking(w, False)
+child = subprocess.Popen(["git-annex-p2p-iroh", sys.argv[1]], stdin=subprocess.DEVNULL, stdout=w)
+os.close(w); sha = hashlib.sha256()
+while part := os.read(r, 20000): sha.update(part); time.sleep(0.005)
+print(sha.hexdigest(), child.wait())
+`;
+  const said = await env.ok(["python3", "-c", script, pair.dialed], { on: pair.network.b });
+  assert.equal(said.trim(), `${await checksumOf(data)} 0`);
+});
+
+promise("connect ends on a signal while nobody takes what it sends", {}, async (env) => {
+  const stalled = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    await new Promise(() => {}); // reads nothing, ever
+  });
+  const sending = await stalled.connect({ stdin: new Uint8Array(20_000_000) });
+  await sending.says(/AUTH-SUCCESS/);
+  sending.kill("SIGTERM");
+  assert.equal((await sending.ended).code, 143);
+});
+
+promise(
+  "connect ends on a signal while nobody reads its stdout",
+  { needs: ["namespaces"] },
+  async (env) => {
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+      for (const chunk = new Uint8Array(64 * 1024);;) await writeAll(connection, chunk);
+    });
+    const script = "git-annex-p2p-iroh $0 & echo $! >&2; wait $!; echo status $? >&2";
+    const dialer = await env.start(["sh", "-c", script, pair.dialed], {
+      on: pair.network.b,
+      stdin: "open",
+      collect: false,
+    });
+    const pid = Number(/\d+/.exec(await dialer.says(/^\d+/))![0]);
+    await env.until("git-annex to be asked", () => pair.service.open === 1);
+    let before = -1;
+    await env.until("stdout to be full", async () => {
+      const now = await writtenBy(pid);
+      const same = now > 0 && now === before;
+      before = now;
+      await new Promise((resolve) => setTimeout(resolve, 300)); // long for a pipe that is read
+      return same;
+    });
+    killQuietly(pid, "SIGTERM");
+    await dialer.says(/status 143/);
+  },
+);
+
+/** Bytes that a process has written so far (proc(5)). */
+async function writtenBy(pid: number): Promise<number> {
+  return Number(/wchar: (\d+)/.exec(await Deno.readTextFile(`/proc/${pid}/io`))![1]);
+}
 
 async function served(env: TestEnv, pair: Pair): Promise<Started> {
   const dialer = await pair.connect({ stdin: "open" });

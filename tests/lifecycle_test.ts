@@ -15,6 +15,11 @@ import {
 } from "./pair.ts";
 import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
 
+const HOLD_PORT = `
+import socket, sys, time
+held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); held.bind(("127.0.0.1", int(sys.argv[1])))
+print("held", flush=True); time.sleep(1000)
+`;
 const letIn = new TextEncoder().encode(AUTH_SUCCESS);
 
 /** What a listener keeps while it runs. */
@@ -36,40 +41,48 @@ async function listenUnder(env: TestEnv, pair: Pair): Promise<{ parent: Started;
   const parent = await env.start(["sh", "-c", script], {
     on: pair.network.a,
     cwd: pair.repository,
+    env: pair.relay ? { GIT_ANNEX_P2P_IROH_RELAY: pair.relay.url } : {},
   });
   const pid = Number(/\d+/.exec(await parent.says(/pid \d+/))![0]);
   await parent.says(/serving endpoint/);
   return { parent, pid };
 }
 
-for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-  promise(
-    `serve stops on ${signal}, tells its peers, and leaves nothing behind`,
-    {},
-    async (env) => {
-      const pair = await makePair(env, "loopback", silence);
-      const dialer = await pair.connect({ stdin: "open" });
-      await dialer.says(/AUTH-SUCCESS/);
-      assert.equal((await traces(pair)).length, 2);
-      pair.listener.kill(signal);
-      assert.equal((await pair.listener.ended).code, 0);
-      assert.match(await pair.log(), new RegExp(`stopping, ended by ${signal}\n.*\n?.*stopped\n$`));
-      assert.deepEqual(await traces(pair), []);
-      const { code, stderr } = await dialer.ended;
-      assert.equal(code, 1);
-      assert.match(
-        stderr,
-        /^git-annex-p2p-iroh: the peer ended the connection: stopped \(code 3\)/,
-      );
-    },
-  );
+for (const way of WAYS) {
+  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    promise(
+      `${way}: serve stops on ${signal}, tells its peers, and leaves nothing behind`,
+      { needs },
+      async (env) => {
+        const pair = await makePair(env, way, silence);
+        const dialer = await pair.connect({ stdin: "open" });
+        await dialer.says(/AUTH-SUCCESS/);
+        assert.equal((await traces(pair)).length, 2);
+        pair.listener.kill(signal);
+        assert.equal((await pair.listener.ended).code, 0);
+        assert.match(
+          await pair.log(),
+          new RegExp(`stopping, ended by ${signal}\n.*\n?.*stopped\n$`),
+        );
+        assert.deepEqual(await traces(pair), []);
+        const { code, stderr } = await dialer.ended;
+        assert.equal(code, 1);
+        assert.match(
+          stderr,
+          /^git-annex-p2p-iroh: the peer ended the connection: stopped \(code 3\)/,
+        );
+      },
+    );
+  }
 }
 
 promise(
   "serve lets what is in progress finish when it is told to stop",
   { limitMs: 90_000 },
   async (env) => {
-    const data = randomBytes(12_000_000);
+    const data = randomBytes(5_000_000);
     const pair = await makePair(env, "loopback", async (connection) => {
       await writeAll(connection, letIn);
       await writeAll(connection, data);
@@ -80,10 +93,12 @@ promise(
     await pair.listener.says(/stopping/);
     const late = await (await pair.connect({ stdin: "hello\n" })).ended; // no one more is let in
     assert.equal(late.code, 1);
+    assert.match(late.stderr, /takes no more connections now/);
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
     assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
     assert.equal((await pair.listener.ended).code, 0);
+    assert.match(await pair.log(), /stopping, [^]*was served after/);
   },
 );
 
@@ -100,15 +115,19 @@ promise("serve ends at once on a second signal", {}, async (env) => {
   assert.equal((await pair.listener.ended).code, 143);
 });
 
-promise("serve stops when its parent is killed", {}, async (env) => {
-  const pair = await makePair(env, "loopback", echo);
-  const { parent } = await listenUnder(env, pair);
-  await pair.listener.ended; // the second took over
-  parent.kill("SIGKILL");
-  const { stderr } = await parent.ended; // which ends when the listener has closed it
-  assert.match(stderr, /stopping, the process that started it is gone\n.*stopped\n$/);
-  assert.deepEqual(await traces(pair), []);
-});
+for (const way of WAYS) {
+  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+
+  promise(`${way}: serve stops when its parent is killed`, { needs }, async (env) => {
+    const pair = await makePair(env, way, echo);
+    const { parent } = await listenUnder(env, pair);
+    await pair.listener.ended; // the second took over
+    parent.kill("SIGKILL");
+    const { stderr } = await parent.ended; // which ends when the listener has closed it
+    assert.match(stderr, /stopping, the process that started it is gone\n.*stopped\n$/);
+    assert.deepEqual(await traces(pair), []);
+  });
+}
 
 promise("serve stops when the socket file is gone", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
@@ -121,7 +140,7 @@ promise("serve stops when the socket file is gone", {}, async (env) => {
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: a second listener takes over from the first, for which peers see no gap`, {
+  promise(`${way}: a second listener takes over from the first`, {
     needs,
   }, async (env) => {
     const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:47474" };
@@ -138,15 +157,53 @@ for (const way of WAYS) {
   });
 }
 
+promise(
+  "serve that waits for its port is told to stop, or is no longer wanted",
+  {},
+  async (env) => {
+    const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:47475" };
+    const pair = await makePair(env, "loopback", echo);
+    await env.start(["python3", "-c", HOLD_PORT, "47475"]).then((holder) => holder.says(/held/));
+    const first = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    await first.says(/cannot open a UDP socket/);
+    const second = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    assert.equal((await first.ended).code, 0);
+    assert.match(first.stderr, /git-annex-p2p-iroh: stopping, a newer listener took over\n/);
+    await second.says(/cannot open a UDP socket/);
+    second.kill("SIGTERM");
+    assert.equal((await second.ended).code, 0);
+    assert.match(second.stderr, /git-annex-p2p-iroh: stopping, ended by SIGTERM\n/);
+  },
+);
+
+promise("serve started with SIGHUP ignored, as by nohup, goes on when the terminal is gone", {
+  needs: ["namespaces"],
+}, async (env) => {
+  const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:47476" };
+  const pair = await makePair(env, "loopback", echo, bind);
+  const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.service.path];
+  const second = await env.start(command, { on: pair.network.a, cwd: pair.repository, env: bind });
+  await second.says(/serving endpoint/);
+  await pair.listener.ended;
+  second.kill("SIGHUP");
+  await exchange(pair);
+  assert.equal(second.code, undefined);
+});
+
 promise("serve finishes what is in progress when a second listener takes over", {}, async (env) => {
-  const data = randomBytes(8_000_000);
+  const data = randomBytes(5_000_000);
+  const go = Promise.withResolvers<void>();
   const pair = await makePair(env, "loopback", async (connection) => {
     await writeAll(connection, letIn);
-    await writeAll(connection, data);
+    await writeAll(connection, data.subarray(0, 1_000_000));
+    await go.promise;
+    await writeAll(connection, data.subarray(1_000_000));
   });
   const dialer = await pair.connect({ stdin: "open" });
   await dialer.says(/AUTH-SUCCESS/);
   await (await pair.listen()).says(/serving endpoint/);
+  await pair.listener.says(/stopping, a newer listener took over/);
+  go.resolve();
   const { code, stdoutBytes } = await dialer.ended;
   assert.equal(code, 0);
   assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
@@ -162,7 +219,7 @@ promise("serve is reachable again when its relay comes back", {
   await pair.relay!.stop();
   const down = await (await pair.connect({ stdin: "hello\n" })).ended;
   assert.equal(down.code, 1);
-  assert.match(down.stderr, /cannot reach the peer, .*tried relay http/);
+  assert.match(down.stderr, /cannot reach the peer; tried relay http/);
   await pair.relay!.start();
   await env.until("the peer to be reachable again", async () => {
     return (await (await pair.connect({ stdin: "hello\n" })).ended).code === 0;
@@ -183,4 +240,61 @@ promise("serve uses a relay that was away when it started", {
   await pair.relay!.start();
   await second.says(/reachable through relay/);
   await exchange(pair);
+});
+
+promise("direct: serve is reachable again when the network was away", {
+  needs: ["namespaces"],
+  limitMs: 120_000,
+}, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  await exchange(pair);
+  const on = pair.network.a;
+  await env.ok(["ip", "link", "set", "eth0", "down"], { on });
+  assert.equal((await (await pair.connect({ stdin: "hello\n" })).ended).code, 1);
+  await env.ok(["ip", "link", "set", "eth0", "up"], { on });
+  await env.until("the peer to be reachable again", async () => {
+    return (await (await pair.connect({ stdin: "hello\n" })).ended).code === 0;
+  });
+  assert.equal(pair.listener.code, undefined);
+});
+
+promise("serve stops although git-annex does not read, and when a stranger has filled its socket", {
+  limitMs: 90_000,
+}, async (env) => {
+  const pair = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, letIn);
+    await new Promise(() => {}); // reads nothing, ever
+  });
+  const dialer = await pair.connect({ stdin: randomBytes(8_000_000) });
+  await dialer.says(/AUTH-SUCCESS/);
+  pair.listener.kill("SIGTERM");
+  assert.equal((await pair.listener.ended).code, 0);
+  assert.equal((await dialer.ended).code, 1);
+});
+
+promise("serve goes on while git-annex's queue is full", { limitMs: 90_000 }, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  // A queue of one that nobody takes anything from, in the place of git-annex's.
+  const script = `
+import socket, sys, time
+full = socket.socket(socket.AF_UNIX); full.bind(sys.argv[1] + "-full"); full.listen(0)
+held = []
+while True:
+    one = socket.socket(socket.AF_UNIX); one.setblocking(False)
+    try: one.connect(sys.argv[1] + "-full")
+    except BlockingIOError: break
+    held.append(one)
+print("full", flush=True); time.sleep(1000)
+`;
+  const full = await env.start(["python3", "-c", script, pair.service.path]);
+  await full.says(/full/);
+  const real = `${pair.service.path}-real`;
+  await Deno.rename(pair.service.path, real);
+  await Deno.rename(`${pair.service.path}-full`, pair.service.path);
+  const { code, stderr } = await (await pair.connect({ stdin: "" })).ended;
+  assert.equal(code, 1);
+  assert.match(stderr, /the peer ended the connection: too many connections \(code 1\)/);
+  await Deno.rename(real, pair.service.path);
+  await exchange(pair);
+  assert.equal(pair.listener.code, undefined);
 });

@@ -20,8 +20,11 @@ export type Topology =
   /** Each with the relay's host alone, which passes nothing on. */
   | "relay only";
 
-/** A port of its own for each relay where hosts share a loopback. */
-let nextRelayPort = 3340;
+/** A port that is free where hosts share a loopback. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
 
 /** Makes two hosts and one for a relay; the test's end removes them. */
 export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Network> {
@@ -102,7 +105,7 @@ export interface Relay {
 
 /** Starts an iroh-relay. */
 export async function startRelay(env: TestEnv, on: Host): Promise<Relay> {
-  const port = nextRelayPort++;
+  const port = freePort();
   const config = `${on.dir}/relay-${port}.toml`;
   // Every part that would take a port but the relay itself is left out.
   await Deno.writeTextFile(

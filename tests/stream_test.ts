@@ -201,8 +201,11 @@ for (const way of WAYS) {
       connection.close();
     });
     const dialer = await pair.connect({ stdin: "open" });
+    await env.until("all to be there", () => dialer.stdout.length === letIn.length + data.length);
+    const all = performance.now();
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
+    assert(performance.now() - all < 1_000, `${performance.now() - all} ms`);
     assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
   });
 

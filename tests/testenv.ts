@@ -15,11 +15,13 @@ import { sandbox } from "../tasks/sandbox.ts";
 const LOOK_MS = 20;
 /** Marks every process of a test, so that it can be found. */
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
+/** For each step of the clean-up. */
+const CLEANUP_LIMIT_MS = 10_000;
 /** For a program that is only asked something. */
 const RUN_LIMIT_MS = 60_000;
 
 /** A program some tests need, found on PATH. */
-export type Tool = "git-annex" | "wormhole" | "dumbpipe" | "iroh-relay" | "socat" | "namespaces";
+export type Tool = "git-annex" | "wormhole" | "dumbpipe" | "iroh-relay" | "namespaces";
 
 /** What to say of a test. */
 export interface PromiseOptions {
@@ -159,6 +161,7 @@ export class TestEnv implements AsyncDisposable {
       // So that nothing is ever dialed outside, whatever a test forgets.
       GIT_ANNEX_P2P_IROH_RELAY: "none",
       GIT_ANNEX_P2P_IROH_LOOKUP: "none",
+      GIT_ANNEX_P2P_IROH_LAN: "false",
       DENO_NO_UPDATE_CHECK: "1",
       NO_COLOR: "1",
     };
@@ -230,13 +233,26 @@ export class TestEnv implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#timer);
-    for (const undo of this.#cleanups.reverse()) await undo();
     for (const started of this.#started) started.kill("SIGKILL");
-    await this.#killMarked();
-    await Promise.all(this.#started.map((started) => started.ended));
-    // git-annex makes the folders of its objects read-only.
-    await new Deno.Command("chmod", { args: ["-R", "u+w", this.dir], stderr: "null" }).output();
-    await Deno.remove(this.dir, { recursive: true });
+    const failed: unknown[] = [];
+    const steps = [
+      () => this.#killMarked(),
+      () => Promise.all(this.#started.map((started) => started.ended)),
+      ...this.#cleanups.reverse(),
+      // git-annex makes the folders of its objects read-only.
+      () => new Deno.Command("chmod", { args: ["-R", "u+w", this.dir], stderr: "null" }).output(),
+      () => Deno.remove(this.dir, { recursive: true }),
+    ];
+    for (const step of steps) {
+      try {
+        await limited(step());
+      } catch (error) {
+        failed.push(error); // and the other steps are taken nevertheless
+      }
+    }
+    if (failed.length > 0) {
+      throw new AggregateError(failed, `cannot clean up: ${failed.join(", ")}`);
+    }
   }
 
   /** Ends whatever a program of this test has left in the background. */
@@ -354,6 +370,13 @@ export class Started {
     const decoder = new TextDecoder("latin1");
     for await (const bytes of stream) add(bytes, decoder.decode(bytes, { stream: true }));
   }
+}
+
+/** The outcome of a step of the clean-up, which none may hold up. */
+function limited(step: Promise<unknown>): Promise<unknown> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error("it does not end")), CLEANUP_LIMIT_MS);
+  return Promise.race([step, promise]).finally(() => clearTimeout(timer));
 }
 
 /** Sends a signal to a process that this test has started; it may have ended. */

@@ -1,6 +1,7 @@
 /** `git-annex-p2p-iroh ADDRESS`: connect to a peer, relay stdin to it and it to stdout. */
 
-import { dial, findWays } from "../dial.ts";
+import { abortable } from "../abortable.ts";
+import { reach } from "../dial.ts";
 import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import { readIdentity } from "../identity.ts";
@@ -26,28 +27,20 @@ export class ConnectionFailure extends Failure {
 export async function connect(address: string): Promise<number> {
   using signals = new Signals();
   const ticket = decodeTicket(address);
-  const [{ Endpoint }, settings, own] = await Promise.all([
-    import("../iroh.ts"),
+  const [settings, own] = await Promise.all([
     readSettings(),
     isOwn(ticket),
+    import("../iroh.ts"), // so that it is there by the time it is needed
   ]);
   if (own) {
     throw new ConnectionFailure("that is this repository's own address", {
       hint: "a repository connects to others; give it the address of a peer",
     });
   }
-  const ways = await findWays(ticket, settings);
-  // A key of its own: the repository's key is the listener's, and two endpoints with one key would
-  // take each other's packets. The port, if one is set, is the listener's, too.
-  const endpoint = await Endpoint.bind({
-    relay: settings.relay,
-    lookup: settings.lookup,
-    bind: settings.bind?.replace(/:\d+$/, ":0"),
-  });
-  const connection = await dial(endpoint, ticket, ways, PLAIN_ALPN, signals.signal);
+  const { connection } = await reach(ticket, settings, [PLAIN_ALPN], signals.signal);
   try {
-    const stream = await connection.open();
-    await sendHello(stream);
+    const stream = await abortable(connection.open(), signals.signal);
+    await abortable(sendHello(stream), signals.signal);
     const end = await splice(stdio(), stream, signals.signal);
     signals.signal.throwIfAborted();
     throwIfFailed(end);
@@ -76,6 +69,8 @@ async function isOwn(ticket: Ticket): Promise<boolean> {
 
 /** Throws if the relaying ended otherwise than it should. */
 function throwIfFailed(end: SpliceEnd): void {
+  // Once all that the peer had to say is here, it needs not take all that we would say.
+  const whole = end.back.error === undefined;
   const errors = [end.back.error, end.forth.error].filter((error) => error !== undefined);
   for (const error of errors) debug(() => `a direction ended early: ${error}`);
   for (const error of errors) {
@@ -84,7 +79,8 @@ function throwIfFailed(end: SpliceEnd): void {
     if (!(error instanceof StreamError)) {
       throw new ConnectionFailure(`cannot relay, ${systemReason(error)}`, { cause: error });
     }
-    if (error.kind !== "closed") throw error;
+    // "closed" without the end of the stream before is how dumbpipe ends, too.
+    if (error.kind !== "closed" && !(whole && error.kind === "reset")) throw error;
   }
 }
 

@@ -14,6 +14,7 @@ import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { debug, describeFailure, say } from "../stderr.ts";
 import { decodeTicket, samePublicKey } from "../ticket.ts";
+import { OWN_ALPN } from "../wire/own.ts";
 import { PLAIN_ALPN } from "../wire/plain.ts";
 
 /** For what is in progress when the listener stops. */
@@ -44,6 +45,7 @@ export async function serve(address: string, socketPath: string): Promise<number
       hint: "connect to peers from here, or run git-annex in WSL",
     });
   }
+  const parent = Deno.ppid; // before it can have changed
   const repository = await findRepository();
   const log = await openLog(repository);
   const report = (message: string) => {
@@ -51,7 +53,7 @@ export async function serve(address: string, socketPath: string): Promise<number
     log.write(message);
   };
   try {
-    await serveRepository(repository, address, socketPath, report);
+    await serveRepository(repository, address, { socketPath, parent }, report);
     return 0;
   } catch (error) {
     log.write(describeFailure(error).line); // main.ts tells stderr, which git-annex throws away
@@ -62,7 +64,7 @@ export async function serve(address: string, socketPath: string): Promise<number
 async function serveRepository(
   repository: Repository,
   address: string,
-  socketPath: string,
+  { socketPath, parent }: { socketPath: string; parent: number },
   report: Report,
 ): Promise<void> {
   const settings = await readSettings();
@@ -73,11 +75,13 @@ async function serveRepository(
     });
   });
   using signals = new Signals();
-  await using lifecycle = await Lifecycle.begin(repository, socketPath);
-  const stop = AbortSignal.any([signals.signal, lifecycle.unwanted]);
-
-  const endpoint = await bindEndpoint(settings, identity, stop);
-  await using _entry = await leaveEntry(identity, endpoint, report);
+  await using lifecycle = await Lifecycle.begin(repository, socketPath, parent);
+  const closed = new AbortController();
+  const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
+  const endpoint = await bindEndpoint(settings, identity, stop).catch((error) => {
+    if (!stop.aborted) throw error;
+  });
+  if (!endpoint) return report(`stopping, ${systemReason(stop.reason)}`);
   const listener = new Listener({
     endpoint,
     socketPath,
@@ -85,12 +89,18 @@ async function serveRepository(
     report,
     socketRefused: () => lifecycle.socketRefused(),
   });
-  const running = listener.run();
-  report(`serving ${address}`);
+  listener.run().catch((error) => closed.abort(error)).finally(() =>
+    closed.abort(new Error("the endpoint is closed"))
+  );
   const watchingRelay = reportRelay(endpoint, report, stop);
-
-  await Promise.race([untilAborted(stop), running]);
-  report(`stopping, ${systemReason(stop.reason)}`);
+  {
+    // Not to be found any more as soon as nobody new is let in.
+    await using _entry = await leaveEntry(identity, endpoint, report);
+    await using _announcer = settings.lan ? await announce(identity, endpoint) : undefined;
+    report(`serving ${address}`);
+    await untilAborted(stop);
+    report(`stopping, ${systemReason(stop.reason)}`);
+  }
   await watchingRelay;
   await listener.drain(DRAIN_LIMIT_MS);
   await closeEndpoint(endpoint);
@@ -135,7 +145,7 @@ async function bindEndpoint(
     try {
       return await Endpoint.bind({
         secretKey: identity.secretKey,
-        alpns: [PLAIN_ALPN],
+        alpns: [PLAIN_ALPN, OWN_ALPN],
         relay: settings.relay,
         lookup: settings.lookup,
         bind: settings.bind,
@@ -147,6 +157,12 @@ async function bindEndpoint(
       await delay(BIND_RETRY_MS, stop);
     }
   }
+}
+
+/** Says on the local network where this repository is. */
+async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDisposable> {
+  const { LanAnnouncer } = await import("../find/lan.ts");
+  return new LanAnnouncer(identity.publicKey, endpoint.boundSockets());
 }
 
 async function leaveEntry(
@@ -169,10 +185,19 @@ async function leaveEntry(
 async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
   let known: string | undefined;
   while (!stop.aborted) {
-    const { relay } = endpoint.addresses();
+    const relay = relayOf(endpoint);
     if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
     known = relay;
     await delay(RELAY_LOOK_MS, stop).catch(() => {}); // stopped: the loop ends
+  }
+}
+
+function relayOf(endpoint: Endpoint): string | undefined {
+  try {
+    return endpoint.addresses().relay;
+  } catch (error) {
+    debug(() => `the endpoint does not say where it is: ${error}`); // which is no reason to end
+    return undefined;
   }
 }
 

@@ -2,9 +2,9 @@
  * Finding a repository on this host, with no relay and no look-up: its listener leaves an entry in
  * the user's runtime folder, `KEY.json`, and a dial looks there first.
  *
- * An entry is rewritten every {@linkcode HEARTBEAT_MS}, so that one whose listener was killed is
- * known by its age, or at once by the process being gone. An entry is a hint and no more: whoever
- * answers at its addresses still has to prove the key.
+ * The entry of a listener that was killed is known by its process being gone, or, where that cannot
+ * be seen, by its age: a listener touches its entry every {@linkcode HEARTBEAT_MS}. An entry is a
+ * hint and no more: whoever answers at its addresses still has to prove the key.
  */
 
 import { Buffer } from "node:buffer";
@@ -16,7 +16,7 @@ import { debug } from "../stderr.ts";
 
 /** How often a listener says that it is there. */
 export const HEARTBEAT_MS = 30_000;
-/** An entry older than this is of a listener that was killed. */
+/** In another container, an entry older than this is of a listener that was killed. */
 const STALE_MS = 3 * HEARTBEAT_MS;
 const MAX_FILE_BYTES = 4 * 1024;
 const MOST_ADDRESSES = 16;
@@ -24,6 +24,8 @@ const MOST_ADDRESSES = 16;
 const MOST_ENTRIES = 1000;
 
 interface Entry {
+  /** Tells the entry of a listener from that of its successor. */
+  readonly id: string;
   readonly pid: number;
   /** Process ids mean something only within it: a container may share the runtime folder. */
   readonly pidNamespace: string;
@@ -33,15 +35,15 @@ interface Entry {
 /** A listener's entry. Dispose of it when the listener stops. */
 export class SameHostEntry implements AsyncDisposable {
   #path: string;
-  #content: string;
+  #entry: Entry;
   #timer: ReturnType<typeof setInterval>;
 
-  private constructor(path: string, content: string) {
+  private constructor(path: string, entry: Entry) {
     this.#path = path;
-    this.#content = content;
+    this.#entry = entry;
     this.#timer = setInterval(() => {
       // Tried again at the next beat; meanwhile peers on this host may have to take another way.
-      this.#write().catch((error) => debug(() => `same host: cannot write ${path}: ${error}`));
+      this.#beat().catch((error) => debug(() => `same host: cannot touch ${path}: ${error}`));
     }, HEARTBEAT_MS);
   }
 
@@ -60,16 +62,14 @@ export class SameHostEntry implements AsyncDisposable {
     folder ??= await ensureRuntimeFolder();
     await removeDead(folder);
     const entry: Entry = {
+      id: crypto.randomUUID(),
       pid: Deno.pid,
       pidNamespace: await pidNamespace(),
       direct: boundSockets.map((socket) =>
         socket.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:")
       ),
     };
-    const left = new SameHostEntry(
-      join(folder, entryName(publicKey)),
-      JSON.stringify(entry) + "\n",
-    );
+    const left = new SameHostEntry(join(folder, entryName(publicKey)), entry);
     try {
       await left.#write();
       return left;
@@ -80,13 +80,25 @@ export class SameHostEntry implements AsyncDisposable {
   }
 
   async #write(): Promise<void> {
-    await writeAtomically(this.#path, this.#content, { mode: 0o600, ifPresent: "replace" });
+    const content = JSON.stringify(this.#entry) + "\n";
+    await writeAtomically(this.#path, content, { mode: 0o600, ifPresent: "replace" });
+  }
+
+  async #beat(): Promise<void> {
+    const present = await this.#present();
+    const now = new Date();
+    if (!present) await this.#write(); // somebody tidied up
+    else if (present.id === this.#entry.id) await Deno.utime(this.#path, now, now);
+  }
+
+  /** The entry that is there now; a later listener's takes the place of this one. */
+  async #present(): Promise<Entry | undefined> {
+    return await readEntry(this.#path).catch(() => undefined); // gone, or not an entry
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    const entry = await readEntry(this.#path).catch(() => undefined); // gone: nothing to take away
-    if (entry?.pid !== Deno.pid) return; // a later listener's
+    if ((await this.#present())?.id !== this.#entry.id) return;
     await Deno.remove(this.#path).catch(ignoreNotFound);
   }
 }
@@ -114,47 +126,68 @@ function entryName(publicKey: Uint8Array): string {
   return `${Buffer.from(publicKey).toString("hex")}.json`;
 }
 
+/** Clears away what listeners left that were killed, and what was never finished. */
 async function removeDead(folder: string): Promise<void> {
   let looked = 0;
   for await (const { name } of Deno.readDir(folder)) {
-    if (!/^[0-9a-f]{64}\.json$/.test(name) || ++looked > MOST_ENTRIES) continue;
-    await liveEntry(join(folder, name)).catch((error) =>
-      debug(() => `same host: ${name}: ${error}`)
-    );
+    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++looked > MOST_ENTRIES) {
+      continue;
+    }
+    const path = join(folder, name);
+    try {
+      const live = name.endsWith(".json") && await liveEntry(path);
+      if (!live && await isOld(path)) await Deno.remove(path);
+    } catch (error) {
+      debug(() => `same host: ${path}: ${error}`); // another listener may be clearing up, too
+    }
   }
 }
 
-/** The entry in a file, if its listener is alive; that of a dead one is removed. */
+/** The entry in a file, if its listener is alive as far as can be known; that of a dead one goes. */
 async function liveEntry(path: string): Promise<Entry | undefined> {
-  const age = Date.now() - (await Deno.stat(path)).mtime!.getTime();
-  const entry = await readEntry(path);
-  if (age < STALE_MS && !(await isDead(entry))) return entry;
-  debug(() => `same host: removing ${path}, left by a listener that is gone`);
+  const entry = await readEntry(path).catch((error) => {
+    if (!(error instanceof NotAnEntry)) throw error;
+  });
+  if (!entry) return undefined;
+  // Not by its age where there is better: a machine that slept makes everything look old.
+  if (entry.pidNamespace !== await pidNamespace()) return await isOld(path) ? undefined : entry;
+  if (await isAlive(entry.pid)) return entry;
   await Deno.remove(path);
   return undefined;
 }
 
-async function readEntry(path: string): Promise<Entry> {
-  const bytes = await readAtMost(path, MAX_FILE_BYTES);
-  const value = JSON.parse(new TextDecoder().decode(bytes)) as Partial<
-    Record<keyof Entry, unknown>
-  >;
-  const { pid, pidNamespace, direct } = value;
-  const right = Number.isSafeInteger(pid) && typeof pidNamespace === "string" &&
-    Array.isArray(direct) && direct.length <= MOST_ADDRESSES &&
-    direct.every((address) => typeof address === "string" && parseSocketAddress(address));
-  if (!right) throw new Error("not an entry");
-  return { pid: pid as number, pidNamespace, direct };
+async function isOld(path: string): Promise<boolean> {
+  return Date.now() - (await Deno.lstat(path)).mtime!.getTime() > STALE_MS;
 }
 
-async function isDead(entry: Entry): Promise<boolean> {
-  if (entry.pidNamespace !== await pidNamespace()) return false; // not known: its age will tell
+/** The file holds something else. */
+class NotAnEntry extends Error {}
+
+async function readEntry(path: string): Promise<Entry> {
+  const bytes = await readAtMost(path, MAX_FILE_BYTES);
+  const { id, pid, pidNamespace, direct } = parse(bytes);
+  const right = typeof id === "string" && Number.isSafeInteger(pid) &&
+    typeof pidNamespace === "string" && Array.isArray(direct) && direct.length <= MOST_ADDRESSES &&
+    direct.every((address) => typeof address === "string" && parseSocketAddress(address));
+  if (!right) throw new NotAnEntry("not an entry");
+  return { id, pid: pid as number, pidNamespace, direct };
+}
+
+function parse(bytes: Uint8Array): Partial<Record<keyof Entry, unknown>> {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+  } catch {
+    throw new NotAnEntry("not JSON");
+  }
+}
+
+async function isAlive(pid: number): Promise<boolean> {
   const { default: process } = await import("node:process");
   try {
-    process.kill(entry.pid, 0);
-    return false;
+    process.kill(pid, 0);
+    return true;
   } catch (error) {
-    return (error as { code?: string }).code === "ESRCH";
+    return (error as { code?: string }).code !== "ESRCH";
   }
 }
 

@@ -33,7 +33,7 @@ async function deadPid(): Promise<number> {
 
 async function writeEntry(dir: string, change: Record<string, unknown>): Promise<void> {
   const pidNamespace = await Deno.readLink("/proc/self/ns/pid").catch(() => "");
-  const entry = { pid: Deno.pid, pidNamespace, direct: addresses, ...change };
+  const entry = { id: "another", pid: Deno.pid, pidNamespace, direct: addresses, ...change };
   await Deno.writeTextFile(entryPath(dir), JSON.stringify(entry));
 }
 
@@ -65,12 +65,23 @@ Deno.test("findOnSameHost() goes by the age of an entry from another process nam
     const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
     await Deno.utime(entryPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
-    assert.deepEqual(await files(dir), []);
+  });
+});
+
+Deno.test("findOnSameHost() goes by the process where it can, for clocks jump", async () => {
+  await withFolder(async (dir) => {
+    await writeEntry(dir, {});
+    const old = new Date(Date.now() - 100 * HEARTBEAT_MS);
+    await Deno.utime(entryPath(dir), old, old);
+    assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+    await using _ = await SameHostEntry.leave(new Uint8Array(32), sockets, dir);
+    assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
   });
 });
 
 Deno.test("findOnSameHost() takes nothing from an entry that is none", async () => {
   const wrong: unknown[] = [
+    { id: 1 },
     { pid: "1" },
     { pidNamespace: 7 },
     { direct: "127.0.0.1:1" },
@@ -94,9 +105,18 @@ Deno.test("SameHostEntry.leave() clears away what dead listeners left, and nothi
   await withFolder(async (dir) => {
     await writeEntry(dir, { pid: await deadPid() });
     await Deno.writeTextFile(join(dir, "other"), "");
+    const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
+    for (const name of [`${"05".repeat(32)}.json`, ".new-1", "socket-1", "other"]) {
+      await Deno.writeTextFile(join(dir, name), "");
+      await Deno.utime(join(dir, name), old, old);
+    }
+    await Deno.writeTextFile(join(dir, ".new-2"), ""); // being written just now
     const mine = new Uint8Array(32).fill(9);
     await using _ = await SameHostEntry.leave(mine, sockets, dir);
-    assert.deepEqual(new Set(await files(dir)), new Set(["other", `${"09".repeat(32)}.json`]));
+    assert.deepEqual(
+      new Set(await files(dir)),
+      new Set(["other", ".new-2", `${"09".repeat(32)}.json`]),
+    );
   });
 });
 

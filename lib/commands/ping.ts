@@ -1,0 +1,112 @@
+/** `git-annex-p2p-iroh ping ADDRESS`: can that peer be reached, in which way, how fast? */
+
+import { Buffer } from "node:buffer";
+import { abortable, delay } from "../abortable.ts";
+import { reach, type Reached } from "../dial.ts";
+import { Failure, systemReason } from "../failure.ts";
+import type { Connection } from "../iroh.ts";
+import { readSettings } from "../repository.ts";
+import { Signals } from "../signals.ts";
+import { say } from "../stderr.ts";
+import { print } from "../stdout.ts";
+import { decodeTicket, type Ticket } from "../ticket.ts";
+import { OWN_ALPN, ping as pingStream } from "../wire/own.ts";
+import { CloseCode, PLAIN_ALPN } from "../wire/plain.ts";
+
+const INTERVAL_MS = 1_000;
+/** No reply within this time is a lost one. */
+const REPLY_LIMIT_MS = 5_000;
+const KEY_DIGITS = 10;
+
+/** Prints a line for each reply, and how it went. @returns 0 if there was a reply. */
+export async function ping(address: string, count: number): Promise<number> {
+  const ticket = decodeTicket(address);
+  using signals = new Signals();
+  const begin = performance.now();
+  const settings = await readSettings();
+  const reached = await reach(ticket, settings, [OWN_ALPN, PLAIN_ALPN], signals.signal);
+  const key = Buffer.from(ticket.publicKey).toString("hex").slice(0, KEY_DIGITS);
+  const own = reached.connection.alpn === OWN_ALPN;
+  await print(
+    `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.way}` +
+      (own ? "\n" : "; it speaks dumbpipe's protocol, so each time is that of a new connection\n"),
+  );
+  const once = own ? () => pingOnce(reached.connection) : () => connectOnce(reached, ticket);
+  const times = await repeat(once, count, reached.connection, signals.signal);
+  await printSummary(times, reached);
+  await reached.connection.closeAndSend(CloseCode.DONE, "");
+  return times.some((time) => time !== undefined) ? 0 : 1;
+}
+
+/** The time of each reply in milliseconds, undefined for those that did not come. */
+async function repeat(
+  once: () => Promise<void>,
+  count: number,
+  connection: Connection,
+  signal: AbortSignal,
+): Promise<(number | undefined)[]> {
+  const times: (number | undefined)[] = [];
+  for (let i = 1; i <= count && !signal.aborted; i++) {
+    const begin = performance.now();
+    try {
+      await abortable(once(), AbortSignal.any([signal, AbortSignal.timeout(REPLY_LIMIT_MS)]));
+      const time = performance.now() - begin;
+      times.push(time);
+      await print(`reply ${i} in ${milliseconds(time)}, ${connection.path}\n`);
+    } catch (error) {
+      if (signal.aborted) break; // what has come so far is summed up
+      times.push(undefined);
+      say(`no reply ${i}, ${reasonFor(error)}`);
+    }
+    const rest = INTERVAL_MS - (performance.now() - begin);
+    if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // stopped: the loop ends
+  }
+  return times;
+}
+
+async function pingOnce(connection: Connection): Promise<void> {
+  await pingStream(await connection.open());
+}
+
+/** Where there is no ping, a handshake is one. It ends before git-annex hears of it. */
+async function connectOnce({ connection }: Reached, ticket: Ticket): Promise<void> {
+  const [kind, at] = connection.path.split(" ");
+  const peer = kind === "relay"
+    ? { publicKey: ticket.publicKey, relay: at, direct: [] }
+    : { publicKey: ticket.publicKey, direct: [at!] };
+  const another = await connection.endpoint.connect(
+    peer,
+    PLAIN_ALPN,
+    AbortSignal.timeout(REPLY_LIMIT_MS),
+  );
+  another.close(CloseCode.DONE, "");
+}
+
+async function printSummary(
+  times: readonly (number | undefined)[],
+  { connection, way }: Reached,
+): Promise<void> {
+  const replies = times.filter((time) => time !== undefined).toSorted((a, b) => a - b);
+  const lost = times.length - replies.length;
+  const loss = times.length > 0 ? Math.round(100 * lost / times.length) : 0;
+  await print(
+    `found by ${way}, path ${connection.path}; ${replies.length} of ${times.length} replies, ` +
+      `${loss} % lost\n`,
+  );
+  if (replies.length === 0) return;
+  const [least, median, most] = [0, replies.length >> 1, replies.length - 1].map((i) =>
+    milliseconds(replies[i]!)
+  );
+  await print(`round trip: least ${least}, median ${median}, most ${most}\n`);
+}
+
+function reasonFor(error: unknown): string {
+  if (error instanceof DOMException && error.name === "TimeoutError") {
+    return `nothing came within ${REPLY_LIMIT_MS / 1000} s`;
+  }
+  return error instanceof Failure ? error.message : systemReason(error);
+}
+
+function milliseconds(time: number): string {
+  return `${time.toFixed(1)} ms`;
+}

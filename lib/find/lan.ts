@@ -1,0 +1,147 @@
+/**
+ * Finding repositories on the local network, with multicast DNS, as iroh programs do it: a listener
+ * says where it is when it starts, when the network changes, and whenever it is asked; a dial asks.
+ */
+
+import { debug } from "../stderr.ts";
+import { type Interface, onLink } from "./interfaces.ts";
+import {
+  addressesOf,
+  announcement,
+  type DnsPacket,
+  goodbye,
+  isQuery,
+  QUERY,
+} from "./mdns_records.ts";
+import { Multicast } from "./multicast.ts";
+
+/** At least this long between two answers, however many ask: they are for all. */
+const ANSWER_INTERVAL_MS = 100;
+/** Lost packets are not sent again by anyone, so what has changed is said twice (RFC 6762, 8.3). */
+const REPEAT_MS = 1_000;
+/** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
+const ASK_AT_MS = [100, 300, 700];
+const ASK_AGAIN_MS = 1_000;
+/** Addresses that a dial takes from one sender; a host that lies only takes the places of its own. */
+const MOST_PER_SENDER = 8;
+const MOST_SENDERS = 16;
+
+/** Says where a listener is, while it runs. Dispose of it when the listener stops. */
+export class LanAnnouncer implements AsyncDisposable {
+  #publicKey: Uint8Array;
+  #bound: readonly string[];
+  #multicast: Multicast;
+  #answered = -Infinity;
+  #due: ReturnType<typeof setTimeout> | undefined;
+  #repeating = new Set<ReturnType<typeof setTimeout>>();
+
+  /** @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
+  constructor(publicKey: Uint8Array, boundSockets: readonly string[]) {
+    this.#publicKey = publicKey;
+    this.#bound = boundSockets;
+    this.#multicast = new Multicast({
+      received: (packet) => {
+        if (isQuery(packet)) this.#answer();
+      },
+      joined: () => {
+        this.#answer();
+        const timer = setTimeout(() => {
+          this.#repeating.delete(timer);
+          this.#answer();
+        }, REPEAT_MS);
+        this.#repeating.add(timer);
+      },
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#due);
+    for (const timer of this.#repeating) clearTimeout(timer);
+    await this.#multicast.respond(() => goodbye(this.#publicKey));
+    this.#multicast[Symbol.dispose]();
+  }
+
+  /** Answers now, or as soon as an answer is due again. */
+  #answer(): void {
+    const wait = Math.max(this.#answered + ANSWER_INTERVAL_MS - performance.now(), 0);
+    this.#due ??= setTimeout(() => {
+      this.#due = undefined;
+      this.#answered = performance.now();
+      this.#multicast.respond((link) => {
+        const addresses = addressesOn(link, this.#bound);
+        return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
+      });
+    }, wait);
+  }
+}
+
+/** Where an endpoint can be reached by those on a link. */
+function addressesOn(link: Interface, bound: readonly string[]): string[] {
+  return bound.flatMap((socket) => {
+    const [, host, port] = /^\[?([^\]]+)\]?:(\d+)$/.exec(socket)!;
+    const any = host === "0.0.0.0" || host === "::";
+    return link.addresses
+      .filter((address) => any ? address.includes(":") === host!.includes(":") : address === host)
+      .map((address) => address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`);
+  });
+}
+
+/** Looks for an endpoint on the local network. Dispose of it to stop. */
+export class LanSearch implements Disposable {
+  /** What has been found: socket addresses, as hints. Whoever answers there has to prove the key. */
+  readonly found: string[] = [];
+  #publicKey: Uint8Array;
+  #senders = new Map<string, number>();
+  #multicast: Multicast;
+  #timers: ReturnType<typeof setTimeout>[];
+  #listener: (addresses: readonly string[]) => void = () => {};
+
+  constructor(publicKey: Uint8Array) {
+    this.#publicKey = publicKey;
+    const ask = () => this.#multicast.query(QUERY);
+    this.#multicast = new Multicast({
+      received: (packet, from) => this.#receive(packet, from),
+      joined: ask,
+    });
+    this.#timers = [
+      ...ASK_AT_MS.map((time) => setTimeout(ask, time)),
+      setInterval(ask, ASK_AGAIN_MS),
+    ];
+  }
+
+  /** Calls `listener` with all that has been found, now and each time it is more. */
+  whenFound(listener: (addresses: readonly string[]) => void): void {
+    this.#listener = listener;
+    if (this.found.length > 0) listener([...this.found]);
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener = () => {};
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#multicast[Symbol.dispose]();
+  }
+
+  #receive(packet: DnsPacket, from: string): void {
+    const said = this.#senders.get(from) ?? 0;
+    if (said === 0 && this.#senders.size === MOST_SENDERS) return;
+    const fresh = addressesOf(this.#publicKey, packet).filter((address) =>
+      !this.found.includes(address)
+    );
+    if (fresh.length === 0) return;
+    // Nothing is sent off the link because of what somebody says on it.
+    const isNear = onLink();
+    const near = fresh.filter((address) => isNear(hostOf(address))).slice(
+      0,
+      MOST_PER_SENDER - said,
+    );
+    if (near.length === 0) return;
+    debug(() => `local network: ${from} says it is at ${near.join(", ")}`);
+    this.#senders.set(from, said + near.length);
+    this.found.push(...near);
+    this.#listener([...this.found]);
+  }
+}
+
+function hostOf(address: string): string {
+  return /^\[?([^\]]+)\]?:\d+$/.exec(address)![1]!;
+}
