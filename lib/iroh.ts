@@ -115,6 +115,11 @@ export class Endpoint implements AsyncDisposable {
     return { relay: address.relayUrl() ?? undefined, direct: address.directAddresses() };
   }
 
+  /** Adds an address at which somebody outside has seen it, for peers to try. */
+  async addExternalAddress(address: string): Promise<void> {
+    await this.#endpoint.addExternalAddr(address);
+  }
+
   /**
    * Connects to a peer.
    *

@@ -17,8 +17,12 @@ export interface Network {
 export type Topology =
   /** All on one network. */
   | "lan"
+  /** All on one network, which speaks IPv6 alone. */
+  | "lan, IPv6"
   /** Each with the relay's host alone, which passes nothing on. */
-  | "relay only";
+  | "relay only"
+  /** Each behind a router of its own that masquerades and lets nothing in unasked; the relay outside. */
+  | "nat";
 
 /** A port that is free where hosts share a loopback. */
 export function freePort(): number {
@@ -26,48 +30,88 @@ export function freePort(): number {
   return listener.addr.port;
 }
 
+/** A host's cable: from its own end to where it is plugged in. */
+interface Cable {
+  readonly from: string;
+  readonly name: string;
+  readonly address: string;
+  readonly to: string;
+  readonly toName: string;
+}
+
 /** Makes two hosts and one for a relay; the test's end removes them. */
 export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Network> {
   if (sandbox() === "none") return await makeLoopback(env);
-  const id = crypto.randomUUID().slice(0, 8);
-  const relay = `${id}-r`;
+  const id = crypto.randomUUID().slice(0, 8), relay = `${id}-r`;
   await addNamespace(env, relay);
-  const ips: string[] = [];
-  for (const [i, name] of [`${id}-a`, `${id}-b`].entries()) {
-    await addNamespace(env, name);
-    const network = topology === "lan" ? "10.77.0" : `10.77.${i + 1}`;
-    ips.push(`${network}.${i + 1}`);
-    await ip(
-      "link",
-      "add",
-      "eth0",
-      "netns",
-      name,
-      "type",
-      "veth",
-      "peer",
-      "name",
-      `to-${i}`,
-      "netns",
-      relay,
-    );
-    await ip("-n", name, "addr", "add", `${ips[i]}/24`, "dev", "eth0");
-    await ip("-n", name, "link", "set", "eth0", "up");
-    await ip("-n", name, "route", "add", "default", "via", `${network}.254`);
-    if (topology === "relay only") {
-      await ip("-n", relay, "addr", "add", `${network}.254/24`, "dev", `to-${i}`);
-    }
-    await ip("-n", relay, "link", "set", `to-${i}`, "up");
-  }
-  if (topology === "lan") await bridge(relay);
-  // One address for the relay that both hosts can reach.
-  await ip("-n", relay, "addr", "add", "10.77.9.9/32", "dev", "lo");
   const prefix = (name: string) => ["ip", "netns", "exec", name];
+  const ips: string[] = [];
+  for (const [i, name] of ["a", "b"].entries()) {
+    const host = `${id}-${name}`;
+    await addNamespace(env, host);
+    ips.push(
+      await (topology === "nat" ? behindRouter(env, id, name, i) : onCable(id, name, i, topology)),
+    );
+  }
+  if (topology === "nat") await bridge(relay, "203.0.113.254/24");
+  else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24");
+  // One address for the relay that both hosts can reach.
+  const relayIp = topology === "nat" ? "203.0.113.254" : "10.77.9.9";
+  if (topology !== "nat") await ip("-n", relay, "addr", "add", `${relayIp}/32`, "dev", "lo");
   return {
     a: await env.host("a", prefix(`${id}-a`), ips[0]),
     b: await env.host("b", prefix(`${id}-b`), ips[1]),
-    relay: await env.host("relay", prefix(relay), "10.77.9.9"),
+    relay: await env.host("relay", prefix(relay), relayIp),
   };
+}
+
+/** A host with a cable to the relay's. @returns Its IP address. */
+async function onCable(id: string, name: string, i: number, topology: Topology): Promise<string> {
+  const host = `${id}-${name}`, relay = `${id}-r`;
+  const network = topology === "relay only" ? `10.77.${i + 1}` : "10.77.0";
+  const address = topology === "lan, IPv6" ? `fd77::${i + 1}` : `${network}.${i + 1}`;
+  const bits = topology === "lan, IPv6" ? 64 : 24;
+  const cable = { from: host, name: "eth0", address: `${address}/${bits}` };
+  await plug({ ...cable, to: relay, toName: `to-${i}` });
+  if (topology === "relay only") {
+    await ip("-n", relay, "addr", "add", `${network}.254/24`, "dev", `to-${i}`);
+  }
+  if (topology !== "lan, IPv6") {
+    await ip("-n", host, "route", "add", "default", "via", `${network}.254`);
+  }
+  return address;
+}
+
+/** A host behind a router that is plugged in at the relay's. @returns Its IP address. */
+async function behindRouter(env: TestEnv, id: string, name: string, i: number): Promise<string> {
+  const host = `${id}-${name}`, router = `${id}-r${name}`;
+  await addNamespace(env, router);
+  const lan = { from: host, name: "eth0", address: "192.168.7.2/24" };
+  await plug({ ...lan, to: router, toName: "lan" });
+  await ip("-n", router, "addr", "add", "192.168.7.1/24", "dev", "lan");
+  await ip("-n", host, "route", "add", "default", "via", "192.168.7.1");
+  const wan = { from: router, name: "wan", address: `203.0.113.${i + 1}/24` };
+  await plug({ ...wan, to: `${id}-r`, toName: `to-${i}` });
+  const rules = [
+    "-t nat -A POSTROUTING -o wan -j MASQUERADE",
+    "-A INPUT -i wan -m state --state ESTABLISHED,RELATED -j ACCEPT",
+    "-A INPUT -i wan -j DROP",
+    "-A FORWARD -i wan -m state --state ESTABLISHED,RELATED -j ACCEPT",
+    "-A FORWARD -i wan -j DROP",
+  ];
+  for (const rule of rules) await inNamespace(router, "iptables", ...rule.split(" "));
+  await inNamespace(router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward");
+  return "192.168.7.2";
+}
+
+async function plug({ from, name, address, to, toName }: Cable): Promise<void> {
+  const peer = ["type", "veth", "peer", "name", toName, "netns", to];
+  await ip("link", "add", name, "netns", from, ...peer);
+  // nodad: an IPv6 address is otherwise no good for its first second.
+  const nodad = address.includes(":") ? ["nodad"] : [];
+  await ip("-n", from, "addr", "add", address, "dev", name, ...nodad);
+  await ip("-n", from, "link", "set", name, "up");
+  await ip("-n", to, "link", "set", toName, "up");
 }
 
 /** Hosts that are folders, and share the test's own loopback. */
@@ -81,17 +125,25 @@ async function addNamespace(env: TestEnv, name: string): Promise<void> {
   await ip("-n", name, "link", "set", "lo", "up");
 }
 
-async function bridge(relay: string): Promise<void> {
+async function bridge(relay: string, address: string): Promise<void> {
   await ip("-n", relay, "link", "add", "br0", "type", "bridge");
-  await ip("-n", relay, "addr", "add", "10.77.0.254/24", "dev", "br0");
+  await ip("-n", relay, "addr", "add", address, "dev", "br0");
   await ip("-n", relay, "link", "set", "br0", "up");
   for (const i of [0, 1]) await ip("-n", relay, "link", "set", `to-${i}`, "master", "br0");
 }
 
 async function ip(...args: string[]): Promise<void> {
-  const run = await new Deno.Command("ip", { args }).output();
+  await done("ip", args);
+}
+
+async function inNamespace(name: string, ...command: string[]): Promise<void> {
+  await done("ip", ["netns", "exec", name, ...command]);
+}
+
+async function done(program: string, args: string[]): Promise<void> {
+  const run = await new Deno.Command(program, { args }).output();
   if (!run.success) {
-    throw new Error(`ip ${args.join(" ")}: ${new TextDecoder().decode(run.stderr)}`);
+    throw new Error(`${program} ${args.join(" ")}: ${new TextDecoder().decode(run.stderr)}`);
   }
 }
 

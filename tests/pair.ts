@@ -184,12 +184,21 @@ export async function makeRepository(env: TestEnv, on: Host, name: string): Prom
 
 /** The address with the listener's own IP address and port in it. */
 export async function withDirectAddress(host: Host, address: string): Promise<string> {
+  return addressAt(address, `${host.ip}:${await listenerPort(host, address)}`);
+}
+
+/** The port of a repository's listener, from what it leaves for others on its host. */
+export async function listenerPort(host: Host, address: string): Promise<number> {
   const { publicKey } = decodeTicket(address);
   const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
   const key = Array.from(publicKey, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const { direct } = JSON.parse(await Deno.readTextFile(join(folder, `${key}.json`)));
-  const port = /^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1];
-  const id = iroh.EndpointId.fromBytes([...publicKey]);
-  const at = new iroh.EndpointAddr(id, undefined, [`${host.ip}:${port}`]);
+  return Number(/^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1]);
+}
+
+/** The address with a socket address in it. */
+function addressAt(address: string, socketAddress: string): string {
+  const id = iroh.EndpointId.fromBytes([...decodeTicket(address).publicKey]);
+  const at = new iroh.EndpointAddr(id, undefined, [socketAddress]);
   return iroh.EndpointTicket.fromAddr(at).toString();
 }

@@ -21,7 +21,15 @@ const CLEANUP_LIMIT_MS = 10_000;
 const RUN_LIMIT_MS = 60_000;
 
 /** A program some tests need, found on PATH. */
-export type Tool = "git-annex" | "wormhole" | "dumbpipe" | "iroh-relay" | "namespaces";
+export type Tool =
+  | "git-annex"
+  | "wormhole"
+  | "dumbpipe"
+  | "iroh-relay"
+  | "iptables"
+  | "namespaces"
+  /** A program under test that was compiled with a Deno that can join multicast groups. */
+  | "multicast";
 
 /** What to say of a test. */
 export interface PromiseOptions {
@@ -38,7 +46,8 @@ export function promise(
 ): void {
   const missing = needs.filter((tool) => !have(tool));
   const reason = `needs ${missing.join(", ")}`;
-  if (missing.length > 0 && Deno.env.get("CI") !== "true") {
+  const wanted = Deno.env.get("CI") === "true" && !missing.includes("multicast");
+  if (missing.length > 0 && !wanted) {
     Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: () => {} });
     return;
   }
@@ -61,7 +70,14 @@ export function promise(
 }
 
 function have(tool: Tool): boolean {
-  return tool === "namespaces" ? sandbox() === "namespaces" && isOnPath("ip") : isOnPath(tool);
+  switch (tool) {
+    case "namespaces":
+      return sandbox() === "namespaces" && isOnPath("ip");
+    case "multicast":
+      return have("namespaces") && Deno.env.get("GIT_ANNEX_P2P_IROH_MULTICAST") !== "no";
+    default:
+      return isOnPath(tool);
+  }
 }
 
 function isOnPath(program: string): boolean {

@@ -18,8 +18,8 @@ interface Socket {
   on(event: "error" | "warning", listener: (error: Error) => void): void;
   on(event: "ready", listener: () => void): void;
   on(event: "packet", listener: (packet: DnsPacket, from: { address: string }) => void): void;
-  query(packet: DnsPacket): void;
-  respond(packet: DnsPacket, done: () => void): void;
+  query(packet: DnsPacket, sent: (error?: Error | null) => void): void;
+  respond(packet: DnsPacket, sent: (error?: Error | null) => void): void;
   destroy(): void;
 }
 
@@ -35,6 +35,7 @@ export interface MulticastOptions {
 export class Multicast implements Disposable {
   #options: MulticastOptions;
   #sockets = new Map<string, { socket: Socket; link: Interface; ready: boolean }>();
+  #told = new Map<string, string>();
   #timer: ReturnType<typeof setInterval>;
 
   constructor(options: MulticastOptions) {
@@ -47,7 +48,9 @@ export class Multicast implements Disposable {
 
   /** Sends a query on every interface. */
   query(packet: DnsPacket): void {
-    for (const { socket, ready } of this.#sockets.values()) if (ready) socket.query(packet);
+    for (const [key, { socket, ready }] of this.#sockets) {
+      if (ready) socket.query(packet, (error) => this.#tell(key, error));
+    }
   }
 
   /**
@@ -56,9 +59,15 @@ export class Multicast implements Disposable {
    */
   async respond(packetFor: (link: Interface) => DnsPacket | undefined): Promise<void> {
     const sending: Promise<void>[] = [];
-    for (const { socket, link, ready } of this.#sockets.values()) {
+    for (const [key, { socket, link, ready }] of this.#sockets) {
       const packet = ready ? packetFor(link) : undefined;
-      if (packet) sending.push(new Promise((resolve) => socket.respond(packet, () => resolve())));
+      if (!packet) continue;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      sending.push(promise);
+      socket.respond(packet, (error) => {
+        this.#tell(key, error);
+        resolve();
+      });
     }
     await Promise.all(sending);
   }
@@ -85,7 +94,7 @@ export class Multicast implements Disposable {
 
   #join(key: string, link: Interface, ipv4: string | undefined): void {
     const failed = (error: Error) => {
-      debug(() => `local network, ${key}: ${error.message}`);
+      this.#tell(key, error);
       this.#leave(key); // and tries again at the next look
     };
     try {
@@ -98,7 +107,7 @@ export class Multicast implements Disposable {
       this.#sockets.set(key, entry);
       socket.on("error", failed);
       // What does not parse is somebody else's, and no more than a word in the debug log.
-      socket.on("warning", (error) => debug(() => `local network, ${key}: ${error.message}`));
+      socket.on("warning", (error) => this.#tell(key, error));
       socket.on("packet", (packet, from) => this.#options.received(packet, from.address));
       socket.on("ready", () => {
         if (this.#sockets.get(key) !== entry) return;
@@ -108,6 +117,13 @@ export class Multicast implements Disposable {
     } catch (error) {
       failed(error as Error);
     }
+  }
+
+  /** Says in the debug log what is wrong with an interface, until it is something else. */
+  #tell(key: string, error: Error | null | undefined): void {
+    if (!error || this.#told.get(key) === error.message) return;
+    this.#told.set(key, error.message);
+    debug(() => `local network, ${key}: ${error.message}`);
   }
 
   #leave(key: string): void {

@@ -1,0 +1,347 @@
+/** Peers on a local network that has no relay, no DNS and no way out. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
+import { newIdentity } from "../lib/identity.ts";
+import { Annex, linkBoth, syncUntilSame } from "./annex.ts";
+import { makeNetwork, startRelay, type Topology } from "./network.ts";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  echo,
+  listenerPort,
+  makeRepository,
+  randomBytes,
+  Service,
+  silence,
+} from "./pair.ts";
+import { type Host, promise, type Run, type Started, type TestEnv } from "./testenv.ts";
+
+const needs = ["multicast"] as const;
+const LAN = { GIT_ANNEX_P2P_IROH_LAN: "true" };
+
+/** A repository that is served on `a`, found from `b` by nothing but its bare address. */
+interface Neighbours {
+  readonly a: Host;
+  readonly b: Host;
+  readonly address: string;
+  readonly service: Service;
+  readonly listener: Started;
+  dial(options?: { stdin?: string | "open"; env?: Record<string, string> }): Promise<Started>;
+}
+
+async function makeNeighbours(
+  env: TestEnv,
+  topology: Topology = "lan",
+  handle = echo,
+): Promise<Neighbours> {
+  const { a, b } = await makeNetwork(env, topology);
+  for (const host of [a, b]) Object.assign(host.env, LAN);
+  const cwd = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), handle);
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+  const listener = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  await listener.says(/serving endpoint/);
+  return {
+    a,
+    b,
+    address,
+    service,
+    listener,
+    dial: ({ stdin = "hello\n", env: more = {} } = {}) =>
+      env.start(["git-annex-p2p-iroh", address], { on: b, stdin, env: more }),
+  };
+}
+
+function assertEchoed({ code, stdout, stderr }: Run): void {
+  assert.deepEqual([code, stdout, stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
+}
+
+for (const topology of ["lan", "lan, IPv6"] as const) {
+  promise(`${topology}: a peer is found by its bare address alone`, { needs }, async (env) => {
+    const { dial } = await makeNeighbours(env, topology);
+    for (let i = 0; i < 3; i++) assertEchoed(await (await dial()).ended);
+  });
+}
+
+promise("lan: who has it off neither asks nor is announced", { needs }, async (env) => {
+  const { a, b } = await makeNetwork(env, "lan");
+  const ear = await listenToMulticast(env, b);
+  const cwd = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+  const off = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  await off.says(/serving endpoint/);
+  const run = await env.iroh([unknown()], { on: a, stdin: "" });
+  assert.match(run.stderr, /no way to it is known/);
+  assert.equal(ear.stdout, "ready\n");
+
+  // The same with it on, so that the ear is known to hear.
+  const on = await env.start(["git-annex-p2p-iroh", address, service.path], {
+    on: a,
+    cwd,
+    env: LAN,
+  });
+  await ear.says(/response from 10\.77\.0\.1/);
+  const before = ear.stdout;
+  await env.iroh([unknown()], { on: a, stdin: "", env: LAN });
+  await ear.says(/query from 10\.77\.0\.1/);
+
+  // And a goodbye at the end, after which nothing more comes.
+  on.kill("SIGTERM");
+  await on.ended;
+  await ear.says(/goodbye from 10\.77\.0\.1/);
+  assert(!before.includes("goodbye"));
+  const count = ear.stdout.length;
+  await env.iroh([unknown()], { on: b, stdin: "", env: LAN }); // asks, and nobody answers
+  assert.doesNotMatch(ear.stdout.slice(count), /response/);
+});
+
+promise("lan: a network that comes up after the programs is used", { needs }, async (env) => {
+  const { a, b, dial, listener } = await makeNeighbours(env);
+  await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
+  await env.ok(["ip", "link", "set", "eth0", "down"], { on: b });
+  const down = await (await dial()).ended;
+  assert.equal(down.code, 1);
+  assert.match(down.stderr, /tried the local network \(nobody there has its key\)/);
+
+  const waiting = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+  await waiting.says(/dialing/);
+  await env.ok(["ip", "link", "set", "eth0", "up"], { on: a });
+  await env.ok(["ip", "link", "set", "eth0", "up"], { on: b });
+  assert.equal((await waiting.ended).stdout, `${AUTH_SUCCESS}hello\n`);
+  assertEchoed(await (await dial()).ended);
+  assert.equal(listener.code, undefined);
+});
+
+promise("lan: the dialing host changes its address in mid-session", {
+  needs,
+  limitMs: 90_000,
+}, async (env) => {
+  const { b, dial } = await makeNeighbours(env);
+  const dialer = await dial({ stdin: "open" });
+  await dialer.write("before\n");
+  await dialer.says(/before/);
+  await changeAddress(env, b, "10.77.0.2", "10.77.0.22");
+  await dialer.write("after\n");
+  await dialer.says(/after/);
+  await dialer.end();
+  assert.equal((await dialer.ended).code, 0);
+});
+
+promise("lan: the serving host changes its address, and is found at the new one", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { a, dial } = await makeNeighbours(env, "lan", silence);
+  const dialer = await dial({ stdin: "open" });
+  await dialer.says(/AUTH-SUCCESS/);
+  await changeAddress(env, a, "10.77.0.1", "10.77.0.11");
+  const again = await dial({ stdin: "open", env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+  await again.says(/AUTH-SUCCESS/);
+  assert.match(again.stderr, /direct 10\.77\.0\.11:/);
+  await again.end();
+  assert.equal((await again.ended).code, 0);
+  // The session that was under way goes on, or is known to be lost within 30 s.
+  await dialer.end();
+  const { code, stderr } = await dialer.ended;
+  if (code !== 0) assert.match(stderr, /the peer is lost in mid-stream/);
+});
+
+promise("lan: liars cost no more than a packet that is not answered", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { a, b, address, dial } = await makeNeighbours(env);
+  const port = await listenerPort(a, address);
+  const liar = await env.start(["python3", "-c", LIAR, instanceOf(address), `${port}`], { on: a });
+  await liar.says(/lying/);
+  // Wrong ports, hosts that are not there, addresses that are not on this network: all for the very
+  // key that is looked for, before and after the truth.
+  for (let i = 0; i < 5; i++) {
+    const started = performance.now();
+    const dialer = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    const { code, stdout, stderr } = await dialer.ended;
+    assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+    assert.match(stderr, /says it is at 10\.77\.0\.1:9,/); // it was lied to
+    assert.doesNotMatch(stderr, /192\.0\.2\.1|127\.0\.0\.1|224\./); // but not to look elsewhere
+    assert(performance.now() - started < 5_000, `${performance.now() - started} ms`);
+  }
+  assert.equal(liar.code, undefined);
+  void b;
+});
+
+promise("lan: malformed, oversized and countless packets do no harm", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { a, b, dial, listener } = await makeNeighbours(env);
+  const flood = await env.start(["python3", "-c", FLOOD], { on: b });
+  const dials = (async () => {
+    for (let i = 0; i < 5; i++) assertEchoed(await (await dial()).ended);
+  })();
+  await flood.says(/half/);
+  const memory = () => memoryOf(listener.pid);
+  const before = await memory();
+  await dials;
+  assert.equal((await flood.ended).code, 0);
+  assertEchoed(await (await dial()).ended);
+  assert.equal(listener.code, undefined);
+  const grown = await memory() - before;
+  assert(grown < 30, `${grown} MiB more`);
+  void a;
+});
+
+promise("lan: where there is no multicast the program says so, and goes on", {
+  needs: ["namespaces", "iroh-relay"],
+}, async (env) => {
+  const network = await makeNetwork(env, "relay only");
+  const { a, b } = network;
+  for (const host of [a, b]) {
+    await env.ok(["ip", "link", "set", "eth0", "multicast", "off"], { on: host });
+    Object.assign(host.env, LAN);
+  }
+  const relay = await startRelay(env, network.relay);
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: relay.url, GIT_ANNEX_P2P_IROH_LOG: "debug" };
+  const cwd = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd, env: setting }))
+    .split("\n")[0]!;
+  const serve = ["git-annex-p2p-iroh", address, service.path];
+  const listener = await env.start(serve, { on: a, cwd, env: setting });
+  await listener.says(/reachable through relay/);
+  await listener.says(/local network, eth0 \([^)]*\) IPv6: /);
+  const run = await env.iroh([address], { on: b, stdin: "hello\n", env: setting });
+  assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+});
+
+promise("lan: git-annex syncs, and git fetches and pushes, by address alone", {
+  needs: [...needs, "git-annex"],
+  limitMs: 240_000,
+}, async (env) => {
+  const network = await makeNetwork(env, "lan");
+  const [a, b] = await Promise.all([network.a, network.b].map(async (host) => {
+    Object.assign(host.env, LAN);
+    const annex = await Annex.make(env, host);
+    await annex.enable();
+    await annex.serve();
+    return annex;
+  })) as [Annex, Annex];
+  await linkBoth(a, b);
+  const files = new Map<string, string>();
+  for (const [annex, name] of [[a, "from-a"], [b, "from-b"]] as const) {
+    const content = randomBytes(2_000_000);
+    await annex.write(name, content);
+    files.set(name, await checksumOf(content));
+    await annex.add();
+    await syncUntilSame(env, a, b, files);
+  }
+  // Plain git, as between neighbours whose central server is down.
+  await a.gitOk(["commit", "-q", "--allow-empty", "-m", "pulled"]);
+  const ofA = await a.gitOk(["rev-parse", "main"]);
+  await env.until("git fetch to bring it", async () => {
+    await b.git(["fetch", "-q", "a"]);
+    return (await b.git(["rev-parse", "a/main"])).stdout === ofA;
+  });
+  await b.gitOk(["merge", "-q", "--ff-only", "a/main"]);
+  await b.gitOk(["commit", "-q", "--allow-empty", "-m", "pushed"]);
+  const ofB = await b.gitOk(["rev-parse", "main"]);
+  await env.until("git push to bring it", async () => {
+    await b.git(["push", "-q", "a", "main:refs/heads/from-b"]);
+    return (await a.git(["rev-parse", "--quiet", "--verify", "from-b"])).stdout === ofB;
+  });
+});
+
+function unknown(): string {
+  return encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+}
+
+/** The label of an endpoint in DNS: its key in base32, as in the ticket's own encoding. */
+function instanceOf(address: string): string {
+  const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+  let bits = "";
+  for (const byte of decodeTicket(address).publicKey) bits += byte.toString(2).padStart(8, "0");
+  return bits.match(/.{1,5}/g)!.map((five) => alphabet[parseInt(five.padEnd(5, "0"), 2)]).join("");
+}
+
+async function changeAddress(env: TestEnv, on: Host, from: string, to: string): Promise<void> {
+  await env.ok(["ip", "addr", "del", `${from}/24`, "dev", "eth0"], { on }); // and the route with it
+  await env.ok(["ip", "addr", "add", `${to}/24`, "dev", "eth0"], { on });
+  await env.ok(["ip", "route", "add", "default", "via", "10.77.0.254"], { on });
+}
+
+async function memoryOf(pid: number): Promise<number> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`);
+  return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
+}
+
+async function listenToMulticast(env: TestEnv, on: Host): Promise<Started> {
+  const ear = await env.start(["python3", "-c", EAR], { on });
+  await ear.says(/ready/);
+  return ear;
+}
+
+const GROUP = `
+import socket, struct, sys, time
+def group():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("0.0.0.0", 5353))
+    here = socket.inet_aton("0.0.0.0")
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + here)
+    return s
+def name(text):
+    return b"".join(bytes([len(l)]) + l.encode() for l in text.split(".")) + b"\\0"
+def record(owner, kind, data, ttl=120):
+    return name(owner) + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data
+`;
+
+/** Tells of every packet about iroh's service that comes by. */
+const EAR = `${GROUP}
+s = group(); print("ready", flush=True)
+while True:
+    packet, (host, port) = s.recvfrom(9000)
+    if b"_irohv1" not in packet.lower(): continue
+    kind = "response" if packet[2] & 0x80 else "query"
+    # A goodbye is the PTR alone, with a TTL of nothing.
+    if kind == "response" and struct.unpack(">H", packet[6:8])[0] == 1: kind = "goodbye"
+    print(kind, "from", host, flush=True)
+`;
+
+/** Says wrong things of an endpoint, whenever somebody asks, faster than the truth can be said. */
+const LIAR = `${GROUP}
+key, port = sys.argv[1], int(sys.argv[2]); instance = key + "._irohv1._udp.local"
+def lie(port, *hosts):
+    target = key + "-" + str(port) + ".local"
+    srv = record(instance, 33, struct.pack(">HHH", 0, 0, port) + name(target))
+    more = b"".join(record(target, 1, socket.inet_aton(h)) for h in hosts)
+    return struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, len(hosts)) + srv + more
+lies = [lie(9, "10.77.0.1", "10.77.0.99", "10.77.0.254"), lie(port, "192.0.2.1", "127.0.0.1"),
+    lie(0, "10.77.0.1"), lie(port, "224.0.0.251"), lie(10, "10.77.0.1")]
+s = group(); print("lying", flush=True)
+while True:
+    packet, _ = s.recvfrom(9000)
+    if packet[2] & 0x80 or b"_irohv1" not in packet: continue
+    for packet in lies: s.sendto(packet, ("224.0.0.251", 5353))
+`;
+
+/** Ten thousand announcements, each of another endpoint, and what no DNS library should choke on. */
+const FLOOD = `${GROUP}
+import os, random
+s = group(); alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+random.seed(7)
+for i in range(10000):
+    key = "".join(random.choice(alphabet) for _ in range(52)); instance = key + "._irohv1._udp.local"
+    target = key + "-9.local"
+    answer = record(instance, 33, struct.pack(">HHH", 0, 0, 9) + name(target))
+    packet = struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1) + answer + record(target, 1, bytes([10, 77, 0, 3]))
+    if i % 10 == 1: packet = packet[:random.randrange(len(packet))]
+    if i % 10 == 2: packet = os.urandom(random.randrange(1, 1400))
+    if i % 10 == 3: packet = packet + os.urandom(8500)
+    if i % 10 == 4: packet = struct.pack(">HHHHHH", 0, 0x8400, 0, 65535, 0, 65535) + b"\\xc0\\x0c" * 100
+    if i % 10 == 5: packet = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + name("_irohv1._udp.local") + struct.pack(">HH", 12, 1)
+    s.sendto(packet, ("224.0.0.251", 5353))
+    if i % 50 == 0: time.sleep(0.02)
+    if i == 5000: print("half", flush=True)
+`;
