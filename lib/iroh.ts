@@ -104,6 +104,11 @@ export class Endpoint implements AsyncDisposable {
     }
   }
 
+  /** Its public key, 32 bytes. */
+  get publicKey(): Uint8Array {
+    return toBytes(this.#endpoint.id().toBytes());
+  }
+
   /** Sockets this endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
   boundSockets(): string[] {
     return this.#endpoint.boundSockets();

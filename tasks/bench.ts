@@ -32,6 +32,7 @@ interface Dial {
 
 /** A listener that runs. */
 interface Served {
+  /** Dials it, with its address in the ticket. */
   readonly command: string[];
   readonly pid: number;
 }
@@ -103,9 +104,10 @@ async function measure(
   verb: "up" | "down",
   bytes: number,
   command: readonly string[],
+  settings: Record<string, string> = {},
 ): Promise<Dial> {
   const args = ["python3", "-c", DIALER, verb, `${bytes}`, ...command];
-  const started = await env.start(args, { on });
+  const started = await env.start(args, { on, env: settings });
   const { code, stdout, stderr } = await env.within(started.ended);
   if (code !== 0) throw new Error(`${command[0]}: ${stderr.trim()}`);
   return JSON.parse(stdout);
@@ -121,6 +123,11 @@ async function usage(pid: number): Promise<{ cpuSeconds: number; peakMiB: number
     cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
     peakMiB: Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024,
   };
+}
+
+/** Who goes first changes from run to run. */
+function inTurn(run: number): readonly Name[] {
+  return run % 2 === 0 ? NAMES : NAMES.toReversed();
 }
 
 function median(numbers: readonly number[]): number {
@@ -146,13 +153,18 @@ class Row {
 }
 
 /** Both programs' listeners on one host, with the same service behind them. */
-async function serveBoth(env: TestEnv, on: Host, relay: string): Promise<Record<Name, Served>> {
+async function serveBoth(
+  env: TestEnv,
+  on: Host,
+  relay: string,
+): Promise<{ served: Record<Name, Served>; address: string }> {
   const socketPath = join(on.dir, "service");
   await env.start(["python3", "-c", SERVICE, socketPath], { on });
   await env.until("the service", () => Deno.stat(socketPath).then(() => true, () => false));
 
   const cwd = await makeRepository(env, on, "repository");
-  const settings = { GIT_ANNEX_P2P_IROH_RELAY: relay };
+  const bare = await env.ok(["git-annex-p2p-iroh", "address"], { on, cwd });
+  const settings = { GIT_ANNEX_P2P_IROH_RELAY: relay, GIT_ANNEX_P2P_IROH_LAN: "true" };
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on, cwd, env: settings }))
     .trim();
   const ours = await env.start(["git-annex-p2p-iroh", address, socketPath], {
@@ -170,33 +182,48 @@ async function serveBoth(env: TestEnv, on: Host, relay: string): Promise<Record<
   );
   const ticket = await theirs.says(/endpoint[a-z2-7]{50,}/);
   return {
-    "git-annex-p2p-iroh": { command: ["git-annex-p2p-iroh", direct], pid: ours.pid },
-    dumbpipe: { command: ["dumbpipe", "connect", ticket], pid: theirs.pid },
+    served: {
+      "git-annex-p2p-iroh": { command: ["git-annex-p2p-iroh", direct], pid: ours.pid },
+      dumbpipe: { command: ["dumbpipe", "connect", ticket], pid: theirs.pid },
+    },
+    address: bare.trim(),
   };
 }
 
-async function bench(runs: number, megabytes: number): Promise<void> {
-  await using env = await TestEnv.make(LIMIT_MS);
+async function bench(env: TestEnv, runs: number, megabytes: number): Promise<void> {
   const { a, b, relay: relayHost } = await makeNetwork(env, "lan");
   const relay = await startRelay(env, relayHost);
-  const served = await serveBoth(env, a, relay.url);
+  const { served, address } = await serveBoth(env, a, relay.url);
   const bytes = megabytes * 1_000_000;
 
   const startUp = new Row("start-up: print the address, whole process", "ms", 0);
   const oneByte = new Row("one byte there and back, whole process", "ms", 0);
-  const rows = [startUp, oneByte];
+  // dumbpipe cannot do without the address in its ticket, so it is always measured with that.
+  const found = new Row("  this program: found on the LAN, no relay", "ms", 0);
+  const withRelay = new Row("  this program: found on the LAN, relay on", "ms", 0);
+  const rows = [startUp, oneByte, found, withRelay];
   const repository = await makeRepository(env, b, "repository");
   const addressCalls: Record<Name, string[]> = {
     "git-annex-p2p-iroh": ["git-annex-p2p-iroh", "address"],
     dumbpipe: ["dumbpipe", "generate-ticket"],
   };
   for (let run = 0; run < runs; run++) {
-    for (const name of NAMES) {
+    for (const name of inTurn(run)) {
       const cwd = repository, secret = { IROH_SECRET: "00".repeat(32) };
       const begin = performance.now();
       await env.ok(addressCalls[name], { on: b, cwd, env: secret });
       startUp.add(name, performance.now() - begin);
-      oneByte.add(name, (await measure(env, b, "up", 1, served[name].command)).seconds * 1000);
+      const known = (await measure(env, b, "up", 1, served[name].command)).seconds * 1000;
+      oneByte.add(name, known);
+      for (const [row, url] of [[found, "none"], [withRelay, relay.url]] as const) {
+        if (name === "dumbpipe") {
+          row.add(name, known);
+          continue;
+        }
+        const settings = { GIT_ANNEX_P2P_IROH_LAN: "true", GIT_ANNEX_P2P_IROH_RELAY: url };
+        const dial = await measure(env, b, "up", 1, ["git-annex-p2p-iroh", address], settings);
+        row.add(name, dial.seconds * 1000);
+      }
     }
   }
   for (const verb of ["up", "down"] as const) {
@@ -205,7 +232,7 @@ async function bench(runs: number, megabytes: number): Promise<void> {
     const cpuServe = new Row("  CPU of the listener", "s/GB", 1);
     const memory = new Row("  most memory of the dialing process", "MiB", 0);
     for (let run = 0; run < runs; run++) {
-      for (const name of NAMES) {
+      for (const name of inTurn(run)) {
         const { command, pid } = served[name];
         const before = await usage(pid);
         const dial = await measure(env, b, verb, bytes, command);
@@ -226,7 +253,10 @@ async function bench(runs: number, megabytes: number): Promise<void> {
   const processors = cpus();
   tell(`${processors.length} × ${processors[0]?.model}, Deno ${Deno.version.deno}, ${version}`);
   tell(
-    `medians of ${runs} runs, in turn, two hosts on one LAN (network namespaces), direct path\n`,
+    `medians of ${runs} runs, in turn, two hosts on one LAN (network namespaces), direct path`,
+  );
+  tell(
+    "dumbpipe prints an address from a key alone; this program asks git for its repository, too\n",
   );
   tell(
     `${"".padEnd(44)}${"this program".padStart(14)}${"dumbpipe".padStart(14)}${
@@ -254,8 +284,20 @@ async function main(): Promise<number> {
     tell("the test hosts need network namespaces: run it as root on Linux");
     return 1;
   }
-  await bench(Number(values.runs), Number(values.megabytes));
-  return 0;
+  const [runs, megabytes] = [Number(values.runs), Number(values.megabytes)];
+  if (!(runs >= 1) || !(megabytes >= 1)) {
+    tell("--runs and --megabytes are numbers from 1");
+    return 2;
+  }
+  await using env = await TestEnv.make(LIMIT_MS);
+  try {
+    await bench(env, runs, megabytes);
+    return 0;
+  } catch (error) {
+    env.show();
+    tell(`cannot measure: ${(error as Error).message}`);
+    return 1;
+  }
 }
 
 if (import.meta.main) Deno.exit(await main());

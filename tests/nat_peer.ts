@@ -1,0 +1,98 @@
+/**
+ * A peer in a test of two NATs, made of the program's own endpoint:
+ *
+ * - `reflect`: tells whoever connects from which address it came. Prints `KEY PORT`.
+ * - `serve RELAY REFLECTOR`: learns its public address there, accepts, and sends back. Prints `KEY`.
+ * - `dial RELAY REFLECTOR KEY`: the same, connects by the relay, and goes on until it has a direct path,
+ *   which it prints.
+ */
+
+import { reach } from "../lib/dial.ts";
+import type { Duplex } from "../lib/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh.ts";
+import { parseSettings } from "../lib/settings.ts";
+
+const ALPN = "test", REFLECT = "reflect";
+const signal = AbortSignal.timeout(60_000);
+
+async function readText(stream: Duplex): Promise<string> {
+  return await new Response(stream.readable).text();
+}
+
+async function writeText(stream: Duplex, text: string): Promise<void> {
+  const writer = stream.writable.getWriter();
+  await writer.write(new TextEncoder().encode(text));
+  await writer.close();
+}
+
+async function reflect(): Promise<void> {
+  const endpoint = await Endpoint.bind({
+    alpns: [REFLECT],
+    relay: { kind: "none" },
+    lookup: false,
+  });
+  const port = endpoint.boundSockets()[0]!.split(":").at(-1);
+  console.log(`${endpoint.publicKey.toHex()} ${port}`);
+  for await (const incoming of endpoint.incoming()) {
+    const connection = await incoming.accept(signal);
+    const stream = await connection.accept(signal);
+    await readText(stream);
+    await writeText(stream, connection.path.split(" ")[1]!);
+  }
+}
+
+/** Tells an endpoint its public address, as whoever is at `reflector` sees it. */
+async function learnAddress(endpoint: Endpoint, reflector: string): Promise<void> {
+  const [key, at] = reflector.split("@");
+  const peer = { publicKey: Uint8Array.fromHex(key!), direct: [at!] };
+  const connection = await endpoint.connect(peer, REFLECT, signal);
+  const stream = await connection.open();
+  await writeText(stream, "?");
+  await endpoint.addExternalAddress(await readText(stream));
+}
+
+async function serve(relay: string, reflector: string): Promise<void> {
+  const own = { kind: "own", urls: [relay] } as const;
+  const endpoint = await Endpoint.bind({ alpns: [ALPN], relay: own, lookup: false });
+  await learnAddress(endpoint, reflector);
+  while (!endpoint.addresses().relay) await new Promise((resolve) => setTimeout(resolve, 20));
+  console.log(endpoint.publicKey.toHex());
+  for await (const incoming of endpoint.incoming()) {
+    const connection = await incoming.accept(signal);
+    for (;;) {
+      const stream = await connection.accept(signal);
+      await writeText(stream, await readText(stream));
+    }
+  }
+}
+
+async function dial(relay: string, reflector: string, key: string): Promise<void> {
+  const ticket = { publicKey: Uint8Array.fromHex(key), relays: [relay], direct: [] };
+  const environment = new Map([
+    ["GIT_ANNEX_P2P_IROH_RELAY", relay],
+    ["GIT_ANNEX_P2P_IROH_LAN", "false"],
+  ]);
+  const settings = parseSettings("", (name) => environment.get(name));
+  const { connection } = await reach(ticket, settings, [ALPN], signal);
+  console.log(await exchange(connection));
+  await learnAddress(connection.endpoint, reflector);
+  while (!connection.path.startsWith("direct")) {
+    await exchange(connection);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  console.log(await exchange(connection));
+}
+
+/** Something there and back. @returns The path it went by. */
+async function exchange(connection: Connection): Promise<string> {
+  const stream = await connection.open();
+  await writeText(stream, "there");
+  if (await readText(stream) !== "there") throw new Error("not what was sent");
+  return connection.path;
+}
+
+const [mode, ...args] = Deno.args;
+if (mode === "reflect") await reflect();
+else if (mode === "serve") await serve(args[0]!, args[1]!);
+else await dial(args[0]!, args[1]!, args[2]!);
+Deno.exit();

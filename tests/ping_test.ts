@@ -1,0 +1,114 @@
+/** `ping`: for people who want to know whether a peer can be reached, and how. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { encodeTicket } from "../lib/ticket.ts";
+import { newIdentity } from "../lib/identity.ts";
+import { echo, makePair, Service, WAYS } from "./pair.ts";
+import { makeNetwork } from "./network.ts";
+import { promise, type Tool } from "./testenv.ts";
+
+for (const way of WAYS) {
+  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+
+  promise(`${way}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
+    needs,
+  }, async (env) => {
+    const pair = await makePair(env, way, echo);
+    const setting = pair.relay ? { GIT_ANNEX_P2P_IROH_RELAY: pair.relay.url } : {};
+    const run = await env.iroh(["ping", pair.dialed, "-n", "2"], {
+      on: pair.network.b,
+      env: setting,
+    });
+    assert.deepEqual([run.code, run.stderr], [0, ""]);
+    const lines = run.stdout.split("\n");
+    const found = way === "relay" ? "relay http\\S+" : "its address";
+    const path = way === "relay" ? "relay http\\S+" : "direct \\S+";
+    assert.match(
+      lines[0]!,
+      new RegExp(`^connected to [0-9a-f]{10} in [\\d.]+ ms, found by ${found}$`),
+    );
+    assert.match(lines[1]!, new RegExp(`^reply 1 in [\\d.]+ ms, ${path}$`));
+    assert.match(lines[2]!, new RegExp(`^reply 2 in [\\d.]+ ms, ${path}$`));
+    assert.match(
+      lines[3]!,
+      new RegExp(`^found by ${found}, path ${path}; 2 of 2 replies, 0 % lost$`),
+    );
+    assert.match(lines[4]!, /^round trip: least [\d.]+ ms, median [\d.]+ ms, most [\d.]+ ms$/);
+    assert.equal(pair.service.total, 0);
+    assert.doesNotMatch(await pair.log(), /turned away|failed/);
+  });
+}
+
+promise("ping finds a peer on the same host", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const run = await env.iroh(["ping", pair.address, "-n", "1"], { on: pair.network.a });
+  assert.equal(run.code, 0);
+  assert.match(
+    run.stdout,
+    /found by the same host, path direct (127\.0\.0\.1|\[::1\]):\d+; 1 of 1 replies/,
+  );
+});
+
+promise("ping reaches dumbpipe, and does not wake what is behind it", {
+  needs: ["dumbpipe", "namespaces"],
+}, async (env) => {
+  const { a, b } = await makeNetwork(env, "lan");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const dumbpipe = await env.start(
+    ["dumbpipe", "listen-unix", "--socket-path", service.path, "--ipv4-addr", `${a.ip}:47000`],
+    { on: a, env: { IROH_SECRET: newIdentity().secretKey.toHex() } },
+  );
+  const ticket = await dumbpipe.says(/endpoint[a-z2-7]{50,}/);
+  const run = await env.iroh(["ping", ticket, "-n", "2"], { on: b });
+  assert.deepEqual([run.code, run.stderr], [0, ""]);
+  assert.match(run.stdout, /it speaks dumbpipe's protocol/);
+  assert.match(run.stdout, /2 of 2 replies, 0 % lost/);
+  assert.equal(service.total, 0);
+});
+
+promise("ping exits 1 when nobody answers, and 0 when somebody did before", {
+  needs: ["namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const nobody = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+  const none = await env.iroh(["ping", nobody]);
+  assert.deepEqual([none.code, none.stdout], [1, ""]);
+  assert.match(none.stderr, /^git-annex-p2p-iroh: cannot reach the peer, [^\n]*\n$/);
+
+  const pair = await makePair(env, "direct", echo);
+  const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "3"], {
+    on: pair.network.b,
+  });
+  await ping.says(/reply 1/);
+  await env.ok(["ip", "link", "set", "eth0", "down"], { on: pair.network.a });
+  const { code, stdout, stderr } = await ping.ended;
+  assert.equal(code, 0);
+  assert.match(stderr, /no reply [23], nothing came within 5 s/);
+  assert.match(stdout, /1 of 3 replies, 67 % lost/);
+});
+
+promise("ping sums up what came when it is interrupted", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
+  await ping.says(/reply 2/);
+  ping.kill("SIGINT");
+  const { code, stdout } = await ping.ended;
+  assert.equal(code, 0);
+  assert.match(stdout, /replies, 0 % lost\nround trip/);
+});
+
+promise("ping on a command line that makes no sense exits 2", {}, async (env) => {
+  const cases: [args: string[], says: RegExp][] = [
+    [["ping"], /ping needs an address/],
+    [["ping", "hello"], /"hello" is not an address/],
+    [["ping", "endpointa", "-n", "0"], /-n 0 is not a count/],
+    [["ping", "endpointa", "-n", "many"], /-n many is not a count/],
+    [["address", "-n", "3"], /-n is for ping/],
+  ];
+  for (const [args, says] of cases) {
+    const { code, stderr } = await env.iroh(args);
+    assert.equal(code, 2, args.join(" "));
+    assert.match(stderr, says);
+  }
+});

@@ -1,0 +1,120 @@
+/** The ways to a peer beyond the local network, and what is said when none leads there. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { makeNetwork, startRelay } from "./network.ts";
+import { AUTH_SUCCESS, echo, makePair, makeRepository, Service } from "./pair.ts";
+import { promise, type Started, type TestEnv } from "./testenv.ts";
+
+const DENO = [Deno.execPath(), "run", "--allow-all", "--quiet", "--cached-only", "--no-check"];
+
+/** A listener on `a` whose home relays are `relays`; gives its address. */
+async function listen(
+  env: TestEnv,
+  a: Parameters<typeof makeRepository>[1],
+  relays: string,
+): Promise<{ address: string; listener: Started }> {
+  const cwd = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: relays };
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd, env: setting }))
+    .trim();
+  const serve = ["git-annex-p2p-iroh", address, service.path];
+  const listener = await env.start(serve, { on: a, cwd, env: setting });
+  await listener.says(/serving endpoint/);
+  return { address, listener };
+}
+
+promise("two NATs: a peer is reached through the relay", {
+  needs: ["iroh-relay", "iptables", "namespaces"],
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "nat");
+  const { url } = await startRelay(env, relay);
+  const { address, listener } = await listen(env, a, url);
+  await listener.says(/reachable through relay/);
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: url };
+  const run = await env.iroh([address], { on: b, stdin: "hello\n", env: setting });
+  assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+  const ping = await env.iroh(["ping", address, "-n", "1"], { on: b, env: setting });
+  assert.match(ping.stdout, /found by relay http:\/\/203\.0\.113\.254:\d+\/, path relay http/);
+});
+
+promise("two NATs: a direct path comes about once each side knows its public address", {
+  needs: ["iroh-relay", "iptables", "namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "nat");
+  const { url } = await startRelay(env, relay);
+  const peer = [...DENO, join(import.meta.dirname!, "nat_peer.ts")];
+  const reflector = await env.start([...peer, "reflect"], { on: relay });
+  const [key, port] = (await reflector.says(/^[0-9a-f]{64} \d+/)).split(" ");
+  const seen = `${key}@${relay.ip}:${port}`;
+  const server = await env.start([...peer, "serve", url, seen], { on: a });
+  const serverKey = await server.says(/^[0-9a-f]{64}/);
+  const dialer = await (await env.start([...peer, "dial", url, seen, serverKey], { on: b })).ended;
+  const [first, last] = dialer.stdout.trim().split("\n");
+  assert.match(first!, /^relay http/);
+  assert.match(last!, /^direct 203\.0\.113\.1:\d+$/);
+});
+
+promise("where nothing but the relay gets through, it does", {
+  needs: ["iroh-relay", "iptables", "namespaces"],
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "lan");
+  const { url } = await startRelay(env, relay);
+  for (const host of [a, b]) {
+    for (const chain of ["INPUT", "OUTPUT"]) {
+      const rule = ["-A", chain, "-o", "eth0", "-p", "udp", "-j", "DROP"];
+      if (chain === "INPUT") rule[2] = "-i";
+      await env.ok(["iptables", ...rule], { on: host });
+    }
+    host.env.GIT_ANNEX_P2P_IROH_LAN = "true";
+  }
+  const { address, listener } = await listen(env, a, url);
+  await listener.says(/reachable through relay/);
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: url };
+  const run = await env.iroh([address], { on: b, stdin: "hello\n", env: setting });
+  assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
+});
+
+promise("of several relays of one's own, one that is there is enough", {
+  needs: ["iroh-relay", "namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "relay only");
+  const first = await startRelay(env, relay), second = await startRelay(env, relay);
+  const both = `${first.url} ${second.url}`;
+  await first.stop();
+  const { address, listener } = await listen(env, a, both);
+  await listener.says(new RegExp(`reachable through relay ${second.url}`));
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: both };
+  const run = await env.iroh([address], { on: b, stdin: "hello\n", env: setting });
+  assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+});
+
+promise("when nobody answers, each way is named, and what came of it", {
+  needs: ["iroh-relay", "namespaces"],
+}, async (env) => {
+  const pair = await makePair(env, "relay", echo);
+  pair.listener.kill("SIGKILL");
+  await pair.listener.ended;
+  const other = await startRelay(env, pair.network.relay);
+  const run = await (await pair.connect({
+    stdin: "",
+    env: {
+      GIT_ANNEX_P2P_IROH_RELAY: other.url,
+      GIT_ANNEX_P2P_IROH_LAN: "true",
+      GIT_ANNEX_P2P_IROH_LOOKUP: "n0",
+    },
+  })).ended;
+  assert.equal(run.code, 1);
+  const ways = [
+    `relay ${pair.relay!.url} \\([^)]+\\)`,
+    `relay ${other.url} \\([^)]+\\)`,
+    "the look-up at iroh's DNS \\([^)]+\\)",
+    "the local network \\(nobody there has its key\\)",
+  ];
+  const expected = `^git-annex-p2p-iroh: cannot reach the peer; tried ${ways.join(", ")}; ` +
+    "is git annex remotedaemon running there, and is it online\\?\\n$";
+  assert.match(run.stderr, new RegExp(expected));
+});
