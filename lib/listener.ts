@@ -10,7 +10,7 @@ import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
-import { OWN_ALPN, serveStream } from "./wire/own.ts";
+import { OWN_ALPN, ProtocolError, serveStream } from "./wire/own.ts";
 import { BadHello, CloseCode, receiveHello } from "./wire/plain.ts";
 
 /** From the first packet to the hello. */
@@ -251,6 +251,7 @@ function closing(error: unknown): [code: bigint, reason: string] {
   if (error instanceof NoService) {
     return [CloseCode.NO_SERVICE, "git annex remotedaemon is not running"];
   }
+  if (error instanceof ProtocolError) return [CloseCode.BAD_HELLO, "against the protocol"];
   if (error instanceof BadHello) return [CloseCode.BAD_HELLO, "no hello"];
   if (error instanceof NotAuthenticated) {
     return [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"];

@@ -170,6 +170,41 @@ Deno.test("splice(): takes no more than a few chunks from a side while the other
   void end; // idle never ends
 });
 
+Deno.test("splice(): what was read before a side fails is written, then the other side learns of it", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(chunk, { maxLength: 8 }), waits, async (chunks, writeWaits) => {
+      let pulled = 0;
+      const failing = new ReadableStream<Uint8Array<ArrayBuffer>>({
+        pull(controller) {
+          const next = chunks[pulled++];
+          if (next) controller.enqueue(Uint8Array.from(next));
+          else controller.error(new StreamError("lost", "gone"));
+        },
+      }, { highWaterMark: 0 }); // so that each was asked for when it came
+      const written: Uint8Array[] = [];
+      let learnt: unknown;
+      const slow = new WritableStream<Uint8Array>({
+        async write(chunk) {
+          await turns(writeWaits[written.length % writeWaits.length]!);
+          written.push(chunk);
+        },
+        abort: (reason) => void (learnt = reason),
+      });
+      const [far, near] = pipe();
+      await far.writable.close();
+      const nowhere = new WritableStream();
+      const { forth, back } = await splice(
+        { readable: failing, writable: nowhere },
+        { readable: near.readable, writable: slow },
+      );
+      assert.deepEqual(join(written), join(chunks));
+      assert.deepEqual([String(learnt), String(forth.error)], Array(2).fill("StreamError: gone"));
+      assert.deepEqual(back, {});
+    }),
+    { numRuns: 100 },
+  );
+});
+
 /** A unix socket's two ends: ours as the program has it, and the other as git-annex has it. */
 async function unixPair(dir: string): Promise<[UnixSocket, Deno.UnixConn]> {
   const path = `${dir}/${crypto.randomUUID().slice(0, 8)}`;

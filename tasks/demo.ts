@@ -9,7 +9,7 @@ import { delimiter, dirname, join } from "node:path";
 import { PERMISSIONS } from "./permissions.ts";
 import { denoDir, installProgram } from "./program.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
-import { pathWithTools, ToolMissing } from "./tools.ts";
+import { pathWithGitAnnex, ToolMissing } from "./tools.ts";
 
 const LIMIT_MS = 5 * 60_000;
 /** For one git-annex command; git-annex races with itself, and may then wait for ever. */
@@ -37,7 +37,7 @@ async function main(): Promise<number> {
   }).spawn().status;
   if (!installed.success) return installed.code;
   try {
-    Deno.env.set("PATH", await pathWithTools());
+    Deno.env.set("PATH", await pathWithGitAnnex(Deno.env.get("PATH") ?? ""));
   } catch (error) {
     if (!(error instanceof ToolMissing)) throw error;
     tell(error.message);
@@ -143,7 +143,11 @@ async function untilDone(what: string, attempt: () => Promise<boolean>): Promise
       tell("  (not there yet; once more)");
     } catch (error) {
       if (!(error instanceof DemoFailed) || i === TRIES) throw error;
-      tell("  (git-annex stumbled over itself; once more)");
+      tell(
+        /no commits yet/.test(error.message)
+          ? "  (the first sync of an empty repository takes a second one)"
+          : "  (git-annex stumbled over itself; once more)",
+      );
     }
   }
 }
@@ -218,6 +222,14 @@ async function demo(folder: string): Promise<number> {
     for (const daemon of daemons) {
       await daemon.stdin.close();
       await daemon.status;
+    }
+    // The listeners find out by themselves that they are not needed any more.
+    for (const name of daemons.length > 0 ? ["alice", "bob"] : []) {
+      const log = join(folder, name, ".git", "annex", "p2p-iroh", "log");
+      const deadline = performance.now() + COMMAND_LIMIT_MS;
+      while (!/stopped\n$/.test(await Deno.readTextFile(log)) && performance.now() < deadline) {
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      }
     }
   }
 }

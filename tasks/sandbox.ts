@@ -42,7 +42,11 @@ export async function runInSandbox(command: string[], limitMs: number): Promise<
     env: { [MARK]: prefix.length > 0 || sandbox() === "namespaces" ? "namespaces" : "none" },
   }).spawn();
   const end = () => child.kill("SIGKILL");
-  const timer = setTimeout(end, limitMs);
+  const timer = setTimeout(() => {
+    // deno-lint-ignore no-console -- a task talks to the terminal
+    console.error(`ended after ${limitMs / 60_000} minutes, which is the limit`);
+    end();
+  }, limitMs);
   for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, end);
   const { code } = await child.status;
   for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, end);

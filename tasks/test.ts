@@ -4,12 +4,13 @@
  * Runs every test, in a sandbox (see sandbox.ts), with git-annex and Magic Wormhole at hand, which are
  * installed if need be. Arguments go to `deno test`: `deno task test --filter relay`. With the
  * variable GIT_ANNEX_P2P_IROH_PROGRAM the tests of the whole program run that program; without it
- * they run it from source.
+ * they run it from source. To see that a session with git-annex ends well time and again:
+ * `GIT_ANNEX_P2P_IROH_REPEAT=20 deno task test tests/annex_test.ts --filter "sync --content"`.
  */
 
 import { dirname } from "node:path";
 import { runInSandbox } from "./sandbox.ts";
-import { pathWithTools, ToolMissing } from "./tools.ts";
+import { pathWithGitAnnex, pathWithWormhole, ToolMissing } from "./tools.ts";
 
 /** For everything, on a machine with two cores. */
 const LIMIT_MS = 30 * 60_000;
@@ -23,11 +24,13 @@ async function main(): Promise<number> {
     args: ["install", "--quiet", "--frozen"],
   }).spawn().status;
   if (!cached.success) return cached.code;
-  try {
-    Deno.env.set("PATH", await pathWithTools({ wormhole: true }));
-  } catch (error) {
-    if (!(error instanceof ToolMissing)) throw error;
-    console.log(`${error.message}: tests that need it are skipped`);
+  for (const pathWith of [pathWithGitAnnex, pathWithWormhole]) {
+    try {
+      Deno.env.set("PATH", await pathWith(Deno.env.get("PATH") ?? ""));
+    } catch (error) {
+      if (!(error instanceof ToolMissing)) throw error;
+      console.log(`${error.message}: tests that need it are skipped`);
+    }
   }
   // Side by side, since many a test waits for a time limit of the program's.
   Deno.env.set("DENO_JOBS", Deno.env.get("DENO_JOBS") ?? JOBS);

@@ -1,13 +1,24 @@
-/** Repositories of the real git-annex, on hosts that know each other through a relay of their own. */
+/**
+ * Repositories of the real git-annex, on hosts that know each other through a relay of their own, or,
+ * where there is none to be had, on one host.
+ */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { makeNetwork, startRelay } from "./network.ts";
+import { makeLoopback, makeNetwork, startRelay } from "./network.ts";
 import { checksumOf } from "./pair.ts";
-import type { Host, Run, Started, StartOptions, TestEnv, Tool } from "./testenv.ts";
+import {
+  have,
+  type Host,
+  type Run,
+  type Started,
+  type StartOptions,
+  type TestEnv,
+  type Tool,
+} from "./testenv.ts";
 
 /** What the tests with git-annex need. */
-export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "iroh-relay"];
+export const ANNEX_TOOLS: readonly Tool[] = ["git-annex"];
 
 /**
  * One try of a git-annex command. git-annex races with itself, whatever carries its bytes, and may then
@@ -129,16 +140,25 @@ function okay(args: readonly string[], { code, stdout }: Run): string {
 
 /** Two repositories with addresses, each on its own host. */
 export async function makeAnnexes(env: TestEnv): Promise<{ a: Annex; b: Annex }> {
-  const network = await makeNetwork(env, "lan");
-  const relay = await startRelay(env, network.relay);
   const annexes = [];
-  for (const host of [network.a, network.b]) {
-    host.env.GIT_ANNEX_P2P_IROH_RELAY = relay.url;
+  for (const host of await makeHosts(env)) {
     const annex = await Annex.make(env, host);
     await annex.enable();
     annexes.push(annex);
   }
   return { a: annexes[0]!, b: annexes[1]! };
+}
+
+async function makeHosts(env: TestEnv): Promise<Host[]> {
+  if (have("iroh-relay")) {
+    const { a, b, relay } = await makeNetwork(env, "lan");
+    const { url } = await startRelay(env, relay);
+    for (const host of [a, b]) host.env.GIT_ANNEX_P2P_IROH_RELAY = url;
+    return [a, b];
+  }
+  const { a, b } = await makeLoopback(env);
+  b.env.XDG_RUNTIME_DIR = a.env.XDG_RUNTIME_DIR!; // one user's, whose repositories find each other
+  return [a, b];
 }
 
 /** Two repositories that are each other's remotes and are being served. */

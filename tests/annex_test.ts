@@ -157,7 +157,7 @@ promise("git-annex: remotedaemon in the background, stopped and started again", 
 });
 
 promise("git-annex: a repository that the shell script has set up keeps address and pairing", {
-  needs: [...needs, "dumbpipe"],
+  needs: [...needs, "dumbpipe", "iroh-relay"],
   limitMs: 180_000,
 }, async (env) => {
   const network = await makeNetwork(env, "lan");

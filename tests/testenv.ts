@@ -69,7 +69,8 @@ export function promise(
   });
 }
 
-function have(tool: Tool): boolean {
+/** Whether a tool is there. */
+export function have(tool: Tool): boolean {
   switch (tool) {
     case "namespaces":
       return sandbox() === "namespaces" && isOnPath("ip");
