@@ -172,6 +172,24 @@ promise("lan: liars cost no more than a packet that is not answered", {
   void b;
 });
 
+promise("lan: iroh programs that hold back when two have answered are heard nevertheless", {
+  needs,
+}, async (env) => {
+  const { a, b, address, service } = await makeNeighbours(env);
+  for (let i = 0; i < 3; i++) {
+    const cwd = await makeRepository(env, a, `more-${i}`);
+    const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+    const more = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
+    await more.says(/serving endpoint/);
+  }
+  const wanted = unknown();
+  const polite = await env.start(["python3", "-c", POLITE, instanceOf(wanted)], { on: a });
+  await polite.says(/ready/);
+  const run = await env.iroh([wanted], { on: b, env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+  assert.match(run.stderr, /says it is at 10\.77\.0\.1:9\n/);
+  void address;
+});
+
 promise("lan: malformed, oversized and countless packets do no harm", {
   needs,
   limitMs: 120_000,
@@ -324,6 +342,23 @@ while True:
     packet, _ = s.recvfrom(9000)
     if packet[2] & 0x80 or b"_irohv1" not in packet: continue
     for packet in lies: s.sendto(packet, ("224.0.0.251", 5353))
+`;
+
+/** Says where it is, as iroh does: after up to 100 ms, unless two others have answered by then. */
+const POLITE = `${GROUP}
+import random, select
+key = sys.argv[1]; instance = key + "._irohv1._udp.local"; target = key + "-9.local"
+answer = struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1)
+answer += record(instance, 33, struct.pack(">HHH", 0, 0, 9) + name(target))
+answer += record(target, 1, socket.inet_aton("10.77.0.1"))
+s = group(); print("ready", flush=True)
+while True:
+    packet, _ = s.recvfrom(9000)
+    if packet[2] & 0x80 or b"_irohv1" not in packet: continue
+    until = time.monotonic() + random.random() / 10; others = 0
+    while (left := until - time.monotonic()) > 0 and select.select([s], [], [], left)[0]:
+        others += 1 if s.recvfrom(9000)[0][2] & 0x80 else 0
+    if others < 2: s.sendto(answer, ("224.0.0.251", 5353))
 `;
 
 /** Ten thousand announcements, each of another endpoint, and what no DNS library should choke on. */

@@ -3,6 +3,7 @@
  * says where it is when it starts, when the network changes, and whenever it is asked; a dial asks.
  */
 
+import { abortable } from "../abortable.ts";
 import { debug } from "../stderr.ts";
 import { type Interface, onLink } from "./interfaces.ts";
 import {
@@ -10,15 +11,27 @@ import {
   announcement,
   type DnsPacket,
   goodbye,
+  isAnnouncementOfAnother,
   isQuery,
-  QUERY,
+  isQueryFor,
+  queryFor,
 } from "./mdns_records.ts";
-import { Multicast } from "./multicast.ts";
+import { type IpVersion, ipVersion, Multicast } from "./multicast.ts";
+
+type Timer = ReturnType<typeof setTimeout>;
 
 /** At least this long between two answers, however many ask: they are for all. */
 const ANSWER_INTERVAL_MS = 100;
+/**
+ * A question to everybody is answered after a random time, later by those that have answered the last
+ * one, and not by those that have heard two others do so. iroh programs keep to that (swarm-discovery's
+ * sender.rs), so that answering sooner, or always, would keep them from ever being heard.
+ */
+const POLITE_DELAY_MS = 100;
+const ANSWERS_ENOUGH = 2;
 /** Lost packets are not sent again by anyone, so what has changed is said twice (RFC 6762, 8.3). */
 const REPEAT_MS = 1_000;
+const GOODBYE_LIMIT_MS = 500;
 /** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
 const ASK_AT_MS = [100, 300, 700];
 const ASK_AGAIN_MS = 1_000;
@@ -31,23 +44,24 @@ export class LanAnnouncer implements AsyncDisposable {
   #publicKey: Uint8Array;
   #bound: readonly string[];
   #multicast: Multicast;
-  #answered = -Infinity;
-  #due: ReturnType<typeof setTimeout> | undefined;
-  #repeating = new Set<ReturnType<typeof setTimeout>>();
+  #announced = -Infinity;
+  #due: Timer | undefined;
+  #repeating = new Set<Timer>();
+  /** The question to everybody that is waiting for an answer, by IP version. */
+  #asked = new Map<IpVersion, { timer: Timer; answers: number }>();
+  #answeredLast = false;
 
   /** @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
   constructor(publicKey: Uint8Array, boundSockets: readonly string[]) {
     this.#publicKey = publicKey;
     this.#bound = boundSockets;
     this.#multicast = new Multicast({
-      received: (packet) => {
-        if (isQuery(packet)) this.#answer();
-      },
+      received: (packet, from) => this.#receive(packet, ipVersion(from)),
       joined: () => {
-        this.#answer();
+        this.#announceSoon();
         const timer = setTimeout(() => {
           this.#repeating.delete(timer);
-          this.#answer();
+          this.#announceSoon();
         }, REPEAT_MS);
         this.#repeating.add(timer);
       },
@@ -57,21 +71,51 @@ export class LanAnnouncer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#due);
     for (const timer of this.#repeating) clearTimeout(timer);
-    await this.#multicast.respond(() => goodbye(this.#publicKey));
+    for (const { timer } of this.#asked.values()) clearTimeout(timer);
+    const told = this.#multicast.respond(() => goodbye(this.#publicKey));
+    await abortable(told, AbortSignal.timeout(GOODBYE_LIMIT_MS)).catch((error) => {
+      debug(() => `local network: no goodbye: ${error}`); // a courtesy, not worth waiting for
+    });
     this.#multicast[Symbol.dispose]();
   }
 
-  /** Answers now, or as soon as an answer is due again. */
-  #answer(): void {
-    const wait = Math.max(this.#answered + ANSWER_INTERVAL_MS - performance.now(), 0);
+  #receive(packet: DnsPacket, version: IpVersion): void {
+    if (isQueryFor(this.#publicKey, packet)) return this.#announceSoon();
+    const asked = this.#asked.get(version);
+    if (isQuery(packet)) {
+      if (!asked) this.#answerPolitely(version);
+    } else if (asked && isAnnouncementOfAnother(this.#publicKey, packet)) asked.answers++;
+  }
+
+  #answerPolitely(version: IpVersion): void {
+    const delay = (Math.random() + (this.#answeredLast ? 1 : 0)) * POLITE_DELAY_MS;
+    const asked = {
+      answers: 0,
+      timer: setTimeout(() => {
+        this.#asked.delete(version);
+        this.#answeredLast = asked.answers < ANSWERS_ENOUGH;
+        // In the version of the question alone, so that it counts as one answer.
+        if (this.#answeredLast) this.#announce(version);
+      }, delay),
+    };
+    this.#asked.set(version, asked);
+  }
+
+  /** Announces now, or as soon as that is due again. */
+  #announceSoon(): void {
+    const wait = Math.max(this.#announced + ANSWER_INTERVAL_MS - performance.now(), 0);
     this.#due ??= setTimeout(() => {
       this.#due = undefined;
-      this.#answered = performance.now();
-      this.#multicast.respond((link) => {
-        const addresses = addressesOn(link, this.#bound);
-        return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
-      });
+      this.#announced = performance.now();
+      this.#announce();
     }, wait);
+  }
+
+  #announce(version?: IpVersion): void {
+    this.#multicast.respond((link) => {
+      const addresses = addressesOn(link, this.#bound);
+      return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
+    }, version);
   }
 }
 
@@ -98,7 +142,7 @@ export class LanSearch implements Disposable {
 
   constructor(publicKey: Uint8Array) {
     this.#publicKey = publicKey;
-    const ask = () => this.#multicast.query(QUERY);
+    const ask = () => this.#multicast.query(queryFor(publicKey));
     this.#multicast = new Multicast({
       received: (packet, from) => this.#receive(packet, from),
       joined: ask,

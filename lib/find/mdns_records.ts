@@ -49,14 +49,42 @@ const CLASS = "IN";
 /** Addresses taken of one endpoint in one packet; a packet holds fewer than fifty. */
 const MOST_ADDRESSES = 16;
 
-/** Asks who is there. */
-export const QUERY: DnsPacket = { questions: [{ name: SERVICE, type: "PTR", class: CLASS }] };
+/**
+ * Asks for one endpoint, and, since iroh programs answer no other question, who is there. They take the
+ * first question for nothing.
+ */
+export function queryFor(publicKey: Uint8Array): DnsPacket {
+  return {
+    questions: [
+      { name: `${keyLabel(publicKey)}.${SERVICE}`, type: "SRV", class: CLASS },
+      { name: SERVICE, type: "PTR", class: CLASS },
+    ],
+  };
+}
+
+/** Whether a packet asks for one endpoint. */
+export function isQueryFor(publicKey: Uint8Array, packet: DnsPacket): boolean {
+  return asks(packet, "SRV", `${keyLabel(publicKey)}.${SERVICE}`);
+}
 
 /** Whether a packet asks who is there. */
 export function isQuery(packet: DnsPacket): boolean {
+  return asks(packet, "PTR", SERVICE);
+}
+
+function asks(packet: DnsPacket, wanted: string, owner: string): boolean {
   return (packet.questions ?? []).some(({ name, type, class: class_ }) =>
-    type === "PTR" && sameName(name, SERVICE) && (class_ ?? CLASS) === CLASS
+    type === wanted && sameName(name, owner) && (class_ ?? CLASS) === CLASS
   );
+}
+
+/** Whether a packet says of any other endpoint where it is. */
+export function isAnnouncementOfAnother(publicKey: Uint8Array, packet: DnsPacket): boolean {
+  const own = `${keyLabel(publicKey)}.${SERVICE}`;
+  return !isQuery(packet) &&
+    (packet.answers ?? []).some(({ name, type }) =>
+      type === "SRV" && bareName(name).endsWith(`.${SERVICE}`) && !sameName(name, own)
+    );
 }
 
 /**

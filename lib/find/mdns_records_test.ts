@@ -7,8 +7,10 @@ import {
   type DnsPacket,
   type DnsRecord,
   goodbye,
+  isAnnouncementOfAnother,
   isQuery,
-  QUERY,
+  isQueryFor,
+  queryFor,
 } from "./mdns_records.ts";
 
 const KEY = new Uint8Array(32).map((_, i) => i);
@@ -147,7 +149,17 @@ Deno.test("isQuery knows iroh's question, in capitals too, and no other", () => 
   assert(!asked("_irohv1._udp.local", PTR, 3));
   assert(!asked("_irohv1._udp.local", SRV));
   assert(!asked("_http._tcp.local", PTR));
-  assert(isQuery(QUERY));
+  const query = decode(encode(queryFor(KEY)));
+  assert(isQuery(query));
+  assert(isQueryFor(KEY, query));
+  assert(!isQueryFor(new Uint8Array(32), query));
+  assert(!isQueryFor(KEY, decode(bytesOf({ flags: 0, questions: [["_irohv1._udp.local", PTR]] }))));
+});
+
+Deno.test("isAnnouncementOfAnother knows other endpoints from one's own", () => {
+  assert(!isAnnouncementOfAnother(KEY, decode(bytesOf(byIroh))));
+  assert(isAnnouncementOfAnother(new Uint8Array(32), decode(bytesOf(byIroh))));
+  assert(!isAnnouncementOfAnother(new Uint8Array(32), decode(encode(goodbye(KEY)))));
 });
 
 Deno.test("property: what is announced is what is found, for any key, addresses and ports", () => {

@@ -23,6 +23,14 @@ interface Socket {
   destroy(): void;
 }
 
+/** Each has a multicast group of its own. */
+export type IpVersion = "IPv4" | "IPv6";
+
+/** The version of an IP address. */
+export function ipVersion(address: string): IpVersion {
+  return address.includes(":") ? "IPv6" : "IPv4";
+}
+
 /** What becomes of packets, and of interfaces. */
 export interface MulticastOptions {
   /** Called for each packet, the own ones included. What it throws ends the program. */
@@ -34,7 +42,10 @@ export interface MulticastOptions {
 /** Sends to, and hears from, whoever is on a link with this host. Dispose of it to stop. */
 export class Multicast implements Disposable {
   #options: MulticastOptions;
-  #sockets = new Map<string, { socket: Socket; link: Interface; ready: boolean }>();
+  #sockets = new Map<
+    string,
+    { socket: Socket; link: Interface; version: IpVersion; ready: boolean }
+  >();
   #told = new Map<string, string>();
   #timer: ReturnType<typeof setInterval>;
 
@@ -56,11 +67,16 @@ export class Multicast implements Disposable {
   /**
    * Sends on every interface what there is to say on that one, if anything. Resolves when it has
    * left, or cannot leave.
+   *
+   * @param version By this version of IP alone.
    */
-  async respond(packetFor: (link: Interface) => DnsPacket | undefined): Promise<void> {
+  async respond(
+    packetFor: (link: Interface) => DnsPacket | undefined,
+    version?: IpVersion,
+  ): Promise<void> {
     const sending: Promise<void>[] = [];
-    for (const [key, { socket, link, ready }] of this.#sockets) {
-      const packet = ready ? packetFor(link) : undefined;
+    for (const [key, { socket, link, ready, version: own }] of this.#sockets) {
+      const packet = ready && own === (version ?? own) ? packetFor(link) : undefined;
       if (!packet) continue;
       const { promise, resolve } = Promise.withResolvers<void>();
       sending.push(promise);
@@ -103,7 +119,8 @@ export class Multicast implements Disposable {
           ? { type: "udp4", interface: ipv4, bind: "0.0.0.0" }
           : { type: "udp6", interface: `::%${link.scope}`, ip: IPV6_GROUP, bind: "::" },
       );
-      const entry = { socket, link, ready: false };
+      const version: IpVersion = ipv4 ? "IPv4" : "IPv6";
+      const entry = { socket, link, version, ready: false };
       this.#sockets.set(key, entry);
       socket.on("error", failed);
       // What does not parse is somebody else's, and no more than a word in the debug log.
