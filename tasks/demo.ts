@@ -6,6 +6,7 @@
  */
 
 import { delimiter, dirname, join } from "node:path";
+import process from "node:process";
 import { PERMISSIONS } from "./permissions.ts";
 import { denoDir, installProgram } from "./program.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
@@ -13,7 +14,7 @@ import { pathWithGitAnnex, ToolMissing } from "./tools.ts";
 
 const LIMIT_MS = 5 * 60_000;
 /** For one git-annex command; git-annex races with itself, and may then wait for ever. */
-const COMMAND_LIMIT_MS = 30_000;
+const COMMAND_LIMIT_MS = 20_000;
 const TRIES = 5;
 const LOOK_MS = 50;
 const FILE_BYTES = 5_000_000;
@@ -71,14 +72,16 @@ class Repository {
       stdin: stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
-      signal: AbortSignal.timeout(COMMAND_LIMIT_MS),
+      detached: true, // a group of its own, so that what git has started ends with it
     }).spawn();
+    const timer = setTimeout(() => process.kill(-child.pid, "SIGKILL"), COMMAND_LIMIT_MS);
     if (stdin !== undefined) {
       const writer = child.stdin.getWriter();
       await writer.write(new TextEncoder().encode(stdin));
       await writer.close();
     }
     const { success, stdout, stderr } = await child.output();
+    clearTimeout(timer);
     if (success) return new TextDecoder().decode(stdout).trim();
     throw new DemoFailed(`git ${args.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
   }
