@@ -3,6 +3,9 @@
  * strangers.
  */
 
+/** Long enough to authenticate, over most networks. */
+const YOUNG_MS = 1_000;
+
 /** A place among those being served. Leave it when done. */
 export interface Place {
   /** Aborted when the place is given to somebody else. Never happens once authenticated. */
@@ -17,15 +20,21 @@ export interface Place {
  * authenticated: one from the source that holds the most such places, and of those the oldest. So a
  * flood from one source takes places from itself, and somebody who means it, and authenticates
  * within a few round trips, is rarely in the way.
+ *
+ * Whoever has only just come keeps its place, unless its source holds most of them all: a dialer may
+ * come by several ways at once, and these must not take each other's places.
  */
 export class Places {
   #limit: number;
+  #now: () => number;
   #authenticated = 0;
-  /** Not yet authenticated, oldest first, with their sources. */
-  #strangers = new Map<AbortController, string>();
+  /** Not yet authenticated, oldest first, with their sources and since when they are there. */
+  #strangers = new Map<AbortController, { source: string; since: number }>();
 
-  constructor(limit: number) {
+  /** @param now A clock, in milliseconds. */
+  constructor(limit: number, now: () => number = () => performance.now()) {
     this.#limit = limit;
+    this.#now = now;
   }
 
   /** How many are being served. */
@@ -37,13 +46,13 @@ export class Places {
    * Takes a place.
    *
    * @param source Where the peer comes from: an address, a relay.
-   * @returns Undefined if all places are held by peers that have authenticated.
+   * @returns Undefined if all places are held by peers that have authenticated, or have just come.
    */
   enter(source: string): Place | undefined {
     if (this.taken >= this.#limit && !this.#giveAway()) return undefined;
     const controller = new AbortController();
     let state: "stranger" | "authenticated" | "left" = "stranger";
-    this.#strangers.set(controller, source);
+    this.#strangers.set(controller, { source, since: this.#now() });
     return {
       givenAway: controller.signal,
       authenticated: () => {
@@ -61,7 +70,7 @@ export class Places {
 
   #giveAway(): boolean {
     const held = new Map<string, AbortController[]>();
-    for (const [controller, source] of this.#strangers) {
+    for (const [controller, { source }] of this.#strangers) {
       const others = held.get(source);
       if (others) others.push(controller);
       else held.set(source, [controller]);
@@ -72,6 +81,8 @@ export class Places {
     }
     const [oldest] = most;
     if (!oldest) return false;
+    const age = this.#now() - this.#strangers.get(oldest)!.since;
+    if (age < YOUNG_MS && most.length <= Math.max(1, this.#limit / 2)) return false;
     this.#strangers.delete(oldest);
     oldest.abort(new GivenAway());
     return true;

@@ -9,13 +9,25 @@ Deno.test("Places takes no newcomer when all places are held by authenticated pe
 });
 
 Deno.test("Places gives a stranger's place to a newcomer, and never an authenticated peer's", () => {
-  const places = new Places(2);
+  let now = 0;
+  const places = new Places(2, () => now);
   const friend = places.enter("a")!;
   friend.authenticated();
   const stranger = places.enter("b")!;
+  now = 1_000;
   const newcomer = places.enter("c")!;
   assert(stranger.givenAway.aborted && stranger.givenAway.reason instanceof GivenAway);
   assert(!friend.givenAway.aborted && !newcomer.givenAway.aborted);
+});
+
+Deno.test("Places: ways by which one dialer comes at once do not take each other's place", () => {
+  let now = 0;
+  const places = new Places(2, () => now);
+  places.enter("a")!.authenticated();
+  const direct = places.enter("10.0.0.1")!;
+  now = 999;
+  assert.equal(places.enter("relay"), undefined);
+  assert(!direct.givenAway.aborted);
 });
 
 Deno.test("Places takes from the source that holds most, and there the oldest", () => {
