@@ -1,9 +1,11 @@
 /** From an address to a connection: every way to the peer is tried at once, the first one wins. */
 
-import { Failure } from "./failure.ts";
+import { abortable } from "./abortable.ts";
+import { Failure, systemReason } from "./failure.ts";
 import type { LanSearch } from "./find/lan.ts";
 import { findOnSameHost } from "./find/same_host.ts";
 import type { Connection, DialError, Endpoint, PeerAddress } from "./iroh.ts";
+import { Race } from "./race.ts";
 import type { Settings } from "./settings.ts";
 import { debug } from "./stderr.ts";
 import { type Ticket, TicketError } from "./ticket.ts";
@@ -12,50 +14,30 @@ import { type Ticket, TicketError } from "./ticket.ts";
 const DIAL_LIMIT_MS = 25_000;
 /** Peers on the local network answer in some milliseconds; where nothing else is left, this is long. */
 const LAN_LIMIT_MS = 5_000;
-/** Dials of what is found on the local network, however much is said there. */
-const MOST_LAN_DIALS = 16;
+/** Whoever is on the local network and does not answer by now may be in the way of the others. */
+const LAN_ANSWER_LIMIT_MS = 2_000;
+/** A look-up takes about this long, and begins with any other way that is tried. */
+const LOOKUP_MS = 300;
+/** Attempts that are kept apart, each with a socket of its own. */
+const MOST_APART = 32;
 
-/** The ways that may lead to a peer. Dispose of it when the dial is over. */
-interface Ways extends Disposable {
-  /** Addresses that a listener on this host has left. */
-  readonly sameHost: readonly string[];
-  /** Addresses that stand in the peer's address. */
-  readonly direct: readonly string[];
-  /** Relays in the peer's address, and the user's own. */
-  readonly relays: readonly string[];
-  /** Iroh's public DNS. */
-  readonly lookup: boolean;
-  /** The local network, which is already being asked. */
-  readonly lan: LanSearch | undefined;
+/** One of the ways that may lead to a peer. */
+interface Way {
+  /** For people. */
+  readonly name: string;
+  readonly direct?: readonly string[];
+  readonly relay?: string;
+  /** Whether to ask iroh's public DNS. */
+  readonly lookup?: boolean;
 }
+
+const SAME_HOST = "the same host";
+const LOCAL_NETWORK = "the local network";
+const LOOKUP = "the look-up at iroh's DNS";
 
 /** A peer cannot be reached. */
 export class Unreachable extends Failure {
   override readonly name = "Unreachable";
-}
-
-/** What there is to try for a peer, with these settings. */
-async function findWays(ticket: Ticket, settings: Settings): Promise<Ways> {
-  const { relay, lookup } = settings;
-  const lan = settings.lan ? await searchLan(ticket.publicKey) : undefined;
-  const relays = relay.kind === "none"
-    ? []
-    : relay.kind === "n0"
-    ? ticket.relays
-    : [...ticket.relays, ...relay.urls];
-  return {
-    sameHost: await findOnSameHost(ticket.publicKey),
-    direct: ticket.direct,
-    relays: [...new Set(relays)],
-    lookup,
-    lan,
-    [Symbol.dispose]: () => lan?.[Symbol.dispose](),
-  };
-}
-
-async function searchLan(publicKey: Uint8Array): Promise<LanSearch> {
-  const { LanSearch } = await import("./find/lan.ts");
-  return new LanSearch(publicKey);
 }
 
 /** A peer that has been reached. */
@@ -82,23 +64,14 @@ export async function reach(
 ): Promise<Reached> {
   debug(() => "dialing");
   const loading = import("./iroh.ts"); // while the search begins
-  using ways = await findWays(ticket, settings);
+  using lan = settings.lan ? await searchLan(ticket.publicKey) : undefined;
+  const known = knownWays(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;
-  // A key of its own: the repository's key is the listener's, and two endpoints with one key would
-  // take each other's packets. The port, if one is set, is the listener's, too.
-  const endpoint = await Endpoint.bind({
-    relay: settings.relay,
-    lookup: settings.lookup,
-    bind: settings.bind?.replace(/:\d+$/, ":0"),
-  });
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_LIMIT_MS)]);
-  const race = new Race((peer) => connectWithFirst(endpoint, peer, alpns, limit));
-  enterKnown(race, ticket.publicKey, ways);
-  if (ways.lan) enterLan(race, ticket.publicKey, ways.lan);
-  race.start();
+  using dial = new Dial(ticket.publicKey, settings, alpns, limit, Endpoint);
   try {
-    const connection = await race.over;
-    const way = wayOf(connection, ways);
+    const connection = await abortable(dial.first(known, lan), signal);
+    const way = wayOf(connection, [...known, ...dial.ofLan]);
     debug(() => `connected, found by ${way}, ${connection.path}`);
     return { connection, way };
   } catch (error) {
@@ -106,8 +79,185 @@ export async function reach(
     if (isDialError(error, "bad key")) {
       throw new TicketError("the address is damaged, it names no key");
     }
-    throw unreachable(race.outcomes, error);
+    if (error instanceof Failure) throw error;
+    throw unreachable(dial.outcomes, error);
   }
+}
+
+async function searchLan(publicKey: Uint8Array): Promise<LanSearch> {
+  const { LanSearch } = await import("./find/lan.ts");
+  return new LanSearch(publicKey);
+}
+
+/** What there is to try for a peer, with these settings. */
+function knownWays(ticket: Ticket, settings: Settings, sameHost: readonly string[]): Way[] {
+  const { relay, lookup } = settings;
+  const relays = relay.kind === "none"
+    ? []
+    : relay.kind === "n0"
+    ? ticket.relays
+    : [...ticket.relays, ...relay.urls];
+  return [
+    ...sameHost.length > 0 ? [{ name: SAME_HOST, direct: sameHost }] : [],
+    ...ticket.direct.map((address) => ({ name: address, direct: [address] })),
+    ...[...new Set(relays)].map((relay) => ({ name: `relay ${relay}`, relay })),
+    ...lookup ? [{ name: LOOKUP, lookup }] : [],
+  ];
+}
+
+/** One dial. Dispose of it when it is over: what has been connected stays. */
+class Dial implements Disposable {
+  /** What was found on the local network. */
+  readonly ofLan: Way[] = [];
+  #publicKey: Uint8Array;
+  #settings: Settings;
+  #alpns: readonly string[];
+  #limit: AbortSignal;
+  #Endpoint: typeof Endpoint;
+  #race: Race<Connection>;
+  #known: readonly Way[] = [];
+  #timers: ReturnType<typeof setTimeout>[] = [];
+  /** Whether each way has a socket of its own. */
+  #apart = false;
+  #endpoints = new Set<Endpoint>();
+  #disposed = false;
+
+  constructor(
+    publicKey: Uint8Array,
+    settings: Settings,
+    alpns: readonly string[],
+    limit: AbortSignal,
+    endpointClass: typeof Endpoint,
+  ) {
+    this.#publicKey = publicKey;
+    this.#settings = settings;
+    this.#alpns = alpns;
+    this.#limit = limit;
+    this.#Endpoint = endpointClass;
+    this.#race = new Race(
+      (late) => late.close(0n, "another way was faster"),
+      (error) => this.#failed(error),
+    );
+  }
+
+  /** What came of each way. */
+  get outcomes(): ReadonlyMap<string, string> {
+    return this.#race.outcomes;
+  }
+
+  /** The first connection. */
+  async first(known: readonly Way[], lan: LanSearch | undefined): Promise<Connection> {
+    this.#known = known;
+    const endpoint = await this.#bind(this.#settings);
+    this.#enterKnown(endpoint);
+    if (lan) this.#enterLan(endpoint, lan);
+    this.#race.start();
+    const connection = await this.#race.over;
+    this.#endpoints.delete(connection.endpoint);
+    return connection;
+  }
+
+  [Symbol.dispose](): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#race.giveUp(new Error("the dial is over")); // nothing, when somebody has won
+    this.#disposed = true;
+    for (const endpoint of this.#endpoints) closeSoon(endpoint);
+  }
+
+  /** All that needs no asking in one attempt, so that the peer sees one connection. */
+  #enterKnown(endpoint: Endpoint): void {
+    const [relay, ...moreRelays] = this.#known.filter(({ relay }) => relay);
+    const together = this.#known.filter((way) => way.direct || way === relay);
+    if (together.length > 0) this.#enter(endpoint, together);
+    for (const relay of moreRelays) this.#enter(endpoint, [relay]); // iroh-js takes one at a time
+    const lookup = this.#known.find(({ lookup }) => lookup);
+    if (!lookup) return;
+    if (together.length === 0) return this.#enter(endpoint, [lookup]);
+    // The endpoint is asking already; this sends to what it has been told.
+    const notTried = this.#race.expect(lookup.name, "no answer");
+    this.#after(LOOKUP_MS, () => {
+      this.#enter(endpoint, [lookup]);
+      notTried();
+    });
+  }
+
+  /** What is found on the local network, each time something is. */
+  #enterLan(endpoint: Endpoint, lan: LanSearch): void {
+    this.#after(LAN_LIMIT_MS, this.#race.expect(LOCAL_NETWORK, "nobody there has its key"));
+    lan.whenFound((addresses) => {
+      const ways = addresses.map((address) => ({ name: LOCAL_NETWORK, direct: [address] }));
+      if (this.ofLan.length === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#separate());
+      this.ofLan.push(...ways);
+      if (this.#apart) ways.forEach((way) => this.#enterApart(way));
+      else this.#enter(endpoint, ways);
+    });
+  }
+
+  #enter(endpoint: Endpoint, ways: readonly Way[]): void {
+    const peer = {
+      publicKey: this.#publicKey,
+      direct: ways.flatMap(({ direct }) => direct ?? []),
+      relay: ways.find(({ relay }) => relay)?.relay,
+    };
+    this.#race.enter(ways.map(({ name }) => name), (over) => {
+      const signal = AbortSignal.any([this.#limit, over]);
+      return connectWithFirst(endpoint, peer, this.#alpns, signal);
+    });
+  }
+
+  /** Why an attempt failed, for people. */
+  #failed(error: unknown): string {
+    debug(() => `an attempt failed: ${reasonFor(error)}`);
+    if (isDialError(error, "bad key")) this.#race.giveUp(error); // it is the same on every way
+    if (isDialError(error, "no handshake")) this.#separate();
+    return reasonFor(error);
+  }
+
+  /**
+   * Tries each way again, with a socket of its own. For an endpoint sends to all addresses that it has
+   * ever been told of a peer, and takes the first that answers: one that lies, or is out of date, and
+   * where another endpoint answers, then stands in the way of all the others.
+   */
+  #separate(): void {
+    const ways = [...this.#known, ...this.ofLan];
+    if (this.#apart || ways.length < 2) return;
+    debug(() => "trying each way by itself");
+    this.#apart = true;
+    for (const way of ways) this.#enterApart(way);
+  }
+
+  #enterApart(way: Way): void {
+    if (this.#endpoints.size >= MOST_APART) return;
+    this.#race.enter([way.name], async (over) => {
+      const endpoint = await this.#bind({
+        relay: way.relay || way.lookup ? this.#settings.relay : { kind: "none" },
+        lookup: way.lookup ?? false,
+      });
+      const peer = { publicKey: this.#publicKey, direct: way.direct ?? [], relay: way.relay };
+      const signal = AbortSignal.any([this.#limit, over]);
+      return await connectWithFirst(endpoint, peer, this.#alpns, signal);
+    });
+  }
+
+  /** An endpoint, closed at the end unless it has the connection. */
+  async #bind({ relay, lookup }: Pick<Settings, "relay" | "lookup">): Promise<Endpoint> {
+    // A key of its own: the repository's key is the listener's, and two endpoints with one key would
+    // take each other's packets. The port, if one is set, is the listener's, too.
+    const bind = this.#settings.bind?.replace(/:\d+$/, ":0");
+    const endpoint = await this.#Endpoint.bind({ relay, lookup, bind });
+    if (this.#disposed) closeSoon(endpoint);
+    else this.#endpoints.add(endpoint);
+    return endpoint;
+  }
+
+  #after(milliseconds: number, action: () => void): void {
+    this.#timers.push(setTimeout(action, milliseconds));
+  }
+}
+
+/** Not to be waited for: it takes a second that a caller of git-annex would wait, too. */
+function closeSoon(endpoint: Endpoint): void {
+  endpoint[Symbol.asyncDispose]().catch((error) => debug(() => `closing a socket: ${error}`));
 }
 
 /** Connects with the first protocol that the peer speaks, at the cost of a round trip for each. */
@@ -141,98 +291,15 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
 }
 
 /** By which of the ways a connection has come about, going by the path it is on. */
-function wayOf(connection: Connection, ways: Ways): string {
-  const [kind, at] = connection.path.split(" ");
-  if (kind === "relay") return `relay ${at}`;
-  if (ways.sameHost.includes(at!)) return "the same host";
-  if (ways.lan?.found.includes(at!)) return "the local network";
-  if (ways.direct.includes(at!)) return "its address";
-  return ways.lookup ? "the look-up at iroh's DNS" : "hole punching";
-}
-
-/** What is known from the start. */
-function enterKnown(race: Race, publicKey: Uint8Array, ways: Ways): void {
-  const direct = [...ways.sameHost, ...ways.direct];
-  const [relay, ...moreRelays] = ways.relays;
-  const names = [
-    ...ways.sameHost.length > 0 ? [`this host (${ways.sameHost.join(", ")})`] : [],
-    ...ways.direct,
-    ...relay ? [`relay ${relay}`] : [],
-  ];
-  // One attempt for all of it, so that the peer sees one connection; of relays, iroh-js takes one.
-  if (names.length > 0) race.enter(names.join(", "), { publicKey, direct, relay });
-  for (const relay of moreRelays) race.enter(`relay ${relay}`, { publicKey, direct: [], relay });
-  if (ways.lookup) race.enter("the look-up at iroh's DNS", { publicKey, direct: [] });
-}
-
-/** What is found on the local network, each time something is. */
-function enterLan(race: Race, publicKey: Uint8Array, lan: LanSearch): void {
-  const nobody = race.expect("the local network", "nobody there has its key");
-  const timer = setTimeout(nobody, LAN_LIMIT_MS);
-  race.over.finally(() => clearTimeout(timer)).catch(() => {}); // told to whoever awaits the winner
-  let dials = 0;
-  lan.whenFound((direct) => {
-    // With all that is known so far: an address that lies costs nothing but an unanswered packet.
-    if (dials++ < MOST_LAN_DIALS) race.enter("the local network", { publicKey, direct });
-  });
-}
-
-/** Attempts of which the first that gets through wins. */
-class Race {
-  /** What came of each way that has not got through. */
-  readonly outcomes = new Map<string, string>();
-  #connect: (peer: PeerAddress) => Promise<Connection>;
-  #winner = Promise.withResolvers<Connection>();
-  /** Attempts that are under way, and ways on which there may yet be one. */
-  #open = 0;
-  #decided = false;
-
-  constructor(connect: (peer: PeerAddress) => Promise<Connection>) {
-    this.#connect = connect;
-  }
-
-  /** The first connection made. Rejects as the last attempt did, if none gets through. */
-  get over(): Promise<Connection> {
-    return this.#winner.promise;
-  }
-
-  /** An attempt. */
-  enter(way: string, peer: PeerAddress): void {
-    if (this.#decided) return;
-    this.#open++;
-    this.outcomes.set(way, "no answer");
-    this.#connect(peer).then(
-      (connection) => {
-        if (this.#decided) return connection.close(0n, "another way was faster");
-        this.#decided = true;
-        this.#winner.resolve(connection);
-      },
-      (error) => {
-        this.outcomes.set(way, reasonFor(error));
-        debug(() => `${way}: ${reasonFor(error)}`);
-        if (isDialError(error, "bad key")) this.#open = 1; // it is the same on every way
-        this.#close(error);
-      },
-    );
-  }
-
-  /** There may yet be an attempt on a way, until what is returned is called. */
-  expect(way: string, otherwise: string): () => void {
-    this.#open++;
-    this.outcomes.set(way, otherwise);
-    return () => this.#close(new Error(otherwise));
-  }
-
-  /** To be called when all that is known from the start has been entered. */
-  start(): void {
-    if (this.#open === 0) this.#close(new Error("no way"));
-  }
-
-  #close(error: unknown): void {
-    if (--this.#open > 0 || this.#decided) return;
-    this.#decided = true;
-    this.#winner.reject(error);
-  }
+function wayOf(connection: Connection, ways: readonly Way[]): string {
+  const [kind, at = ""] = connection.path.split(" ");
+  const way = ways.find(({ direct, relay }) =>
+    kind === "relay" ? relay === at : direct?.includes(at)
+  );
+  if (way) return way.direct?.length === 1 && way.name === at ? "its address" : way.name;
+  // To an address that neither the ticket nor the local network knew, by somebody who did.
+  const told = ways.find(({ lookup }) => lookup) ?? ways.find(({ relay }) => relay);
+  return told?.name ?? ways[0]!.name;
 }
 
 /** By its parts: the class lives in a module that is only loaded when it is needed. */
@@ -245,5 +312,5 @@ function reasonFor(error: unknown): string {
   if (error instanceof DOMException && error.name === "TimeoutError") {
     return `no answer within ${DIAL_LIMIT_MS / 1000} s`;
   }
-  return error instanceof Error ? error.message : String(error);
+  return error instanceof Failure ? error.message : systemReason(error);
 }

@@ -62,7 +62,14 @@ export class DialError extends Error {
   override readonly name = "DialError";
 
   constructor(
-    readonly kind: "no answer" | "refused" | "no way" | "bad key" | "other protocol",
+    readonly kind:
+      | "no answer"
+      | "refused"
+      | "no way"
+      | "bad key"
+      | "other protocol"
+      /** Somebody answers there, and it is not the peer. */
+      | "no handshake",
     detail: string,
   ) {
     super(detail);
@@ -202,6 +209,8 @@ export class Connection {
   readonly ended: Promise<ConnectionEnd>;
   #connection: iroh.Connection;
   #silence = new AbortController();
+  /** What to call for each direction that is being written, when the connection ends. */
+  #writing = new Set<(end: ConnectionEnd) => void>();
 
   /** @param endpoint It ends when it is garbage-collected, and its connections with it. */
   constructor(connection: iroh.Connection, readonly endpoint: Endpoint) {
@@ -213,7 +222,10 @@ export class Connection {
       this.close(0n, "silence");
     });
     silent.catch(() => {}); // aborted below: the connection ended in another way
-    this.ended.then(() => this.#silence.abort());
+    this.ended.then((end) => {
+      this.#silence.abort();
+      for (const tell of this.#writing) tell(end);
+    });
   }
 
   /** The peer's public key, 32 bytes. */
@@ -320,13 +332,21 @@ export class Connection {
   }
 
   #writable(send: iroh.SendStream): WritableStream<Uint8Array> {
+    let over = () => {};
     return new WritableStream({
       start: (controller) => {
-        this.ended.then((end) => controller.error(endError(end)));
+        const tell = (end: ConnectionEnd) => controller.error(endError(end));
+        this.#writing.add(tell);
+        over = () => void this.#writing.delete(tell);
       },
       write: async (chunk) => {
-        for (let i = 0; i < chunk.length; i += CALL_BYTES) {
-          await this.#orEnd(send.writeAll(toNumbers(chunk.subarray(i, i + CALL_BYTES))));
+        try {
+          for (let i = 0; i < chunk.length; i += CALL_BYTES) {
+            await this.#orEnd(send.writeAll(toNumbers(chunk.subarray(i, i + CALL_BYTES))));
+          }
+        } catch (error) {
+          over();
+          throw error;
         }
       },
       close: async () => {
@@ -336,9 +356,12 @@ export class Connection {
         } catch (error) {
           // An orderly end from a peer that had no need to wait for more: as good as "received".
           if (!(error instanceof StreamError) || error.kind !== "closed") throw error;
+        } finally {
+          over();
         }
       },
       abort: () => {
+        over();
         send.reset(0n).catch(() => {}); // the connection is gone, and the stream with it
       },
     });
@@ -398,12 +421,18 @@ function dialError(error: unknown): DialError {
   if (/[Nn]o ?[Aa]ddress|AddressLookup|NoResults/.test(text)) {
     return new DialError("no way", "its address is not known there");
   }
+  if (/invalid peer certificate/.test(text)) { // in which iroh has the key
+    return new DialError("no handshake", "what answers there does not have its key");
+  }
   return new DialError("no answer", irohReason(error));
 }
 
-/** The first line of an error of iroh-js; a backtrace follows it. */
+/** The root cause in an error of iroh-js: lines of causes, each with its place in the source, a backtrace. */
 function irohReason(error: unknown): string {
-  return printable(systemReason(error), 200);
+  const text = error instanceof Error ? error.message : String(error);
+  const causes = text.split("\n\nStack backtrace", 1)[0]!.trim().split("\n");
+  const cause = causes.at(-1)!.trim().replace(/ \(\/\S+:\d+:\d+\)$/, "");
+  return printable(systemReason(cause), 200);
 }
 
 function relayMode(setting: RelaySetting): iroh.RelayMode {

@@ -99,8 +99,9 @@ export class Listener {
 
   async #admit(incoming: Incoming): Promise<void> {
     const source = await incoming.source();
-    const place = this.#accepting ? this.#places.enter(source) : undefined;
-    if (!place) {
+    const place = await this.#placeFor(source);
+    if (!place || !this.#accepting) {
+      place?.leave();
       this.#reportRefused(source);
       return await incoming.refuse();
     }
@@ -108,6 +109,15 @@ export class Listener {
       await this.#serve(incoming, source, place);
     } finally {
       place.leave();
+    }
+  }
+
+  async #placeFor(source: string): Promise<Place | undefined> {
+    try {
+      return this.#accepting ? await this.#places.enter(source, this.#end.signal) : undefined;
+    } catch (error) {
+      debug(() => `${source} has waited in vain: ${systemReason(error)}`);
+      return undefined;
     }
   }
 
@@ -123,10 +133,8 @@ export class Listener {
 
   async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
     const until = AbortSignal.any([this.#end.signal, place.givenAway]);
-    const hello = AbortSignal.any([
-      until,
-      timeout(HELLO_LIMIT_MS, new BadHello("no hello in time")),
-    ]);
+    using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("no hello in time"));
+    const hello = AbortSignal.any([until, slow.signal]);
     let connection: Connection;
     try {
       connection = await incoming.accept(hello);
@@ -157,7 +165,8 @@ export class Listener {
   /** What a peer asks of this program itself, until it asks nothing for a while. */
   async #serveOwn(connection: Connection, until: AbortSignal): Promise<void> {
     for (;;) {
-      const limit = AbortSignal.any([until, timeout(HELLO_LIMIT_MS, new BadHello("it is idle"))]);
+      using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
+      const limit = AbortSignal.any([until, idle.signal]);
       const stream = await connection.accept(limit);
       await abortable(serveStream(stream), limit);
     }
@@ -171,38 +180,34 @@ export class Listener {
     until: AbortSignal,
   ): Promise<string> {
     const started = performance.now();
-    const unauthenticated = new AbortController();
-    const timer = setTimeout(() => unauthenticated.abort(new NotAuthenticated()), AUTH_LIMIT_MS);
+    using unauthenticated = new TimeLimit(AUTH_LIMIT_MS, new NotAuthenticated());
     const watch = new AuthWatch(() => {
-      clearTimeout(timer);
+      unauthenticated[Symbol.dispose]();
       place.authenticated();
     });
-    try {
-      using socket = await this.#connectSocket((chunk) => watch.see(chunk));
-      this.#sockets.add(socket);
-      using _ = { [Symbol.dispose]: () => void this.#sockets.delete(socket) };
-      const signal = AbortSignal.any([until, unauthenticated.signal]);
-      // Before anything that gives up the stream can run, so that the peer learns the reason.
-      const turnAway = () => connection.close(...closing(signal.reason));
-      signal.addEventListener("abort", turnAway);
-      using _listening = { // a listener would keep all this alive as long as the program runs
-        [Symbol.dispose]: () => signal.removeEventListener("abort", turnAway),
-      };
-      const end = await splice(stream, socket, signal);
-      signal.throwIfAborted();
-      connection.close(CloseCode.DONE, "");
-      const seconds = ((performance.now() - started) / 1000).toFixed(1);
-      return `${
-        how(end)
-      } after ${seconds} s, ${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
-    } finally {
-      clearTimeout(timer);
-    }
+    using socket = await this.#connectSocket((chunk) => watch.see(chunk));
+    this.#sockets.add(socket);
+    using _ = { [Symbol.dispose]: () => void this.#sockets.delete(socket) };
+    const signal = AbortSignal.any([until, unauthenticated.signal]);
+    // Before anything that gives up the stream can run, so that the peer learns the reason.
+    const turnAway = () => connection.close(...closing(signal.reason));
+    signal.addEventListener("abort", turnAway);
+    using _listening = { // a listener would keep all this alive as long as the program runs
+      [Symbol.dispose]: () => signal.removeEventListener("abort", turnAway),
+    };
+    const end = await splice(stream, socket, signal);
+    signal.throwIfAborted();
+    connection.close(CloseCode.DONE, "");
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    return `${
+      how(end)
+    } after ${seconds} s, ${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
   }
 
   async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
     const { socketPath, socketRefused } = this.#options;
-    const limit = timeout(SOCKET_LIMIT_MS, new Busy());
+    using busy = new TimeLimit(SOCKET_LIMIT_MS, new Busy());
+    const limit = busy.signal;
     for (;;) {
       try {
         const connecting = UnixSocket.connect(socketPath, see);
@@ -266,10 +271,21 @@ function how(end: SpliceEnd): string {
   return gone === undefined ? "was served" : `was lost (${systemReason(gone)})`;
 }
 
-/** A signal that aborts after a time, with a reason that says what took too long. */
-function timeout(milliseconds: number, reason: Error): AbortSignal {
-  const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(reason), milliseconds);
-  Deno.unrefTimer(timer);
-  return controller.signal;
+/** A signal that aborts after a time, with a reason that says what took too long, unless disposed of. */
+class TimeLimit implements Disposable {
+  #controller = new AbortController();
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(milliseconds: number, reason: Error) {
+    this.#timer = setTimeout(() => this.#controller.abort(reason), milliseconds);
+    Deno.unrefTimer(this.#timer);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
 }

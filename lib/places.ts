@@ -3,8 +3,14 @@
  * strangers.
  */
 
+import { abortable, delay } from "./abortable.ts";
+
 /** Long enough to authenticate, over most networks. */
 const YOUNG_MS = 1_000;
+/** By so many ways a dialer may come at once; a source that holds more than these is a crowd. */
+const MOST_WAYS = 3;
+/** Newcomers that wait until somebody is no longer young. */
+const MOST_WAITING = 16;
 
 /** A place among those being served. Leave it when done. */
 export interface Place {
@@ -21,20 +27,23 @@ export interface Place {
  * flood from one source takes places from itself, and somebody who means it, and authenticates
  * within a few round trips, is rarely in the way.
  *
- * Whoever has only just come keeps its place, unless its source holds most of them all: a dialer may
- * come by several ways at once, and these must not take each other's places.
+ * A dialer may come by several ways at once, and these must not take each other's places: for whoever
+ * has only just come, and is not one of many, a newcomer waits.
  */
 export class Places {
   #limit: number;
-  #now: () => number;
+  #youngMs: number;
   #authenticated = 0;
   /** Not yet authenticated, oldest first, with their sources and since when they are there. */
   #strangers = new Map<AbortController, { source: string; since: number }>();
+  #waiting = 0;
+  /** Resolved, and made anew, when somebody leaves or is let in. */
+  #changed = Promise.withResolvers<void>();
 
-  /** @param now A clock, in milliseconds. */
-  constructor(limit: number, now: () => number = () => performance.now()) {
+  /** @param youngMs For so long somebody has only just come. */
+  constructor(limit: number, youngMs: number = YOUNG_MS) {
     this.#limit = limit;
-    this.#now = now;
+    this.#youngMs = youngMs;
   }
 
   /** How many are being served. */
@@ -43,32 +52,50 @@ export class Places {
   }
 
   /**
-   * Takes a place.
+   * Takes a place, if need be after a wait of a second or so.
    *
    * @param source Where the peer comes from: an address, a relay.
-   * @returns Undefined if all places are held by peers that have authenticated, or have just come.
+   * @param signal Gives up.
+   * @returns Undefined if there is none to be had.
+   * @throws The signal's reason.
    */
-  enter(source: string): Place | undefined {
-    if (this.taken >= this.#limit && !this.#giveAway()) return undefined;
+  async enter(source: string, signal: AbortSignal): Promise<Place | undefined> {
+    while (this.taken >= this.#limit) {
+      const next = this.#nextToGo();
+      if (!next) return undefined;
+      const rest = next.since + this.#youngMs - performance.now();
+      if (next.isOneOfMany || rest <= 0) this.#giveAway(next.controller);
+      else if (this.#waiting >= MOST_WAITING) return undefined;
+      else await this.#wait(rest, signal);
+    }
+    return this.#take(source);
+  }
+
+  #take(source: string): Place {
     const controller = new AbortController();
     let state: "stranger" | "authenticated" | "left" = "stranger";
-    this.#strangers.set(controller, { source, since: this.#now() });
+    this.#strangers.set(controller, { source, since: performance.now() });
     return {
       givenAway: controller.signal,
       authenticated: () => {
         if (state !== "stranger" || !this.#strangers.delete(controller)) return;
         state = "authenticated";
         this.#authenticated++;
+        this.#change();
       },
       leave: () => {
         if (state === "authenticated") this.#authenticated--;
         else this.#strangers.delete(controller);
         state = "left";
+        this.#change();
       },
     };
   }
 
-  #giveAway(): boolean {
+  /** Whose place a newcomer gets; nobody's if all have authenticated. */
+  #nextToGo():
+    | { controller: AbortController; since: number; isOneOfMany: boolean }
+    | undefined {
     const held = new Map<string, AbortController[]>();
     for (const [controller, { source }] of this.#strangers) {
       const others = held.get(source);
@@ -79,13 +106,32 @@ export class Places {
     for (const controllers of held.values()) {
       if (controllers.length > most.length) most = controllers;
     }
-    const [oldest] = most;
-    if (!oldest) return false;
-    const age = this.#now() - this.#strangers.get(oldest)!.since;
-    if (age < YOUNG_MS && most.length <= Math.max(1, this.#limit / 2)) return false;
-    this.#strangers.delete(oldest);
-    oldest.abort(new GivenAway());
-    return true;
+    const [controller] = most;
+    if (!controller) return undefined;
+    const { since } = this.#strangers.get(controller)!;
+    return { controller, since, isOneOfMany: most.length > MOST_WAYS };
+  }
+
+  #giveAway(controller: AbortController): void {
+    this.#strangers.delete(controller);
+    controller.abort(new GivenAway());
+  }
+
+  async #wait(milliseconds: number, signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    this.#waiting++;
+    try {
+      const changed = abortable(this.#changed.promise, signal);
+      await Promise.race([changed, delay(milliseconds, AbortSignal.any([signal, over.signal]))]);
+    } finally {
+      this.#waiting--;
+      over.abort();
+    }
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
   }
 }
 

@@ -32,7 +32,7 @@ async function traces(pair: Pair): Promise<string[]> {
 
 async function exchange(pair: Pair): Promise<void> {
   const run = await (await pair.connect({ stdin: "hello\n" })).ended;
-  assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+  assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
 }
 
 /** A listener whose parent is a process that can be killed. */
@@ -143,7 +143,7 @@ for (const way of WAYS) {
   promise(`${way}: a second listener takes over from the first`, {
     needs,
   }, async (env) => {
-    const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:47474" };
+    const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:17474" };
     const pair = await makePair(env, way, echo, way === "direct" ? bind : {});
     await exchange(pair);
     const second = await pair.listen();
@@ -161,9 +161,9 @@ promise(
   "serve that waits for its port is told to stop, or is no longer wanted",
   {},
   async (env) => {
-    const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:47475" };
+    const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17475" };
     const pair = await makePair(env, "loopback", echo);
-    await env.start(["python3", "-c", HOLD_PORT, "47475"]).then((holder) => holder.says(/held/));
+    await env.start(["python3", "-c", HOLD_PORT, "17475"]).then((holder) => holder.says(/held/));
     const first = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
     await first.says(/cannot open a UDP socket/);
     const second = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
@@ -179,7 +179,7 @@ promise(
 promise("serve started with SIGHUP ignored, as by nohup, goes on when the terminal is gone", {
   needs: ["namespaces"],
 }, async (env) => {
-  const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:47476" };
+  const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
   const pair = await makePair(env, "loopback", echo, bind);
   const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.service.path];
   const second = await env.start(command, { on: pair.network.a, cwd: pair.repository, env: bind });

@@ -197,8 +197,9 @@ export async function listenerPort(host: Host, address: string): Promise<number>
 }
 
 /** The address with a socket address in it. */
-function addressAt(address: string, socketAddress: string): string {
-  const id = iroh.EndpointId.fromBytes([...decodeTicket(address).publicKey]);
-  const at = new iroh.EndpointAddr(id, undefined, [socketAddress]);
+export function addressAt(address: string, socketAddress: string): string {
+  const { publicKey, relays } = decodeTicket(address);
+  const id = iroh.EndpointId.fromBytes([...publicKey]);
+  const at = new iroh.EndpointAddr(id, relays[0], [socketAddress]);
   return iroh.EndpointTicket.fromAddr(at).toString();
 }

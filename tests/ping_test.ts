@@ -2,8 +2,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { encodeTicket } from "../lib/ticket.ts";
 import { newIdentity } from "../lib/identity.ts";
+import { Endpoint } from "../lib/iroh.ts";
+import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
+import { OWN_ALPN, ping } from "../lib/wire/own.ts";
+import { CloseCode } from "../lib/wire/plain.ts";
 import { echo, makePair, Service, WAYS } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
 import { promise, type Tool } from "./testenv.ts";
@@ -86,6 +89,27 @@ promise("ping exits 1 when nobody answers, and 0 when somebody did before", {
   assert.equal(code, 0);
   assert.match(stderr, /no reply [23], nothing came within 5 s/);
   assert.match(stdout, /1 of 3 replies, 67 % lost/);
+});
+
+promise("ping: hundreds on one connection do not stall", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const { publicKey, direct } = decodeTicket(pair.dialed);
+  await using endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
+  const connection = await endpoint.connect({ publicKey, direct }, OWN_ALPN, env.signal);
+  // QUIC lets a peer have a hundred streams that are not quite over.
+  for (let i = 0; i < 300; i++) await env.within(connection.open().then(ping));
+  connection.close(CloseCode.DONE, "");
+});
+
+promise("ping ends when the peer has gone, and says how it went", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
+  await ping.says(/reply 2/);
+  pair.listener.kill("SIGTERM");
+  const { code, stdout, stderr } = await ping.ended;
+  assert.equal(code, 0);
+  assert.match(stderr, /^git-annex-p2p-iroh: no reply \d+, stopped \(code 3\)\n$/);
+  assert.match(stdout, /replies, \d+ % lost\nround trip/);
 });
 
 promise("ping sums up what came when it is interrupted", {}, async (env) => {

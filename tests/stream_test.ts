@@ -13,16 +13,10 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import { memoryOf, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
 
 const MIB = 1024 * 1024;
 const letIn = new TextEncoder().encode(AUTH_SUCCESS);
-
-/** Resident memory of a process, in bytes. */
-async function memoryOf(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024;
-}
 
 async function openFilesOf(pid: number): Promise<number> {
   return (await Array.fromAsync(Deno.readDir(`/proc/${pid}/fd`))).length;
@@ -83,7 +77,7 @@ for (const way of WAYS) {
       if (linux) {
         for (const { pid } of [dialer, pair.listener]) {
           const memory = await memoryOf(pid);
-          assert(memory < 200 * MIB, `${memory} bytes of memory`);
+          assert(memory < 200, `${memory} MiB of memory`);
         }
       }
       const whole = await checksumOf(new Uint8Array([...letIn, ...data]));
@@ -122,7 +116,7 @@ for (const way of WAYS) {
     if (linux) {
       for (const { pid } of [dialer, pair.listener]) {
         const memory = await memoryOf(pid);
-        assert(memory < 200 * MIB, `${memory} bytes of memory`);
+        assert(memory < 200, `${memory} MiB of memory`);
       }
     }
     go.resolve();
@@ -158,7 +152,7 @@ for (const way of WAYS) {
     assert.equal((await dialer.ended).code, 0);
     const files = measured.map(({ files }) => files);
     assert(files.at(-1)! <= files[0]! + 2, `open files: ${files}`);
-    const memory = measured.map(({ memory }) => Math.round(memory / MIB));
+    const memory = measured.map(({ memory }) => Math.round(memory));
     assert(memory.at(-1)! - memory[3]! < 20, `memory: ${memory} MiB`);
   });
 

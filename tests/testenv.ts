@@ -405,6 +405,12 @@ export function killQuietly(pid: number, signal: Deno.Signal): void {
   }
 }
 
+/** Resident memory of a process, in MiB (Linux, proc(5)). */
+export async function memoryOf(pid: number): Promise<number> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`);
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) / 1024;
+}
+
 /** One array of several. */
 export function concat(chunks: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));

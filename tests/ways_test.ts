@@ -3,7 +3,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeNetwork, startRelay } from "./network.ts";
-import { AUTH_SUCCESS, echo, makePair, makeRepository, Service } from "./pair.ts";
+import {
+  addressAt,
+  AUTH_SUCCESS,
+  echo,
+  listenerPort,
+  makePair,
+  makeRepository,
+  Service,
+} from "./pair.ts";
 import { promise, type Started, type TestEnv } from "./testenv.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-all", "--quiet", "--cached-only", "--no-check"];
@@ -75,6 +83,29 @@ promise("where nothing but the relay gets through, it does", {
   const setting = { GIT_ANNEX_P2P_IROH_RELAY: url };
   const run = await env.iroh([address], { on: b, stdin: "hello\n", env: setting });
   assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
+});
+
+promise("an address that is out of date, and where another answers, does not stand in the way", {
+  needs: ["iroh-relay", "namespaces"],
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "lan");
+  const { url } = await startRelay(env, relay);
+  const { listener, address } = await listen(env, a, url);
+  await listener.says(/reachable through relay/);
+  // What answers at the address, and sooner than the relay, has another key.
+  const cwd = await makeRepository(env, relay, "another");
+  const service = new Service(env, join(relay.dir, "socket"), echo);
+  const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: relay, cwd })).trim();
+  const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: relay, cwd });
+  await another.says(/serving endpoint/);
+  const outOfDate = addressAt(address, `${relay.ip}:${await listenerPort(relay, own)}`);
+  const run = await env.iroh([outOfDate], {
+    on: b,
+    stdin: "hello\n",
+    env: { GIT_ANNEX_P2P_IROH_RELAY: url, GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
+  assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+  assert.match(run.stderr, /what answers there does not have its key/);
 });
 
 promise("of several relays of one's own, one that is there is enough", {

@@ -2,7 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { abortable, delay } from "../abortable.ts";
-import { reach, type Reached } from "../dial.ts";
+import { reach, type Reached, Unreachable } from "../dial.ts";
 import { Failure, systemReason } from "../failure.ts";
 import type { Connection } from "../iroh.ts";
 import { readSettings } from "../repository.ts";
@@ -46,22 +46,29 @@ async function repeat(
   signal: AbortSignal,
 ): Promise<(number | undefined)[]> {
   const times: (number | undefined)[] = [];
+  let ended = false;
+  connection.ended.then(() => ended = true);
   for (let i = 1; i <= count && !signal.aborted; i++) {
     const begin = performance.now();
-    try {
-      await abortable(once(), AbortSignal.any([signal, AbortSignal.timeout(REPLY_LIMIT_MS)]));
-      const time = performance.now() - begin;
-      times.push(time);
+    const time = await timeOf(once, signal).catch((error) => {
+      if (!signal.aborted) say(`no reply ${i}, ${reasonFor(error)}`);
+      return undefined;
+    });
+    if (signal.aborted) break; // what has come so far is summed up
+    times.push(time);
+    if (time !== undefined) {
       await print(`reply ${i} in ${milliseconds(time)}, ${connection.path}\n`);
-    } catch (error) {
-      if (signal.aborted) break; // what has come so far is summed up
-      times.push(undefined);
-      say(`no reply ${i}, ${reasonFor(error)}`);
-    }
+    } else if (ended) break; // there is no one to ask any more
     const rest = INTERVAL_MS - (performance.now() - begin);
     if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // stopped: the loop ends
   }
   return times;
+}
+
+async function timeOf(action: () => Promise<void>, signal: AbortSignal): Promise<number> {
+  const begin = performance.now();
+  await abortable(action(), AbortSignal.any([signal, AbortSignal.timeout(REPLY_LIMIT_MS)]));
+  return performance.now() - begin;
 }
 
 async function pingOnce(connection: Connection): Promise<void> {
@@ -71,14 +78,12 @@ async function pingOnce(connection: Connection): Promise<void> {
 /** Where there is no ping, a handshake is one. It ends before git-annex hears of it. */
 async function connectOnce({ connection }: Reached, ticket: Ticket): Promise<void> {
   const [kind, at] = connection.path.split(" ");
+  if (kind === "no") throw new Unreachable("there is no path to it at present");
   const peer = kind === "relay"
     ? { publicKey: ticket.publicKey, relay: at, direct: [] }
     : { publicKey: ticket.publicKey, direct: [at!] };
-  const another = await connection.endpoint.connect(
-    peer,
-    PLAIN_ALPN,
-    AbortSignal.timeout(REPLY_LIMIT_MS),
-  );
+  const limit = AbortSignal.timeout(REPLY_LIMIT_MS);
+  const another = await connection.endpoint.connect(peer, PLAIN_ALPN, limit);
   another.close(CloseCode.DONE, "");
 }
 

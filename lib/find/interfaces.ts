@@ -1,7 +1,8 @@
 /** The network interfaces that are up, and what is on a link with this host. */
 
 import { BlockList, isIPv6 } from "node:net";
-import { networkInterfaces } from "node:os";
+import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
+import { debug } from "../stderr.ts";
 
 /** An interface by which others can be reached. */
 export interface Interface {
@@ -16,7 +17,7 @@ export interface Interface {
 
 /** The interfaces that are up, without the loopback. */
 export function interfaces(): Interface[] {
-  return Object.entries(networkInterfaces()).flatMap(([name, entries = []]) => {
+  return Object.entries(present()).flatMap(([name, entries = []]) => {
     const outside = entries.filter(({ internal }) => !internal);
     if (outside.length === 0) return [];
     const addresses = outside.map(({ address }) => address).filter((address) =>
@@ -29,21 +30,32 @@ export function interfaces(): Interface[] {
   });
 }
 
+function present(): Record<string, NetworkInterfaceInfo[] | undefined> {
+  try {
+    return networkInterfaces();
+  } catch (error) {
+    debug(() => `local network: the interfaces are not to be known: ${error}`); // for now, perhaps
+    return {};
+  }
+}
+
 /** Tells whether an IP address belongs to a network that this host has an interface in. */
 export function onLink(): (address: string) => boolean {
   const networks = new BlockList();
-  for (const entries of Object.values(networkInterfaces())) {
+  for (const entries of Object.values(present())) {
     for (const { cidr, internal } of entries ?? []) {
       if (internal || !cidr) continue;
       const [address, bits] = cidr.split("/");
       networks.addSubnet(address!, Number(bits), isIPv6(address!) ? "ipv6" : "ipv4");
     }
   }
-  return (address) =>
-    !isLinkLocalIpv6(address) && networks.check(address, isIPv6(address) ? "ipv6" : "ipv4");
+  return (address) => {
+    const bare = address.replace(/%.*$/, ""); // an IPv6 address may come with its interface
+    return networks.check(bare, isIPv6(bare) ? "ipv6" : "ipv4");
+  };
 }
 
 /** Such an address means something only together with an interface, which DNS records cannot name. */
-function isLinkLocalIpv6(address: string): boolean {
+export function isLinkLocalIpv6(address: string): boolean {
   return /^fe[89ab]/i.test(address);
 }

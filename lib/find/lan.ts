@@ -5,7 +5,7 @@
 
 import { abortable } from "../abortable.ts";
 import { debug } from "../stderr.ts";
-import { type Interface, onLink } from "./interfaces.ts";
+import { type Interface, isLinkLocalIpv6, onLink } from "./interfaces.ts";
 import {
   addressesOf,
   announcement,
@@ -32,11 +32,13 @@ const ANSWERS_ENOUGH = 2;
 /** Lost packets are not sent again by anyone, so what has changed is said twice (RFC 6762, 8.3). */
 const REPEAT_MS = 1_000;
 const GOODBYE_LIMIT_MS = 500;
+/** So that a packet fits into an Ethernet frame, with about 100 bytes for each. */
+const MOST_ADDRESSES_ANNOUNCED = 12;
 /** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
 const ASK_AT_MS = [100, 300, 700];
 const ASK_AGAIN_MS = 1_000;
-/** Addresses that a dial takes from one sender; a host that lies only takes the places of its own. */
-const MOST_PER_SENDER = 8;
+/** What a dial takes from one sender, so that one that lies takes no places but its own. */
+const MOST_ADDRESSES_PER_SENDER = 8;
 const MOST_SENDERS = 16;
 
 /** Says where a listener is, while it runs. Dispose of it when the listener stops. */
@@ -112,10 +114,11 @@ export class LanAnnouncer implements AsyncDisposable {
   }
 
   #announce(version?: IpVersion): void {
-    this.#multicast.respond((link) => {
-      const addresses = addressesOn(link, this.#bound);
+    const sent = this.#multicast.respond((link) => {
+      const addresses = addressesOn(link, this.#bound).slice(0, MOST_ADDRESSES_ANNOUNCED);
       return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
     }, version);
+    sent.catch((error) => debug(() => `local network: not announced: ${error}`));
   }
 }
 
@@ -132,13 +135,12 @@ function addressesOn(link: Interface, bound: readonly string[]): string[] {
 
 /** Looks for an endpoint on the local network. Dispose of it to stop. */
 export class LanSearch implements Disposable {
-  /** What has been found: socket addresses, as hints. Whoever answers there has to prove the key. */
-  readonly found: string[] = [];
   #publicKey: Uint8Array;
-  #senders = new Map<string, number>();
+  /** What each sender has said: socket addresses, as hints. Who answers there has to prove the key. */
+  #said = new Map<string, string[]>();
   #multicast: Multicast;
-  #timers: ReturnType<typeof setTimeout>[];
-  #listener: (addresses: readonly string[]) => void = () => {};
+  #timers: Timer[];
+  #listener: ((addresses: readonly string[]) => void) | undefined;
 
   constructor(publicKey: Uint8Array) {
     this.#publicKey = publicKey;
@@ -153,36 +155,36 @@ export class LanSearch implements Disposable {
     ];
   }
 
-  /** Calls `listener` with all that has been found, now and each time it is more. */
+  /** Calls `listener` with the addresses that a sender says, when they are new. */
   whenFound(listener: (addresses: readonly string[]) => void): void {
+    for (const addresses of this.#said.values()) listener(addresses);
     this.#listener = listener;
-    if (this.found.length > 0) listener([...this.found]);
   }
 
   [Symbol.dispose](): void {
-    this.#listener = () => {};
+    this.#listener = undefined;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#multicast[Symbol.dispose]();
   }
 
   #receive(packet: DnsPacket, from: string): void {
-    const said = this.#senders.get(from) ?? 0;
-    if (said === 0 && this.#senders.size === MOST_SENDERS) return;
-    const fresh = addressesOf(this.#publicKey, packet).filter((address) =>
-      !this.found.includes(address)
-    );
-    if (fresh.length === 0) return;
-    // Nothing is sent off the link because of what somebody says on it.
+    const addresses = addressesOf(this.#publicKey, packet);
+    if (addresses.length === 0) return;
     const isNear = onLink();
-    const near = fresh.filter((address) => isNear(hostOf(address))).slice(
-      0,
-      MOST_PER_SENDER - said,
-    );
-    if (near.length === 0) return;
-    debug(() => `local network: ${from} says it is at ${near.join(", ")}`);
-    this.#senders.set(from, said + near.length);
-    this.found.push(...near);
-    this.#listener([...this.found]);
+    // Nothing is taken from off the link, nor sent there because of what somebody says on it.
+    if (!isNear(from)) return;
+    const said = this.#said.get(from) ?? [];
+    if (said.length === 0 && this.#said.size >= MOST_SENDERS) return;
+    const known = new Set([...this.#said.values()].flat());
+    const fresh = addresses
+      .filter((address) =>
+        !known.has(address) && !isLinkLocalIpv6(hostOf(address)) && isNear(hostOf(address))
+      )
+      .slice(0, MOST_ADDRESSES_PER_SENDER - said.length);
+    if (fresh.length === 0) return;
+    debug(() => `local network: ${from} says it is at ${fresh.join(", ")}`);
+    this.#said.set(from, [...said, ...fresh]);
+    this.#listener?.(fresh);
   }
 }
 

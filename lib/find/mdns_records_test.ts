@@ -95,7 +95,7 @@ Deno.test("addressesOf takes nothing that is not said of this key, or not in the
   assert.deepEqual(said(byIroh, new Uint8Array(32)), []);
   // With a question it counts as that question.
   assert.deepEqual(said({ ...byIroh, questions: [["_irohv1._udp.local", PTR]] }), []);
-  // Addresses among the answers, records of another class (the cache-flush bit makes one), port 0.
+  // Addresses among the answers, records of another class, port 0.
   assert.deepEqual(
     said({ answers: [...byIroh.answers!, ...byIroh.additionals!], additionals: [] }),
     [],

@@ -4,6 +4,8 @@
  * each can say something of its own, and interfaces may come and go.
  */
 
+import type { Buffer } from "node:buffer";
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import makeMulticastDns from "multicast-dns";
 import { debug } from "../stderr.ts";
 import { type Interface, interfaces } from "./interfaces.ts";
@@ -12,6 +14,13 @@ import type { DnsPacket } from "./mdns_records.ts";
 /** How often to look for interfaces that have come or gone. */
 const LOOK_MS = 1_000;
 const IPV6_GROUP = "ff02::fb";
+/**
+ * What fits into one Ethernet frame, as such packets should (RFC 6762, 17). To decode a longer one, made
+ * of names that point to names, can take many milliseconds.
+ */
+const MOST_PACKET_BYTES = 1472;
+/** In every packet of interest, since a name's first occurrence is never compressed (RFC 1035, 4.1.4). */
+const SERVICE_LABEL = "_irohv1";
 
 /** What of multicast-dns is used here; it brings no types. */
 interface Socket {
@@ -21,6 +30,14 @@ interface Socket {
   query(packet: DnsPacket, sent: (error?: Error | null) => void): void;
   respond(packet: DnsPacket, sent: (error?: Error | null) => void): void;
   destroy(): void;
+}
+
+/** A socket on one interface. */
+interface Joined {
+  readonly socket: Socket;
+  readonly link: Interface;
+  readonly version: IpVersion;
+  ready: boolean;
 }
 
 /** Each has a multicast group of its own. */
@@ -42,10 +59,7 @@ export interface MulticastOptions {
 /** Sends to, and hears from, whoever is on a link with this host. Dispose of it to stop. */
 export class Multicast implements Disposable {
   #options: MulticastOptions;
-  #sockets = new Map<
-    string,
-    { socket: Socket; link: Interface; version: IpVersion; ready: boolean }
-  >();
+  #sockets = new Map<string, Joined>();
   #told = new Map<string, string>();
   #timer: ReturnType<typeof setInterval>;
 
@@ -90,7 +104,7 @@ export class Multicast implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    for (const key of [...this.#sockets.keys()]) this.#leave(key);
+    for (const [key, joined] of [...this.#sockets]) this.#leave(key, joined);
   }
 
   /** Opens sockets for interfaces that have come or have other addresses, closes those of others. */
@@ -102,37 +116,43 @@ export class Multicast implements Disposable {
       if (ipv4) wanted.set(`${key} IPv4`, { link, ipv4 });
       if (link.ipv6) wanted.set(`${key} IPv6`, { link, ipv4: undefined });
     }
-    for (const key of [...this.#sockets.keys()]) if (!wanted.has(key)) this.#leave(key);
+    for (const [key, joined] of [...this.#sockets]) {
+      if (!wanted.has(key)) this.#leave(key, joined);
+    }
     for (const [key, { link, ipv4 }] of wanted) {
       if (!this.#sockets.has(key)) this.#join(key, link, ipv4);
     }
   }
 
   #join(key: string, link: Interface, ipv4: string | undefined): void {
-    const failed = (error: Error) => {
-      this.#tell(key, error);
-      this.#leave(key); // and tries again at the next look
-    };
+    const version: IpVersion = ipv4 ? "IPv4" : "IPv6";
     try {
+      const udp = udpSocket(version);
       const socket: Socket = makeMulticastDns(
-        ipv4
-          ? { type: "udp4", interface: ipv4, bind: "0.0.0.0" }
-          : { type: "udp6", interface: `::%${link.scope}`, ip: IPV6_GROUP, bind: "::" },
+        ipv4 ? { socket: udp, type: "udp4", interface: ipv4, bind: "0.0.0.0" } : {
+          socket: udp,
+          type: "udp6",
+          interface: `::%${link.scope}`,
+          ip: IPV6_GROUP,
+          bind: "::",
+        },
       );
-      const version: IpVersion = ipv4 ? "IPv4" : "IPv6";
-      const entry = { socket, link, version, ready: false };
-      this.#sockets.set(key, entry);
-      socket.on("error", failed);
+      const joined: Joined = { socket, link, version, ready: false };
+      this.#sockets.set(key, joined);
+      socket.on("error", (error) => {
+        this.#tell(key, error);
+        this.#leave(key, joined); // and tries again at the next look
+      });
       // What does not parse is somebody else's, and no more than a word in the debug log.
       socket.on("warning", (error) => this.#tell(key, error));
       socket.on("packet", (packet, from) => this.#options.received(packet, from.address));
       socket.on("ready", () => {
-        if (this.#sockets.get(key) !== entry) return;
-        entry.ready = true;
+        if (this.#sockets.get(key) !== joined) return;
+        joined.ready = true;
         this.#options.joined(link);
       });
     } catch (error) {
-      failed(error as Error);
+      this.#tell(key, error as Error); // and tries again at the next look
     }
   }
 
@@ -143,8 +163,23 @@ export class Multicast implements Disposable {
     debug(() => `local network, ${key}: ${error.message}`);
   }
 
-  #leave(key: string): void {
-    this.#sockets.get(key)?.socket.destroy();
-    this.#sockets.delete(key);
+  #leave(key: string, joined: Joined): void {
+    joined.socket.destroy();
+    if (this.#sockets.get(key) === joined) this.#sockets.delete(key);
   }
+}
+
+/** A socket from which only packets come that may be about iroh's service. */
+function udpSocket(version: IpVersion): UdpSocket {
+  const socket = createSocket({ type: version === "IPv4" ? "udp4" : "udp6", reuseAddr: true });
+  const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
+  // Here, since multicast-dns decodes whatever the socket emits.
+  socket.emit = (event: string, ...args: unknown[]) =>
+    event === "message" && !isOfInterest(args[0] as Buffer) ? false : emit(event, ...args);
+  return socket;
+}
+
+function isOfInterest(message: Buffer): boolean {
+  return message.length <= MOST_PACKET_BYTES &&
+    message.toString("latin1").toLowerCase().includes(SERVICE_LABEL);
 }

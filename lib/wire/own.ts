@@ -2,8 +2,8 @@
  * Our own wire, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
  * another implementation.
  *
- * Either end may open streams, any number on one connection. The first byte of a stream, sent by
- * whoever opened it, says what it is for.
+ * The dialer opens streams, any number on one connection. The first byte of a stream says what it is
+ * for.
  */
 
 import type { Duplex } from "../duplex.ts";
@@ -30,9 +30,10 @@ export async function ping(stream: Duplex): Promise<void> {
   const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
   const writer = stream.writable.getWriter();
   await writer.write(Uint8Array.of(StreamKind.PING, ...sent));
-  const received = await readExactly(stream, PING_BYTES);
-  // The stream's end is not waited for: it is another round trip.
+  // Not waited for: that the peer has the end of the stream is known a round trip later.
   writer.close().catch(() => {}); // whoever closes the connection ends it, too
+  const received = await readExactly(stream, PING_BYTES);
+  await readEnd(stream);
   if (received.some((byte, i) => byte !== sent[i])) {
     throw new ProtocolError("something else than was sent came back");
   }
@@ -47,7 +48,18 @@ export async function serveStream(stream: Duplex): Promise<void> {
   }
   const writer = stream.writable.getWriter();
   await writer.write(await readExactly(stream, PING_BYTES));
-  await writer.close();
+  await Promise.all([writer.close(), readEnd(stream)]);
+}
+
+/** A stream whose end is never read counts for ever among those that a peer may open at once. */
+async function readEnd(stream: Duplex): Promise<void> {
+  const reader = stream.readable.getReader({ mode: "byob" });
+  try {
+    const { done } = await reader.read(new Uint8Array(1));
+    if (!done) throw new ProtocolError("a stream that goes on");
+  } finally {
+    reader.releaseLock();
+  }
 }
 
 async function readExactly(stream: Duplex, length: number): Promise<Uint8Array> {
