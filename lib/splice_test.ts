@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { splice } from "./splice.ts";
@@ -280,6 +281,30 @@ Deno.test("splice() of real sockets: what one side sent before it closed everyth
       ),
       { numRuns: 60 },
     );
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("splice() of real sockets: what one side sent comes through, although it takes no more", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const [a, left] = await unixPair(dir), [b, right] = await unixPair(dir);
+    using _a = a, _b = b, _right = right;
+    const bytes = patterned(1_000_000); // more than fits on the way to who does not read yet
+    const end = splice(a, b);
+    for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await left.write(rest));
+    left.close();
+    for (let i = 0; i < 4; i++) {
+      await right.write(new Uint8Array(100_000)); // which nobody takes, and which blocks nobody
+      await turns(5);
+    }
+    const received = await read(incoming(right), [0]);
+    assert.equal(received.ended, "ended");
+    assert(Buffer.from(bytes).equals(received.bytes), `${received.bytes.length} bytes came`);
+    const { forth, back } = await end;
+    assert.deepEqual(forth, {});
+    assert(back.error instanceof StreamError && back.error.kind === "closed");
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

@@ -31,6 +31,7 @@ export class UnixSocket implements Duplex, Disposable {
   #connection: Deno.UnixConn;
   #gone: (error: StreamError) => void = () => {};
   #writeClosed = false;
+  #readClosed = false;
 
   /** @param see Is shown everything that is read, before anybody else gets it. */
   private constructor(connection: Deno.UnixConn, see: (chunk: Uint8Array) => void) {
@@ -44,8 +45,7 @@ export class UnixSocket implements Duplex, Disposable {
         see(chunk);
         controller.enqueue(chunk);
       },
-      // A socket cannot be told that nobody reads from it, except by closing it.
-      cancel: () => this[Symbol.dispose](),
+      cancel: () => this.#readNoMore(buffer),
     }, new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }));
     this.writable = new WritableStream({
       start: (controller) => {
@@ -56,9 +56,10 @@ export class UnixSocket implements Duplex, Disposable {
       },
       close: async () => {
         this.#writeClosed = true;
-        await this.#connection.closeWrite().catch(ignoreGone);
+        if (this.#readClosed) this[Symbol.dispose]();
+        else await this.#connection.closeWrite().catch(ignoreGone);
       },
-      // Nor that what it got is not all, except by the same.
+      // A socket cannot be told that what it got is not all, except by closing it.
       abort: () => this[Symbol.dispose](),
     });
   }
@@ -73,6 +74,20 @@ export class UnixSocket implements Duplex, Disposable {
     see: (chunk: Uint8Array) => void = () => {},
   ): Promise<UnixSocket> {
     return new UnixSocket(await connectAnyLength(path), see);
+  }
+
+  /**
+   * A socket cannot be told that nobody reads from it, except by closing it, and what is still to be
+   * written must not be lost. Until that is through, what comes is thrown away: the other side may not
+   * read before it has written.
+   */
+  #readNoMore(buffer: Uint8Array): void {
+    this.#readClosed = true;
+    if (this.#writeClosed) return this[Symbol.dispose]();
+    const drain = async () => {
+      while (await this.#connection.read(buffer) !== null);
+    };
+    drain().catch(ignoreGone); // whoever writes learns of it, too
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {
