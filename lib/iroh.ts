@@ -245,6 +245,12 @@ export class Connection {
     return `${path.isIp ? "direct" : "relay"} ${printable(path.remoteAddr, 200)}`;
   }
 
+  /** Bytes in UDP packets sent and received so far, acknowledgements and signs of life included. */
+  get packetBytes(): number {
+    const { udpTxBytes, udpRxBytes } = this.#connection.stats();
+    return Number(udpTxBytes) + Number(udpRxBytes);
+  }
+
   /** Opens a stream. The peer does not see it before the first write. */
   async open(): Promise<Duplex> {
     return this.#duplex(await this.#orEnd(this.#connection.openBi()));

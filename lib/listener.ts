@@ -25,8 +25,9 @@ const END_LIMIT_MS = 3_000;
 const SOCKET_RETRY_MS = 100;
 /** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
 const REFUSED_REPORT_MS = 1_000;
-/** A connection that moved nothing for so long is not in the middle of something. */
+/** Connections that moved less than this in so long are not in the middle of something. */
 const QUIET_MS = 1_000;
+const QUIET_BYTES = 10_000;
 
 /** What a listener needs. */
 export interface ListenerOptions {
@@ -40,6 +41,12 @@ export interface ListenerOptions {
   readonly socketRefused: () => void;
 }
 
+/** A connection that has been handed to git-annex. */
+interface Relayed {
+  readonly connection: Connection;
+  readonly socket: UnixSocket;
+}
+
 /** Serves the connections of an endpoint. */
 export class Listener {
   #options: ListenerOptions;
@@ -49,7 +56,7 @@ export class Listener {
   #refused = 0;
   #refusedReported = -Infinity;
   #end = new AbortController();
-  #sockets = new Set<UnixSocket>();
+  #relayed = new Set<Relayed>();
   #served = new Set<Promise<void>>();
 
   constructor(options: ListenerOptions) {
@@ -76,8 +83,10 @@ export class Listener {
     this.#accepting = false;
     const limit = AbortSignal.timeout(limitMs);
     try {
-      for (let moved = -1; moved !== this.#moved() && this.#sockets.size > 0;) {
-        moved = this.#moved();
+      for (let before = -Infinity; this.#relayed.size > 0;) {
+        const moved = this.#moved();
+        if (moved - before <= QUIET_BYTES) break;
+        before = moved;
         await delay(QUIET_MS, limit);
       }
     } catch {
@@ -90,10 +99,13 @@ export class Listener {
     });
   }
 
-  /** Bytes moved by the connections that are open. */
+  /** Bytes that the connections which are open have moved, on either side. */
   #moved(): number {
     let sum = 0;
-    for (const socket of this.#sockets) sum += socket.bytesRead + socket.bytesWritten;
+    for (const { connection, socket } of this.#relayed) {
+      // What git-annex has said may all have been read and still be on its way to the peer.
+      sum += connection.packetBytes + socket.bytesTaken + socket.bytesWritten;
+    }
     return sum;
   }
 
@@ -186,8 +198,9 @@ export class Listener {
       place.authenticated();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
-    this.#sockets.add(socket);
-    using _ = { [Symbol.dispose]: () => void this.#sockets.delete(socket) };
+    const relayed = { connection, socket };
+    this.#relayed.add(relayed);
+    using _ = { [Symbol.dispose]: () => void this.#relayed.delete(relayed) };
     const signal = AbortSignal.any([until, unauthenticated.signal]);
     // Before anything that gives up the stream can run, so that the peer learns the reason.
     const turnAway = () => connection.close(...closing(signal.reason));

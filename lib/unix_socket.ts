@@ -28,6 +28,7 @@ export class UnixSocket implements Duplex, Disposable {
   /** Bytes read from and written to the other side so far. */
   bytesRead = 0;
   bytesWritten = 0;
+  #readAhead: () => number = () => 0;
   #connection: Deno.UnixConn;
   #gone: (error: StreamError) => void = () => {};
   #writeClosed = false;
@@ -38,6 +39,9 @@ export class UnixSocket implements Duplex, Disposable {
     this.#connection = connection;
     const buffer = new Uint8Array(READ_BYTES);
     this.readable = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      start: (controller) => {
+        this.#readAhead = () => READ_AHEAD_BYTES - (controller.desiredSize ?? READ_AHEAD_BYTES);
+      },
       pull: async (controller) => {
         const length = await this.#read(buffer);
         if (length === null) return controller.close();
@@ -88,6 +92,11 @@ export class UnixSocket implements Duplex, Disposable {
       while (await this.#connection.read(buffer) !== null);
     };
     drain().catch(ignoreGone); // whoever writes learns of it, too
+  }
+
+  /** Bytes that whoever reads {@linkcode readable} has taken so far. */
+  get bytesTaken(): number {
+    return this.bytesRead - this.#readAhead();
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {

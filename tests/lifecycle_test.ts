@@ -13,7 +13,7 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import { concat, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
 
 const HOLD_PORT = `
 import socket, sys, time
@@ -101,6 +101,23 @@ promise(
     assert.match(await pair.log(), /stopping, [^]*was served after/);
   },
 );
+
+promise("serve, told to stop, goes on to send what it has read from git-annex", {}, async (env) => {
+  const data = randomBytes(4_000_000); // fits into what is read ahead
+  const pair = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, letIn);
+    await writeAll(connection, data);
+  });
+  const dialer = await pair.connect({ stdin: "open", collect: false });
+  const received: Uint8Array[] = [];
+  for await (const chunk of dialer.stdoutReader) {
+    if (received.length === 0) pair.listener.kill("SIGTERM");
+    received.push(chunk);
+    await new Promise((resolve) => setTimeout(resolve, 50)); // a peer with a slow disk
+  }
+  assert.equal(await checksumOf(concat(received).subarray(letIn.length)), await checksumOf(data));
+  assert.equal((await dialer.ended).code, 0);
+});
 
 promise("serve ends at once on a second signal", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {

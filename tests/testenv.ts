@@ -422,6 +422,7 @@ export function concat(chunks: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-function clip(text: string): string {
+function clip(output: string): string {
+  const text = output.replace(/[^\n\x20-\x7e]/g, "·"); // a terminal takes no harm from test data
   return text.length > 6000 ? `${text.slice(0, 1000)}\n[…]\n${text.slice(-5000)}` : text;
 }
