@@ -286,6 +286,21 @@ Deno.test("splice() of real sockets: what one side sent before it closed everyth
   }
 });
 
+Deno.test("splice() of real sockets: who ends its output, and closes later, is noticed", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const [a, left] = await unixPair(dir), [b, right] = await unixPair(dir);
+    using _a = a, _b = b, _right = right;
+    const end = splice(a, b);
+    await left.closeWrite();
+    assert.deepEqual(await read(incoming(right), [0]), { bytes: new Uint8Array(), ended: "ended" });
+    left.close();
+    assert((await end).back.error instanceof StreamError);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("splice() of real sockets: what one side sent comes through, although it takes no more", async () => {
   const dir = await Deno.makeTempDir();
   try {

@@ -12,6 +12,8 @@ import { ensureRuntimeFolder } from "./runtime_folder.ts";
  */
 const READ_AHEAD_BYTES = 4 * 1024 * 1024;
 const READ_BYTES = 64 * 1024;
+/** How often to look whether a side that sends no more still reads. */
+const LOOK_MS = 100;
 /** Longest path a socket address holds, in bytes without the final NUL (sockaddr_un). */
 const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
 
@@ -124,10 +126,19 @@ export class UnixSocket implements Duplex, Disposable {
     }
   }
 
-  /** After the end of its output: a write of nothing fails if the other side does not read, either. */
-  #noticeGone(): void {
-    if (this.#writeClosed) return;
-    this.#connection.write(new Uint8Array(0)).catch((error) => this.#gone(goneError(error)));
+  /**
+   * After the end of its output: a write of nothing fails if the other side does not read, either. It may
+   * close only a moment later, since many a runtime ends the output first when it closes a socket.
+   */
+  async #noticeGone(): Promise<void> {
+    try {
+      while (!this.#writeClosed) {
+        await this.#connection.write(new Uint8Array(0));
+        await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, LOOK_MS)));
+      }
+    } catch (error) {
+      this.#gone(goneError(error));
+    }
   }
 
   [Symbol.dispose](): void {
