@@ -80,7 +80,9 @@ export class DialError extends Error {
 export type ConnectionEnd =
   /** The peer closed it; code 0 is the orderly end. The reason is printable. */
   | { readonly by: "peer"; readonly code: bigint; readonly reason: string }
-  /** The peer has vanished, or was started anew. */
+  /** The peer knows the connection no more: what it said at its end was lost, or it was started anew. */
+  | { readonly by: "reset" }
+  /** The peer has vanished. */
   | { readonly by: "loss"; readonly detail: string }
   | { readonly by: "us" };
 
@@ -207,6 +209,8 @@ export class Incoming {
 export class Connection {
   /** Settles, without ever rejecting, when the connection is no more. */
   readonly ended: Promise<ConnectionEnd>;
+  /** The same, as the error that reads and writes give from then on. */
+  readonly over: Promise<StreamError>;
   #connection: iroh.Connection;
   #silence = new AbortController();
   /** What to call for each direction that is being written, when the connection ends. */
@@ -222,6 +226,7 @@ export class Connection {
       this.close(0n, "silence");
     });
     silent.catch(() => {}); // aborted below: the connection ended in another way
+    this.over = this.ended.then(endError);
     this.ended.then((end) => {
       this.#silence.abort();
       for (const tell of this.#writing) tell(end);
@@ -379,6 +384,8 @@ function endError(end: ConnectionEnd): StreamError {
   switch (end.by) {
     case "us":
       return new StreamError("closed", "the connection was closed on this side");
+    case "reset":
+      return new StreamError("reset", "the peer knows the connection no more");
     case "loss":
       return new StreamError("lost", end.detail);
     case "peer":
@@ -391,6 +398,7 @@ function endError(end: ConnectionEnd): StreamError {
 /** Reads iroh's words for the end of a connection (noq's `ConnectionError` as text). */
 function connectionEnd(text: string): ConnectionEnd {
   if (text === "closed") return { by: "us" };
+  if (text === "reset by peer") return { by: "reset" };
   const byPeer = /^closed by peer: (?:([^]*) \(code (\d+)\)|(\d+))$/.exec(text);
   if (!byPeer) return { by: "loss", detail: printable(text, 200) };
   return {

@@ -10,8 +10,9 @@ import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
-import { OWN_ALPN, ProtocolError, serveStream } from "./wire/own.ts";
+import { answerPing, OWN_ALPN, ProtocolError, receiveKind, StreamKind } from "./wire/own.ts";
 import { BadHello, CloseCode, receiveHello } from "./wire/plain.ts";
+import { Session } from "./wire/session.ts";
 
 /** From the first packet to the hello. */
 const HELLO_LIMIT_MS = 10_000;
@@ -35,6 +36,8 @@ export interface ListenerOptions {
   /** Path of the unix socket on which git-annex listens. */
   readonly socketPath: string;
   readonly maxConnections: number;
+  /** The setting. */
+  readonly bind: string | undefined;
   /** Told, in a line, what happened to each connection. */
   readonly report: (message: string) => void;
   /** Called when nobody answers on the socket. */
@@ -44,6 +47,7 @@ export interface ListenerOptions {
 /** A connection that has been handed to git-annex. */
 interface Relayed {
   readonly connection: Connection;
+  readonly stream: Duplex;
   readonly socket: UnixSocket;
 }
 
@@ -85,7 +89,10 @@ export class Listener {
     try {
       for (let before = -Infinity; this.#relayed.size > 0;) {
         const moved = this.#moved();
-        if (moved - before <= QUIET_BYTES) break;
+        const isInFlight = [...this.#relayed].some(({ stream }) =>
+          stream instanceof Session && stream.isInFlight
+        );
+        if (moved - before <= QUIET_BYTES && !isInFlight) break;
         before = moved;
         await delay(QUIET_MS, limit);
       }
@@ -157,12 +164,12 @@ export class Listener {
       Buffer.from(connection.publicKey).toString("hex").slice(0, 10)
     } (${connection.path})`;
     try {
-      if (connection.alpn === OWN_ALPN) return await this.#serveOwn(connection, until);
+      if (connection.alpn === OWN_ALPN) {
+        return await this.#serveOwn(connection, peer, place, until);
+      }
       const stream = await connection.accept(hello);
       await abortable(receiveHello(stream), hello);
-      this.#options.report(`${peer} connected`);
-      const end = await this.#relay(connection, stream, place, until);
-      this.#options.report(`${peer} ${end}`);
+      await this.#relay(connection, stream, peer, place, until);
     } catch (error) {
       if (error instanceof StreamError && error.kind === "closed") {
         // It only wanted to know whether it would get through, or got through in another way, too.
@@ -174,31 +181,67 @@ export class Listener {
     }
   }
 
-  /** What a peer asks of this program itself, until it asks nothing for a while. */
-  async #serveOwn(connection: Connection, until: AbortSignal): Promise<void> {
+  /** What a peer wants on our own wire, until its session is over, or it wants nothing for a while. */
+  async #serveOwn(
+    connection: Connection,
+    peer: string,
+    place: Place,
+    until: AbortSignal,
+  ): Promise<void> {
+    let session: OwnSession | undefined;
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => {}); // told below
     for (;;) {
       using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-      const limit = AbortSignal.any([until, idle.signal]);
-      const stream = await connection.accept(limit);
-      await abortable(serveStream(stream), limit);
+      const limit = session ? until : AbortSignal.any([until, idle.signal]);
+      const stream = await Promise.race([connection.accept(limit), failed.promise]);
+      using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
+      const hello = AbortSignal.any([until, slow.signal]);
+      switch (await abortable(receiveKind(stream), hello)) {
+        case StreamKind.PING:
+          await abortable(answerPing(stream), hello);
+          break;
+        case StreamKind.SESSION:
+          if (session) throw new ProtocolError("a second session");
+          session = new OwnSession(connection, stream, this.#options.bind);
+          this.#relayOwn(connection, session, peer, place, until).catch(failed.reject);
+          break;
+        case StreamKind.LANE:
+          if (!session) throw new ProtocolError("a lane without a session");
+          session.answerLane(stream, place.isAuthenticated, until).catch(failed.reject);
+          break;
+      }
     }
   }
 
-  /** Hands a stream to git-annex, until both directions have ended. Says how it went. */
+  async #relayOwn(
+    connection: Connection,
+    session: OwnSession,
+    peer: string,
+    place: Place,
+    until: AbortSignal,
+  ): Promise<void> {
+    using _ = session;
+    await this.#relay(connection, session.session, peer, place, until);
+  }
+
+  /** Hands a stream to git-annex, until both directions have ended, and closes the connection. */
   async #relay(
     connection: Connection,
     stream: Duplex,
+    peer: string,
     place: Place,
     until: AbortSignal,
-  ): Promise<string> {
+  ): Promise<void> {
     const started = performance.now();
+    this.#options.report(`${peer} connected`);
     using unauthenticated = new TimeLimit(AUTH_LIMIT_MS, new NotAuthenticated());
     const watch = new AuthWatch(() => {
       unauthenticated[Symbol.dispose]();
       place.authenticated();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
-    const relayed = { connection, socket };
+    const relayed = { connection, stream, socket };
     this.#relayed.add(relayed);
     using _ = { [Symbol.dispose]: () => void this.#relayed.delete(relayed) };
     const signal = AbortSignal.any([until, unauthenticated.signal]);
@@ -210,30 +253,71 @@ export class Listener {
     };
     const end = await splice(stream, socket, signal);
     signal.throwIfAborted();
-    connection.close(CloseCode.DONE, "");
+    if (isLost(end)) connection.close(CloseCode.LANE_LOST, "the lane is lost");
+    else connection.close(CloseCode.DONE, "");
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    return `${
-      how(end)
-    } after ${seconds} s, ${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
+    const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
+    this.#options.report(`${peer} ${how(end)} after ${seconds} s, ${bytes}`);
   }
 
   async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
     const { socketPath, socketRefused } = this.#options;
-    using busy = new TimeLimit(SOCKET_LIMIT_MS, new Busy());
-    const limit = busy.signal;
+    const deadline = performance.now() + SOCKET_LIMIT_MS;
     for (;;) {
       try {
-        const connecting = UnixSocket.connect(socketPath, see);
-        return await abortable(connecting, limit, (late) => late[Symbol.dispose]());
+        // Done at once, or refused: never waiting for git-annex.
+        return await UnixSocket.connect(socketPath, see);
       } catch (error) {
-        if (error instanceof Busy) throw error;
         if (!(error instanceof Deno.errors.WouldBlock)) {
           if (nobodyListens(error)) socketRefused();
           throw new NoService(`git-annex's socket does not answer, ${systemReason(error)}`);
         }
       }
-      await delay(SOCKET_RETRY_MS, limit); // the queue is full
+      if (performance.now() > deadline) throw new Busy(); // its queue is full
+      await delay(SOCKET_RETRY_MS, this.#end.signal);
     }
+  }
+}
+
+/** A session of our own wire, and the lane it may move to. Dispose of it when it is over. */
+class OwnSession implements Disposable {
+  readonly session: Session;
+  #connection: Connection;
+  #bind: string | undefined;
+  #link: Promise<Disposable | undefined> | undefined;
+
+  constructor(connection: Connection, stream: Duplex, bind: string | undefined) {
+    this.session = new Session(stream, connection.over);
+    this.#connection = connection;
+    this.#bind = bind;
+  }
+
+  /**
+   * Answers the offer of a lane.
+   *
+   * @param wanted Not of a stranger, who could make this host dial whatever it names.
+   * @throws {ProtocolError} if it is none.
+   */
+  async answerLane(stream: Duplex, wanted: boolean, signal: AbortSignal): Promise<void> {
+    if (this.#link) throw new ProtocolError("a second lane");
+    this.#link = (async () => {
+      const [{ answerLane }, { endsOf }] = await Promise.all([
+        import("./lane/start.ts"),
+        import("./lane/ends.ts"),
+      ]);
+      const ends = endsOf(this.#connection, this.#bind);
+      return await answerLane(stream, this.session, ends, wanted, signal);
+    })();
+    await this.#link.catch((error) => {
+      debug(() => `no lane: ${error}`); // the session stays where it is
+      if (error instanceof Error && error.name === "BadOffer") {
+        throw new ProtocolError(error.message);
+      }
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#link?.then((link) => link?.[Symbol.dispose](), () => {}); // there is none
   }
 }
 
@@ -275,6 +359,11 @@ function closing(error: unknown): [code: bigint, reason: string] {
     return [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"];
   }
   return [CloseCode.STOPPED, "stopped"];
+}
+
+/** Whether something is missing. On the plain wire there is then no connection any more. */
+function isLost({ forth, back }: SpliceEnd): boolean {
+  return [forth, back].some(({ error }) => error instanceof StreamError && error.kind === "lost");
 }
 
 /** How a connection ended, for the log: the peer going away in mid-stream is worth a word. */

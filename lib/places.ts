@@ -16,6 +16,7 @@ const MOST_WAITING = 16;
 export interface Place {
   /** Aborted when the place is given to somebody else. Never happens once authenticated. */
   readonly givenAway: AbortSignal;
+  readonly isAuthenticated: boolean;
   /** The peer has been let in: the place is kept until it leaves. */
   authenticated(): void;
   leave(): void;
@@ -77,6 +78,9 @@ export class Places {
     this.#strangers.set(controller, { source, since: performance.now() });
     return {
       givenAway: controller.signal,
+      get isAuthenticated() {
+        return state === "authenticated";
+      },
       authenticated: () => {
         if (state !== "stranger" || !this.#strangers.delete(controller)) return;
         state = "authenticated";

@@ -1,7 +1,7 @@
 /** The settings: git config, section `p2p-iroh`, and environment variables that override it. */
 
-import { isIP } from "node:net";
 import { Failure } from "./failure.ts";
+import { parseSocketAddress } from "./socket_address.ts";
 import { printable } from "./stderr.ts";
 
 /** Which relays help peers to find and reach each other. */
@@ -18,6 +18,8 @@ export interface Settings {
   readonly lookup: boolean;
   /** Find, and be found by, peers on the local network. */
   readonly lan: boolean;
+  /** Move large transfers to a direct connection beside iroh's. */
+  readonly lane: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`; undefined for any. */
   readonly bind: string | undefined;
   /** How many incoming connections are served at once. */
@@ -85,6 +87,7 @@ export function parseSettings(
     relay,
     lookup: lookup ?? relay.kind === "n0",
     lan: read("lan", parseBoolean, "true or false") ?? true,
+    lane: read("lane", parseBoolean, "true or false") ?? true,
     bind: read("bind", parseSocketAddress, "ADDRESS:PORT, for example 0.0.0.0:7777 or [::]:7777"),
     maxConnections: read("max-connections", parseCount, `a number from 1 to ${MOST_CONNECTIONS}`) ??
       DEFAULT_MAX_CONNECTIONS,
@@ -114,13 +117,6 @@ function parseLookup(value: string): boolean | undefined {
 function parseBoolean(value: string): boolean | undefined {
   if (/^(true|yes|on|1)$/i.test(value)) return true;
   return /^(false|no|off|0)$/i.test(value) ? false : undefined;
-}
-
-/** `1.2.3.4:5` or `[::1]:5`, with a port that exists; undefined for anything else. */
-export function parseSocketAddress(value: string): string | undefined {
-  const parts = /^(?:([\d.]+)|\[([\da-fA-F:.]+)\]):(\d{1,5})$/.exec(value);
-  if (!parts || Number(parts[3]) > 0xffff) return undefined;
-  return isIP(parts[1] ?? parts[2]!) === (parts[1] ? 4 : 6) ? value : undefined;
 }
 
 function parseCount(value: string): number | undefined {

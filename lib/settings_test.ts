@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
-import { parseSettings, parseSocketAddress, SettingError } from "./settings.ts";
+import { parseSettings, SettingError } from "./settings.ts";
 
 function config(values: Record<string, string>): string {
   return Object.entries(values).map(([key, value]) => `p2p-iroh.${key}\n${value}\0`).join("");
@@ -90,17 +89,6 @@ Deno.test("parseSettings() names a wrong value, its key, and what would be right
 
 Deno.test("parseSettings() takes a key without a value for an empty one", () => {
   assert.throws(() => parseSettings("p2p-iroh.relay\0"), SettingError);
-});
-
-Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", () => {
-  const hosts = fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`));
-  fc.assert(fc.property(hosts, fc.nat(0xffff), (host, port) => {
-    assert.equal(parseSocketAddress(`${host}:${port}`), `${host}:${port}`);
-  }));
-  fc.assert(fc.property(fc.string(), (text) => {
-    const parsed = parseSocketAddress(text);
-    assert(parsed === undefined || parsed === text);
-  }));
 });
 
 Deno.test("parseSettings() shows no password that stands in a URL", () => {

@@ -2,16 +2,24 @@
 
 import { abortable } from "../abortable.ts";
 import { reach } from "../dial.ts";
-import { StreamError } from "../duplex.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import { readIdentity } from "../identity.ts";
+import type { Connection } from "../iroh.ts";
 import { findRepository, readSettings } from "../repository.ts";
+import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
 import { stdio } from "../stdio.ts";
 import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
+import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
+import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
+import { Session } from "../wire/session.ts";
+
+/** Less has mostly come through before a lane is made. */
+const LANE_AFTER_BYTES = 256 * 1024;
 
 /** The connection did not end as it should. */
 export class ConnectionFailure extends Failure {
@@ -37,10 +45,15 @@ export async function connect(address: string): Promise<number> {
       hint: "a repository connects to others; give it the address of a peer",
     });
   }
-  const { connection } = await reach(ticket, settings, [PLAIN_ALPN], signals.signal);
+  const wires = await wiresFor(ticket, settings);
+  const { connection } = await reach(ticket, settings, wires, signals.signal);
+  if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
+    await rememberPlainAlone(ticket.publicKey);
+  }
+  using over = new DisposableStack();
   try {
-    const stream = await abortable(connection.open(), signals.signal);
-    await abortable(sendHello(stream), signals.signal);
+    const opening = open(connection, settings, over, signals.signal);
+    const stream = await abortable(opening, signals.signal);
     const end = await splice(stdio(), stream, signals.signal);
     signals.signal.throwIfAborted();
     throwIfFailed(end);
@@ -52,6 +65,51 @@ export async function connect(address: string): Promise<number> {
   }
   // The endpoint is left to the end of the process: closing it takes a second that a caller of
   // git-annex would wait for, and everything has been sent by now.
+}
+
+/** The protocols to try, the preferred one first. */
+async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
+  const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
+  return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
+}
+
+/** The stream for git-annex's bytes. @param over Is to be disposed of with it. */
+async function open(
+  connection: Connection,
+  settings: Settings,
+  over: DisposableStack,
+  signal: AbortSignal,
+): Promise<Duplex> {
+  const stream = await connection.open();
+  if (connection.alpn === PLAIN_ALPN) {
+    await sendHello(stream);
+    return stream;
+  }
+  await begin(stream, StreamKind.SESSION);
+  let offered = false;
+  const session: Session = new Session(stream, connection.over, () => {
+    if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
+    offered = true;
+    startLane(connection, session, settings, signal).then((link) => {
+      if (link) over.use(link);
+    }).catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
+  });
+  return session;
+}
+
+async function startLane(
+  connection: Connection,
+  session: Session,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<Disposable | undefined> {
+  const [{ offerLane }, { endsOf }] = await Promise.all([
+    import("../lane/start.ts"),
+    import("../lane/ends.ts"),
+  ]);
+  const stream = await connection.open();
+  await begin(stream, StreamKind.LANE);
+  return await offerLane(stream, session, endsOf(connection, settings.bind), signal);
 }
 
 async function isOwn(ticket: Ticket): Promise<boolean> {

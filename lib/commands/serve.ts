@@ -86,6 +86,7 @@ async function serveRepository(
     endpoint,
     socketPath,
     maxConnections: settings.maxConnections,
+    bind: settings.bind,
     report,
     socketRefused: () => lifecycle.socketRefused(),
   });
@@ -145,7 +146,7 @@ async function bindEndpoint(
     try {
       return await Endpoint.bind({
         secretKey: identity.secretKey,
-        alpns: [PLAIN_ALPN, OWN_ALPN],
+        alpns: settings.lane ? [PLAIN_ALPN, OWN_ALPN] : [PLAIN_ALPN],
         relay: settings.relay,
         lookup: settings.lookup,
         bind: settings.bind,

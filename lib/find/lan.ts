@@ -4,6 +4,7 @@
  */
 
 import { abortable } from "../abortable.ts";
+import { splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { type Interface, isLinkLocalIpv6, onLink } from "./interfaces.ts";
 import {
@@ -178,7 +179,8 @@ export class LanSearch implements Disposable {
     const known = new Set([...this.#said.values()].flat());
     const fresh = addresses
       .filter((address) =>
-        !known.has(address) && !isLinkLocalIpv6(hostOf(address)) && isNear(hostOf(address))
+        !known.has(address) && !isLinkLocalIpv6(splitSocketAddress(address).host) &&
+        isNear(splitSocketAddress(address).host)
       )
       .slice(0, MOST_ADDRESSES_PER_SENDER - said.length);
     if (fresh.length === 0) return;
@@ -186,8 +188,4 @@ export class LanSearch implements Disposable {
     this.#said.set(from, [...said, ...fresh]);
     this.#listener?.(fresh);
   }
-}
-
-function hostOf(address: string): string {
-  return /^\[?([^\]]+)\]?:\d+$/.exec(address)![1]!;
 }

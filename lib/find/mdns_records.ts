@@ -16,6 +16,7 @@
  */
 
 import { base32nopad } from "@scure/base";
+import { splitSocketAddress } from "../socket_address.ts";
 import { PUBLIC_KEY_BYTES } from "../ticket.ts";
 
 /** A question in a packet, as the package dns-packet names its parts. */
@@ -96,7 +97,7 @@ export function announcement(publicKey: Uint8Array, addresses: readonly string[]
   const key = keyLabel(publicKey), instance = `${key}.${SERVICE}`;
   const ports = new Map<number, string[]>();
   for (const address of addresses) {
-    const { host, port } = splitAddress(address);
+    const { host, port } = splitSocketAddress(address);
     ports.set(port, [...ports.get(port) ?? [], host]);
   }
   const target = (port: number) => `${key}-${port}.local`;
@@ -165,9 +166,4 @@ function sameName(a: string, b: string): boolean {
 
 function isPort(value: unknown): value is number {
   return typeof value === "number" && value > 0 && value <= 0xffff;
-}
-
-function splitAddress(address: string): { host: string; port: number } {
-  const [, host, port] = /^\[?([^\]]+)\]?:(\d+)$/.exec(address)!;
-  return { host: host!, port: Number(port) };
 }

@@ -11,7 +11,7 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../atomic_file.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../runtime_folder.ts";
-import { parseSocketAddress } from "../settings.ts";
+import { parseSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 
 /** How often a listener says that it is there. */

@@ -2,8 +2,7 @@
  * Our own wire, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
  * another implementation.
  *
- * The dialer opens streams, any number on one connection. The first byte of a stream says what it is
- * for.
+ * The dialer opens streams. The first byte of each says what it is for.
  */
 
 import type { Duplex } from "../duplex.ts";
@@ -12,10 +11,15 @@ import type { Duplex } from "../duplex.ts";
 export const OWN_ALPN = "git-annex-p2p-iroh/1";
 
 /** What a stream is for. */
-const StreamKind = {
+export const StreamKind = {
   /** {@linkcode PING_BYTES} follow, which the acceptor sends back. git-annex is not asked. */
   PING: 1,
+  /** git-annex's bytes, in frames (session.ts). */
+  SESSION: 2,
+  /** The two ends agree on a lane for the session (lane/). */
+  LANE: 3,
 } as const;
+export type StreamKind = typeof StreamKind[keyof typeof StreamKind];
 
 /** Any bytes; random ones, so that no answer is taken for another. */
 const PING_BYTES = 8;
@@ -25,7 +29,22 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
-/** Opener: one ping on a new stream. @throws {ProtocolError} if something else comes back. */
+/** Dialer: says what a stream is for that it has opened. */
+export async function begin(stream: Duplex, kind: StreamKind): Promise<void> {
+  const writer = stream.writable.getWriter();
+  await writer.write(Uint8Array.of(kind));
+  writer.releaseLock();
+}
+
+/** Acceptor: learns what a stream is for. @throws {ProtocolError} if that is not known. */
+export async function receiveKind(stream: Duplex): Promise<StreamKind> {
+  const [kind] = await readExactly(stream, 1);
+  if (Object.values(StreamKind).includes(kind as StreamKind)) return kind as StreamKind;
+  await stream.writable.abort();
+  throw new ProtocolError(`a stream of kind ${kind}`);
+}
+
+/** Dialer: one ping on a new stream. @throws {ProtocolError} if something else comes back. */
 export async function ping(stream: Duplex): Promise<void> {
   const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
   const writer = stream.writable.getWriter();
@@ -39,13 +58,8 @@ export async function ping(stream: Duplex): Promise<void> {
   }
 }
 
-/** Acceptor: does what a stream is for. @throws {ProtocolError} if that is not known. */
-export async function serveStream(stream: Duplex): Promise<void> {
-  const [kind] = await readExactly(stream, 1);
-  if (kind !== StreamKind.PING) {
-    await stream.writable.abort();
-    throw new ProtocolError(`a stream of kind ${kind}`);
-  }
+/** Acceptor: answers a ping. @throws {ProtocolError} if it is none. */
+export async function answerPing(stream: Duplex): Promise<void> {
   const writer = stream.writable.getWriter();
   await writer.write(await readExactly(stream, PING_BYTES));
   await Promise.all([writer.close(), readEnd(stream)]);

@@ -31,6 +31,8 @@ export const CloseCode = {
   BAD_HELLO: 4n,
   /** git-annex did not let the peer in, in the time a peer has for that. */
   NOT_AUTHENTICATED: 5n,
+  /** The direct connection beside iroh's broke, or what came by it comes short. */
+  LANE_LOST: 6n,
 } as const;
 
 /** The peer said something else than the hello, or ended before it. */

@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { splitSocketAddress } from "../socket_address.ts";
+import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
+import type { Lane } from "./lane.ts";
+import { LanePorts } from "./making.ts";
+import type { Offer } from "./offer.ts";
+
+const HOSTS = ["127.0.0.1"];
+const never = new AbortController().signal;
+
+/** Two ends that make a lane, with what each tells the other changed in between. */
+async function makeBoth(
+  change: (offer: Offer, which: "chooser" | "other") => Offer,
+  hosts: readonly string[] = HOSTS,
+): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
+  using chooser = await LanePorts.open(hosts), other = await LanePorts.open(hosts);
+  return await Promise.allSettled([
+    chooser.make(change(other.offer, "other"), undefined, true, AbortSignal.timeout(5_000)),
+    other.make(change(chooser.offer, "chooser"), undefined, false, AbortSignal.timeout(5_000)),
+  ]);
+}
+
+/** Two ends of a lane that has been made. */
+async function lanes(
+  change: (offer: Offer, which: "chooser" | "other") => Offer = (offer) => offer,
+  hosts = HOSTS,
+): Promise<[Lane, Lane]> {
+  const both = await makeBoth(change, hosts);
+  return both.map((one) => {
+    if (one.status === "rejected") throw one.reason;
+    return one.value;
+  }) as [Lane, Lane];
+}
+
+/** Bytes go there and back. */
+async function assertCarries([a, b]: [Lane, Lane]): Promise<void> {
+  const data = crypto.getRandomValues(new Uint8Array(60_000));
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    const writing = from.write(data);
+    assert.deepEqual(Buffer.from(await to.take(data.length)), Buffer.from(data));
+    await writing;
+  }
+  a.close();
+  b.close();
+}
+
+function onlyTcp(offer: Offer): Offer {
+  return { ...offer, udp: [] };
+}
+
+Deno.test("LanePorts: a lane is made over TLS, the cheapest, and the ports are closed then", async () => {
+  const made = await lanes();
+  assert.deepEqual(made.map(({ kind }) => kind), ["TLS", "TLS"]);
+  await assertCarries(made);
+});
+
+Deno.test("LanePorts: whichever end can be reached, and whichever way, a lane is made", async () => {
+  const none = { tcp: [], udp: [] };
+  for (const reachable of ["chooser", "other"]) {
+    for (const kind of ["tcp", "udp"] as const) {
+      const made = await lanes((offer, which) => ({
+        ...offer,
+        ...none,
+        ...which === reachable ? { [kind]: offer[kind] } : {},
+      }));
+      assert.equal(made[0].kind, kind === "tcp" ? "TLS" : "QUIC");
+      await assertCarries(made);
+    }
+  }
+});
+
+Deno.test("LanePorts: a lane is made over IPv6", async () => {
+  const made = await lanes((offer) => offer, ["::1"]);
+  assert.match(made[0].remote, /^\[::1\]:/);
+  await assertCarries(made);
+});
+
+Deno.test("LanePorts: nothing gets through without the secret, or to another certificate", async () => {
+  const { der } = await makeCertificate();
+  const secret = crypto.getRandomValues(new Uint8Array(32));
+  for (const wrong of [{ secret }, { certificate: der }]) {
+    const both = await makeBoth((offer) => ({ ...offer, ...wrong }));
+    for (const { status } of both) assert.equal(status, "rejected", Object.keys(wrong)[0]);
+  }
+});
+
+Deno.test("LanePorts: making a lane can be given up", async () => {
+  using ports = await LanePorts.open(HOSTS);
+  const controller = new AbortController();
+  const made = ports.make({ ...ports.offer, tcp: [], udp: [] }, undefined, true, controller.signal);
+  controller.abort(new Error("given up"));
+  await assert.rejects(made, /given up/);
+});
+
+Deno.test("LanePorts: strangers are dropped, and keep nobody out", async () => {
+  using chooser = await LanePorts.open(HOSTS), other = await LanePorts.open(HOSTS);
+  const waiting = other.make({ ...chooser.offer, tcp: [], udp: [] }, undefined, false, never);
+  const { host, port } = splitSocketAddress(other.offer.tcp[0]!);
+  const connect = () => Deno.connect({ hostname: host, port });
+  const greet = async (secret: Uint8Array) => {
+    const caCerts = [certificatePem(other.offer.certificate)];
+    const tls = await Deno.startTls(await connect(), { hostname: SERVER_NAME, caCerts });
+    await tls.write(secret);
+    return tls;
+  };
+  const silent = [];
+  for (let i = 0; i < 12; i++) silent.push(await connect()); // more than are waited for at once
+  const garbage = await connect();
+  await garbage.write(crypto.getRandomValues(new Uint8Array(10_000)));
+  const wrong = [
+    garbage,
+    await greet(crypto.getRandomValues(new Uint8Array(32))),
+    await greet(new Uint8Array(31)), // and one byte would be missing
+  ];
+  const began = performance.now();
+  const making = chooser.make(onlyTcp(other.offer), undefined, true, never);
+  await assertCarries(await Promise.all([making, waiting]));
+  for (const stranger of wrong) {
+    while (await stranger.read(new Uint8Array(100)).catch(() => null) !== null);
+    const after = performance.now() - began;
+    assert(after < 4_000, `dropped after ${after} ms`);
+    stranger.close();
+  }
+  for (const stranger of silent) stranger.close();
+});
+
+Deno.test("LanePorts: lanes one after another leave no file open", async () => {
+  const openFiles = async () => (await Array.fromAsync(Deno.readDir("/proc/self/fd"))).length;
+  // A QUIC dial that came too late holds its socket until it times out: TLS alone.
+  await assertCarries(await lanes(onlyTcp));
+  const before = await openFiles();
+  for (let i = 0; i < 20; i++) await assertCarries(await lanes(onlyTcp));
+  const deadline = performance.now() + 60_000;
+  while (await openFiles() > before + 3) {
+    assert(performance.now() < deadline);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+});

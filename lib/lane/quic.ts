@@ -1,0 +1,147 @@
+/**
+ * QUIC over UDP, by Deno's own endpoint: the lane for hosts that only hole punching reaches, which is
+ * both of them dialing at once, each from the port on which it listens.
+ */
+
+import { abortable } from "../abortable.ts";
+import { socketAddress, splitSocketAddress } from "../socket_address.ts";
+import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
+import { LaneError, type Transport } from "./lane.ts";
+
+/** Application protocol both ends name. */
+const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
+const TRANSPORT = { keepAliveInterval: 5_000, maxIdleTimeout: 25_000 };
+const WRITE_BYTES = 64 * 1024;
+
+/** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
+export class QuicPort implements Disposable {
+  #endpoint: Deno.QuicEndpoint;
+  #listener: Deno.QuicListener;
+  /** The transport that goes on, and with it the socket, when this is disposed of. */
+  #kept = false;
+
+  /** Undefined where Deno has no QUIC. @param hostname The address to listen on. */
+  static open(hostname: string, certificate: Certificate): QuicPort | undefined {
+    return Deno.QuicEndpoint ? new QuicPort(hostname, certificate) : undefined;
+  }
+
+  private constructor(hostname: string, { certificatePem, privateKeyPem }: Certificate) {
+    this.#endpoint = new Deno.QuicEndpoint({ hostname, port: 0 });
+    this.#listener = this.#endpoint.listen({
+      cert: certificatePem,
+      key: privateKeyPem,
+      alpnProtocols: [LANE_ALPN],
+      ...TRANSPORT,
+    });
+  }
+
+  get port(): number {
+    return this.#endpoint.addr.port;
+  }
+
+  /** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
+  async connect(address: string, der: Uint8Array, signal: AbortSignal): Promise<Transport> {
+    const { host, port } = splitSocketAddress(address);
+    const dialing = Deno.connectQuic<false>({
+      hostname: host,
+      port,
+      serverName: SERVER_NAME,
+      alpnProtocols: [LANE_ALPN],
+      caCerts: [certificatePem(der)],
+      endpoint: this.#endpoint,
+      ...TRANSPORT,
+    });
+    const connection = await abortable(dialing, signal, (late) => late.close());
+    const stream = abortable(connection.createBidirectionalStream(), signal);
+    return new QuicTransport(this, connection, await stream.catch(closing(connection)));
+  }
+
+  /** Whoever connects, before its stream, until this is disposed of. */
+  async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
+    for (;;) {
+      let incoming: Deno.QuicIncoming;
+      try {
+        incoming = await this.#listener.incoming();
+      } catch {
+        return; // it says in several ways that it was stopped, and nothing else
+      }
+      yield (signal) => this.#accept(incoming, signal);
+    }
+  }
+
+  async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
+    const accepting = incoming.accept() as Promise<Deno.QuicConn>;
+    const connection = await abortable(accepting, signal, (late) => late.close());
+    const reader = connection.incomingBidirectionalStreams.getReader();
+    const { value } = await abortable(reader.read(), signal).catch(closing(connection));
+    if (!value) throw new LaneError("it ended without a stream");
+    return new QuicTransport(this, connection, value);
+  }
+
+  /** The socket stays open for a transport, which is then the one to close it. */
+  keep(): void {
+    this.#kept = true;
+  }
+
+  /** Closes the socket, and whatever goes over it. */
+  close(): void {
+    this.#endpoint.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.stop();
+    if (!this.#kept) this.close();
+  }
+}
+
+function closing(connection: Deno.QuicConn): (error: unknown) => never {
+  return (error) => {
+    connection.close();
+    throw error;
+  };
+}
+
+class QuicTransport implements Transport {
+  readonly kind = "QUIC";
+  readonly remote: string;
+  #port: QuicPort;
+  #connection: Deno.QuicConn;
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
+  #kept = false;
+
+  constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
+    this.#port = port;
+    this.#connection = connection;
+    this.#reader = stream.readable.getReader();
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+    const { hostname, port: remotePort } = connection.remoteAddr;
+    this.remote = socketAddress(hostname, remotePort);
+  }
+
+  /** To be called for the one that becomes the lane. */
+  keep(): void {
+    this.#kept = true;
+    this.#port.keep();
+  }
+
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    for (;;) {
+      const { value, done } = await this.#reader.read();
+      if (done) return undefined;
+      if (value.length > 0) return value;
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; at += WRITE_BYTES) {
+      await this.#writer.write(bytes.subarray(at, at + WRITE_BYTES));
+    }
+  }
+
+  close(): void {
+    this.#connection.close();
+    if (this.#kept) this.#port.close();
+  }
+}

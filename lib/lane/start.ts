@@ -1,0 +1,86 @@
+/** From a lane stream to a lane that a session uses. The two ends differ only in who begins, and chooses. */
+
+import type { Duplex } from "../duplex.ts";
+import { debug } from "../stderr.ts";
+import type { Lane } from "./lane.ts";
+import { LaneLink, type Linked } from "./link.ts";
+import { LanePorts } from "./making.ts";
+import { LaneStream } from "./messages.ts";
+import { BadOffer } from "./offer.ts";
+
+/** Who is on the two ends. */
+export interface Ends {
+  /** IP addresses by which the other end may reach this one. */
+  readonly hosts: readonly string[];
+  /** IP address at which iroh sees the other end, if it does. */
+  readonly seenAt: string | undefined;
+}
+
+/** A session that can go on by a lane. */
+export interface Movable extends Linked {
+  useLane(link: LaneLink): Promise<void>;
+}
+
+/**
+ * Dialer of iroh's connection: offers a lane, and moves the session there if one can be made.
+ *
+ * @param stream Opened for this; the byte that says so has been sent.
+ * @returns What is to be disposed of with the session; undefined if the session stays where it is.
+ * @throws {LaneError} or what the stream gives.
+ */
+export async function offerLane(
+  stream: Duplex,
+  session: Movable,
+  { hosts, seenAt }: Ends,
+  signal: AbortSignal,
+): Promise<LaneLink | undefined> {
+  const messages = new LaneStream(stream);
+  let lane: Lane;
+  {
+    using ports = await LanePorts.open(hosts);
+    await messages.send({ kind: "offer", offer: ports.offer });
+    const answer = await messages.receive();
+    if (answer?.kind !== "offer") {
+      debug(() => "lane: the peer wants none");
+      return undefined;
+    }
+    lane = await ports.make(answer.offer, seenAt, true, signal);
+  }
+  return await move(lane, messages, session);
+}
+
+/**
+ * Acceptor of iroh's connection: answers an offer.
+ *
+ * @param wanted Whether to make a lane at all: the peer must have been let in.
+ * @returns and @throws As {@linkcode offerLane}.
+ */
+export async function answerLane(
+  stream: Duplex,
+  session: Movable,
+  { hosts, seenAt }: Ends,
+  wanted: boolean,
+  signal: AbortSignal,
+): Promise<LaneLink | undefined> {
+  const messages = new LaneStream(stream);
+  const offered = await messages.receive();
+  if (offered?.kind !== "offer") throw new BadOffer("it does not begin with an offer");
+  if (!wanted) {
+    await messages.send({ kind: "none" });
+    return undefined;
+  }
+  let lane: Lane;
+  {
+    using ports = await LanePorts.open(hosts);
+    await messages.send({ kind: "offer", offer: ports.offer });
+    lane = await ports.make(offered.offer, seenAt, false, signal);
+  }
+  return await move(lane, messages, session);
+}
+
+async function move(lane: Lane, messages: LaneStream, session: Movable): Promise<LaneLink> {
+  debug(() => `lane: ${lane.kind} with ${lane.remote}`);
+  const link = new LaneLink(lane, messages, session);
+  await session.useLane(link);
+  return link;
+}

@@ -1,0 +1,115 @@
+/** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
+
+import { abortable } from "../abortable.ts";
+import { splitSocketAddress } from "../socket_address.ts";
+import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
+import type { Transport } from "./lane.ts";
+
+/** Deno hands over no more than one TLS record (16 KiB) at a time. */
+const READ_BYTES = 64 * 1024;
+
+/** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
+export async function connectTls(
+  address: string,
+  der: Uint8Array,
+  signal: AbortSignal,
+): Promise<Transport> {
+  const { host, port } = splitSocketAddress(address);
+  const close = (late: Deno.Conn) => closeQuietly(late);
+  const tcp = await abortable(Deno.connect({ hostname: host, port }), signal, close);
+  try {
+    tcp.setNoDelay();
+    const caCerts = [certificatePem(der)];
+    const starting = Deno.startTls(tcp, { hostname: SERVER_NAME, caCerts });
+    const tls = await abortable(starting, signal, close);
+    return await handshake(tls, signal);
+  } catch (error) {
+    closeQuietly(tcp);
+    throw error;
+  }
+}
+
+/** Listens on a port of the system's choice. Dispose of it to stop; what was accepted goes on. */
+export class TlsPort implements Disposable {
+  #listener: Deno.TlsListener;
+
+  /** @param hostname The address to listen on. @throws What the system says. */
+  constructor(hostname: string, { certificatePem, privateKeyPem }: Certificate) {
+    this.#listener = Deno.listenTls({
+      hostname,
+      port: 0,
+      cert: certificatePem,
+      key: privateKeyPem,
+    });
+  }
+
+  get port(): number {
+    return (this.#listener.addr as Deno.NetAddr).port;
+  }
+
+  /** Whoever connects, before the handshake, until it is disposed of. */
+  async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
+    for (;;) {
+      let tls: Deno.TlsConn;
+      try {
+        tls = await this.#listener.accept();
+      } catch (error) {
+        // Somebody may hang up while being accepted; when it is closed there is no more to come.
+        if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) {
+          return;
+        }
+        if (error instanceof Deno.errors.ConnectionReset) continue;
+        throw error;
+      }
+      yield (signal) => handshake(tls, signal);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+  }
+}
+
+async function handshake(tls: Deno.TlsConn, signal: AbortSignal): Promise<Transport> {
+  try {
+    await abortable(tls.handshake(), signal);
+    return new TlsTransport(tls);
+  } catch (error) {
+    closeQuietly(tls);
+    throw error;
+  }
+}
+
+class TlsTransport implements Transport {
+  readonly kind = "TLS";
+  readonly remote: string;
+  #tls: Deno.TlsConn;
+
+  constructor(tls: Deno.TlsConn) {
+    this.#tls = tls;
+    const { hostname, port } = tls.remoteAddr as Deno.NetAddr;
+    this.remote = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+  }
+
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const buffer = new Uint8Array(READ_BYTES);
+    const length = await this.#tls.read(buffer);
+    return length === null ? undefined : buffer.subarray(0, length);
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await this.#tls.write(rest));
+  }
+
+  close(): void {
+    closeQuietly(this.#tls);
+  }
+}
+
+function closeQuietly(connection: Deno.Conn): void {
+  try {
+    connection.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource)) throw error; // closed already
+  }
+}

@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { parseSocketAddress, socketAddress, splitSocketAddress } from "./socket_address.ts";
+
+Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", () => {
+  const hosts = fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`));
+  fc.assert(fc.property(hosts, fc.nat(0xffff), (host, port) => {
+    assert.equal(parseSocketAddress(`${host}:${port}`), `${host}:${port}`);
+  }));
+  fc.assert(fc.property(fc.string(), (text) => {
+    const parsed = parseSocketAddress(text);
+    assert(parsed === undefined || parsed === text);
+  }));
+});
+
+Deno.test("socketAddress() puts together what splitSocketAddress() takes apart", () => {
+  fc.assert(fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), fc.nat(0xffff), (host, port) => {
+    assert.deepEqual(splitSocketAddress(socketAddress(host, port)), { host, port });
+  }));
+});

@@ -1,0 +1,280 @@
+/**
+ * A session of our own wire: git-annex's bytes, both ways, in frames. It begins on a stream of iroh's
+ * connection, and may move to a lane in the middle, each direction on its own. docs/protocol.md
+ */
+
+import { abortable } from "../abortable.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
+import type { Transport } from "../lane/lane.ts";
+import type { Progress } from "../lane/messages.ts";
+import {
+  dataFrame,
+  endFrame,
+  FrameError,
+  FrameReader,
+  MOST_FRAME_BYTES,
+  moveFrame,
+} from "./frames.ts";
+
+/** From `move` to the lane being there on this side, too. */
+const LANE_LIMIT_MS = 10_000;
+
+/** For what ends the connection to be known here, when the lane ends with it. */
+const REASON_LIMIT_MS = 1_000;
+
+/** A lane, and what the two ends say to each other about it. */
+export interface Link {
+  readonly lane: Transport;
+  /** Resolves when the other end has all of this direction. */
+  readonly acknowledged: Promise<void>;
+  /** Bytes that the other end says it has received, in the whole session. */
+  readonly received: number;
+  /** Tells the other end that all its data has come. */
+  ended(): void;
+  /** Tells the other end to send no more. */
+  stop(): void;
+}
+
+/** A session. Whoever has the connection closes it when the session is over. */
+export class Session implements Duplex {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array>;
+  /** Bytes of data handed over so far. */
+  sent = 0;
+  #frames = new FrameReader();
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #writer: WritableStreamDefaultWriter<Uint8Array>;
+  #link: Link | undefined;
+  #linked = Promise.withResolvers<Link>();
+  /** Whether each direction has moved. */
+  #sendsByLane = false;
+  #receivesByLane = false;
+  #state: Progress["state"] = "under way";
+  #sendEnded = false;
+  /** What is being sent, one after another. */
+  #sending: Promise<unknown> = Promise.resolve();
+  #failWriting: (error: StreamError) => void = () => {};
+  #failure = Promise.withResolvers<never>();
+  /** Resolved when the connection has ended in an orderly way. */
+  #closed = Promise.withResolvers<StreamError>();
+  #moved: () => void;
+
+  /**
+   * @param stream Iroh's, after the byte that says what it is for.
+   * @param over Resolves when iroh's connection has ended, with the error that reads and writes give.
+   * @param moved Called each time data has been sent or received.
+   */
+  constructor(stream: Duplex, over: Promise<StreamError>, moved: () => void = () => {}) {
+    this.#reader = stream.readable.getReader();
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#moved = moved;
+    this.#failure.promise.catch(() => {}); // told to whoever reads or writes
+    this.#linked.promise.catch(() => {});
+    this.readable = new ReadableStream({
+      pull: (controller) => this.#pull(controller),
+      cancel: (reason) => this.#cancel(reason),
+    }, { highWaterMark: 0 });
+    this.writable = new WritableStream({
+      start: (controller) => {
+        this.#failWriting = (error) => controller.error(error);
+      },
+      write: (chunk) => this.#serially(() => this.#send(chunk)),
+      close: () => this.#end(),
+      abort: (reason) => this.#abort(reason),
+    });
+    over.then((error) => this.#connectionOver(error));
+  }
+
+  /** Bytes of data received so far. */
+  get received(): number {
+    return this.#frames.received;
+  }
+
+  /** How far the data has got that comes by the lane. */
+  get progress(): Progress {
+    return { received: this.received, state: this.#state };
+  }
+
+  /** Which lane there is, for people. */
+  get lane(): Transport | undefined {
+    return this.#link?.lane;
+  }
+
+  /** Whether something is on its way that the other end has not said it has. By the lane alone. */
+  get isInFlight(): boolean {
+    return this.#sendsByLane && this.#link!.received < this.sent;
+  }
+
+  /** Goes on by a lane: this direction as soon as what is under way has been sent. */
+  async useLane(link: Link): Promise<void> {
+    this.#link = link;
+    this.#linked.resolve(link);
+    await this.#serially(async () => {
+      if (this.#sendEnded) return; // it ends where it was
+      await this.#writer.write(moveFrame(this.sent));
+      this.#sendsByLane = true;
+      this.#writer.close().catch(() => {}); // its end is not waited for: the lane goes on
+    });
+  }
+
+  /** The other end takes no more data. */
+  stopped(): void {
+    this.#failWriting(new StreamError("reset", "the peer gave up the stream"));
+  }
+
+  /** The lane is no good any more. */
+  fail(error: StreamError): void {
+    this.#failWriting(error);
+    this.#failure.reject(error);
+    this.#link?.lane.close();
+  }
+
+  #connectionOver(error: StreamError): void {
+    if (error.kind !== "closed") return this.fail(error);
+    this.#closed.resolve(error);
+    this.#failWriting(error);
+    // What the peer has sent before may still be on its way, by the lane.
+  }
+
+  async #send(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.length; at += MOST_FRAME_BYTES) {
+      const part = chunk.subarray(at, at + MOST_FRAME_BYTES);
+      await this.#put(dataFrame(part));
+      this.sent += part.length;
+    }
+    this.#moved();
+  }
+
+  async #put(frame: Uint8Array): Promise<void> {
+    if (!this.#sendsByLane) return await this.#writer.write(frame);
+    try {
+      await this.#link!.lane.write(frame);
+    } catch (error) {
+      throw await this.#laneError(error);
+    }
+  }
+
+  async #end(): Promise<void> {
+    await this.#serially(async () => {
+      await this.#put(endFrame(this.sent));
+      this.#sendEnded = true;
+    });
+    if (!this.#sendsByLane) return await this.#writer.close();
+    // An orderly end comes from a peer that had no need to wait for more.
+    const through = [this.#link!.acknowledged, this.#closed.promise];
+    await Promise.race([...through, this.#failure.promise]);
+  }
+
+  async #abort(reason: unknown): Promise<void> {
+    if (this.#sendsByLane) this.#link!.lane.close(); // without `end`, which says enough
+    else await this.#writer.abort(reason);
+  }
+
+  #serially<T>(action: () => Promise<T>): Promise<T> {
+    const done = this.#sending.then(action);
+    this.#sending = done.catch(() => {}); // whoever asked for it is told
+    return done;
+  }
+
+  async #pull(controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for (;;) {
+      const piece = await this.#next();
+      if (!piece) throw await this.#cutShort();
+      const { data, mark } = this.#parse(piece);
+      for (const part of data) controller.enqueue(part);
+      if (data.length > 0) this.#moved();
+      if (mark === "end") {
+        await this.#finish();
+        return controller.close();
+      }
+      if (mark === "move") await this.#move();
+      if (data.length > 0) return;
+    }
+  }
+
+  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    if (!this.#receivesByLane) return await this.#nextOfStream();
+    this.#state = "passed on";
+    try {
+      return await Promise.race([this.#link!.lane.read(), this.#failure.promise]);
+    } catch (error) {
+      throw beforeTheEnd(error instanceof StreamError ? error : await this.#laneError(error));
+    } finally {
+      this.#state = "under way";
+    }
+  }
+
+  async #nextOfStream(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    try {
+      return (await this.#reader.read()).value;
+    } catch (error) {
+      throw error instanceof StreamError ? beforeTheEnd(error) : error;
+    }
+  }
+
+  #parse(piece: Uint8Array<ArrayBuffer>) {
+    try {
+      const parsed = this.#frames.push(piece);
+      if (parsed.mark !== "move" || !this.#receivesByLane) return parsed;
+      throw new FrameError("it moves a second time");
+    } catch (error) {
+      throw new StreamError("lost", `against the protocol: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async #move(): Promise<void> {
+    const limit = AbortSignal.timeout(LANE_LIMIT_MS);
+    const linked = Promise.race([this.#linked.promise, this.#failure.promise]);
+    await abortable(linked, limit).catch((error) => {
+      throw error instanceof StreamError ? error : new StreamError("lost", "it moves to no lane");
+    });
+    await this.#expectEndOfStream();
+    this.#receivesByLane = true;
+  }
+
+  async #finish(): Promise<void> {
+    this.#state = "ended";
+    if (this.#receivesByLane) this.#link!.ended();
+    else await this.#expectEndOfStream();
+  }
+
+  async #expectEndOfStream(): Promise<void> {
+    const { done } = await this.#reader.read();
+    if (!done) throw new StreamError("lost", "against the protocol: something comes after the end");
+  }
+
+  async #cancel(reason: unknown): Promise<void> {
+    this.#link?.stop();
+    if (!this.#receivesByLane) return await this.#reader.cancel(reason);
+    const { lane } = this.#link!;
+    const drain = async () => {
+      while (await lane.read());
+    };
+    drain().catch(() => {}); // whoever writes learns of it, too
+  }
+
+  /** The end of a transport without `end` is not the end of the data. */
+  async #cutShort(): Promise<StreamError> {
+    if (this.#receivesByLane) return beforeTheEnd(await this.#laneError(undefined));
+    return new StreamError("reset", "the peer gave up the stream");
+  }
+
+  /** Why the lane broke: the connection may have ended, and know more. */
+  async #laneError(cause: unknown): Promise<StreamError> {
+    const failed = this.#failure.promise.catch((error) => error as StreamError);
+    const known = Promise.race([this.#closed.promise, failed]);
+    const limit = AbortSignal.timeout(REASON_LIMIT_MS);
+    return await abortable(known, limit).catch(() =>
+      new StreamError("lost", "the direct connection broke", { cause })
+    );
+  }
+}
+
+/** However orderly the connection has ended: what was to come is missing. */
+function beforeTheEnd(error: StreamError): StreamError {
+  if (error.kind !== "closed") return error;
+  return new StreamError("lost", `${error.message} before the end`, { cause: error });
+}

@@ -1,0 +1,262 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import fc from "fast-check";
+import { type Duplex, StreamError } from "../duplex.ts";
+import type { Transport } from "../lane/lane.ts";
+import { LaneLink } from "../lane/link.ts";
+import { Lane } from "../lane/lane.ts";
+import { LaneStream } from "../lane/messages.ts";
+import { Session } from "./session.ts";
+
+/** Gives up a few turns of the event loop, so that things happen in another order. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** Both ends of an in-memory stream, which passes bytes on after so many turns. */
+function pipe(wait = 0): [Duplex, Duplex] {
+  const slow = () =>
+    new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>(
+      {
+        async transform(chunk, controller) {
+          await turns(wait);
+          controller.enqueue(Uint8Array.from(chunk));
+        },
+      },
+      { highWaterMark: 2 },
+      { highWaterMark: 2 },
+    );
+  const there = slow(), back = slow();
+  return [
+    { readable: bytes(back.readable), writable: there.writable },
+    { readable: bytes(there.readable), writable: back.writable },
+  ];
+}
+
+/** The same as a stream of bytes, as iroh's are. */
+function bytes(readable: ReadableStream<Uint8Array<ArrayBuffer>>) {
+  const reader = readable.getReader();
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    type: "bytes",
+    async pull(controller) {
+      const { value, done } = await reader.read();
+      if (!done) return controller.enqueue(value);
+      controller.close();
+      (controller as ReadableByteStreamController).byobRequest?.respond(0);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** Both ends of a lane in memory. It holds no more than one piece; `cut` ends it like a cable. */
+function laneInMemory(wait: number, pieceBytes: number): [Transport, Transport] {
+  const [a, b] = pipe(wait);
+  return [a, b].map((side) => {
+    const reader = side.readable.getReader(), writer = side.writable.getWriter();
+    writer.closed.catch(() => {});
+    return {
+      kind: "TLS" as const,
+      remote: "memory",
+      read: async () => (await reader.read()).value,
+      async write(bytes: Uint8Array) {
+        for (let at = 0; at < bytes.length; at += pieceBytes) {
+          await writer.write(bytes.slice(at, at + pieceBytes));
+        }
+      },
+      close() {
+        reader.cancel().catch(() => {});
+        writer.abort(new Error("cut")).catch(() => {});
+      },
+    };
+  }) as [Transport, Transport];
+}
+
+interface Side {
+  session: Session;
+  close(error: StreamError): void;
+  link?: LaneLink;
+}
+
+/** Two ends of a session, and what is needed to make a lane for it. */
+function makeSides(wait: number, progressMs = 20) {
+  const [left, right] = pipe(wait), [leftTalk, rightTalk] = pipe(wait);
+  const side = (stream: Duplex): Side => {
+    const { promise, resolve } = Promise.withResolvers<StreamError>();
+    return { session: new Session(stream, promise), close: resolve };
+  };
+  const a = side(left), b = side(right);
+  return {
+    a,
+    b,
+    link(lanes: readonly [Transport, Transport], which: "a" | "b"): Promise<void> {
+      const [side, transport, talk] = which === "a"
+        ? [a, lanes[0], leftTalk] as const
+        : [b, lanes[1], rightTalk] as const;
+      side.link = new LaneLink(new Lane(transport), new LaneStream(talk), side.session, progressMs);
+      return side.session.useLane(side.link);
+    },
+    [Symbol.dispose]() {
+      for (const { link } of [a, b]) link?.[Symbol.dispose]();
+    },
+  };
+}
+
+async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[], wait: number) {
+  const writer = to.getWriter();
+  for (const chunk of chunks) {
+    await turns(wait);
+    await writer.write(chunk);
+  }
+  await writer.close();
+}
+
+async function receive(from: ReadableStream<Uint8Array>, wait: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of from) {
+    parts.push(Uint8Array.from(part));
+    await turns(wait);
+  }
+  return Buffer.concat(parts);
+}
+
+const chunks = fc.array(fc.uint8Array({ minLength: 1, maxLength: 200 }), { maxLength: 20 });
+const wait = fc.nat(2);
+
+Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves to a lane", async () => {
+  const plan = fc.record({
+    forth: chunks,
+    back: chunks,
+    streamWait: wait,
+    laneWait: wait,
+    sendWaits: fc.tuple(wait, wait),
+    readWaits: fc.tuple(wait, wait),
+    /** When each side hears of the lane, in turns of the event loop. */
+    linkAfter: fc.tuple(fc.nat(30), fc.nat(30)),
+    pieceBytes: fc.integer({ min: 1, max: 300 }),
+  });
+  let inTheMiddle = 0;
+  await fc.assert(
+    fc.asyncProperty(plan, async (plan) => {
+      using sides = makeSides(plan.streamWait);
+      const { a, b } = sides;
+      const lanes = laneInMemory(plan.laneWait, plan.pieceBytes);
+      const total = Buffer.concat(plan.forth).length;
+      const link = async (which: "a" | "b", after: number) => {
+        await turns(after);
+        if (which === "a" && a.session.sent > 0 && a.session.sent < total) inTheMiddle++;
+        await sides.link(lanes, which);
+      };
+      const [atB, atA] = await Promise.all([
+        receive(b.session.readable, plan.readWaits[1]),
+        receive(a.session.readable, plan.readWaits[0]),
+        send(a.session.writable, plan.forth, plan.sendWaits[0]),
+        send(b.session.writable, plan.back, plan.sendWaits[1]),
+        link("a", plan.linkAfter[0]),
+        link("b", plan.linkAfter[1]),
+      ]);
+      assert.deepEqual(atB, Buffer.concat(plan.forth));
+      assert.deepEqual(atA, Buffer.concat(plan.back));
+    }),
+    { numRuns: 150 },
+  );
+  assert(inTheMiddle > 20, `${inTheMiddle}`);
+});
+
+Deno.test("Session: a lane that is cut is never taken for the end", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 1, max: 40 }), fc.nat(30), async (count, after) => {
+      using sides = makeSides(0);
+      const lanes = laneInMemory(0, 100);
+      const reading = receive(sides.b.session.readable, 0);
+      await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+      const writer = sides.a.session.writable.getWriter();
+      writer.closed.catch(() => {});
+      const writing = (async () => {
+        for (let i = 0; i < count; i++) await writer.write(new Uint8Array(50));
+      })();
+      writing.catch(() => {}); // the lane is cut
+      const cut = turns(after).then(() => lanes.forEach((lane) => lane.close()));
+      await assert.rejects(
+        reading,
+        (error) => error instanceof StreamError && error.kind === "lost",
+      );
+      await cut;
+    }),
+    { numRuns: 10 },
+  );
+});
+
+Deno.test("Session: the end of the stream, or of an orderly connection, is not the end of the data", async () => {
+  const [left, right] = pipe();
+  const session = new Session(right, new Promise(() => {}));
+  const writer = left.writable.getWriter();
+  await writer.write(Uint8Array.of(0, 0, 0, 3, 1, 2)); // and one more byte would follow
+  writer.close().catch(() => {});
+  await assert.rejects(receive(session.readable, 0), { name: "StreamError", kind: "reset" });
+
+  const again = makeSides(0);
+  const reading = receive(again.b.session.readable, 0);
+  again.b.close(new StreamError("lost", "the peer has vanished"));
+  await assert.rejects(Promise.race([reading, nextFailure(again.b.session)]), StreamError);
+});
+
+/** What a write gives at last. */
+async function nextFailure(session: Session): Promise<void> {
+  const writer = session.writable.getWriter();
+  for (;;) {
+    await writer.write(Uint8Array.of(1));
+    await turns(1);
+  }
+}
+
+Deno.test("Session: what comes by the lane is taken, although the peer has closed the connection", async () => {
+  using sides = makeSides(0);
+  const lanes = laneInMemory(3, 10);
+  const data = crypto.getRandomValues(new Uint8Array(1_000));
+  const sending = send(sides.a.session.writable, [data], 0);
+  const got = receive(sides.b.session.readable, 1);
+  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  sides.b.close(new StreamError("closed", "the peer closed the connection"));
+  assert.deepEqual(await got, Buffer.from(data));
+  await sending;
+});
+
+Deno.test("Session: who takes no more stops the other end, by a lane, too", async () => {
+  using sides = makeSides(0);
+  const lanes = laneInMemory(0, 100);
+  const writing = nextFailure(sides.a.session);
+  const reader = sides.b.session.readable.getReader();
+  await Promise.all([reader.read(), sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  for (let i = 0; i < 20; i++) await reader.read(); // by which time it comes by the lane
+  await reader.cancel();
+  await assert.rejects(writing, { name: "StreamError", kind: "reset" });
+});
+
+Deno.test("Session: a lane that carries nothing any more is noticed", async () => {
+  using sides = makeSides(0, 5);
+  const lanes = laneInMemory(0, 100);
+  const swallowed: Transport = { ...lanes[0], write: () => Promise.resolve() };
+  const reading = receive(sides.b.session.readable, 0);
+  await Promise.all([sides.link([swallowed, lanes[1]], "a"), sides.link(lanes, "b")]);
+  await assert.rejects(
+    Promise.race([reading, nextFailure(sides.a.session)]),
+    /the direct connection carries nothing any more/,
+  );
+  lanes[0].close();
+  await assert.rejects(reading, StreamError);
+});
+
+Deno.test("Session: a lane whose reader stands still is waited for", async () => {
+  using sides = makeSides(0, 5);
+  const lanes = laneInMemory(0, 100);
+  const reader = sides.b.session.readable.getReader();
+  const first = reader.read();
+  const data = new Uint8Array(5_000);
+  const sending = send(sides.a.session.writable, [data, data], 0);
+  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  let got = (await first).value!.length;
+  await new Promise((resolve) => setTimeout(resolve, 100)); // many times the limit for what is lost
+  for (let next; !(next = await reader.read()).done;) got += next.value.length;
+  assert.equal(got, 10_000);
+  await sending;
+});
