@@ -12,7 +12,10 @@ const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
 const STDIN = 0, STDOUT = 1, STDERR = 2;
 const O_WRONLY = 1;
 /** As Linux has them. */
-const O_NONBLOCK = 0o4000, F_SETFL = 4;
+const O_NONBLOCK = 0o4000, F_SETFL = 4, F_SETPIPE_SZ = 1031;
+/** The most that Linux lets anyone have (pipe(7)); a pipe has 64 KiB by itself. */
+const LARGE_PIPE_BYTES = 1 << 20;
+const READ_BYTES = 256 * 1024;
 
 /**
  * This process's stdin and stdout.
@@ -23,7 +26,7 @@ const O_NONBLOCK = 0o4000, F_SETFL = 4;
 export function stdio(): Duplex {
   makeStdoutBlocking();
   return {
-    readable: Deno.stdin.readable,
+    readable: stdin(),
     writable: new WritableStream({
       write: writeStdout,
       close: closeStdout,
@@ -31,6 +34,29 @@ export function stdio(): Duplex {
       abort: closeStdout,
     }),
   };
+}
+
+/** Like `Deno.stdin.readable`, in pieces as large as the pipe lets them be. */
+function stdin(): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const buffer = new Uint8Array(READ_BYTES);
+  return new ReadableStream({
+    async pull(controller) {
+      const length = await Deno.stdin.read(buffer);
+      if (length === null) controller.close();
+      else controller.enqueue(buffer.slice(0, length));
+    },
+  }, { highWaterMark: 0 });
+}
+
+/** Makes the pipes of stdin and stdout large, for much to go through them with few calls. */
+export function enlargePipes(): void {
+  if (Deno.build.os !== "linux") return;
+  try {
+    using library = dlopen(LIBC.linux!);
+    for (const fd of [STDIN, STDOUT]) library.symbols.fcntl(fd, F_SETPIPE_SZ, LARGE_PIPE_BYTES);
+  } catch (error) {
+    debug(() => `the pipes stay as they are: ${error}`); // which only costs time
+  }
 }
 
 /**

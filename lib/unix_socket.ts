@@ -11,7 +11,7 @@ import { ensureRuntimeFolder } from "./runtime_folder.ts";
  * every connection may fill its buffer.
  */
 const READ_AHEAD_BYTES = 4 * 1024 * 1024;
-const READ_BYTES = 64 * 1024;
+const READ_BYTES = 256 * 1024;
 /** How often to look whether a side that sends no more still reads. */
 const LOOK_MS = 100;
 /** Longest path a socket address holds, in bytes without the final NUL (sockaddr_un). */

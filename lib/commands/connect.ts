@@ -11,7 +11,7 @@ import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
-import { stdio } from "../stdio.ts";
+import { enlargePipes, stdio } from "../stdio.ts";
 import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
 import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
@@ -92,6 +92,7 @@ async function open(
     offered = true;
     startLane(connection, session, settings, signal).then((link) => {
       if (link) over.use(link);
+      if (link) enlargePipes();
     }).catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
   });
   return session;

@@ -15,10 +15,20 @@ export interface Transport {
   keep?(): void;
 }
 
-/** A transport from which so many bytes can be taken, before it is read from like any other. */
+/** Most bytes that are read before anybody wants them. */
+const READ_AHEAD_BYTES = 256 * 1024;
+
+/**
+ * A transport that is read ahead of whoever wants the bytes, so that they come in few large pieces while
+ * the one before is being passed on: each TLS record by itself would cost more to pass on than to decrypt.
+ */
 export class Lane implements Transport {
   #transport: Transport;
-  #rest: Uint8Array<ArrayBuffer> = new Uint8Array();
+  #ahead: Uint8Array<ArrayBuffer>[] = [];
+  #aheadBytes = 0;
+  #reading: Promise<void> | undefined;
+  #ended = false;
+  #error: unknown;
 
   constructor(transport: Transport) {
     this.#transport = transport;
@@ -33,10 +43,11 @@ export class Lane implements Transport {
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    if (this.#rest.length === 0) return await this.#transport.read();
-    const rest = this.#rest;
-    this.#rest = new Uint8Array();
-    return rest;
+    this.#readAhead();
+    if (this.#aheadBytes === 0) await this.#reading;
+    if (this.#aheadBytes > 0) return this.#takeAll();
+    if (this.#error !== undefined) throw this.#error;
+    return undefined;
   }
 
   /** So many bytes and not one more. @throws {LaneError} if it ends before. */
@@ -48,7 +59,10 @@ export class Lane implements Transport {
       const part = piece.subarray(0, length - have);
       taken.set(part, have);
       have += part.length;
-      this.#rest = piece.subarray(part.length);
+      if (part.length < piece.length) {
+        this.#ahead.unshift(piece.subarray(part.length));
+        this.#aheadBytes += piece.length - part.length;
+      }
     }
     return taken;
   }
@@ -63,6 +77,38 @@ export class Lane implements Transport {
 
   keep(): void {
     this.#transport.keep?.();
+  }
+
+  /** Reads once, and goes on while there is room and somebody has wanted something. */
+  #readAhead(): void {
+    if (this.#reading || this.#ended || this.#aheadBytes >= READ_AHEAD_BYTES) return;
+    this.#reading = this.#transport.read().then((piece) => {
+      if (!piece) this.#ended = true;
+      else {
+        this.#ahead.push(piece);
+        this.#aheadBytes += piece.length;
+      }
+    }, (error) => {
+      this.#ended = true;
+      this.#error = error;
+    }).then(() => {
+      this.#reading = undefined;
+      this.#readAhead();
+    });
+  }
+
+  #takeAll(): Uint8Array<ArrayBuffer> {
+    const [first] = this.#ahead, pieces = this.#ahead, length = this.#aheadBytes;
+    this.#ahead = [];
+    this.#aheadBytes = 0;
+    if (pieces.length === 1) return first!;
+    const all = new Uint8Array(length);
+    let at = 0;
+    for (const piece of pieces) {
+      all.set(piece, at);
+      at += piece.length;
+    }
+    return all;
   }
 }
 

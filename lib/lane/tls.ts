@@ -6,7 +6,7 @@ import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts"
 import type { Transport } from "./lane.ts";
 
 /** Deno hands over no more than one TLS record (16 KiB) at a time. */
-const READ_BYTES = 64 * 1024;
+const READ_BYTES = 16 * 1024;
 
 /** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
 export async function connectTls(

@@ -13,10 +13,21 @@ export class FrameError extends Error {
 
 /** A frame of data, at most {@linkcode MOST_FRAME_BYTES}. */
 export function dataFrame(data: Uint8Array): Uint8Array<ArrayBuffer> {
-  const frame = new Uint8Array(HEADER_BYTES + data.length);
-  new DataView(frame.buffer).setUint32(0, data.length);
-  frame.set(data, HEADER_BYTES);
-  return frame;
+  return new FrameWriter().data(data);
+}
+
+/** Makes frames of data, each in place of the one before. */
+export class FrameWriter {
+  #buffer = new Uint8Array();
+
+  /** A frame, which the next call overwrites. @param data At most {@linkcode MOST_FRAME_BYTES}. */
+  data(data: Uint8Array): Uint8Array<ArrayBuffer> {
+    const length = HEADER_BYTES + data.length;
+    if (this.#buffer.length < length) this.#buffer = new Uint8Array(length);
+    new DataView(this.#buffer.buffer).setUint32(0, data.length);
+    this.#buffer.set(data, HEADER_BYTES);
+    return this.#buffer.subarray(0, length);
+  }
 }
 
 /** The frame that says that nothing follows. @param total Bytes of data before it. */

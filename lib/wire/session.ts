@@ -8,10 +8,10 @@ import { type Duplex, StreamError } from "../duplex.ts";
 import type { Transport } from "../lane/lane.ts";
 import type { Progress } from "../lane/messages.ts";
 import {
-  dataFrame,
   endFrame,
   FrameError,
   FrameReader,
+  FrameWriter,
   MOST_FRAME_BYTES,
   moveFrame,
 } from "./frames.ts";
@@ -42,6 +42,7 @@ export class Session implements Duplex {
   /** Bytes of data handed over so far. */
   sent = 0;
   #frames = new FrameReader();
+  #frameWriter = new FrameWriter();
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   #writer: WritableStreamDefaultWriter<Uint8Array>;
   #link: Link | undefined;
@@ -140,7 +141,7 @@ export class Session implements Duplex {
   async #send(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length; at += MOST_FRAME_BYTES) {
       const part = chunk.subarray(at, at + MOST_FRAME_BYTES);
-      await this.#put(dataFrame(part));
+      await this.#put(this.#frameWriter.data(part)); // which has been sent when this is done
       this.sent += part.length;
     }
     this.#moved();
@@ -160,10 +161,20 @@ export class Session implements Duplex {
       await this.#put(endFrame(this.sent));
       this.#sendEnded = true;
     });
-    if (!this.#sendsByLane) return await this.#writer.close();
+    if (!this.#sendsByLane) return await this.#closeStream();
     // An orderly end comes from a peer that had no need to wait for more.
     const through = [this.#link!.acknowledged, this.#closed.promise];
     await Promise.race([...through, this.#failure.promise]);
+  }
+
+  async #closeStream(): Promise<void> {
+    try {
+      await this.#writer.close();
+    } catch (error) {
+      // A stream that has failed says at its close only that it has, and elsewhere why.
+      if (error instanceof TypeError) await this.#writer.closed;
+      throw error;
+    }
   }
 
   async #abort(reason: unknown): Promise<void> {
@@ -197,7 +208,7 @@ export class Session implements Duplex {
     if (!this.#receivesByLane) return await this.#nextOfStream();
     this.#state = "passed on";
     try {
-      return await Promise.race([this.#link!.lane.read(), this.#failure.promise]);
+      return await this.#link!.lane.read(); // which fails when the session does
     } catch (error) {
       throw beforeTheEnd(error instanceof StreamError ? error : await this.#laneError(error));
     } finally {

@@ -260,3 +260,17 @@ Deno.test("Session: a lane whose reader stands still is waited for", async () =>
   assert.equal(got, 10_000);
   await sending;
 });
+
+Deno.test("Session: at its end says why the stream has failed", async () => {
+  const closed = new StreamError("closed", "the peer closed the connection");
+  const [left] = pipe();
+  const session = new Session({
+    readable: left.readable,
+    writable: new WritableStream({
+      write(_chunk, controller) {
+        controller.error(closed); // with what was just written, the end, the peer has all it wants
+      },
+    }),
+  }, new Promise(() => {}));
+  await assert.rejects(session.writable.getWriter().close(), closed);
+});
