@@ -271,6 +271,7 @@ async function connectWithFirst(
     return await endpoint.connect(peer, alpn!, signal);
   } catch (error) {
     if (others.length === 0 || !isDialError(error, "other protocol")) throw error;
+    debug(() => `${alpn}: ${reasonFor(error)}`);
     return await connectWithFirst(endpoint, peer, others, signal);
   }
 }

@@ -15,7 +15,8 @@ const MOST_STALLED = 4;
 
 /** What of a session a link needs. */
 export interface Linked {
-  readonly sent: number;
+  /** Bytes whose sending has begun, and one more for the end. */
+  readonly begun: number;
   readonly progress: Progress;
   stopped(): void;
   fail(error: StreamError): void;
@@ -24,9 +25,9 @@ export interface Linked {
 /** Ties a session to its lane. Dispose of it when the session is over. */
 export class LaneLink implements Disposable {
   readonly lane: Lane;
-  /** What the other end said last, what had been sent by then, and how often it was the same. */
+  /** What the other end said last, what had been begun by then, and how often it was the same. */
   received = -1;
-  #sent = 0;
+  #begun = 0;
   #stalled = 0;
   #stream: LaneStream;
   #session: Linked;
@@ -77,10 +78,10 @@ export class LaneLink implements Disposable {
 
   #see({ received, state }: Progress): void {
     if (state === "ended") this.#acknowledged.resolve();
-    const waits = state === "passed on" && received === this.received && received < this.#sent;
+    const waits = state === "passed on" && received === this.received && received < this.#begun;
     this.#stalled = waits ? this.#stalled + 1 : 0;
-    this.received = received;
-    this.#sent = this.#session.sent;
+    this.received = state === "ended" ? received + 1 : received;
+    this.#begun = this.#session.begun;
     if (this.#stalled >= MOST_STALLED) this.#lose("the direct connection carries nothing any more");
   }
 

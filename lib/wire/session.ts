@@ -27,7 +27,7 @@ export interface Link {
   readonly lane: Transport;
   /** Resolves when the other end has all of this direction. */
   readonly acknowledged: Promise<void>;
-  /** Bytes that the other end says it has received, in the whole session. */
+  /** Bytes that the other end says it has received, in the whole session, and one more for the end. */
   readonly received: number;
   /** Tells the other end that all its data has come. */
   ended(): void;
@@ -41,6 +41,8 @@ export class Session implements Duplex {
   readonly writable: WritableStream<Uint8Array>;
   /** Bytes of data handed over so far. */
   sent = 0;
+  /** The same with what is being handed over, and one more for the end. */
+  begun = 0;
   #frames = new FrameReader();
   #frameWriter = new FrameWriter();
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
@@ -104,7 +106,7 @@ export class Session implements Duplex {
 
   /** Whether something is on its way that the other end has not said it has. By the lane alone. */
   get isInFlight(): boolean {
-    return this.#sendsByLane && this.#link!.received < this.sent;
+    return this.#sendsByLane && this.#link!.received < this.begun;
   }
 
   /** Goes on by a lane: this direction as soon as what is under way has been sent. */
@@ -141,6 +143,7 @@ export class Session implements Duplex {
   async #send(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length; at += MOST_FRAME_BYTES) {
       const part = chunk.subarray(at, at + MOST_FRAME_BYTES);
+      this.begun = this.sent + part.length;
       await this.#put(this.#frameWriter.data(part)); // which has been sent when this is done
       this.sent += part.length;
     }
@@ -158,6 +161,7 @@ export class Session implements Duplex {
 
   async #end(): Promise<void> {
     await this.#serially(async () => {
+      this.begun = this.sent + 1;
       await this.#put(endFrame(this.sent));
       this.#sendEnded = true;
     });

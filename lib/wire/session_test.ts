@@ -235,7 +235,16 @@ Deno.test("Session: who takes no more stops the other end, by a lane, too", asyn
 Deno.test("Session: a lane that carries nothing any more is noticed", async () => {
   using sides = makeSides(0, 5);
   const lanes = laneInMemory(0, 100);
-  const swallowed: Transport = { ...lanes[0], write: () => Promise.resolve() };
+  // As by a cable that is cut: what is being sent never arrives, and is not refused either.
+  const cut = Promise.withResolvers<void>();
+  const swallowed: Transport = {
+    ...lanes[0],
+    write: () => cut.promise,
+    close() {
+      cut.reject(new Error("closed"));
+      lanes[0].close();
+    },
+  };
   const reading = receive(sides.b.session.readable, 0);
   await Promise.all([sides.link([swallowed, lanes[1]], "a"), sides.link(lanes, "b")]);
   await assert.rejects(

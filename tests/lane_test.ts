@@ -1,0 +1,143 @@
+/** Large transfers on a direct connection beside iroh's. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { newIdentity } from "../lib/identity.ts";
+import { makeNetwork } from "./network.ts";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  echo,
+  makePair,
+  type Pair,
+  randomBytes,
+  Service,
+  writeAll,
+} from "./pair.ts";
+import { type Host, promise, type PromiseOptions, type TestEnv } from "./testenv.ts";
+
+const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
+const needs = ["namespaces"] as const;
+const withIptables: PromiseOptions = { needs: [...needs, "iptables"], limitMs: 120_000 };
+
+/** Sends data there and back, and returns what the dialing process has said. */
+async function exchange(pair: Pair, bytes: number): Promise<string> {
+  const data = randomBytes(bytes);
+  const { code, stdoutBytes, stderr } = await (await pair.connect({ stdin: data, env: DEBUG }))
+    .ended;
+  assert.equal(code, 0, stderr);
+  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
+  assert.equal(back.length, data.length);
+  assert.equal(await checksumOf(back), await checksumOf(data));
+  return stderr;
+}
+
+async function drop(env: TestEnv, host: Host, ...rule: string[]): Promise<void> {
+  await env.ok(["iptables", "-A", "INPUT", "-i", "eth0", ...rule], { on: host });
+}
+
+promise(
+  "lane: much data moves to TLS over TCP, and little stays with iroh",
+  { needs },
+  async (env) => {
+    const pair = await makePair(env, "direct", echo);
+    assert.match(await exchange(pair, 30_000_000), /lane: TLS with 10\.77\.0\.1:\d+\n/);
+    assert.doesNotMatch(await exchange(pair, 50_000), /lane/);
+    assert.doesNotMatch(await pair.log(), /failed|turned away|lost/);
+  },
+);
+
+promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  // Iroh's own connection began before, as by hole punching.
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+  await dialer.says(/AUTH-SUCCESS/);
+  for (const host of [pair.network.a, pair.network.b]) {
+    await drop(env, host, "-m", "state", "--state", "NEW,INVALID", "-j", "DROP");
+  }
+  const data = randomBytes(20_000_000);
+  await dialer.write(data);
+  await dialer.end();
+  const { code, stdoutBytes, stderr } = await dialer.ended;
+  assert.equal(code, 0);
+  assert.match(stderr, /lane: QUIC with 10\.77\.0\.1:\d+\n/);
+  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
+  assert.equal(await checksumOf(back), await checksumOf(data));
+});
+
+promise("lane: where none gets through, iroh carries on", withIptables, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+  await dialer.says(/AUTH-SUCCESS/);
+  const { port } = /direct 10\.77\.0\.1:(?<port>\d+)/.exec(dialer.stderr)!.groups!;
+  for (const host of [pair.network.a, pair.network.b]) {
+    await drop(env, host, "-p", "tcp", "-j", "DROP");
+  }
+  // Of UDP, only iroh's own.
+  await drop(env, pair.network.a, "-p", "udp", "!", "--dport", port!, "-j", "DROP");
+  await drop(env, pair.network.b, "-p", "udp", "!", "--sport", port!, "-j", "DROP");
+  const data = randomBytes(5_000_000);
+  await dialer.write(data);
+  await dialer.says(/no lane: /);
+  await dialer.end();
+  const { code, stdoutBytes } = await dialer.ended;
+  assert.equal(code, 0);
+  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
+  assert.equal(await checksumOf(back), await checksumOf(data));
+});
+
+promise("lane: one that breaks ends the connection like a lost peer", withIptables, async (env) => {
+  const pair = await makePair(env, "direct", async (connection) => {
+    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    for (const chunk = randomBytes(100_000);;) await writeAll(connection, chunk);
+  });
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG, collect: false });
+  const reading = (async () => {
+    for await (const _ of dialer.stdoutReader); // as fast as it comes
+  })();
+  await dialer.says(/lane: TLS with/);
+  await drop(env, pair.network.b, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
+  await drop(env, pair.network.a, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
+  const { code, stderr } = await dialer.ended;
+  assert.equal(code, 1);
+  assert.match(stderr, /git-annex-p2p-iroh: the peer (is lost in mid-stream|ended the connection)/);
+  await reading;
+  await env.until("the listener to say so", async () => /lost/.test(await pair.log()));
+});
+
+for (const side of ["listener", "dialer"] as const) {
+  promise(`lane: the ${side} can turn it off`, { needs }, async (env) => {
+    const off = { GIT_ANNEX_P2P_IROH_LANE: "false" };
+    const pair = await makePair(env, "direct", echo, side === "listener" ? off : {});
+    const data = randomBytes(2_000_000);
+    const on = { GIT_ANNEX_P2P_IROH_LANE: "true" };
+    const setting = side === "dialer" ? off : on;
+    for (let i = 0; i < 2; i++) { // the second time it is known of the peer
+      const dialer = await pair.connect({ stdin: data, env: { ...DEBUG, ...setting } });
+      const { code, stdoutBytes, stderr } = await dialer.ended;
+      assert.equal(code, 0);
+      assert.doesNotMatch(stderr, /lane/);
+      const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
+      assert.equal(await checksumOf(back), await checksumOf(data));
+    }
+  });
+}
+
+promise("lane: that a peer speaks dumbpipe's protocol alone is found out once", {
+  needs: [...needs, "dumbpipe"],
+}, async (env) => {
+  const { a, b } = await makeNetwork(env, "lan");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  const dumbpipe = await env.start(
+    ["dumbpipe", "listen-unix", "--socket-path", service.path, "--ipv4-addr", `${a.ip}:47000`],
+    { on: a, env: { IROH_SECRET: newIdentity().secretKey.toHex() } },
+  );
+  const ticket = await dumbpipe.says(/endpoint[a-z2-7]{50,}/);
+  const dial = async () => {
+    const run = await env.iroh([ticket], { on: b, stdin: "hello\n", env: DEBUG });
+    assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+    return run.stderr;
+  };
+  assert.match(await dial(), /another protocol/);
+  assert.doesNotMatch(await dial(), /another protocol/);
+});
