@@ -47,6 +47,8 @@ variable GIT_ANNEX_P2P_IROH_KEY, in capitals, with _ for -, which goes first:
                     relay is not n0
   lan               true or false: find, and be found by, peers on the local
                     network; default true
+  lane              true or false: move large transfers to a direct connection
+                    beside iroh's, which is many times as fast; default true
   bind              ADDRESS:PORT of the UDP socket; default any port
   max-connections   how many peers to serve at once; default 100
 

@@ -276,10 +276,13 @@ export class Connection {
 
   /** Like {@linkcode close}, and waits until the peer has been told, as far as that can be known. */
   async closeAndSend(code: bigint, reason: string): Promise<void> {
+    let isOver = false; // in another way: then nobody is told any more
+    this.ended.then(({ by }) => isOver = by !== "us");
     const before = this.#connection.stats().udpTxDatagrams;
     this.close(code, reason);
     const limit = AbortSignal.timeout(CLOSE_SENT_LIMIT_MS);
-    while (!limit.aborted && this.#connection.stats().udpTxDatagrams === before) {
+    const isSent = () => this.#connection.stats().udpTxDatagrams !== before;
+    while (!limit.aborted && !isOver && !isSent()) {
       // Time over: the packet could not be sent now, and the peer will notice by itself.
       await delay(1, limit).catch(() => {});
     }
