@@ -189,12 +189,12 @@ export class Listener {
     until: AbortSignal,
   ): Promise<void> {
     let session: OwnSession | undefined;
-    const failed = Promise.withResolvers<never>();
-    failed.promise.catch(() => {}); // told below
+    const failed = new AbortController();
+    const fail = (error: unknown) => failed.abort(error);
     for (;;) {
       using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-      const limit = session ? until : AbortSignal.any([until, idle.signal]);
-      const stream = await Promise.race([connection.accept(limit), failed.promise]);
+      const limits = session ? [until, failed.signal] : [until, idle.signal];
+      const stream = await connection.accept(AbortSignal.any(limits));
       using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
       const hello = AbortSignal.any([until, slow.signal]);
       switch (await abortable(receiveKind(stream), hello)) {
@@ -204,11 +204,11 @@ export class Listener {
         case StreamKind.SESSION:
           if (session) throw new ProtocolError("a second session");
           session = new OwnSession(connection, stream, this.#options.bind);
-          this.#relayOwn(connection, session, peer, place, until).catch(failed.reject);
+          this.#relayOwn(connection, session, peer, place, until).catch(fail);
           break;
         case StreamKind.LANE:
           if (!session) throw new ProtocolError("a lane without a session");
-          session.answerLane(stream, place.isAuthenticated, until).catch(failed.reject);
+          session.answerLane(stream, place.isAuthenticated, until).catch(fail);
           break;
       }
     }

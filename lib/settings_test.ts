@@ -10,6 +10,7 @@ Deno.test("parseSettings() has iroh's public relays and DNS as its default", () 
     relay: { kind: "n0" },
     lookup: true,
     lan: true,
+    lane: true,
     bind: undefined,
     maxConnections: 100,
   });

@@ -81,6 +81,11 @@ export async function answerLane(
 async function move(lane: Lane, messages: LaneStream, session: Movable): Promise<LaneLink> {
   debug(() => `lane: ${lane.kind} with ${lane.remote}`);
   const link = new LaneLink(lane, messages, session);
-  await session.useLane(link);
-  return link;
+  try {
+    await session.useLane(link);
+    return link;
+  } catch (error) {
+    link[Symbol.dispose]();
+    throw error;
+  }
 }
