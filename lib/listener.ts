@@ -188,29 +188,33 @@ export class Listener {
     place: Place,
     until: AbortSignal,
   ): Promise<void> {
-    let session: OwnSession | undefined;
     const failed = new AbortController();
-    const fail = (error: unknown) => failed.abort(error);
-    for (;;) {
-      using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-      const limits = session ? [until, failed.signal] : [until, idle.signal];
-      const stream = await connection.accept(AbortSignal.any(limits));
-      using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-      const hello = AbortSignal.any([until, slow.signal]);
-      switch (await abortable(receiveKind(stream), hello)) {
-        case StreamKind.PING:
-          await abortable(answerPing(stream), hello);
-          break;
-        case StreamKind.SESSION:
-          if (session) throw new ProtocolError("a second session");
-          session = new OwnSession(connection, stream, this.#options.bind);
-          this.#relayOwn(connection, session, peer, place, until).catch(fail);
-          break;
-        case StreamKind.LANE:
-          if (!session) throw new ProtocolError("a lane without a session");
-          session.answerLane(stream, place.isAuthenticated, until).catch(fail);
-          break;
+    let session: { own: OwnSession; over: Promise<void> } | undefined;
+    try {
+      for (;;) {
+        using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
+        const limits = session ? [until, failed.signal] : [until, idle.signal];
+        const stream = await connection.accept(AbortSignal.any(limits));
+        using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
+        const hello = AbortSignal.any([until, failed.signal, slow.signal]);
+        const kind = await abortable(receiveKind(stream), hello);
+        if (kind === StreamKind.PING) await abortable(answerPing(stream), hello);
+        else if (kind === StreamKind.SESSION && !session) {
+          const own = new OwnSession(connection, stream, this.#options.bind);
+          const signal = AbortSignal.any([until, failed.signal]);
+          const over = this.#relayOwn(connection, own, peer, place, signal);
+          over.catch((error) => failed.abort(error));
+          session = { own, over };
+        } else if (kind === StreamKind.LANE && session) {
+          const answered = session.own.answerLane(stream, place.isAuthenticated, until);
+          answered.catch((error) => failed.abort(error));
+        } else throw new ProtocolError("a stream out of turn");
       }
+    } catch (error) {
+      // When it is the connection that has ended, the session knows how to end by itself.
+      if (!(error instanceof StreamError)) failed.abort(error);
+      await session?.over.catch(() => {}); // said already, by the error that is thrown here
+      throw error;
     }
   }
 

@@ -60,7 +60,10 @@ export async function connect(address: string): Promise<number> {
     await connection.closeAndSend(CloseCode.DONE, "");
     return 0;
   } catch (error) {
-    await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    const isLost = connection.alpn === OWN_ALPN && error instanceof StreamError &&
+      error.kind === "lost";
+    if (isLost) await connection.closeAndSend(CloseCode.LANE_LOST, "the lane is lost");
+    else await connection.closeAndSend(CloseCode.STOPPED, "stopped");
     throw error instanceof StreamError ? peerFailure(error) : error;
   }
   // The endpoint is left to the end of the process: closing it takes a second that a caller of

@@ -44,7 +44,7 @@ export class Lane implements Transport {
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     this.#readAhead();
-    if (this.#aheadBytes === 0) await this.#reading;
+    while (this.#aheadBytes === 0 && !this.#ended) await this.#reading;
     if (this.#aheadBytes > 0) return this.#takeAll();
     if (this.#error !== undefined) throw this.#error;
     return undefined;

@@ -16,6 +16,8 @@ import { connectTls, TlsPort } from "./tls.ts";
 
 /** From the offers to the choice. */
 const LIMIT_MS = 10_000;
+/** Whoever chooses gives up first: what it has chosen the other end must still wait for. */
+const CHOOSER_LIMIT_MS = 8_000;
 /** For the handshake and the secret of somebody who connects. */
 const GREETING_LIMIT_MS = 2_000;
 /** TLS is several times as fast, so it is worth a wait during which nothing stands still. */
@@ -81,10 +83,14 @@ export class LanePorts implements Disposable {
     chooses: boolean,
     signal: AbortSignal,
   ): Promise<Lane> {
-    const late = AbortSignal.timeout(LIMIT_MS);
+    const late = AbortSignal.timeout(chooses ? CHOOSER_LIMIT_MS : LIMIT_MS);
     const until = AbortSignal.any([signal, late, this.#over.signal]);
     const choice = new Choice(chooses);
-    for (const port of this.#ports) this.#listen(port, choice, until);
+    for (const port of this.#ports) {
+      this.#listen(port, choice, until).catch((error) => {
+        debug(() => `lane: cannot accept: ${error}`); // there are other ways
+      });
+    }
     for (const address of withHost(theirs.tcp, seenAt)) {
       choice.add(connectTls(address, theirs.certificate, until).then(greet(theirs.secret, until)));
     }
@@ -109,7 +115,10 @@ export class LanePorts implements Disposable {
     const strangers = new Set<AbortController>();
     let connections = 0;
     for await (const accept of port.incoming()) {
-      if (++connections > MOST_CONNECTIONS) return; // there are other ways, iroh's own among them
+      if (++connections > MOST_CONNECTIONS) {
+        await accept(AbortSignal.abort()).catch(() => {}); // which closes it
+        return; // there are other ways, iroh's own among them
+      }
       if (strangers.size >= MOST_STRANGERS) {
         const [oldest] = strangers;
         oldest!.abort(new LaneError("there are too many"));

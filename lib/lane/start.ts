@@ -2,7 +2,7 @@
 
 import type { Duplex } from "../duplex.ts";
 import { debug } from "../stderr.ts";
-import type { Lane } from "./lane.ts";
+import { type Lane, LaneError } from "./lane.ts";
 import { LaneLink, type Linked } from "./link.ts";
 import { LanePorts } from "./making.ts";
 import { LaneStream } from "./messages.ts";
@@ -63,7 +63,9 @@ export async function answerLane(
   signal: AbortSignal,
 ): Promise<LaneLink | undefined> {
   const messages = new LaneStream(stream);
-  const offered = await messages.receive();
+  const offered = await messages.receive().catch((error) => {
+    throw error instanceof LaneError ? new BadOffer(error.message) : error;
+  });
   if (offered?.kind !== "offer") throw new BadOffer("it does not begin with an offer");
   if (!wanted) {
     await messages.send({ kind: "none" });

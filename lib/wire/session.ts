@@ -57,6 +57,8 @@ export class Session implements Duplex {
   /** What is being sent, one after another. */
   #sending: Promise<unknown> = Promise.resolve();
   #failWriting: (error: StreamError) => void = () => {};
+  /** Aborted when nothing can be sent any more: a write to a lane that is dead would wait for ever. */
+  #sendOver = new AbortController();
   #failure = Promise.withResolvers<never>();
   /** Resolved when the connection has ended in an orderly way. */
   #closed = Promise.withResolvers<StreamError>();
@@ -123,12 +125,12 @@ export class Session implements Duplex {
 
   /** The other end takes no more data. */
   stopped(): void {
-    this.#failWriting(new StreamError("reset", "the peer gave up the stream"));
+    this.#stopSending(new StreamError("reset", "the peer gave up the stream"));
   }
 
   /** The lane is no good any more. */
   fail(error: StreamError): void {
-    this.#failWriting(error);
+    this.#stopSending(error);
     this.#failure.reject(error);
     this.#link?.lane.close();
   }
@@ -136,8 +138,14 @@ export class Session implements Duplex {
   #connectionOver(error: StreamError): void {
     if (error.kind !== "closed") return this.fail(error);
     this.#closed.resolve(error);
+    this.#stopSending(error);
+    // In order is the end of a peer that knows that all it has sent has come.
+    this.#link?.lane.close();
+  }
+
+  #stopSending(error: StreamError): void {
     this.#failWriting(error);
-    // What the peer has sent before may still be on its way, by the lane.
+    this.#sendOver.abort(error);
   }
 
   async #send(chunk: Uint8Array): Promise<void> {
@@ -153,9 +161,9 @@ export class Session implements Duplex {
   async #put(frame: Uint8Array): Promise<void> {
     if (!this.#sendsByLane) return await this.#writer.write(frame);
     try {
-      await this.#link!.lane.write(frame);
+      await abortable(this.#link!.lane.write(frame), this.#sendOver.signal);
     } catch (error) {
-      throw await this.#laneError(error);
+      throw error instanceof StreamError ? error : await this.#laneError(error);
     }
   }
 
@@ -257,8 +265,8 @@ export class Session implements Duplex {
   }
 
   async #expectEndOfStream(): Promise<void> {
-    const { done } = await this.#reader.read();
-    if (!done) throw new StreamError("lost", "against the protocol: something comes after the end");
+    const piece = await this.#nextOfStream();
+    if (piece) throw new StreamError("lost", "against the protocol: something comes after the end");
   }
 
   async #cancel(reason: unknown): Promise<void> {
