@@ -15,6 +15,11 @@ export function splitSocketAddress(address: string): { host: string; port: numbe
   return { host: host!, port: Number(port) };
 }
 
+/** Whether an address to listen on stands for all addresses of the host. */
+export function isAnyHost(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
 /** A socket address of its parts. */
 export function socketAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

@@ -10,9 +10,8 @@
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { newIdentity } from "../lib/identity.ts";
 import { makeNetwork, startRelay } from "../tests/network.ts";
-import { makeRepository, withDirectAddress } from "../tests/pair.ts";
+import { dumbpipeListener, makeRepository, withDirectAddress } from "../tests/pair.ts";
 import { type Host, TestEnv } from "../tests/testenv.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
 
@@ -175,12 +174,7 @@ async function serveBoth(
   await ours.says(/reachable through relay/);
   const direct = await withDirectAddress(on, address);
 
-  const secret = newIdentity().secretKey.toHex();
-  const theirs = await env.start(
-    ["dumbpipe", "listen-unix", "--socket-path", socketPath, "--ipv4-addr", `${on.ip}:47000`],
-    { on, env: { IROH_SECRET: secret } },
-  );
-  const ticket = await theirs.says(/endpoint[a-z2-7]{50,}/);
+  const { started: theirs, ticket } = await dumbpipeListener(env, on, socketPath);
   return {
     served: {
       "git-annex-p2p-iroh": { command: ["git-annex-p2p-iroh", direct], pid: ours.pid },

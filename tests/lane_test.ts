@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { newIdentity } from "../lib/identity.ts";
 import { makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
   checksumOf,
+  dumbpipeListener,
   echo,
   makePair,
   type Pair,
@@ -26,10 +26,14 @@ async function exchange(pair: Pair, bytes: number): Promise<string> {
   const { code, stdoutBytes, stderr } = await (await pair.connect({ stdin: data, env: DEBUG }))
     .ended;
   assert.equal(code, 0, stderr);
-  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
+  await assertEchoed(stdoutBytes, data);
+  return stderr;
+}
+
+async function assertEchoed(stdout: Uint8Array, data: Uint8Array): Promise<void> {
+  const back = stdout.subarray(AUTH_SUCCESS.length);
   assert.equal(back.length, data.length);
   assert.equal(await checksumOf(back), await checksumOf(data));
-  return stderr;
 }
 
 async function drop(env: TestEnv, host: Host, ...rule: string[]): Promise<void> {
@@ -61,8 +65,7 @@ promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, a
   const { code, stdoutBytes, stderr } = await dialer.ended;
   assert.equal(code, 0);
   assert.match(stderr, /lane: QUIC with 10\.77\.0\.1:\d+\n/);
-  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
-  assert.equal(await checksumOf(back), await checksumOf(data));
+  await assertEchoed(stdoutBytes, data);
 });
 
 promise("lane: where none gets through, iroh carries on", withIptables, async (env) => {
@@ -82,8 +85,7 @@ promise("lane: where none gets through, iroh carries on", withIptables, async (e
   await dialer.end();
   const { code, stdoutBytes } = await dialer.ended;
   assert.equal(code, 0);
-  const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
-  assert.equal(await checksumOf(back), await checksumOf(data));
+  await assertEchoed(stdoutBytes, data);
 });
 
 promise("lane: one that breaks ends the connection like a lost peer", withIptables, async (env) => {
@@ -117,8 +119,7 @@ for (const side of ["listener", "dialer"] as const) {
       const { code, stdoutBytes, stderr } = await dialer.ended;
       assert.equal(code, 0);
       assert.doesNotMatch(stderr, /lane/);
-      const back = stdoutBytes.subarray(AUTH_SUCCESS.length);
-      assert.equal(await checksumOf(back), await checksumOf(data));
+      await assertEchoed(stdoutBytes, data);
     }
   });
 }
@@ -128,11 +129,7 @@ promise("lane: that a peer speaks dumbpipe's protocol alone is found out once", 
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
   const service = new Service(env, join(a.dir, "socket"), echo);
-  const dumbpipe = await env.start(
-    ["dumbpipe", "listen-unix", "--socket-path", service.path, "--ipv4-addr", `${a.ip}:47000`],
-    { on: a, env: { IROH_SECRET: newIdentity().secretKey.toHex() } },
-  );
-  const ticket = await dumbpipe.says(/endpoint[a-z2-7]{50,}/);
+  const { ticket } = await dumbpipeListener(env, a, service.path);
   const dial = async () => {
     const run = await env.iroh([ticket], { on: b, stdin: "hello\n", env: DEBUG });
     assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);

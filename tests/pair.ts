@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import iroh from "@number0/iroh";
+import { newIdentity } from "../lib/identity.ts";
 import { decodeTicket } from "../lib/ticket.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
@@ -202,4 +203,20 @@ export function addressAt(address: string, socketAddress: string): string {
   const id = iroh.EndpointId.fromBytes([...publicKey]);
   const at = new iroh.EndpointAddr(id, relays[0], [socketAddress]);
   return iroh.EndpointTicket.fromAddr(at).toString();
+}
+
+/** dumbpipe in the place of a listener, as the shell script starts it; the ticket holds its address. */
+export async function dumbpipeListener(
+  env: TestEnv,
+  on: Host,
+  socketPath: string,
+): Promise<{ started: Started; ticket: string }> {
+  // Only the IPv4 address of the host that others can reach is asked for and printed.
+  const secret = newIdentity().secretKey.toHex();
+  const command = ["dumbpipe", "listen-unix", "--socket-path", socketPath];
+  const started = await env.start([...command, "--ipv4-addr", `${on.ip}:47000`], {
+    on,
+    env: { IROH_SECRET: secret },
+  });
+  return { started, ticket: await started.says(/endpoint[a-z2-7]{50,}/) };
 }

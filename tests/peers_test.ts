@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { newIdentity } from "../lib/identity.ts";
 import { decodeTicket, encodeTicket, samePublicKey } from "../lib/ticket.ts";
 import { makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
   checksumOf,
+  dumbpipeListener,
   echo,
   makePair,
   randomBytes,
@@ -16,7 +16,7 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { type Host, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import { promise, type Tool } from "./testenv.ts";
 
 const letIn = new TextEncoder().encode(AUTH_SUCCESS);
 /** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
@@ -38,22 +38,6 @@ function exchange(back: Uint8Array): {
       arrived.resolve(await reading);
     },
   };
-}
-
-/** dumbpipe in the place of a listener, as the shell script starts it; the ticket holds its address. */
-async function dumbpipeListener(
-  env: TestEnv,
-  on: Host,
-  socketPath: string,
-): Promise<{ started: Started; ticket: string }> {
-  // Only the IPv4 address of the host that others can reach is asked for and printed.
-  const secret = newIdentity().secretKey.toHex();
-  const command = ["dumbpipe", "listen-unix", "--socket-path", socketPath];
-  const started = await env.start([...command, "--ipv4-addr", `${on.ip}:47000`], {
-    on,
-    env: { IROH_SECRET: secret },
-  });
-  return { started, ticket: await started.says(/endpoint[a-z2-7]{50,}/) };
 }
 
 for (const way of WAYS) {

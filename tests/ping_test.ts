@@ -7,7 +7,7 @@ import { Endpoint } from "../lib/iroh.ts";
 import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
 import { OWN_ALPN, ping } from "../lib/wire/own.ts";
 import { CloseCode } from "../lib/wire/plain.ts";
-import { echo, makePair, Service, WAYS } from "./pair.ts";
+import { dumbpipeListener, echo, makePair, Service, WAYS } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
 import { promise, type Tool } from "./testenv.ts";
 
@@ -58,11 +58,7 @@ promise("ping reaches dumbpipe, and does not wake what is behind it", {
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
   const service = new Service(env, join(a.dir, "socket"), echo);
-  const dumbpipe = await env.start(
-    ["dumbpipe", "listen-unix", "--socket-path", service.path, "--ipv4-addr", `${a.ip}:47000`],
-    { on: a, env: { IROH_SECRET: newIdentity().secretKey.toHex() } },
-  );
-  const ticket = await dumbpipe.says(/endpoint[a-z2-7]{50,}/);
+  const { ticket } = await dumbpipeListener(env, a, service.path);
   const run = await env.iroh(["ping", ticket, "-n", "2"], { on: b });
   assert.deepEqual([run.code, run.stderr], [0, ""]);
   assert.match(run.stdout, /it speaks dumbpipe's protocol/);

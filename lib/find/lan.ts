@@ -3,8 +3,9 @@
  * says where it is when it starts, when the network changes, and whenever it is asked; a dial asks.
  */
 
+import { isIPv6 } from "node:net";
 import { abortable } from "../abortable.ts";
-import { splitSocketAddress } from "../socket_address.ts";
+import { isAnyHost, socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { type Interface, isLinkLocalIpv6, onLink } from "./interfaces.ts";
 import {
@@ -126,11 +127,11 @@ export class LanAnnouncer implements AsyncDisposable {
 /** Where an endpoint can be reached by those on a link. */
 function addressesOn(link: Interface, bound: readonly string[]): string[] {
   return bound.flatMap((socket) => {
-    const [, host, port] = /^\[?([^\]]+)\]?:(\d+)$/.exec(socket)!;
-    const any = host === "0.0.0.0" || host === "::";
+    const { host, port } = splitSocketAddress(socket);
+    const any = isAnyHost(host);
     return link.addresses
-      .filter((address) => any ? address.includes(":") === host!.includes(":") : address === host)
-      .map((address) => address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`);
+      .filter((address) => any ? isIPv6(address) === isIPv6(host) : address === host)
+      .map((address) => socketAddress(address, port));
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { interfaces } from "../find/interfaces.ts";
 import type { Connection } from "../iroh.ts";
-import { splitSocketAddress } from "../socket_address.ts";
+import { isAnyHost, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import type { Ends } from "./start.ts";
 
@@ -15,7 +15,7 @@ export function endsOf(connection: Connection, bind: string | undefined): Ends {
 
 function hostsFor(connection: Connection, seenAt: string | undefined, bind?: string): string[] {
   const bound = bind === undefined ? undefined : splitSocketAddress(bind).host;
-  if (bound !== undefined && !isAny(bound)) return [bound];
+  if (bound !== undefined && !isAnyHost(bound)) return [bound];
   if (seenAt !== undefined && isLoopback(seenAt)) return [seenAt];
   const own = interfaces().flatMap(({ addresses }) => addresses);
   return [...new Set([...own, ...addressesFromOutside(connection)])];
@@ -30,10 +30,6 @@ function addressesFromOutside(connection: Connection): string[] {
     debug(() => `the endpoint does not say where it is: ${error}`); // those of the interfaces are left
     return [];
   }
-}
-
-function isAny(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
 }
 
 function isLoopback(host: string): boolean {

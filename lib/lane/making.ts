@@ -5,6 +5,7 @@
 
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
+import { isIPv4, isIPv6 } from "node:net";
 import { abortable, delay } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
@@ -52,12 +53,14 @@ export class LanePorts implements Disposable {
   static async open(hosts: readonly string[]): Promise<LanePorts> {
     const certificate = await makeCertificate();
     const tcp: string[] = [], udp: string[] = [], ports: (TlsPort | QuicPort)[] = [];
-    for (const [any, isOf] of [["0.0.0.0", isIpv4], ["::", isIpv6]] as const) {
-      const own = hosts.filter(isOf);
+    for (const [any, isOf] of [["0.0.0.0", isIPv4], ["::", isIPv6]] as const) {
+      const own = hosts.filter((host) => isOf(host));
       if (own.length === 0) continue;
+      const openTls = () => new TlsPort(any, certificate);
+      const openQuic = () => QuicPort.open(any, certificate);
       for (const [open, list] of [[openTls, tcp], [openQuic, udp]] as const) {
         try {
-          const port = open(any, certificate);
+          const port = open();
           if (!port) continue;
           ports.push(port);
           list.push(...own.map((host) => socketAddress(host, port.port)));
@@ -160,17 +163,6 @@ export class LanePorts implements Disposable {
   }
 }
 
-function openTls(hostname: string, certificate: Parameters<typeof QuicPort.open>[1]): TlsPort {
-  return new TlsPort(hostname, certificate);
-}
-
-function openQuic(
-  hostname: string,
-  certificate: Parameters<typeof QuicPort.open>[1],
-): QuicPort | undefined {
-  return QuicPort.open(hostname, certificate);
-}
-
 /** Dialing end: shows the secret, and waits to be let in. */
 function greet(secret: Uint8Array, signal: AbortSignal): (transport: Transport) => Promise<Lane> {
   return async (transport) => {
@@ -261,17 +253,7 @@ class Choice {
 function withHost(addresses: readonly string[], host: string | undefined): string[] {
   const more = host === undefined
     ? []
-    : addresses.filter((address) =>
-      splitSocketAddress(address).host.includes(":") === host.includes(":")
-    )
+    : addresses.filter((address) => isIPv6(splitSocketAddress(address).host) === isIPv6(host))
       .map((address) => socketAddress(host, splitSocketAddress(address).port));
   return [...new Set([...addresses, ...more])];
-}
-
-function isIpv4(host: string): boolean {
-  return host.includes(".") && !host.includes(":");
-}
-
-function isIpv6(host: string): boolean {
-  return host.includes(":");
 }

@@ -1,7 +1,7 @@
 /** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
 
 import { abortable } from "../abortable.ts";
-import { splitSocketAddress } from "../socket_address.ts";
+import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import type { Transport } from "./lane.ts";
 
@@ -88,7 +88,7 @@ class TlsTransport implements Transport {
   constructor(tls: Deno.TlsConn) {
     this.#tls = tls;
     const { hostname, port } = tls.remoteAddr as Deno.NetAddr;
-    this.remote = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+    this.remote = socketAddress(hostname, port);
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {

@@ -11,11 +11,6 @@ export class FrameError extends Error {
   override readonly name = "FrameError";
 }
 
-/** A frame of data, at most {@linkcode MOST_FRAME_BYTES}. */
-export function dataFrame(data: Uint8Array): Uint8Array<ArrayBuffer> {
-  return new FrameWriter().data(data);
-}
-
 /** Makes frames of data, each in place of the one before. */
 export class FrameWriter {
   #buffer = new Uint8Array();

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import {
-  dataFrame,
   endFrame,
   FrameError,
   FrameReader,
+  FrameWriter,
   MOST_FRAME_BYTES,
   moveFrame,
 } from "./frames.ts";
@@ -17,6 +17,10 @@ function* cut(bytes: Uint8Array<ArrayBuffer>, lengths: readonly number[]) {
     yield bytes.slice(at, at + length);
     at += length;
   }
+}
+
+function dataFrame(data: Uint8Array): Uint8Array {
+  return new FrameWriter().data(data);
 }
 
 function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {

@@ -101,11 +101,6 @@ export class Session implements Duplex {
     return { received: this.received, state: this.#state };
   }
 
-  /** Which lane there is, for people. */
-  get lane(): Transport | undefined {
-    return this.#link?.lane;
-  }
-
   /** Whether something is on its way that the other end has not said it has. By the lane alone. */
   get isInFlight(): boolean {
     return this.#sendsByLane && this.#link!.received < this.begun;
