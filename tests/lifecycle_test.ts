@@ -199,9 +199,14 @@ promise("serve started with SIGHUP ignored, as by nohup, goes on when the termin
   const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
   const pair = await makePair(env, "loopback", echo, bind);
   const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.service.path];
-  const second = await env.start(command, { on: pair.network.a, cwd: pair.repository, env: bind });
+  const second = await env.start(command, {
+    on: pair.network.a,
+    cwd: pair.repository,
+    env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
   await second.says(/serving endpoint/);
   await pair.listener.ended;
+  await exchange(pair);
   second.kill("SIGHUP");
   await exchange(pair);
   assert.equal(second.code, undefined);

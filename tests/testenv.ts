@@ -17,6 +17,8 @@ const LOOK_MS = 20;
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
 /** For each step of the clean-up. */
 const CLEANUP_LIMIT_MS = 10_000;
+/** What a process said last, where there is room for little. */
+const SUMMARY_LENGTH = 300;
 /** For a program that is only asked something. */
 const RUN_LIMIT_MS = 60_000;
 
@@ -63,7 +65,8 @@ export function promise(
         await env.within(body(env));
       } catch (error) {
         env.show();
-        throw error;
+        const message = error instanceof Error ? error.message : String(error);
+        throw new Error(`${message}\n${env.summary()}`, { cause: error });
       }
     },
   });
@@ -246,6 +249,14 @@ export class TestEnv implements AsyncDisposable {
       if (started.stdout) console.log(`stdout: ${clip(started.stdout)}`);
       if (started.stderr) console.log(`stderr: ${clip(started.stderr)}`);
     }
+  }
+
+  /** What became of each process, in a line or two: a report of a failure may hold no more. */
+  summary(): string {
+    return this.#started.map(({ name, code, stderr }) => {
+      const program = name.split(" ", 1)[0], end = stderr.trimEnd().slice(-SUMMARY_LENGTH);
+      return `${program}: exit status ${code ?? "none yet"}, said at the end: ${end}`;
+    }).join("\n");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
