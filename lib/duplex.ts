@@ -11,6 +11,8 @@
 export interface Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array<ArrayBufferLike>>;
+  /** Whoever has read a chunk may say that it is done with it, so that its memory is used again. */
+  release?(chunk: Uint8Array<ArrayBuffer>): void;
 }
 
 /** How a stream ended, when not by its end-of-file. */

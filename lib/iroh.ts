@@ -15,6 +15,10 @@ import { Failure, systemReason } from "./failure.ts";
 import type { RelaySetting } from "./settings.ts";
 import { printable } from "./stderr.ts";
 
+// Where RUST_BACKTRACE is set, every error of iroh's would otherwise look up its place in the source,
+// which takes 25 MiB and tens of milliseconds (std::backtrace says which variable goes first).
+Deno.env.set("RUST_LIB_BACKTRACE", "0");
+
 /** Most bytes in one call of iroh-js: long enough to be cheap, short enough to share the thread. */
 const CALL_BYTES = 16 * 1024;
 /**
@@ -347,6 +351,9 @@ export class Connection {
 
   #writable(send: iroh.SendStream): WritableStream<Uint8Array> {
     let over = () => {};
+    // Used again and again: it takes eight times the memory of the bytes, and iroh-js has read it when
+    // the call returns.
+    const numbers = new Array<number>(CALL_BYTES);
     return new WritableStream({
       start: (controller) => {
         const tell = (end: ConnectionEnd) => controller.error(endError(end));
@@ -356,7 +363,8 @@ export class Connection {
       write: async (chunk) => {
         try {
           for (let i = 0; i < chunk.length; i += CALL_BYTES) {
-            await this.#orEnd(send.writeAll(toNumbers(chunk.subarray(i, i + CALL_BYTES))));
+            const part = chunk.subarray(i, i + CALL_BYTES);
+            await this.#orEnd(send.writeAll(toNumbers(part, numbers)));
           }
         } catch (error) {
           over();
@@ -473,8 +481,8 @@ function alpnNumbers(alpn: string): number[] {
 }
 
 /** For iroh-js, which takes no Uint8Array. A loop is several times faster than `Array.from`. */
-function toNumbers(bytes: Uint8Array): number[] {
-  const numbers = new Array<number>(bytes.length);
+function toNumbers(bytes: Uint8Array, numbers = new Array<number>(bytes.length)): number[] {
+  numbers.length = bytes.length;
   for (let i = 0; i < bytes.length; i++) numbers[i] = bytes[i]!;
   return numbers;
 }

@@ -35,10 +35,52 @@ export async function splice(
   signal: AbortSignal = new AbortController().signal,
 ): Promise<SpliceEnd> {
   const [forth, back] = await Promise.all([
-    directionEnd(a.readable.pipeTo(b.writable, { signal }), signal),
-    directionEnd(b.readable.pipeTo(a.writable, { signal }), signal),
+    directionEnd(pump(a, b, signal), signal),
+    directionEnd(pump(b, a, signal), signal),
   ]);
   return { forth, back };
+}
+
+/** One direction, like `pipeTo`, and says when it is done with a chunk. */
+async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void> {
+  const reader = from.readable.getReader(), writer = to.writable.getWriter();
+  const over = new AbortController();
+  const giveUp = (reason: unknown) => {
+    over.abort(reason);
+    // Why it is given up is what whoever waits is told, not what becomes of that.
+    reader.cancel(reason).catch(() => {});
+  };
+  writer.closed.catch(giveUp);
+  const aborted = () => {
+    giveUp(signal.reason);
+    writer.abort(signal.reason).catch(() => {}); // as above
+  };
+  if (signal.aborted) aborted();
+  signal.addEventListener("abort", aborted, { once: true });
+  try {
+    for (let chunk; (chunk = await next(reader, writer));) {
+      over.signal.throwIfAborted();
+      await writer.write(chunk);
+      from.release?.(chunk);
+    }
+    over.signal.throwIfAborted();
+    await writer.close();
+  } finally {
+    signal.removeEventListener("abort", aborted);
+  }
+}
+
+/** The next chunk. What is read from having failed, the other side learns of it. */
+async function next(
+  reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
+  writer: WritableStreamDefaultWriter<Uint8Array>,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  try {
+    return (await reader.read()).value;
+  } catch (error) {
+    await writer.abort(error);
+    throw error;
+  }
 }
 
 function directionEnd(direction: Promise<void>, signal: AbortSignal): Promise<DirectionEnd> {

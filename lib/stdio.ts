@@ -1,6 +1,8 @@
 /** stdin and stdout as one stream, whose two directions end on their own. */
 
+import { DirectPipe } from "./direct_pipe.ts";
 import type { Duplex } from "./duplex.ts";
+import { ReadAhead } from "./read_ahead.ts";
 import { debug } from "./stderr.ts";
 import { writeStdout } from "./stdout.ts";
 
@@ -12,10 +14,10 @@ const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
 const STDIN = 0, STDOUT = 1, STDERR = 2;
 const O_WRONLY = 1;
 /** As Linux has them. */
-const O_NONBLOCK = 0o4000, F_SETFL = 4, F_SETPIPE_SZ = 1031;
-/** The most that Linux lets anyone have (pipe(7)); a pipe has 64 KiB by itself. */
-const LARGE_PIPE_BYTES = 1 << 20;
-const READ_BYTES = 256 * 1024;
+const O_NONBLOCK = 0o4000, F_SETFL = 4;
+const READ_BYTES = 128 * 1024;
+/** Most bytes that are read before the peer takes them. */
+const READ_AHEAD_BYTES = 512 * 1024;
 
 /**
  * This process's stdin and stdout.
@@ -23,39 +25,47 @@ const READ_BYTES = 256 * 1024;
  * Closing `writable` gives whoever reads our stdout its end-of-file at once, while stdin is still
  * read: git-annex waits for the one before it ends the other.
  */
-export function stdio(): Duplex {
-  makeStdoutBlocking();
-  return {
-    readable: stdin(),
-    writable: new WritableStream({
-      write: writeStdout,
+export class Stdio implements Duplex {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array>;
+  #ahead: ReadAhead;
+  #stdin: DirectPipe | undefined;
+  #stdout: DirectPipe | undefined;
+
+  constructor() {
+    makeStdoutBlocking();
+    const buffer = new Uint8Array(READ_BYTES);
+    this.#ahead = new ReadAhead(async () => {
+      const direct = this.#stdin?.read(buffer);
+      const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
+      return length === null ? undefined : buffer.subarray(0, length);
+    }, READ_AHEAD_BYTES);
+    this.readable = new ReadableStream({
+      pull: async (controller) => {
+        const chunk = await this.#ahead.read();
+        if (chunk) controller.enqueue(chunk);
+        else controller.close();
+      },
+    }, { highWaterMark: 0 });
+    this.writable = new WritableStream({
+      write: async (chunk) => {
+        const rest = chunk.subarray(this.#stdout?.write(chunk) ?? 0);
+        if (rest.length > 0) await writeStdout(rest);
+      },
       close: closeStdout,
       // Whoever reads it learns at once that no more comes; the exit status says why.
       abort: closeStdout,
-    }),
-  };
-}
+    });
+  }
 
-/** Like `Deno.stdin.readable`, in pieces as large as the pipe lets them be. */
-function stdin(): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const buffer = new Uint8Array(READ_BYTES);
-  return new ReadableStream({
-    async pull(controller) {
-      const length = await Deno.stdin.read(buffer);
-      if (length === null) controller.close();
-      else controller.enqueue(buffer.slice(0, length));
-    },
-  }, { highWaterMark: 0 });
-}
+  release(chunk: Uint8Array<ArrayBuffer>): void {
+    this.#ahead.release(chunk);
+  }
 
-/** Makes the pipes of stdin and stdout large, for much to go through them with few calls. */
-export function enlargePipes(): void {
-  if (Deno.build.os !== "linux") return;
-  try {
-    using library = dlopen(LIBC.linux!);
-    for (const fd of [STDIN, STDOUT]) library.symbols.fcntl(fd, F_SETPIPE_SZ, LARGE_PIPE_BYTES);
-  } catch (error) {
-    debug(() => `the pipes stay as they are: ${error}`); // which only costs time
+  /** For much to go through with few calls. */
+  expectMuch(): void {
+    this.#stdin = DirectPipe.open(STDIN);
+    this.#stdout = DirectPipe.open(STDOUT);
   }
 }
 

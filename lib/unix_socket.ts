@@ -3,6 +3,7 @@
 import { join, relative, resolve } from "node:path";
 import { ignoreNotFound } from "./atomic_file.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
+import { ReadAhead } from "./read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
 
 /**
@@ -30,7 +31,7 @@ export class UnixSocket implements Duplex, Disposable {
   /** Bytes read from and written to the other side so far. */
   bytesRead = 0;
   bytesWritten = 0;
-  #readAhead: () => number = () => 0;
+  #ahead: ReadAhead;
   #connection: Deno.UnixConn;
   #gone: (error: StreamError) => void = () => {};
   #writeClosed = false;
@@ -40,19 +41,21 @@ export class UnixSocket implements Duplex, Disposable {
   private constructor(connection: Deno.UnixConn, see: (chunk: Uint8Array) => void) {
     this.#connection = connection;
     const buffer = new Uint8Array(READ_BYTES);
+    this.#ahead = new ReadAhead(async () => {
+      const length = await this.#read(buffer);
+      if (length === null) return undefined;
+      see(buffer.subarray(0, length));
+      return buffer.subarray(0, length);
+    }, READ_AHEAD_BYTES);
+    this.#ahead.begin();
     this.readable = new ReadableStream<Uint8Array<ArrayBuffer>>({
-      start: (controller) => {
-        this.#readAhead = () => READ_AHEAD_BYTES - (controller.desiredSize ?? READ_AHEAD_BYTES);
-      },
       pull: async (controller) => {
-        const length = await this.#read(buffer);
-        if (length === null) return controller.close();
-        const chunk = buffer.slice(0, length);
-        see(chunk);
-        controller.enqueue(chunk);
+        const chunk = await this.#ahead.read();
+        if (chunk) controller.enqueue(chunk);
+        else controller.close();
       },
-      cancel: () => this.#readNoMore(buffer),
-    }, new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }));
+      cancel: () => this.#readNoMore(),
+    }, { highWaterMark: 0 });
     this.writable = new WritableStream({
       start: (controller) => {
         this.#gone = (error) => controller.error(error);
@@ -87,18 +90,19 @@ export class UnixSocket implements Duplex, Disposable {
    * written must not be lost. Until that is through, what comes is thrown away: the other side may not
    * read before it has written.
    */
-  #readNoMore(buffer: Uint8Array): void {
+  #readNoMore(): void {
     this.#readClosed = true;
-    if (this.#writeClosed) return this[Symbol.dispose]();
-    const drain = async () => {
-      while (await this.#connection.read(buffer) !== null);
-    };
-    drain().catch(ignoreGone); // whoever writes learns of it, too
+    if (this.#writeClosed) this[Symbol.dispose]();
+    else this.#ahead.discard();
   }
 
   /** Bytes that whoever reads {@linkcode readable} has taken so far. */
   get bytesTaken(): number {
-    return this.bytesRead - this.#readAhead();
+    return this.bytesRead - this.#ahead.bytes;
+  }
+
+  release(chunk: Uint8Array<ArrayBuffer>): void {
+    this.#ahead.release(chunk);
   }
 
   async #read(buffer: Uint8Array): Promise<number | null> {

@@ -11,7 +11,7 @@ import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
-import { enlargePipes, stdio } from "../stdio.ts";
+import { Stdio } from "../stdio.ts";
 import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
 import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
@@ -52,9 +52,10 @@ export async function connect(address: string): Promise<number> {
   }
   using over = new DisposableStack();
   try {
-    const opening = open(connection, settings, over, signals.signal);
+    const stdio = new Stdio();
+    const opening = open(connection, settings, over, signals.signal, () => stdio.expectMuch());
     const stream = await abortable(opening, signals.signal);
-    const end = await splice(stdio(), stream, signals.signal);
+    const end = await splice(stdio, stream, signals.signal);
     signals.signal.throwIfAborted();
     throwIfFailed(end);
     await connection.closeAndSend(CloseCode.DONE, "");
@@ -76,12 +77,18 @@ async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
   return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
 }
 
-/** The stream for git-annex's bytes. @param over Is to be disposed of with it. */
+/**
+ * The stream for git-annex's bytes.
+ *
+ * @param over Is to be disposed of with it.
+ * @param onLane Called when it goes on by a lane.
+ */
 async function open(
   connection: Connection,
   settings: Settings,
   over: DisposableStack,
   signal: AbortSignal,
+  onLane: () => void,
 ): Promise<Duplex> {
   const stream = await connection.open();
   if (connection.alpn === PLAIN_ALPN) {
@@ -94,8 +101,9 @@ async function open(
     if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
     offered = true;
     startLane(connection, session, settings, signal).then((link) => {
-      if (link) over.use(link);
-      if (link) enlargePipes();
+      if (!link) return;
+      over.use(link);
+      onLane();
     }).catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
   });
   return session;

@@ -1,11 +1,13 @@
 /** A direct connection beside iroh's, over which a session goes on. */
 
+import { ReadAhead } from "../read_ahead.ts";
+
 /** What a lane is made of, as TLS and QUIC have it. */
 export interface Transport {
   readonly kind: "TLS" | "QUIC";
   /** Address of the other end. */
   readonly remote: string;
-  /** The next bytes, at least one; undefined at the end. */
+  /** The next bytes, at least one, valid until the next call; undefined at the end. */
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /** Hands over all bytes, which may be changed after that. */
   write(bytes: Uint8Array): Promise<void>;
@@ -16,22 +18,18 @@ export interface Transport {
 }
 
 /** Most bytes that are read before anybody wants them. */
-const READ_AHEAD_BYTES = 256 * 1024;
+const READ_AHEAD_BYTES = 512 * 1024;
 
-/**
- * A transport that is read ahead of whoever wants the bytes, so that they come in few large pieces while
- * the one before is being passed on: each TLS record by itself would cost more to pass on than to decrypt.
- */
-export class Lane implements Transport {
+/** A transport that is read ahead of whoever wants the bytes. */
+export class Lane {
   #transport: Transport;
-  #ahead: Uint8Array<ArrayBuffer>[] = [];
-  #aheadBytes = 0;
-  #reading: Promise<void> | undefined;
-  #ended = false;
-  #error: unknown;
+  #ahead: ReadAhead;
+  /** What {@linkcode take} has left over. */
+  #rest: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(transport: Transport) {
     this.#transport = transport;
+    this.#ahead = new ReadAhead(() => transport.read(), READ_AHEAD_BYTES);
   }
 
   get kind(): Transport["kind"] {
@@ -42,12 +40,16 @@ export class Lane implements Transport {
     return this.#transport.remote;
   }
 
+  /** The next bytes, at least one; undefined at the end. @throws What the transport throws. */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    this.#readAhead();
-    while (this.#aheadBytes === 0 && !this.#ended) await this.#reading;
-    if (this.#aheadBytes > 0) return this.#takeAll();
-    if (this.#error !== undefined) throw this.#error;
-    return undefined;
+    const rest = this.#rest;
+    this.#rest = undefined;
+    return rest ?? await this.#ahead.read();
+  }
+
+  /** Whoever got a piece is done with it. */
+  release(piece: Uint8Array<ArrayBuffer>): void {
+    this.#ahead.release(piece);
   }
 
   /** So many bytes and not one more. @throws {LaneError} if it ends before. */
@@ -59,56 +61,25 @@ export class Lane implements Transport {
       const part = piece.subarray(0, length - have);
       taken.set(part, have);
       have += part.length;
-      if (part.length < piece.length) {
-        this.#ahead.unshift(piece.subarray(part.length));
-        this.#aheadBytes += piece.length - part.length;
-      }
+      if (part.length < piece.length) this.#rest = piece.subarray(part.length);
+      else this.release(piece);
     }
     return taken;
   }
 
+  /** Hands over all bytes, which may be changed after that. */
   async write(bytes: Uint8Array): Promise<void> {
     await this.#transport.write(bytes);
   }
 
+  /** Ends it at once, both directions. What waits for it fails. May be called again. */
   close(): void {
     this.#transport.close();
   }
 
+  /** To be called for the one that becomes the lane. */
   keep(): void {
     this.#transport.keep?.();
-  }
-
-  /** Reads once, and goes on while there is room and somebody has wanted something. */
-  #readAhead(): void {
-    if (this.#reading || this.#ended || this.#aheadBytes >= READ_AHEAD_BYTES) return;
-    this.#reading = this.#transport.read().then((piece) => {
-      if (!piece) this.#ended = true;
-      else {
-        this.#ahead.push(piece);
-        this.#aheadBytes += piece.length;
-      }
-    }, (error) => {
-      this.#ended = true;
-      this.#error = error;
-    }).then(() => {
-      this.#reading = undefined;
-      this.#readAhead();
-    });
-  }
-
-  #takeAll(): Uint8Array<ArrayBuffer> {
-    const [first] = this.#ahead, pieces = this.#ahead, length = this.#aheadBytes;
-    this.#ahead = [];
-    this.#aheadBytes = 0;
-    if (pieces.length === 1) return first!;
-    const all = new Uint8Array(length);
-    let at = 0;
-    for (const piece of pieces) {
-      all.set(piece, at);
-      at += piece.length;
-    }
-    return all;
   }
 }
 

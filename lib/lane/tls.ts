@@ -84,6 +84,7 @@ class TlsTransport implements Transport {
   readonly kind = "TLS";
   readonly remote: string;
   #tls: Deno.TlsConn;
+  #buffer = new Uint8Array(READ_BYTES);
 
   constructor(tls: Deno.TlsConn) {
     this.#tls = tls;
@@ -92,9 +93,8 @@ class TlsTransport implements Transport {
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const buffer = new Uint8Array(READ_BYTES);
-    const length = await this.#tls.read(buffer);
-    return length === null ? undefined : buffer.subarray(0, length);
+    const length = await this.#tls.read(this.#buffer);
+    return length === null ? undefined : this.#buffer.subarray(0, length);
   }
 
   async write(bytes: Uint8Array): Promise<void> {

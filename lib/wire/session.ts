@@ -5,7 +5,7 @@
 
 import { abortable } from "../abortable.ts";
 import { type Duplex, StreamError } from "../duplex.ts";
-import type { Transport } from "../lane/lane.ts";
+import type { Lane } from "../lane/lane.ts";
 import type { Progress } from "../lane/messages.ts";
 import {
   endFrame,
@@ -24,7 +24,7 @@ const REASON_LIMIT_MS = 1_000;
 
 /** A lane, and what the two ends say to each other about it. */
 export interface Link {
-  readonly lane: Transport;
+  readonly lane: Pick<Lane, "read" | "release" | "write" | "close">;
   /** Resolves when the other end has all of this direction. */
   readonly acknowledged: Promise<void>;
   /** Bytes that the other end says it has received, in the whole session, and one more for the end. */
@@ -94,6 +94,10 @@ export class Session implements Duplex {
   /** Bytes of data received so far. */
   get received(): number {
     return this.#frames.received;
+  }
+
+  release(chunk: Uint8Array<ArrayBuffer>): void {
+    this.#link?.lane.release(chunk);
   }
 
   /** How far the data has got that comes by the lane. */
@@ -200,8 +204,10 @@ export class Session implements Duplex {
       const piece = await this.#next();
       if (!piece) throw await this.#cutShort();
       const { data, mark } = this.#parse(piece);
-      for (const part of data) controller.enqueue(part);
-      if (data.length > 0) this.#moved();
+      if (data.length > 0) {
+        for (const part of this.#receivesByLane ? [together(data)] : data) controller.enqueue(part);
+        this.#moved();
+      } else this.#link?.lane.release(piece);
       if (mark === "end") {
         await this.#finish();
         return controller.close();
@@ -269,7 +275,7 @@ export class Session implements Duplex {
     if (!this.#receivesByLane) return await this.#reader.cancel(reason);
     const { lane } = this.#link!;
     const drain = async () => {
-      while (await lane.read());
+      for (let piece; (piece = await lane.read());) lane.release(piece);
     };
     drain().catch(() => {}); // whoever writes learns of it, too
   }
@@ -289,6 +295,17 @@ export class Session implements Duplex {
       new StreamError("lost", "the direct connection broke", { cause })
     );
   }
+}
+
+/** Parts of one piece as one, moved to where the first begins: few large writes cost less. */
+function together([first, ...others]: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset } = first!;
+  let length = first!.length;
+  for (const part of others) {
+    new Uint8Array(buffer).set(part, byteOffset + length);
+    length += part.length;
+  }
+  return new Uint8Array(buffer, byteOffset, length);
 }
 
 /** However orderly the connection has ended: what was to come is missing. */
