@@ -50,6 +50,7 @@ variable GIT_ANNEX_P2P_IROH_KEY, in capitals, with _ for -, which goes first:
   lane              true or false: move large transfers to a direct connection
                     beside iroh's, which is many times as fast; default true
   bind              ADDRESS:PORT of the UDP socket; default any port
+  external          ADDRESS[:PORT] at which others see this host
   max-connections   how many peers to serve at once; default 100
 
 GIT_ANNEX_P2P_IROH_LOG=debug writes a log to stderr. A serving process keeps its

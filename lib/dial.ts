@@ -1,5 +1,6 @@
 /** From an address to a connection: every way to the peer is tried at once, the first one wins. */
 
+import { isIP } from "node:net";
 import { abortable } from "./abortable.ts";
 import { Failure, systemReason } from "./failure.ts";
 import type { LanSearch } from "./find/lan.ts";
@@ -244,7 +245,10 @@ class Dial implements Disposable {
     // A key of its own: the repository's key is the listener's, and two endpoints with one key would
     // take each other's packets. The port, if one is set, is the listener's, too.
     const bind = this.#settings.bind?.replace(/:\d+$/, ":0");
-    const endpoint = await this.#Endpoint.bind({ relay, lookup, bind });
+    // A port that is forwarded leads to the listener; an address alone is that of a router that keeps ports.
+    const { external } = this.#settings;
+    const own = external !== undefined && isIP(external) !== 0 ? external : undefined;
+    const endpoint = await this.#Endpoint.bind({ relay, lookup, bind, external: own });
     if (this.#disposed) closeSoon(endpoint);
     else this.#endpoints.add(endpoint);
     return endpoint;

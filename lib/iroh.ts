@@ -8,11 +8,13 @@
  * since they can abort the process: `watch*`, `setLogLevel`, and a builder after its `bind()`.
  */
 
+import { isIP } from "node:net";
 import iroh from "@number0/iroh";
 import { abortable, delay } from "./abortable.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { Failure, systemReason } from "./failure.ts";
 import type { RelaySetting } from "./settings.ts";
+import { socketAddress, splitSocketAddress } from "./socket_address.ts";
 import { printable } from "./stderr.ts";
 
 // Where RUST_BACKTRACE is set, every error of iroh's would otherwise look up its place in the source,
@@ -20,7 +22,7 @@ import { printable } from "./stderr.ts";
 Deno.env.set("RUST_LIB_BACKTRACE", "0");
 
 /** Most bytes in one call of iroh-js: long enough to be cheap, short enough to share the thread. */
-const CALL_BYTES = 16 * 1024;
+const CALL_BYTES = 32 * 1024;
 /**
  * A connection on which nothing has come for this long is lost. Both ends of a live one send
  * something every 5 s (iroh's heartbeat); iroh itself gives up after 30 s.
@@ -46,6 +48,8 @@ export interface EndpointOptions {
   readonly lookup: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`. */
   readonly bind?: string | undefined;
+  /** IP address, with a port or without, at which others see it, beside those iroh finds out. */
+  readonly external?: string | undefined;
 }
 
 /** Where to dial. */
@@ -105,9 +109,10 @@ export class Endpoint implements AsyncDisposable {
     builder.relayMode(relayMode(options.relay));
     if (options.secretKey) builder.secretKey(toNumbers(options.secretKey));
     builder.alpns((options.alpns ?? []).map(alpnNumbers));
+    let endpoint: Endpoint;
     try {
       if (options.bind) builder.bindAddr(options.bind);
-      return new Endpoint(await builder.bind());
+      endpoint = new Endpoint(await builder.bind());
     } catch (error) {
       const where = options.bind ?? "any port";
       throw new BindError(`cannot open a UDP socket on ${where}, ${irohReason(error)}`, {
@@ -115,6 +120,8 @@ export class Endpoint implements AsyncDisposable {
         cause: error,
       });
     }
+    if (options.external) await endpoint.addExternalAddress(options.external);
+    return endpoint;
   }
 
   /** Its public key, 32 bytes. */
@@ -133,9 +140,17 @@ export class Endpoint implements AsyncDisposable {
     return { relay: address.relayUrl() ?? undefined, direct: address.directAddresses() };
   }
 
-  /** Adds an address at which somebody outside has seen it, for peers to try. */
+  /**
+   * Adds an address at which others see it, for peers to try.
+   *
+   * @param address An IP address, with a port or with that of its own socket.
+   */
   async addExternalAddress(address: string): Promise<void> {
-    await this.#endpoint.addExternalAddr(address);
+    const version = isIP(address);
+    const own = this.boundSockets().find((socket) => socket.startsWith("[") === (version === 6));
+    if (version !== 0 && own === undefined) return; // it has no socket of that kind
+    const full = version === 0 ? address : socketAddress(address, splitSocketAddress(own!).port);
+    await this.#endpoint.addExternalAddr(full);
   }
 
   /**

@@ -76,7 +76,7 @@ export class ReadAhead {
   /** Reads on to the end, and throws away what comes. */
   discard(): void {
     this.#isWanted = false;
-    this.#ahead = [];
+    for (const { bytes } of this.#ahead.splice(0)) free(bytes);
     this.#aheadBytes = 0;
     this.begin();
   }
@@ -95,6 +95,7 @@ export class ReadAhead {
       this.#wake();
     }
     this.#isFilling = false;
+    if (this.#ended) this.#spare.splice(0).forEach(free);
   }
 
   #add(bytes: Uint8Array): void {
@@ -124,11 +125,18 @@ export class ReadAhead {
       this.#lent.add(bytes.buffer);
       return bytes.subarray(0, length);
     }
+    const copy = bytes.slice(0, length);
     this.#keep(bytes);
-    return bytes.slice(0, length);
+    return copy;
   }
 
   #keep(bytes: Uint8Array<ArrayBuffer>): void {
-    if (this.#spare.length < MOST_SPARE) this.#spare.push(bytes);
+    if (this.#spare.length < MOST_SPARE && !this.#ended) this.#spare.push(bytes);
+    else free(bytes);
   }
+}
+
+/** Gives memory back at once: the collector of garbage lets much more pile up than it seems to see. */
+function free(bytes: Uint8Array<ArrayBuffer>): void {
+  bytes.buffer.transfer(0);
 }

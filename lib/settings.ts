@@ -1,5 +1,6 @@
 /** The settings: git config, section `p2p-iroh`, and environment variables that override it. */
 
+import { isIP } from "node:net";
 import { Failure } from "./failure.ts";
 import { parseSocketAddress } from "./socket_address.ts";
 import { printable } from "./stderr.ts";
@@ -22,6 +23,8 @@ export interface Settings {
   readonly lane: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`; undefined for any. */
   readonly bind: string | undefined;
+  /** IP address, with a port or without, at which others see this host; undefined if it is to find out. */
+  readonly external: string | undefined;
   /** How many incoming connections are served at once. */
   readonly maxConnections: number;
 }
@@ -89,6 +92,7 @@ export function parseSettings(
     lan: read("lan", parseBoolean, "true or false") ?? true,
     lane: read("lane", parseBoolean, "true or false") ?? true,
     bind: read("bind", parseSocketAddress, "ADDRESS:PORT, for example 0.0.0.0:7777 or [::]:7777"),
+    external: read("external", parseExternal, "ADDRESS or ADDRESS:PORT, as others see this host"),
     maxConnections: read("max-connections", parseCount, `a number from 1 to ${MOST_CONNECTIONS}`) ??
       DEFAULT_MAX_CONNECTIONS,
   };
@@ -111,6 +115,10 @@ function parseRelayUrl(text: string): string | undefined {
 
 function parseLookup(value: string): boolean | undefined {
   return value === "n0" ? true : value === "none" ? false : undefined;
+}
+
+function parseExternal(value: string): string | undefined {
+  return isIP(value) ? value : parseSocketAddress(value);
 }
 
 /** git's words for yes and no. */

@@ -12,6 +12,7 @@ Deno.test("parseSettings() has iroh's public relays and DNS as its default", () 
     lan: true,
     lane: true,
     bind: undefined,
+    external: undefined,
     maxConnections: 100,
   });
 });

@@ -3,6 +3,7 @@
  * are folders, and share the loopback.
  */
 
+import { fileURLToPath } from "node:url";
 import { sandbox } from "../tasks/sandbox.ts";
 import type { Host, Started, TestEnv } from "./testenv.ts";
 
@@ -19,10 +20,14 @@ export type Topology =
   | "lan"
   /** All on one network, which speaks IPv6 alone. */
   | "lan, IPv6"
+  /** All on one network, `b` with a cable that takes {@linkcode LONG_CABLE_MS} each way. */
+  | "lan, long cable"
   /** Each with the relay's host alone, which passes nothing on. */
   | "relay only"
   /** Each behind a router of its own that masquerades and lets nothing in unasked; the relay outside. */
   | "nat";
+
+const LONG_CABLE_MS = 25;
 
 /** A port that is free where hosts share a loopback. */
 export function freePort(): number {
@@ -55,6 +60,7 @@ export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Net
   }
   if (topology === "nat") await bridge(relay, "203.0.113.254/24");
   else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24");
+  if (topology === "lan, long cable") await lengthen(env, id, ips[1]!);
   // One address for the relay that both hosts can reach.
   const relayIp = topology === "nat" ? "203.0.113.254" : "10.77.9.9";
   if (topology !== "nat") await ip("-n", relay, "addr", "add", `${relayIp}/32`, "dev", "lo");
@@ -102,6 +108,38 @@ async function behindRouter(env: TestEnv, id: string, name: string, i: number): 
   for (const rule of rules) await inNamespace(router, "iptables", ...rule.split(" "));
   await inNamespace(router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward");
   return "192.168.7.2";
+}
+
+/** Puts a long cable in the place of `b`'s. */
+async function lengthen(env: TestEnv, id: string, address: string): Promise<void> {
+  const [host, hub] = [`${id}-b`, `${id}-r`];
+  await ip("-n", host, "link", "del", "eth0");
+  const script = fileURLToPath(import.meta.resolve("./delay_link.py"));
+  const ends = [host, `${address}/24`, hub, "to-1", "br0"];
+  const cable = await env.start(["python3", script, ...ends, `${LONG_CABLE_MS}`], {
+    on: await env.host("cable"),
+  });
+  await cable.says(/ready/);
+  await ip("-n", host, "route", "add", "default", "via", "10.77.0.254");
+}
+
+/** Makes a host let nothing in unasked but UDP at these ports. */
+export async function closeFirewall({ prefix }: Host, ...open: readonly number[]): Promise<void> {
+  const rules = [
+    "-i lo -j ACCEPT",
+    "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    ...open.map((port) => `-p udp --dport ${port} -j ACCEPT`),
+    "-j DROP",
+  ];
+  for (const rule of rules) {
+    await done(prefix[0]!, [...prefix.slice(1), "iptables", "-A", "INPUT", ...rule.split(" ")]);
+  }
+}
+
+/** Makes the links of hosts carry so many megabits a second and no more. */
+export async function limitRate(megabits: number, ...hosts: readonly Host[]): Promise<void> {
+  const rule = `tc qdisc replace dev eth0 root tbf rate ${megabits}mbit burst 256kb latency 50ms`;
+  for (const { prefix } of hosts) await done(prefix[0]!, [...prefix.slice(1), ...rule.split(" ")]);
 }
 
 async function plug({ from, name, address, to, toName }: Cable): Promise<void> {

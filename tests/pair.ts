@@ -205,6 +205,9 @@ export function addressAt(address: string, socketAddress: string): string {
   return iroh.EndpointTicket.fromAddr(at).toString();
 }
 
+/** The UDP port of {@linkcode dumbpipeListener}. */
+export const DUMBPIPE_PORT = 47000;
+
 /** dumbpipe in the place of a listener, as the shell script starts it; the ticket holds its address. */
 export async function dumbpipeListener(
   env: TestEnv,
@@ -214,7 +217,7 @@ export async function dumbpipeListener(
   // Only the IPv4 address of the host that others can reach is asked for and printed.
   const secret = newIdentity().secretKey.toHex();
   const command = ["dumbpipe", "listen-unix", "--socket-path", socketPath];
-  const started = await env.start([...command, "--ipv4-addr", `${on.ip}:47000`], {
+  const started = await env.start([...command, "--ipv4-addr", `${on.ip}:${DUMBPIPE_PORT}`], {
     on,
     env: { IROH_SECRET: secret },
   });

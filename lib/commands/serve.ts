@@ -150,6 +150,7 @@ async function bindEndpoint(
         relay: settings.relay,
         lookup: settings.lookup,
         bind: settings.bind,
+        external: settings.external,
       });
     } catch (error) {
       const wait = error instanceof BindError && settings.bind && performance.now() < deadline;

@@ -11,7 +11,8 @@ import { LaneError, type Transport } from "./lane.ts";
 /** Application protocol both ends name. */
 const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = { keepAliveInterval: 5_000, maxIdleTimeout: 25_000 };
-const WRITE_BYTES = 64 * 1024;
+/** Deno seldom has more at a time. */
+const READ_BYTES = 128 * 1024;
 
 /** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
 export class QuicPort implements Disposable {
@@ -106,14 +107,16 @@ class QuicTransport implements Transport {
   readonly remote: string;
   #port: QuicPort;
   #connection: Deno.QuicConn;
-  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #reader: ReadableStreamBYOBReader;
+  /** Lent to each read, which gives it back. */
+  #memory = new ArrayBuffer(READ_BYTES);
   #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
   #kept = false;
 
   constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
     this.#port = port;
     this.#connection = connection;
-    this.#reader = stream.readable.getReader();
+    this.#reader = stream.readable.getReader({ mode: "byob" });
     this.#writer = stream.writable.getWriter();
     this.#writer.closed.catch(() => {}); // writes fail with the same
     const { hostname, port: remotePort } = connection.remoteAddr;
@@ -128,16 +131,15 @@ class QuicTransport implements Transport {
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     for (;;) {
-      const { value, done } = await this.#reader.read();
+      const { value, done } = await this.#reader.read(new Uint8Array(this.#memory));
       if (done) return undefined;
+      this.#memory = value.buffer;
       if (value.length > 0) return value;
     }
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length; at += WRITE_BYTES) {
-      await this.#writer.write(bytes.subarray(at, at + WRITE_BYTES));
-    }
+    await this.#writer.write(bytes);
   }
 
   close(): void {

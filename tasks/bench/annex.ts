@@ -1,0 +1,75 @@
+/** `git annex get` with this program, with dumbpipe, and with git-annex's unix socket itself. */
+
+import { join } from "node:path";
+import { Annex } from "../../tests/annex.ts";
+import { makeNetwork } from "../../tests/network.ts";
+import { dumbpipeListener, randomBytes, withDirectAddress } from "../../tests/pair.ts";
+import type { Host, TestEnv } from "../../tests/testenv.ts";
+import { Row } from "./table.ts";
+
+const PIECE_BYTES = 64 << 20;
+const GET_LIMIT_S = "600";
+
+/** Seconds of each, in turn. */
+export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Promise<Row> {
+  const { a: hostA, b: hostB } = await makeNetwork(env, "lan");
+  const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
+  await a.enable();
+  await a.serve();
+  const socket = await socketOf(env);
+  const { ticket } = await dumbpipeListener(env, hostA, socket);
+  await helper(hostB, "dumbpipe", `exec dumbpipe connect ${ticket}`);
+  await helper(hostB, "socket", `exec socat -b 262144 - UNIX-CONNECT:${socket}`);
+
+  const [address, token] = split(await a.addresses());
+  const remotes = {
+    "git-annex-p2p-iroh": `p2p-annex::iroh:${await withDirectAddress(hostA, address)}`,
+    dumbpipe: `p2p-annex::dumbpipe:${address}`,
+    "unix socket": `p2p-annex::socket:${address}`,
+  };
+  const names = Object.keys(remotes) as (keyof typeof remotes)[];
+  for (const name of names) await b.link(name.replace(" ", "-"), `${remotes[name]}:${token}\n`);
+
+  const file = await Deno.open(join(a.path, "big"), { write: true, createNew: true });
+  for (let left = bytes; left > 0; left -= PIECE_BYTES) {
+    await file.write(randomBytes(Math.min(left, PIECE_BYTES)));
+  }
+  file.close();
+  await a.add();
+  await b.gitOk(["pull", "-q", "git-annex-p2p-iroh", "main"]);
+
+  const row = new Row("whole command", "s", 2);
+  for (let run = 0; run < runs; run++) {
+    for (const name of run % 2 === 0 ? names : names.toReversed()) {
+      const begin = performance.now();
+      const command = ["timeout", GET_LIMIT_S, "git", "annex", "get", "--quiet", "big"];
+      await env.ok([...command, `--from=${name.replace(" ", "-")}`], { on: hostB, cwd: b.path });
+      row.add(name, (performance.now() - begin) / 1000);
+      await b.ok(["drop", "--quiet", "--force", "big"]);
+    }
+  }
+  return row;
+}
+
+/** The socket that git-annex has told the listener. */
+async function socketOf(env: TestEnv): Promise<string> {
+  for (const pid of await env.marked()) {
+    const args = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split("\0").slice(0, -1);
+    if (/^endpoint[a-z2-7]+$/.test(args.at(-2) ?? "")) {
+      return await Deno.realPath(join(await Deno.readLink(`/proc/${pid}/cwd`), args.at(-1)!));
+    }
+  }
+  throw new Error("there is no listener");
+}
+
+/** A network of git-annex's for which connecting is always the same command. */
+async function helper(host: Host, network: string, command: string): Promise<void> {
+  const path = join(host.dir, "bin", `git-annex-p2p-${network}`);
+  await Deno.writeTextFile(path, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
+}
+
+/** `p2p-annex::iroh:ADDRESS:TOKEN` */
+function split(addresses: string): [address: string, token: string] {
+  const parts = addresses.trim().split(":");
+  return [parts.at(-2)!, parts.at(-1)!];
+}

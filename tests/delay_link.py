@@ -1,0 +1,52 @@
+"""A long cable: puts one end of it into each of two network namespaces, as eth0 and as a port of a
+bridge, and passes each Ethernet frame on so many milliseconds after it came.
+
+    delay_link.py HOST_NAMESPACE ADDRESS/BITS HUB_NAMESPACE PORT_NAME BRIDGE MILLISECONDS
+
+Runs until it is ended. It carries some tens of thousands of frames a second.
+"""
+
+import fcntl, os, select, struct, subprocess, sys, time
+from collections import deque
+
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def tap(name, namespace):
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    ip("link", "set", name, "netns", namespace)
+    return fd
+
+
+host, address, hub, port, bridge, milliseconds = sys.argv[1:]
+delay = float(milliseconds) / 1000
+ends = [tap(f"near{os.getpid()}", host), tap(f"far{os.getpid()}", hub)]
+ip("-n", host, "link", "set", f"near{os.getpid()}", "name", "eth0")
+ip("-n", host, "addr", "add", address, "dev", "eth0")
+ip("-n", host, "link", "set", "eth0", "up")
+ip("-n", hub, "link", "set", f"far{os.getpid()}", "name", port)
+ip("-n", hub, "link", "set", port, "master", bridge, "up")
+print("ready", flush=True)
+waiting = deque()
+while True:
+    now = time.monotonic()
+    while waiting and waiting[0][0] <= now:
+        _, end, frame = waiting.popleft()
+        try:
+            os.write(end, frame)
+        except (BlockingIOError, OSError):
+            pass  # as a cable that is full
+    timeout = max(0.0, waiting[0][0] - now) if waiting else None
+    for fd in select.select(ends, [], [], timeout)[0]:
+        other = ends[1] if fd == ends[0] else ends[0]
+        for _ in range(256):
+            try:
+                frame = os.read(fd, 65535)
+            except BlockingIOError:
+                break
+            waiting.append((time.monotonic() + delay, other, frame))
