@@ -13,6 +13,7 @@ import iroh from "@number0/iroh";
 import { abortable, delay } from "./abortable.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { Failure, systemReason } from "./failure.ts";
+import { IrohBytes } from "./iroh_bytes.ts";
 import type { RelaySetting } from "./settings.ts";
 import { socketAddress, splitSocketAddress } from "./socket_address.ts";
 import { printable } from "./stderr.ts";
@@ -21,8 +22,10 @@ import { printable } from "./stderr.ts";
 // which takes 25 MiB and tens of milliseconds (std::backtrace says which variable goes first).
 Deno.env.set("RUST_LIB_BACKTRACE", "0");
 
+/** The form of bytes in the version at hand. */
+const BYTES = new IrohBytes((bytes) => iroh.SecretKey.fromBytes(bytes));
 /** Most bytes in one call of iroh-js: long enough to be cheap, short enough to share the thread. */
-const CALL_BYTES = 32 * 1024;
+const CALL_BYTES = 32 * 1024, NATIVE_CALL_BYTES = 256 * 1024;
 /**
  * A connection on which nothing has come for this long is lost. Both ends of a live one send
  * something every 5 s (iroh's heartbeat); iroh itself gives up after 30 s.
@@ -107,8 +110,8 @@ export class Endpoint implements AsyncDisposable {
     if (options.lookup) builder.applyN0();
     else builder.applyMinimal();
     builder.relayMode(relayMode(options.relay));
-    if (options.secretKey) builder.secretKey(toNumbers(options.secretKey));
-    builder.alpns((options.alpns ?? []).map(alpnNumbers));
+    if (options.secretKey) builder.secretKey(BYTES.to(options.secretKey));
+    builder.alpns((options.alpns ?? []).map(alpnBytes));
     let endpoint: Endpoint;
     try {
       if (options.bind) builder.bindAddr(options.bind);
@@ -126,7 +129,7 @@ export class Endpoint implements AsyncDisposable {
 
   /** Its public key, 32 bytes. */
   get publicKey(): Uint8Array {
-    return toBytes(this.#endpoint.id().toBytes());
+    return BYTES.from(this.#endpoint.id().toBytes());
   }
 
   /** Sockets this endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
@@ -162,7 +165,7 @@ export class Endpoint implements AsyncDisposable {
   async connect(peer: PeerAddress, alpn: string, signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
     const address = endpointAddr(peer);
-    const dialing = this.#endpoint.connect(address, alpnNumbers(alpn)).then(
+    const dialing = this.#endpoint.connect(address, alpnBytes(alpn)).then(
       (connection) => new Connection(connection, this),
       (error) => {
         throw dialError(error);
@@ -231,13 +234,20 @@ export class Connection {
   /** The same, as the error that reads and writes give from then on. */
   readonly over: Promise<StreamError>;
   #connection: iroh.Connection;
+  #bytes: IrohBytes;
+  #callBytes: number;
   #silence = new AbortController();
   /** What to call for each direction that is being written, when the connection ends. */
   #writing = new Set<(end: ConnectionEnd) => void>();
 
-  /** @param endpoint It ends when it is garbage-collected, and its connections with it. */
-  constructor(connection: iroh.Connection, readonly endpoint: Endpoint) {
+  /**
+   * @param endpoint It ends when it is garbage-collected, and its connections with it.
+   * @param bytes The form in which `connection` passes them.
+   */
+  constructor(connection: iroh.Connection, readonly endpoint: Endpoint, bytes = BYTES) {
     this.#connection = connection;
+    this.#bytes = bytes;
+    this.#callBytes = bytes.isNative ? NATIVE_CALL_BYTES : CALL_BYTES;
     const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
     this.ended = Promise.race([connection.closed().then(connectionEnd), lost]);
     const silent = this.#whenSilent().then(() => {
@@ -254,12 +264,12 @@ export class Connection {
 
   /** The peer's public key, 32 bytes. */
   get publicKey(): Uint8Array {
-    return toBytes(this.#connection.remoteId().toBytes());
+    return this.#bytes.from(this.#connection.remoteId().toBytes());
   }
 
   /** The protocol that both ends speak. */
   get alpn(): string {
-    return new TextDecoder().decode(toBytes(this.#connection.alpn()));
+    return new TextDecoder().decode(this.#bytes.from(this.#connection.alpn()));
   }
 
   /** The path in use: `direct 1.2.3.4:5`, `relay https://…`, or `no path`. */
@@ -290,7 +300,7 @@ export class Connection {
    * directions must be through, unless code and reason say otherwise.
    */
   close(code: bigint, reason: string): void {
-    this.#connection.close(code, toNumbers(new TextEncoder().encode(reason)));
+    this.#connection.close(code, this.#bytes.to(new TextEncoder().encode(reason)));
   }
 
   /** Like {@linkcode close}, and waits until the peer has been told, as far as that can be known. */
@@ -349,7 +359,7 @@ export class Connection {
       pull: async (controller) => {
         let chunk: Uint8Array<ArrayBuffer>;
         try {
-          chunk = toBytes(await receive.read(CALL_BYTES));
+          chunk = this.#bytes.from(await receive.read(this.#callBytes));
         } catch (error) {
           throw await this.#streamError(error);
         }
@@ -368,7 +378,7 @@ export class Connection {
     let over = () => {};
     // Used again and again: it takes eight times the memory of the bytes, and iroh-js has read it when
     // the call returns.
-    const numbers = new Array<number>(CALL_BYTES);
+    const memory: number[] = [];
     return new WritableStream({
       start: (controller) => {
         const tell = (end: ConnectionEnd) => controller.error(endError(end));
@@ -377,9 +387,9 @@ export class Connection {
       },
       write: async (chunk) => {
         try {
-          for (let i = 0; i < chunk.length; i += CALL_BYTES) {
-            const part = chunk.subarray(i, i + CALL_BYTES);
-            await this.#orEnd(send.writeAll(toNumbers(part, numbers)));
+          for (let i = 0; i < chunk.length; i += this.#callBytes) {
+            const part = chunk.subarray(i, i + this.#callBytes);
+            await this.#orEnd(send.writeAll(this.#bytes.to(part, memory)));
           }
         } catch (error) {
           over();
@@ -437,7 +447,7 @@ function connectionEnd(text: string): ConnectionEnd {
 function endpointAddr(peer: PeerAddress): iroh.EndpointAddr {
   let id: iroh.EndpointId;
   try {
-    id = iroh.EndpointId.fromBytes(toNumbers(peer.publicKey));
+    id = iroh.EndpointId.fromBytes(BYTES.to(peer.publicKey));
   } catch (error) {
     throw new DialError("bad key", irohReason(error));
   }
@@ -491,19 +501,6 @@ function relayMode(setting: RelaySetting): iroh.RelayMode {
   }
 }
 
-function alpnNumbers(alpn: string): number[] {
-  return toNumbers(new TextEncoder().encode(alpn));
-}
-
-/** For iroh-js, which takes no Uint8Array. A loop is several times faster than `Array.from`. */
-function toNumbers(bytes: Uint8Array, numbers = new Array<number>(bytes.length)): number[] {
-  numbers.length = bytes.length;
-  for (let i = 0; i < bytes.length; i++) numbers[i] = bytes[i]!;
-  return numbers;
-}
-
-function toBytes(numbers: readonly number[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(numbers.length);
-  for (let i = 0; i < numbers.length; i++) bytes[i] = numbers[i]!;
-  return bytes;
+function alpnBytes(alpn: string): number[] {
+  return BYTES.to(new TextEncoder().encode(alpn));
 }

@@ -1,5 +1,10 @@
 /** Large transfers on a direct connection beside iroh's. */
 
+import { createHash } from "node:crypto";
+import { type Connection, Endpoint } from "../lib/iroh.ts";
+import { answerLane, offerLane } from "../lib/lane/start.ts";
+import { begin, OWN_ALPN, receiveKind, StreamKind } from "../lib/wire/own.ts";
+import { Session } from "../lib/wire/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeNetwork } from "./network.ts";
@@ -138,3 +143,75 @@ promise("lane: that a peer speaks dumbpipe's protocol alone is found out once", 
   assert.match(await dial(), /another protocol/);
   assert.doesNotMatch(await dial(), /another protocol/);
 });
+
+/** Sessions, each of which moves. */
+const CHANGES = 300;
+
+promise("lane: sessions that move while both ends send, hundreds of times, lose nothing", {
+  limitMs: 240_000,
+}, async (env) => {
+  const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
+  await using listening = await Endpoint.bind({ ...options, alpns: [OWN_ALPN] });
+  await using dialing = await Endpoint.bind(options);
+  const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
+  const incoming = listening.incoming();
+  for (let round = 0; round < CHANGES; round++) {
+    const [dialer, acceptor] = await Promise.all([
+      dialing.connect(peer, OWN_ALPN, env.signal),
+      incoming.next().then(({ value }) => value!.accept(env.signal)),
+    ]);
+    await moveOnce(env, dialer, acceptor);
+    dialer.close(0n, "");
+  }
+});
+
+/** One session on a connection, and its move to a lane. */
+async function moveOnce(env: TestEnv, dialer: Connection, acceptor: Connection): Promise<void> {
+  const open = async (kind: StreamKind) => {
+    const ours = await dialer.open();
+    await begin(ours, kind);
+    const theirs = await acceptor.accept(env.signal);
+    assert.equal(await receiveKind(theirs), kind);
+    return [ours, theirs] as const;
+  };
+  const streams = await open(StreamKind.SESSION), messages = await open(StreamKind.LANE);
+  const sessions = [
+    new Session(streams[0], dialer.over),
+    new Session(streams[1], acceptor.over),
+  ] as const;
+  const moved = new AbortController();
+  const ends = { hosts: ["127.0.0.1"], seenAt: "127.0.0.1" };
+  const linking = Promise.all([
+    offerLane(messages[0], sessions[0], ends, env.signal),
+    answerLane(messages[1], sessions[1], ends, true, env.signal),
+  ]).finally(() => moved.abort());
+  const [up, down, ...received] = await Promise.all([
+    sendAcross(sessions[0], moved.signal),
+    sendAcross(sessions[1], moved.signal),
+    receiveAll(sessions[1]),
+    receiveAll(sessions[0]),
+  ]);
+  const links = await linking;
+  assert.deepEqual(links.map((link) => link?.lane.kind), ["TLS", "TLS"]);
+  for (const link of links) link![Symbol.dispose]();
+  assert.deepEqual(received, [up, down]);
+}
+
+/** Sends pieces of any length before, during and after the move. @returns Their checksum. */
+async function sendAcross(session: Session, moved: AbortSignal): Promise<string> {
+  const writer = session.writable.getWriter(), hash = createHash("sha256");
+  for (let after = 0; after < 5; after += moved.aborted ? 1 : 0) {
+    const piece = randomBytes(1 + Math.floor(Math.random() * 20_000));
+    hash.update(piece);
+    await writer.write(piece);
+    if (Math.random() < 0.5) await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  await writer.close();
+  return hash.digest("hex");
+}
+
+async function receiveAll(session: Session): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of session.readable) hash.update(chunk);
+  return hash.digest("hex");
+}
