@@ -64,6 +64,8 @@ Deno.test("parseSettings() names a wrong value, its key, and what would be right
       /URLs of relays/,
     ],
     ["lookup", "yes", /n0 or none/],
+    ["external", "example.com", /ADDRESS or ADDRESS:PORT/],
+    ["external", "1.2.3.4:0x5", /ADDRESS or ADDRESS:PORT/],
     ["bind", "7777", /ADDRESS:PORT/],
     ["bind", "localhost:7777", /ADDRESS:PORT/],
     ["bind", "0.0.0.0:65536", /ADDRESS:PORT/],
@@ -110,4 +112,10 @@ Deno.test("parseSettings() takes git's words for yes and no", () => {
     assert.equal(parseSettings(config({ lan: no })).lan, false);
   }
   assert.throws(() => parseSettings(config({ lan: "maybe" })), /p2p-iroh\.lan is "maybe"/);
+});
+
+Deno.test("parseSettings() takes an external address with a port and without", () => {
+  for (const external of ["203.0.113.1", "203.0.113.1:7777", "2001:db8::1", "[2001:db8::1]:7777"]) {
+    assert.equal(parseSettings(config({ external })).external, external);
+  }
 });

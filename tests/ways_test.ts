@@ -6,10 +6,12 @@ import { makeNetwork, startRelay } from "./network.ts";
 import {
   addressAt,
   AUTH_SUCCESS,
+  checksumOf,
   echo,
   listenerPort,
   makePair,
   makeRepository,
+  randomBytes,
   Service,
 } from "./pair.ts";
 import { promise, type Started, type TestEnv } from "./testenv.ts";
@@ -63,6 +65,31 @@ promise("two NATs: a direct path comes about once each side knows its public add
   const [first, last] = dialer.stdout.trim().split("\n");
   assert.match(first!, /^relay http/);
   assert.match(last!, /^direct 203\.0\.113\.1:\d+$/);
+});
+
+promise("two NATs: with the setting external, peers meet directly, and over a lane", {
+  needs: ["iroh-relay", "iptables", "namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const { a, b, relay } = await makeNetwork(env, "nat");
+  a.env.GIT_ANNEX_P2P_IROH_EXTERNAL = "203.0.113.1";
+  b.env.GIT_ANNEX_P2P_IROH_EXTERNAL = "203.0.113.2";
+  const { url } = await startRelay(env, relay);
+  const { address, listener } = await listen(env, a, url);
+  await listener.says(/reachable through relay/);
+  const setting = { GIT_ANNEX_P2P_IROH_RELAY: url };
+  const data = randomBytes(10_000_000);
+  const run = await env.iroh([address], {
+    on: b,
+    stdin: data,
+    env: { ...setting, GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
+  assert.equal(run.code, 0);
+  assert.match(run.stderr, /lane: QUIC with 203\.0\.113\.1:\d+\n/);
+  const back = run.stdoutBytes.subarray(AUTH_SUCCESS.length);
+  assert.equal(await checksumOf(back), await checksumOf(data));
+  const ping = await env.iroh(["ping", address, "-n", "10"], { on: b, env: setting });
+  assert.match(ping.stdout, /found by relay .*, path direct 203\.0\.113\.1:\d+/);
 });
 
 promise("where nothing but the relay gets through, it does", {
