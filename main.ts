@@ -1,6 +1,6 @@
 /** git-annex-p2p-iroh: git-annex's P2P helper program for iroh. Command in, exit status out. */
 
-import { type Command, HELP_TEXT, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
+import { type Command, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
 import { sayFailure } from "./lib/stderr.ts";
 import { print } from "./lib/stdout.ts";
 
@@ -8,13 +8,15 @@ import { print } from "./lib/stdout.ts";
 async function run(command: Command): Promise<number> {
   switch (command.name) {
     case "help":
-      await print(HELP_TEXT);
+      await print((await import("./lib/manual.ts")).helpText());
       return 0;
     case "version":
       await print(VERSION_TEXT);
       return 0;
     case "address":
       return await (await import("./lib/commands/address.ts")).address();
+    case "doctor":
+      return await (await import("./lib/commands/doctor.ts")).doctor();
     case "connect":
       return await (await import("./lib/commands/connect.ts")).connect(command.address);
     case "ping":

@@ -4,22 +4,22 @@
  * rest of what this program does with it. On Linux alone; elsewhere there are Deno's.
  */
 
+import { cString, type Libc, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_WRONLY, openLibc } from "./libc.ts";
 import { debug } from "./stderr.ts";
 
-const O_RDONLY = 0, O_WRONLY = 1;
-/** As Linux has them. */
-const O_NONBLOCK = 0o4000, F_SETPIPE_SZ = 1031;
+/** As Linux has it. */
+const F_SETPIPE_SZ = 1031;
 /** The most that Linux lets anyone have (pipe(7)); a pipe has 64 KiB by itself. */
 const LARGE_PIPE_BYTES = 1 << 20;
 
 /** One end of a pipe. It stays open to the end of the process. */
 export class DirectPipe {
   #fd: number;
-  #system: ReturnType<typeof dlopen>;
+  #libc: Libc;
 
-  private constructor(fd: number, system: ReturnType<typeof dlopen>) {
+  private constructor(fd: number, libc: Libc) {
     this.#fd = fd;
-    this.#system = system;
+    this.#libc = libc;
   }
 
   /**
@@ -30,12 +30,12 @@ export class DirectPipe {
     if (Deno.build.os !== "linux") return undefined;
     try {
       if (!Deno.statSync(`/dev/fd/${fd}`).isFifo) return undefined;
-      const system = dlopen();
-      const path = new TextEncoder().encode(`/proc/self/fd/${fd}\0`);
-      const own = system.open(path, (fd === 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK);
+      const libc = openLibc()!;
+      const direction = fd === 0 ? O_RDONLY : O_WRONLY;
+      const own = libc.open(cString(`/proc/self/fd/${fd}`), direction | O_NONBLOCK | O_CLOEXEC);
       if (own < 0) return undefined;
-      system.fcntl(own, F_SETPIPE_SZ, LARGE_PIPE_BYTES); // as it was, if it may not be
-      return new DirectPipe(own, system);
+      libc.fcntl(own, F_SETPIPE_SZ, LARGE_PIPE_BYTES); // as it was, if it may not be
+      return new DirectPipe(own, libc);
     } catch (error) {
       debug(() => `no direct way to the pipe ${fd}: ${error}`); // which only costs time
       return undefined;
@@ -44,22 +44,12 @@ export class DirectPipe {
 
   /** How many bytes have been read; null at the end; undefined if there are none now, or it fails. */
   read(buffer: Uint8Array<ArrayBuffer>): number | null | undefined {
-    const length = Number(this.#system.read(this.#fd, buffer, BigInt(buffer.length)));
+    const length = Number(this.#libc.read(this.#fd, buffer, BigInt(buffer.length)));
     return length > 0 ? length : length === 0 ? null : undefined;
   }
 
   /** How many bytes have been written; none if there is no room now, or it fails. */
   write(bytes: Uint8Array): number {
-    return Math.max(0, Number(this.#system.write(this.#fd, bytes, BigInt(bytes.length))));
+    return Math.max(0, Number(this.#libc.write(this.#fd, bytes, BigInt(bytes.length))));
   }
-}
-
-function dlopen() {
-  return Deno.dlopen("libc.so.6", {
-    open: { parameters: ["buffer", "i32"], result: "i32" },
-    read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-    write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-    // It takes any number of arguments, which are passed like others on Linux.
-    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
-  }).symbols;
 }

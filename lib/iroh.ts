@@ -4,7 +4,7 @@
  *
  * What iroh-js leaves open and is settled here: no call of it can be cancelled, so waits are raced
  * against signals and late results closed; its errors are debug texts, turned into types; it passes
- * bytes as arrays of numbers; a peer that has vanished is noticed by the lack of packets. Never used,
+ * bytes as arrays of numbers (iroh_bytes.ts); a peer that has vanished is noticed by the lack of packets. Never used,
  * since they can abort the process: `watch*`, `setLogLevel`, and a builder after its `bind()`.
  */
 
@@ -16,7 +16,7 @@ import { Failure, systemReason } from "./failure.ts";
 import { IrohBytes } from "./iroh_bytes.ts";
 import type { RelaySetting } from "./settings.ts";
 import { socketAddress, splitSocketAddress } from "./socket_address.ts";
-import { printable } from "./stderr.ts";
+import { debug, printable } from "./stderr.ts";
 
 // Where RUST_BACKTRACE is set, every error of iroh's would otherwise look up its place in the source,
 // which takes 25 MiB and tens of milliseconds (std::backtrace says which variable goes first).
@@ -151,7 +151,9 @@ export class Endpoint implements AsyncDisposable {
   async addExternalAddress(address: string): Promise<void> {
     const version = isIP(address);
     const own = this.boundSockets().find((socket) => socket.startsWith("[") === (version === 6));
-    if (version !== 0 && own === undefined) return; // it has no socket of that kind
+    if (version !== 0 && own === undefined) {
+      return debug(() => `there is no socket for the external address ${address}`);
+    }
     const full = version === 0 ? address : socketAddress(address, splitSocketAddress(own!).port);
     await this.#endpoint.addExternalAddr(full);
   }

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import { delay } from "./abortable.ts";
 import { ignoreNotFound, readAtMost, writeAtomically } from "./atomic_file.ts";
+import { isAlive } from "./process_alive.ts";
 import type { Repository } from "./repository.ts";
 import { debug } from "./stderr.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
@@ -139,6 +140,17 @@ export class Lifecycle implements AsyncDisposable {
       debug(() => `cannot write ${this.#signaturePath}: ${error}`); // then nobody can take over
     }
   }
+}
+
+/** Id of the process that serves a repository; undefined if none does. @throws What the system says. */
+export async function runningListener(repository: Repository): Promise<number | undefined> {
+  const path = join(listenerFolder(repository), "listener");
+  const signature = await readAtMost(path, MAX_FILE_BYTES).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return new Uint8Array();
+    throw error;
+  });
+  const pid = Number(/^(\d+) /.exec(new TextDecoder().decode(signature))?.[1]);
+  return pid > 0 && await isAlive(pid) ? pid : undefined;
 }
 
 /** Folder of what a repository's listener keeps: its log, and who it is. */

@@ -68,6 +68,18 @@ export class ReadAhead {
     return undefined;
   }
 
+  /** The same as a stream. @param cancel Called when nobody wants the rest. */
+  readable(cancel: () => void = () => {}): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return new ReadableStream({
+      pull: async (controller) => {
+        const piece = await this.read();
+        if (piece) controller.enqueue(piece);
+        else controller.close();
+      },
+      cancel,
+    }, { highWaterMark: 0 });
+  }
+
   /** Whoever got a piece, or a part of it, is done with the whole piece: its memory is used again. */
   release(piece: Uint8Array<ArrayBuffer>): void {
     if (this.#lent.delete(piece.buffer)) this.#keep(new Uint8Array(piece.buffer));

@@ -118,7 +118,9 @@ function parseLookup(value: string): boolean | undefined {
 }
 
 function parseExternal(value: string): string | undefined {
-  return isIP(value) ? value : parseSocketAddress(value);
+  // A scope means something on this host alone.
+  if (isIP(value)) return value.includes("%") ? undefined : value;
+  return value.endsWith(":0") ? undefined : parseSocketAddress(value);
 }
 
 /** git's words for yes and no. */

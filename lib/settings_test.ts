@@ -65,6 +65,8 @@ Deno.test("parseSettings() names a wrong value, its key, and what would be right
     ],
     ["lookup", "yes", /n0 or none/],
     ["external", "example.com", /ADDRESS or ADDRESS:PORT/],
+    ["external", "1.2.3.4:0", /ADDRESS or ADDRESS:PORT/],
+    ["external", "fe80::1%eth0", /ADDRESS or ADDRESS:PORT/],
     ["external", "1.2.3.4:0x5", /ADDRESS or ADDRESS:PORT/],
     ["bind", "7777", /ADDRESS:PORT/],
     ["bind", "localhost:7777", /ADDRESS:PORT/],

@@ -64,7 +64,10 @@ async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void
       from.release?.(chunk);
     }
     over.signal.throwIfAborted();
-    await writer.close();
+    await writer.close().catch(async (error) => {
+      await writer.closed; // says why, where the stream has just failed, and `close` only that it has
+      throw error;
+    });
   } finally {
     signal.removeEventListener("abort", aborted);
   }

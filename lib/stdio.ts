@@ -2,19 +2,14 @@
 
 import { DirectPipe } from "./direct_pipe.ts";
 import type { Duplex } from "./duplex.ts";
+import { cString, type Libc, O_NONBLOCK, O_WRONLY, openLibc } from "./libc.ts";
 import { ReadAhead } from "./read_ahead.ts";
 import { debug } from "./stderr.ts";
 import { writeStdout } from "./stdout.ts";
 
-/** What libc is called, where Deno's releases run. On Windows nothing needs it. */
-const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
-  linux: "libc.so.6",
-  darwin: "libSystem.dylib",
-};
 const STDIN = 0, STDOUT = 1, STDERR = 2;
-const O_WRONLY = 1;
-/** As Linux has them. */
-const O_NONBLOCK = 0o4000, F_SETFL = 4;
+/** As Linux has it. */
+const F_SETFL = 4;
 const READ_BYTES = 128 * 1024;
 /** Most bytes that are read before the peer takes them. */
 const READ_AHEAD_BYTES = 512 * 1024;
@@ -40,13 +35,7 @@ export class Stdio implements Duplex {
       const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
       return length === null ? undefined : buffer.subarray(0, length);
     }, READ_AHEAD_BYTES);
-    this.readable = new ReadableStream({
-      pull: async (controller) => {
-        const chunk = await this.#ahead.read();
-        if (chunk) controller.enqueue(chunk);
-        else controller.close();
-      },
-    }, { highWaterMark: 0 });
+    this.readable = this.#ahead.readable();
     this.writable = new WritableStream({
       write: async (chunk) => {
         const rest = chunk.subarray(this.#stdout?.write(chunk) ?? 0);
@@ -79,8 +68,8 @@ function makeStdoutBlocking(): void {
     const info = Deno.readTextFileSync(`/proc/self/fdinfo/${STDOUT}`);
     const flags = parseInt(/^flags:\s*([0-7]+)$/m.exec(info)![1]!, 8);
     if ((flags & O_NONBLOCK) === 0) return;
-    using library = dlopen(LIBC.linux!);
-    library.symbols.fcntl(STDOUT, F_SETFL, flags & ~O_NONBLOCK);
+    using libc = openLibc()!;
+    libc.fcntl(STDOUT, F_SETFL, flags & ~O_NONBLOCK);
   } catch (error) {
     debug(() => `cannot see whether stdout is blocking: ${error}`); // it nearly always is
   }
@@ -91,11 +80,10 @@ function makeStdoutBlocking(): void {
  * that is the same pipe is made to be /dev/null, with the system's own dup2.
  */
 function closeStdout(): void {
-  const libc = LIBC[Deno.build.os];
-  if (!libc) return; // its reader gets the end-of-file when the process ends
   try {
-    const copies = copiesOfStdout();
-    if (copies.length > 0) replaceByNull(libc, copies);
+    using libc = openLibc();
+    const copies = libc ? copiesOfStdout() : []; // else its reader gets the end with the process's
+    if (libc && copies.length > 0) replaceByNull(libc, copies);
   } catch (error) {
     debug(() => `cannot close stdout before the end of the process: ${error}`);
   }
@@ -122,22 +110,9 @@ function fileOf(fd: number): string | undefined {
   }
 }
 
-function replaceByNull(libc: string, fds: readonly number[]): void {
-  using library = dlopen(libc);
-  const { open, dup2, close } = library.symbols;
-  const nowhere = open(new TextEncoder().encode("/dev/null\0"), O_WRONLY);
+function replaceByNull({ open, dup2, close }: Libc, fds: readonly number[]): void {
+  const nowhere = open(cString("/dev/null"), O_WRONLY);
   if (nowhere < 0) throw new Error("cannot open /dev/null");
   for (const fd of fds) dup2(nowhere, fd);
   close(nowhere);
-}
-
-function dlopen(libc: string) {
-  const library = Deno.dlopen(libc, {
-    open: { parameters: ["buffer", "i32"], result: "i32" },
-    dup2: { parameters: ["i32", "i32"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
-    // It takes any number of arguments, which are passed like others on Linux, where it is called.
-    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
-  });
-  return { symbols: library.symbols, [Symbol.dispose]: () => library.close() };
 }

@@ -48,14 +48,7 @@ export class UnixSocket implements Duplex, Disposable {
       return buffer.subarray(0, length);
     }, READ_AHEAD_BYTES);
     this.#ahead.begin();
-    this.readable = new ReadableStream<Uint8Array<ArrayBuffer>>({
-      pull: async (controller) => {
-        const chunk = await this.#ahead.read();
-        if (chunk) controller.enqueue(chunk);
-        else controller.close();
-      },
-      cancel: () => this.#readNoMore(),
-    }, { highWaterMark: 0 });
+    this.readable = this.#ahead.readable(() => this.#readNoMore());
     this.writable = new WritableStream({
       start: (controller) => {
         this.#gone = (error) => controller.error(error);

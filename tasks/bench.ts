@@ -80,7 +80,7 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const network = await makeNetwork(env, "lan");
     const both = await serveBoth(env, network, {});
     await limitRate(LINK_MEGABITS, network.a, network.b);
-    const amount = { runs, bytes: Math.ceil(bytes / 16) };
+    const amount = { runs, bytes: Math.ceil(bytes / 8) };
     const rows = await benchBulk(env, network, both, amount, ["up", "down", "both"]);
     tell(`LAN of ${LINK_MEGABITS} Mbit/s (${LINK_MEGABITS / 8} MB/s)`, rows);
   },

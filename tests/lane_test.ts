@@ -212,6 +212,9 @@ async function sendAcross(session: Session, moved: AbortSignal): Promise<string>
 
 async function receiveAll(session: Session): Promise<string> {
   const hash = createHash("sha256");
-  for await (const chunk of session.readable) hash.update(chunk);
+  for await (const chunk of session.readable) {
+    hash.update(chunk);
+    session.release(chunk);
+  }
   return hash.digest("hex");
 }

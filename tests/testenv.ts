@@ -29,6 +29,10 @@ export type Tool =
   | "dumbpipe"
   | "iroh-relay"
   | "iptables"
+  | "groff"
+  | "bash"
+  | "zsh"
+  | "fish"
   | "namespaces"
   /** A program under test that was compiled with a Deno that can join multicast groups. */
   | "multicast";

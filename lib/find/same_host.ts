@@ -10,6 +10,7 @@
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../atomic_file.ts";
+import { isAlive } from "../process_alive.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../runtime_folder.ts";
 import { parseSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
@@ -178,16 +179,6 @@ function parse(bytes: Uint8Array): Partial<Record<keyof Entry, unknown>> {
     return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
   } catch {
     throw new NotAnEntry("not JSON");
-  }
-}
-
-async function isAlive(pid: number): Promise<boolean> {
-  const { default: process } = await import("node:process");
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: string }).code !== "ESRCH";
   }
 }
 

@@ -52,6 +52,11 @@ export class Lane {
     this.#ahead.release(piece);
   }
 
+  /** Reads on to the end, and throws away what comes; also while a read waits. */
+  discard(): void {
+    this.#ahead.discard();
+  }
+
   /** So many bytes and not one more. @throws {LaneError} if it ends before. */
   async take(length: number): Promise<Uint8Array> {
     const taken = new Uint8Array(length);

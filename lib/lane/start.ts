@@ -18,6 +18,7 @@ export interface Ends {
 
 /** A session that can go on by a lane. */
 export interface Movable extends Linked {
+  expectLane(over: Promise<void>): void;
   useLane(link: LaneLink): Promise<void>;
 }
 
@@ -35,18 +36,17 @@ export async function offerLane(
   signal: AbortSignal,
 ): Promise<LaneLink | undefined> {
   const messages = new LaneStream(stream);
-  let lane: Lane;
-  {
+  const making = (async () => {
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
     const answer = await messages.receive();
-    if (answer?.kind !== "offer") {
-      debug(() => "lane: the peer wants none");
-      return undefined;
-    }
-    lane = await ports.make(answer.offer, seenAt, true, signal);
-  }
-  return await move(lane, messages, session);
+    if (answer?.kind === "offer") return await ports.make(answer.offer, seenAt, true, signal);
+    debug(() => "lane: the peer wants none");
+    return undefined;
+  })();
+  expect(making, session);
+  const lane = await making;
+  return lane && await move(lane, messages, session);
 }
 
 /**
@@ -71,13 +71,18 @@ export async function answerLane(
     await messages.send({ kind: "none" });
     return undefined;
   }
-  let lane: Lane;
-  {
+  const making = (async () => {
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
-    lane = await ports.make(offered.offer, seenAt, false, signal);
-  }
-  return await move(lane, messages, session);
+    return await ports.make(offered.offer, seenAt, false, signal);
+  })();
+  expect(making, session);
+  return await move(await making, messages, session);
+}
+
+function expect(making: Promise<unknown>, session: Movable): void {
+  const over = making.then(() => {}, () => {}); // why there is none, is told to whoever asked for it
+  session.expectLane(over);
 }
 
 async function move(lane: Lane, messages: LaneStream, session: Movable): Promise<LaneLink> {

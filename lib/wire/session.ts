@@ -3,7 +3,7 @@
  * connection, and may move to a lane in the middle, each direction on its own. docs/protocol.md
  */
 
-import { abortable } from "../abortable.ts";
+import { abortable, delay } from "../abortable.ts";
 import { type Duplex, StreamError } from "../duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { Progress } from "../lane/messages.ts";
@@ -22,9 +22,17 @@ const LANE_LIMIT_MS = 10_000;
 /** For what ends the connection to be known here, when the lane ends with it. */
 const REASON_LIMIT_MS = 1_000;
 
+/** By iroh, so much at a time, which with its header is one call of iroh-js: it may move in between. */
+const STEP_BYTES = 32 * 1024 - 4;
+/**
+ * Between two such steps while a lane is being made, but not for longer than that: iroh's way takes all
+ * of a processor at either end, which making the lane needs, too.
+ */
+const REST_MS = 10, MOST_REST_MS = 600;
+
 /** A lane, and what the two ends say to each other about it. */
 export interface Link {
-  readonly lane: Pick<Lane, "read" | "release" | "write" | "close">;
+  readonly lane: Pick<Lane, "read" | "release" | "discard" | "write" | "close">;
   /** Resolves when the other end has all of this direction. */
   readonly acknowledged: Promise<void>;
   /** Bytes that the other end says it has received, in the whole session, and one more for the end. */
@@ -53,7 +61,11 @@ export class Session implements Duplex {
   #sendsByLane = false;
   #receivesByLane = false;
   #state: Progress["state"] = "under way";
+  /** Whether anybody still reads. */
+  #isWanted = true;
   #sendEnded = false;
+  /** Not aborted while a lane is being made. */
+  #resting = AbortSignal.abort();
   /** What is being sent, one after another. */
   #sending: Promise<unknown> = Promise.resolve();
   #failWriting: (error: StreamError) => void = () => {};
@@ -84,7 +96,7 @@ export class Session implements Duplex {
       start: (controller) => {
         this.#failWriting = (error) => controller.error(error);
       },
-      write: (chunk) => this.#serially(() => this.#send(chunk)),
+      write: (chunk) => this.#write(chunk),
       close: () => this.#end(),
       abort: (reason) => this.#abort(reason),
     });
@@ -102,12 +114,19 @@ export class Session implements Duplex {
 
   /** How far the data has got that comes by the lane. */
   get progress(): Progress {
-    return { received: this.received, state: this.#state };
+    return { received: this.received, state: this.#isWanted ? this.#state : "under way" };
   }
 
   /** Whether something is on its way that the other end has not said it has. By the lane alone. */
   get isInFlight(): boolean {
     return this.#sendsByLane && this.#link!.received < this.begun;
+  }
+
+  /** A lane is being made, until `over` settles, which never rejects. */
+  expectLane(over: Promise<void>): void {
+    const resting = new AbortController();
+    this.#resting = AbortSignal.any([resting.signal, AbortSignal.timeout(MOST_REST_MS)]);
+    over.then(() => resting.abort());
   }
 
   /** Goes on by a lane: this direction as soon as what is under way has been sent. */
@@ -147,14 +166,23 @@ export class Session implements Duplex {
     this.#sendOver.abort(error);
   }
 
-  async #send(chunk: Uint8Array): Promise<void> {
-    for (let at = 0; at < chunk.length; at += MOST_FRAME_BYTES) {
-      const part = chunk.subarray(at, at + MOST_FRAME_BYTES);
-      this.begun = this.sent + part.length;
-      await this.#put(this.#frameWriter.data(part)); // which has been sent when this is done
-      this.sent += part.length;
+  async #write(chunk: Uint8Array): Promise<void> {
+    for (let rest = chunk; rest.length > 0;) {
+      const length = await this.#serially(() => this.#send(rest));
+      rest = rest.subarray(length);
     }
     this.#moved();
+  }
+
+  /** Sends a frame of the next data. @returns How much that was. */
+  async #send(data: Uint8Array): Promise<number> {
+    const part = data.subarray(0, this.#sendsByLane ? MOST_FRAME_BYTES : STEP_BYTES);
+    const isResting = !this.#sendsByLane && !this.#resting.aborted;
+    this.begun = this.sent + part.length;
+    await this.#put(this.#frameWriter.data(part)); // which has been sent when this is done
+    this.sent += part.length;
+    if (isResting) await delay(REST_MS, this.#resting).catch(() => {}); // it is over: go on
+    return part.length;
   }
 
   async #put(frame: Uint8Array): Promise<void> {
@@ -273,11 +301,8 @@ export class Session implements Duplex {
   async #cancel(reason: unknown): Promise<void> {
     this.#link?.stop();
     if (!this.#receivesByLane) return await this.#reader.cancel(reason);
-    const { lane } = this.#link!;
-    const drain = async () => {
-      for (let piece; (piece = await lane.read());) lane.release(piece);
-    };
-    drain().catch(() => {}); // whoever writes learns of it, too
+    this.#isWanted = false; // a read may wait, and from now on waits for nothing
+    this.#link!.lane.discard();
   }
 
   /** The end of a transport without `end` is not the end of the data. */

@@ -110,16 +110,25 @@ async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[
   await writer.close();
 }
 
-async function receive(from: ReadableStream<Uint8Array>, wait: number): Promise<Uint8Array> {
+/** Reads to the end, and gives the memory back as whoever passes bytes on does. */
+async function receive(session: Session, wait: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  for await (const part of from) {
-    parts.push(Uint8Array.from(part));
+  for await (const part of session.readable) {
     await turns(wait);
+    parts.push(Uint8Array.from(part));
+    session.release(part);
   }
   return Buffer.concat(parts);
 }
 
-const chunks = fc.array(fc.uint8Array({ minLength: 1, maxLength: 200 }), { maxLength: 20 });
+/** Some large, so that many make up what is handed over in one piece. */
+const chunk = fc.oneof(
+  fc.uint8Array({ minLength: 1, maxLength: 200 }),
+  fc.tuple(fc.integer({ min: 1, max: 60_000 }), fc.nat(255)).map(([length, seed]) =>
+    Uint8Array.from({ length }, (_, i) => seed + i * 7 + (i >> 8))
+  ),
+);
+const chunks = fc.array(chunk, { maxLength: 20 });
 const wait = fc.nat(2);
 
 Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves to a lane", async () => {
@@ -132,7 +141,10 @@ Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves 
     readWaits: fc.tuple(wait, wait),
     /** When each side hears of the lane, in turns of the event loop. */
     linkAfter: fc.tuple(fc.nat(30), fc.nat(30)),
-    pieceBytes: fc.integer({ min: 1, max: 300 }),
+    pieceBytes: fc.oneof(
+      fc.integer({ min: 100, max: 300 }),
+      fc.integer({ min: 1_000, max: 50_000 }),
+    ),
   });
   let inTheMiddle = 0;
   await fc.assert(
@@ -147,8 +159,8 @@ Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves 
         await sides.link(lanes, which);
       };
       const [atB, atA] = await Promise.all([
-        receive(b.session.readable, plan.readWaits[1]),
-        receive(a.session.readable, plan.readWaits[0]),
+        receive(b.session, plan.readWaits[1]),
+        receive(a.session, plan.readWaits[0]),
         send(a.session.writable, plan.forth, plan.sendWaits[0]),
         send(b.session.writable, plan.back, plan.sendWaits[1]),
         link("a", plan.linkAfter[0]),
@@ -167,7 +179,7 @@ Deno.test("Session: a lane that is cut is never taken for the end", async () => 
     fc.asyncProperty(fc.integer({ min: 1, max: 40 }), fc.nat(30), async (count, after) => {
       using sides = makeSides(0);
       const lanes = laneInMemory(0, 100);
-      const reading = receive(sides.b.session.readable, 0);
+      const reading = receive(sides.b.session, 0);
       await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
       const writer = sides.a.session.writable.getWriter();
       writer.closed.catch(() => {});
@@ -192,10 +204,10 @@ Deno.test("Session: the end of the stream, or of an orderly connection, is not t
   const writer = left.writable.getWriter();
   await writer.write(Uint8Array.of(0, 0, 0, 3, 1, 2)); // and one more byte would follow
   writer.close().catch(() => {});
-  await assert.rejects(receive(session.readable, 0), { name: "StreamError", kind: "reset" });
+  await assert.rejects(receive(session, 0), { name: "StreamError", kind: "reset" });
 
   const again = makeSides(0);
-  const reading = receive(again.b.session.readable, 0);
+  const reading = receive(again.b.session, 0);
   again.b.close(new StreamError("lost", "the peer has vanished"));
   await assert.rejects(Promise.race([reading, nextFailure(again.b.session)]), StreamError);
 });
@@ -213,7 +225,7 @@ Deno.test("Session: a lane ends with the connection, however orderly, and not as
   using sides = makeSides(0);
   const lanes = laneInMemory(3, 10);
   const writing = nextFailure(sides.a.session);
-  const got = receive(sides.b.session.readable, 1);
+  const got = receive(sides.b.session, 1);
   const failed = assert.rejects(got, { name: "StreamError", kind: "lost" });
   await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
   for (const side of [sides.a, sides.b]) {
@@ -233,6 +245,32 @@ Deno.test("Session: who takes no more stops the other end, by a lane, too", asyn
   await assert.rejects(writing, { name: "StreamError", kind: "reset" });
 });
 
+Deno.test("Session: who takes no more while it waits is not taken for a lane that is dead", async () => {
+  using sides = makeSides(0, 5);
+  const lanes = laneInMemory(0, 100);
+  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  const { a, b } = sides, reader = b.session.readable.getReader();
+  const waiting = reader.read();
+  await turns(5); // it waits for the lane
+  const crossing = a.session.writable.getWriter().write(new Uint8Array(10));
+  crossing.catch(() => {}); // it may be told before that nobody wants it
+  await reader.cancel();
+  assert.equal((await waiting).done, true);
+  const data = Array.from({ length: 30 }, () => new Uint8Array(10));
+  const [got] = await Promise.all([
+    receive(a.session, 0),
+    (async () => {
+      const writer = b.session.writable.getWriter();
+      for (const chunk of data) {
+        await writer.write(chunk);
+        await new Promise((resolve) => setTimeout(resolve, 5)); // many times the limit in all
+      }
+      await writer.close();
+    })(),
+  ]);
+  assert.equal(got.length, 300);
+});
+
 Deno.test("Session: a lane that carries nothing any more is noticed", async () => {
   using sides = makeSides(0, 5);
   const lanes = laneInMemory(0, 100);
@@ -241,7 +279,7 @@ Deno.test("Session: a lane that carries nothing any more is noticed", async () =
     ...lanes[0],
     write: () => new Promise(() => {}), // not even when it is closed, as Deno's
   };
-  const reading = receive(sides.b.session.readable, 0);
+  const reading = receive(sides.b.session, 0);
   await Promise.all([sides.link([swallowed, lanes[1]], "a"), sides.link(lanes, "b")]);
   await assert.rejects(
     Promise.race([reading, nextFailure(sides.a.session)]),

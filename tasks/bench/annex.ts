@@ -31,12 +31,15 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
   for (const name of names) await b.link(name.replace(" ", "-"), `${remotes[name]}:${token}\n`);
 
   const file = await Deno.open(join(a.path, "big"), { write: true, createNew: true });
+  const writer = file.writable.getWriter();
   for (let left = bytes; left > 0; left -= PIECE_BYTES) {
-    await file.write(randomBytes(Math.min(left, PIECE_BYTES)));
+    await writer.write(randomBytes(Math.min(left, PIECE_BYTES)));
   }
-  file.close();
+  await writer.close();
   await a.add();
-  await b.gitOk(["pull", "-q", "git-annex-p2p-iroh", "main"]);
+  await b.gitOk(["fetch", "-q", "git-annex-p2p-iroh"]);
+  await b.gitOk(["merge", "-q", "--allow-unrelated-histories", "git-annex-p2p-iroh/main"]);
+  await b.ok(["merge", "--quiet"]);
 
   const row = new Row("whole command", "s", 2);
   for (let run = 0; run < runs; run++) {
@@ -45,6 +48,8 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
       const command = ["timeout", GET_LIMIT_S, "git", "annex", "get", "--quiet", "big"];
       await env.ok([...command, `--from=${name.replace(" ", "-")}`], { on: hostB, cwd: b.path });
       row.add(name, (performance.now() - begin) / 1000);
+      const { size } = await Deno.stat(join(b.path, "big"));
+      if (size !== bytes) throw new Error(`${name}: ${size} bytes`);
       await b.ok(["drop", "--quiet", "--force", "big"]);
     }
   }

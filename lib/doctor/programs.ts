@@ -1,0 +1,99 @@
+/** Whether the programs are there that have to work together. */
+
+import { delimiter, join } from "node:path";
+import config from "../../deno.json" with { type: "json" };
+import { abortable } from "../abortable.ts";
+import { systemReason } from "../failure.ts";
+import { failure, type Finding, ok, warning } from "./finding.ts";
+
+const PROGRAM = "git-annex-p2p-iroh";
+/** The first git-annex that works with programs like this one. */
+const OLDEST_GIT_ANNEX = "10.20251103";
+const RUN_LIMIT_MS = 10_000;
+
+/** git-annex, new enough. */
+export async function checkGitAnnex(): Promise<Finding> {
+  const todo = `install git-annex ${OLDEST_GIT_ANNEX} or later`;
+  if (!onPath("git-annex")) return failure("git-annex is not on PATH", todo);
+  const said = await outputOf("git-annex", "version", "--raw");
+  const version = /^\d+\.\d{8}/.exec(said)?.[0];
+  if (!version) return failure(`git-annex does not say its version, but ${said}`, todo);
+  const isOld = Number(version.replace(".", "")) < Number(OLDEST_GIT_ANNEX.replace(".", ""));
+  return isOld ? failure(`git-annex is of version ${version}`, todo) : ok(`git-annex ${version}`);
+}
+
+/** What git runs for `git fetch` and `git push` over P2P. */
+export function checkGitRemote(): Finding {
+  const name = "git-remote-p2p-annex";
+  const path = onPath(name);
+  if (path) return ok(`${name} is ${path}`);
+  return failure(
+    `${name} is not on PATH, so git fetch and git push do not work over P2P`,
+    `make it a link to git-annex: ln -s "$(command -v git-annex)" ~/.local/bin/${name}`,
+  );
+}
+
+/** What git-annex pairs with. */
+export function checkWormhole(): Finding {
+  const path = onPath("wormhole");
+  if (path) return ok(`wormhole is ${path}`);
+  return warning(
+    "wormhole is not on PATH, so git annex p2p --pair does not work",
+    "install magic-wormhole, or pair with git annex p2p --gen-addresses and --link",
+  );
+}
+
+/** This program itself, as git-annex would find it. */
+export async function checkOwnName(): Promise<Finding> {
+  const path = onPath(PROGRAM);
+  if (!path) {
+    return failure(
+      `${PROGRAM} is not on PATH, so git-annex does not find it`,
+      "put it, under that name, into a folder that is",
+    );
+  }
+  const said = (await outputOf(path, "--version")).trim();
+  if (said === `${PROGRAM} ${config.version}`) {
+    const isThis = !Deno.build.standalone ||
+      await Deno.realPath(path) === await Deno.realPath(Deno.execPath());
+    if (isThis) return ok(`${PROGRAM} ${config.version} is ${path}`);
+    return warning(
+      `git-annex runs ${path}, of the same version as this one, ${Deno.execPath()}`,
+      "keep one of the two",
+    );
+  }
+  return failure(
+    `${path}, which git-annex runs, is another than this one, it says ${said}`,
+    `replace it by this one, of version ${config.version}`,
+  );
+}
+
+/** Path of a program that can be run; undefined if there is none. */
+function onPath(name: string): string | undefined {
+  const endings = Deno.build.os === "windows" ? [".exe", ".cmd", ".bat"] : [""];
+  for (const folder of (Deno.env.get("PATH") ?? "").split(delimiter)) {
+    for (const ending of endings) {
+      const path = join(folder, name + ending);
+      try {
+        const { isFile, mode } = Deno.statSync(path);
+        if (isFile && (Deno.build.os === "windows" || mode! & 0o111)) return path;
+      } catch {
+        continue; // not there
+      }
+    }
+  }
+  return undefined;
+}
+
+/** What a program says on stdout, or why it does not. */
+async function outputOf(program: string, ...args: string[]): Promise<string> {
+  try {
+    const signal = AbortSignal.timeout(RUN_LIMIT_MS);
+    const command = new Deno.Command(program, { args, stdin: "null", stderr: "null", signal });
+    // A script may be ended, and what it has started hold its stdout.
+    const { code, stdout } = await abortable(command.output(), signal);
+    return code === 0 ? new TextDecoder().decode(stdout) : `nothing (exit status ${code})`;
+  } catch (error) {
+    return `nothing (${systemReason(error)})`;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * deno task extras --output FOLDER
+ *
+ * Writes what goes with the program into a release: the man page, the completions of three shells, and
+ * what starts remotedaemon at boot.
+ */
+
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import config from "../deno.json" with { type: "json" };
+import { launchdAgent, systemdUnit, UNIT_NAME } from "../lib/doctor/boot.ts";
+import {
+  ABOUT_LOGS,
+  ABOUT_SETTINGS,
+  CALLS,
+  type Entry,
+  EXIT_STATUS,
+  OPTIONS,
+  PURPOSE,
+  SETTINGS,
+  SUMMARY,
+  usageOf,
+  WITH_GIT_ANNEX,
+} from "../lib/manual.ts";
+
+const PROGRAM = "git-annex-p2p-iroh";
+
+/** The files, by name. */
+export function extras(): Map<string, string> {
+  return new Map([
+    [`${PROGRAM}.1`, manPage()],
+    [`completions/${PROGRAM}.bash`, bashCompletion()],
+    [`completions/_${PROGRAM}`, zshCompletion()],
+    [`completions/${PROGRAM}.fish`, fishCompletion()],
+    // With systemd's own words for the folder that the instance is named after, and for the home.
+    [`${UNIT_NAME}@.service`, systemdUnit("/%I", "%h/.local/bin:/usr/local/bin:/usr/bin:/bin")],
+    [
+      `${UNIT_NAME}.plist`,
+      launchdAgent(
+        UNIT_NAME,
+        "/Users/YOU/annex",
+        "/Users/YOU/bin:/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin",
+      ),
+    ],
+  ]);
+}
+
+/** roff for man(7). */
+function manPage(): string {
+  const items = (entries: readonly Entry[]) =>
+    entries.map(({ term, text }) => `.TP\n.B ${roff(term)}\n${roff(text)}`).join("\n");
+  const [version] = config.version.split("-");
+  return [
+    `.TH GIT\\-ANNEX\\-P2P\\-IROH 1 "" "git\\-annex\\-p2p\\-iroh ${roff(version!)}"`,
+    `.SH NAME\n${roff(PROGRAM)} \\- ${roff(SUMMARY)}`,
+    `.SH SYNOPSIS\n${CALLS.map(({ term }) => roff(usageOf(term))).join("\n.br\n")}`,
+    `.SH DESCRIPTION\n${roff(PURPOSE)}\n${items(WITH_GIT_ANNEX)}`,
+    `.SH CALLS\nAn ADDRESS begins with \\(dqendpoint\\(dq.\n${items(CALLS)}`,
+    `.SH OPTIONS\n${items(OPTIONS)}`,
+    `.SH SETTINGS\n${roff(ABOUT_SETTINGS)}\n${items(SETTINGS)}`,
+    `.SH LOGS\n${roff(ABOUT_LOGS)}`,
+    `.SH EXIT STATUS\n${items(EXIT_STATUS)}`,
+    ".SH SEE ALSO\n.BR git\\-annex (1),\n.BR git\\-annex\\-p2p (1),\n.BR git\\-annex\\-remotedaemon (1)",
+  ].join("\n") + "\n";
+}
+
+function roff(text: string): string {
+  return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/, "\\&$1");
+}
+
+/** The first words of calls that are words of their own. */
+function words(): Entry[] {
+  return CALLS.filter(({ term }) => /^[a-z]/.test(term)).map(({ term, text }) => ({
+    term: term.split(" ")[0]!,
+    text: text.split(/[;:]/)[0]!,
+  }));
+}
+
+function bashCompletion(): string {
+  const options = OPTIONS.map(({ long }) => long).join(" ");
+  const first = words().map(({ term }) => term).join(" ");
+  return `# bash completion for ${PROGRAM}
+_git_annex_p2p_iroh() {
+  local word=\${COMP_WORDS[COMP_CWORD]}
+  COMPREPLY=()
+  if [[ $word == -* ]]; then
+    COMPREPLY=($(compgen -W "${options}" -- "$word"))
+  elif ((COMP_CWORD == 1)); then
+    COMPREPLY=($(compgen -W "${first}" -- "$word"))
+  elif ((COMP_CWORD == 2)) && [[ \${COMP_WORDS[1]} == endpoint* ]]; then
+    COMPREPLY=($(compgen -f -- "$word"))
+  fi
+}
+complete -F _git_annex_p2p_iroh ${PROGRAM}
+`;
+}
+
+function zshCompletion(): string {
+  const quoted = (text: string) => text.replaceAll("'", "'\\''").replaceAll(":", "\\:");
+  const options = OPTIONS.map(({ short, long, term, text }) => {
+    const value = term.split(" ")[2];
+    return `  '(${short} ${long})'{${short},${long}}'[${quoted(text)}]${
+      value ? `:${value}:` : ""
+    }' \\`;
+  });
+  const first = words().map(({ term, text }) => `'${quoted(term)}:${quoted(text)}'`).join(" ");
+  return `#compdef ${PROGRAM}
+local -a first
+first=(${first})
+_arguments \\
+${options.join("\n")}
+  '1: :{_describe call first}' \\
+  '2::SOCKETFILE:_files'
+`;
+}
+
+function fishCompletion(): string {
+  const quoted = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+  return [
+    `# fish completion for ${PROGRAM}`,
+    `complete -c ${PROGRAM} -f`,
+    ...words().map(({ term, text }) =>
+      `complete -c ${PROGRAM} -n __fish_use_subcommand -a ${term} -d ${quoted(text)}`
+    ),
+    ...OPTIONS.map(({ short, long, term, text }) =>
+      `complete -c ${PROGRAM} -s ${short.slice(1)} -l ${long.slice(2)}${
+        term.split(" ").length > 2 ? " -x" : ""
+      } -d ${quoted(text)}`
+    ),
+  ].join("\n") + "\n";
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ args: Deno.args, options: { output: { type: "string" } } });
+  const folder = values.output ?? "extras";
+  await Deno.mkdir(join(folder, "completions"), { recursive: true });
+  for (const [name, text] of extras()) await Deno.writeTextFile(join(folder, name), text);
+}

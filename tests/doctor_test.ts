@@ -1,0 +1,201 @@
+/** What `doctor` finds, and that it changes nothing. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Annex } from "./annex.ts";
+import { makeNetwork, startRelay } from "./network.ts";
+import { echo, makePair, makeRepository } from "./pair.ts";
+import { type Host, promise, type Run, type TestEnv } from "./testenv.ts";
+
+/** The lines that begin with a word. */
+function lines(run: Run, state: "ok" | "warning" | "failure"): string[] {
+  return run.stdout.split("\n").filter((line) => line.startsWith(`${state} `));
+}
+
+function doctor(env: TestEnv, on: Host, cwd: string, more: Record<string, string> = {}) {
+  return env.iroh(["doctor"], { on, cwd, env: more });
+}
+
+/** Every file below a folder but the listener's log, with what tells a change. */
+async function filesBelow(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const path = join(folder, name);
+    if (path.endsWith("annex/p2p-iroh/log")) continue;
+    const { mtime, mode, size } = await Deno.lstat(path);
+    found.push(isDirectory ? path : `${path} ${mtime?.getTime()} ${mode} ${size}`);
+    if (isDirectory) found.push(...await filesBelow(path));
+  }
+  return found.toSorted();
+}
+
+promise("doctor says that all is well where it is, and exits 0", {
+  needs: ["git-annex", "wormhole", "iroh-relay", "namespaces", "multicast"],
+  limitMs: 90_000,
+}, async (env) => {
+  const { a, relay } = await makeNetwork(env, "lan");
+  const { url } = await startRelay(env, relay);
+  a.env.GIT_ANNEX_P2P_IROH_RELAY = url;
+  a.env.GIT_ANNEX_P2P_IROH_LAN = "true";
+  const annex = await Annex.make(env, a);
+  await annex.enable();
+  await annex.serve();
+  const before = await filesBelow(a.dir); // the user's own folders, too
+  const run = await doctor(env, a, annex.path);
+  assert.equal(run.stderr, "");
+  assert.deepEqual(lines(run, "failure"), []);
+  // A relay over http does not tell at which address it sees anybody.
+  const [warning, ...more] = lines(run, "warning");
+  assert.match(warning!, /^warning {2}whether UDP gets through .*; .*p2p-iroh\.external$/);
+  assert.deepEqual(more, []);
+  const fine = lines(run, "ok").join("\n");
+  for (
+    const part of [
+      /^ok {7}git-annex 10\.\d{8}$/m,
+      /git-remote-p2p-annex is \//,
+      /wormhole is \//,
+      /git-annex-p2p-iroh \d\S* is \//,
+      /identity file \/.*iroh-secret$/m,
+      /process \d+ serves this repository/,
+      /relay http:/,
+      /the clock is right, by that of the relay/,
+      /multicast can be sent and received/,
+    ]
+  ) assert.match(fine, part);
+  assert.equal(run.code, 0);
+  assert.deepEqual(await filesBelow(a.dir), before);
+});
+
+promise("doctor says what is wrong, what to do about it, and exits 1", {
+  limitMs: 90_000,
+}, async (env) => {
+  const host = await env.host("host");
+  const cwd = await makeRepository(env, host, "repository");
+  // git and a shell, and nothing else.
+  const path = join(host.dir, "few");
+  await Deno.mkdir(path);
+  for (const name of ["git", "sh", "deno", "ip", "env"]) {
+    const found = await env.run(["sh", "-c", `command -v ${name}`], { on: host });
+    if (found.code === 0) await Deno.symlink(found.stdout.trim(), join(path, name));
+  }
+  const program = join(host.dir, "bin", "git-annex-p2p-iroh");
+  const run = await env.run([program, "doctor"], {
+    on: host,
+    cwd,
+    env: { PATH: path, GIT_ANNEX_P2P_IROH_RELAY: "http://127.0.0.1:9" },
+  });
+  assert.equal(run.code, 1);
+  const wrong = lines(run, "failure").join("\n");
+  for (
+    const part of [
+      /git-annex is not on PATH; install git-annex 10\./,
+      /git-remote-p2p-annex is not on PATH.*; make it a link/,
+      /git-annex-p2p-iroh is not on PATH.*; put it/,
+      /this repository has no identity; run git annex p2p --enable iroh/,
+      /no relay is reached within 10 s, http:\/\/127\.0\.0\.1:9\/; is this machine online/,
+    ]
+  ) assert.match(wrong, part);
+  assert.match(
+    lines(run, "warning").join("\n"),
+    /wormhole is not on PATH.*; install magic-wormhole/,
+  );
+  assert.match(lines(run, "warning").join("\n"), /not being served.*; run git annex remotedaemon/);
+});
+
+promise(
+  "doctor tells of another program of the name, and of a git-annex that is too old",
+  {},
+  async (env) => {
+    const host = await env.host("host");
+    const cwd = await makeRepository(env, host, "repository");
+    const program = join(host.dir, "bin", "git-annex-p2p-iroh");
+    const before = join(host.dir, "before");
+    await Deno.mkdir(before);
+    const script = (text: string) => `#!/bin/sh\necho ${text}\n`;
+    for (
+      const [name, text] of [["git-annex-p2p-iroh", "dumbpipe"], ["git-annex", "10.20250101-g1"]]
+    ) {
+      await Deno.writeTextFile(join(before, name!), script(text!), { mode: 0o755 });
+    }
+    const run = await env.run([program, "doctor"], {
+      on: host,
+      cwd,
+      env: { PATH: `${before}:${host.env.PATH}` },
+    });
+    assert.equal(run.code, 1);
+    assert.match(run.stdout, /^failure {2}git-annex is of version 10\.20250101; install/m);
+    assert.match(
+      run.stdout,
+      /^failure {2}\/.*which git-annex runs, is another.*dumbpipe; replace it/m,
+    );
+  },
+);
+
+promise(
+  "doctor tells of an identity that others may read, and of one that is damaged",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    const { a } = pair.network;
+    const secret = join(pair.repository, ".git/annex/creds/iroh-secret");
+    await Deno.chmod(secret, 0o644);
+    const open = await doctor(env, a, pair.repository);
+    assert.match(open.stdout, /^warning {2}others may read the identity file .*; run chmod 600/m);
+    await Deno.writeTextFile(secret, "nothing of the kind\n");
+    const damaged = await doctor(env, a, pair.repository);
+    assert.equal(damaged.code, 1);
+    assert.match(damaged.stdout, /^failure {2}the identity file .* is damaged.*; restore it/m);
+  },
+);
+
+promise("doctor is not misled by what a listener that was killed has left", {
+  needs: ["namespaces"],
+}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  pair.listener.kill("SIGKILL");
+  await pair.listener.ended;
+  // As after a reboot, when another process has its id.
+  const left = join(pair.repository, ".git/annex/p2p-iroh/listener");
+  await Deno.writeTextFile(left, `${Deno.pid} something\n`);
+  const run = await doctor(env, pair.network.a, pair.repository);
+  assert.match(run.stdout, /^warning {2}this repository is not being served/m);
+  assert.match(run.stdout, /^To serve this repository from boot on, save this as$/m);
+});
+
+promise(
+  "doctor tells of a setting that is wrong, and looks at everything else",
+  {},
+  async (env) => {
+    const host = await env.host("host");
+    const cwd = await makeRepository(env, host, "repository");
+    const run = await doctor(env, host, cwd, { GIT_ANNEX_P2P_IROH_BIND: "nonsense" });
+    assert.equal(run.code, 1);
+    assert.match(
+      run.stdout,
+      /^failure {2}the setting GIT_ANNEX_P2P_IROH_BIND is "nonsense"; it must be/m,
+    );
+    assert.match(run.stdout, /this repository has no identity/);
+  },
+);
+
+promise("doctor tells of two listeners", { needs: ["namespaces"] }, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const fine = await doctor(env, pair.network.a, pair.repository);
+  assert.match(fine.stdout, new RegExp(`^ok {7}process ${pair.listener.pid} serves`, "m"));
+  // One that does not see that it is no longer wanted, such as the shell script's.
+  const other = ["python3", "-c", "import time; time.sleep(1000)", pair.address, "socket"];
+  const { pid } = await env.start(other, { on: pair.network.a });
+  const two = await doctor(env, pair.network.a, pair.repository);
+  assert.equal(two.code, 1);
+  const pids = [pair.listener.pid, pid].toSorted((x, y) => x - y).join(", ");
+  assert.match(
+    two.stdout,
+    new RegExp(`^failure {2}2 processes serve this repository: ${pids};`, "m"),
+  );
+});
+
+promise("doctor says so where there is no repository", {}, async (env) => {
+  const run = await env.iroh(["doctor"], { cwd: (await env.host("host")).dir });
+  assert.deepEqual([run.code, run.stdout], [1, ""]);
+  assert.match(run.stderr, /^git-annex-p2p-iroh: this is not a git repository;/);
+});
