@@ -18,6 +18,8 @@ import { Session } from "./wire/session.ts";
 const HELLO_LIMIT_MS = 10_000;
 /** From the hello to git-annex's `AUTH-SUCCESS`. */
 const AUTH_LIMIT_MS = 30_000;
+/** For a peer that offers a lane to be let in. */
+const LET_IN_LIMIT_MS = 5_000;
 /** git-annex accepts at once, unless its queue is full. */
 const SOCKET_LIMIT_MS = 5_000;
 /** Connections that are told to end do so at once. */
@@ -206,7 +208,7 @@ export class Listener {
           over.catch((error) => failed.abort(error));
           session = { own, over };
         } else if (kind === StreamKind.LANE && session) {
-          const answered = session.own.answerLane(stream, place.isAuthenticated, until);
+          const answered = session.own.answerLane(stream, place.whenAuthenticated, until);
           answered.catch((error) => failed.abort(error));
         } else throw new ProtocolError("a stream out of turn");
       }
@@ -299,12 +301,15 @@ class OwnSession implements Disposable {
   /**
    * Answers the offer of a lane.
    *
-   * @param wanted Not of a stranger, who could make this host dial whatever it names.
+   * @param letIn Resolves when the peer is no stranger, who could make this host dial whatever it names.
    * @throws {ProtocolError} if it is none.
    */
-  async answerLane(stream: Duplex, wanted: boolean, signal: AbortSignal): Promise<void> {
+  async answerLane(stream: Duplex, letIn: Promise<void>, signal: AbortSignal): Promise<void> {
     if (this.#link) throw new ProtocolError("a second lane");
     this.#link = (async () => {
+      // What lets it in may have been said, and not been seen yet.
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(LET_IN_LIMIT_MS)]);
+      const wanted = await abortable(letIn, limit).then(() => true, () => false);
       const [{ answerLane }, { endsOf }] = await Promise.all([
         import("./lane/start.ts"),
         import("./lane/ends.ts"),

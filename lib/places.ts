@@ -16,7 +16,8 @@ const MOST_WAITING = 16;
 export interface Place {
   /** Aborted when the place is given to somebody else. Never happens once authenticated. */
   readonly givenAway: AbortSignal;
-  readonly isAuthenticated: boolean;
+  /** Resolves when the peer has been let in. */
+  readonly whenAuthenticated: Promise<void>;
   /** The peer has been let in: the place is kept until it leaves. */
   authenticated(): void;
   leave(): void;
@@ -75,15 +76,15 @@ export class Places {
   #take(source: string): Place {
     const controller = new AbortController();
     let state: "stranger" | "authenticated" | "left" = "stranger";
+    const { promise: whenAuthenticated, resolve } = Promise.withResolvers<void>();
     this.#strangers.set(controller, { source, since: performance.now() });
     return {
       givenAway: controller.signal,
-      get isAuthenticated() {
-        return state === "authenticated";
-      },
+      whenAuthenticated,
       authenticated: () => {
         if (state !== "stranger" || !this.#strangers.delete(controller)) return;
         state = "authenticated";
+        resolve();
         this.#authenticated++;
         this.#change();
       },

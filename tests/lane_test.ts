@@ -16,6 +16,7 @@ import {
   makePair,
   type Pair,
   randomBytes,
+  readChecksum,
   Service,
   writeAll,
 } from "./pair.ts";
@@ -55,6 +56,23 @@ promise(
     assert.doesNotMatch(await pair.log(), /failed|turned away|lost/);
   },
 );
+
+promise("lane: is made, too, when it is offered a moment before the peer is let in", {
+  needs,
+}, async (env) => {
+  const pair = await makePair(env, "direct", async (connection) => {
+    // More than what begins the lane, and then some.
+    for (let read = 0; read < 1_000_000;) {
+      read += await connection.read(new Uint8Array(64 * 1024)) ?? Infinity;
+    }
+    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    await readChecksum(connection);
+  });
+  const dialer = await pair.connect({ stdin: randomBytes(20_000_000), env: DEBUG });
+  const { code, stderr } = await dialer.ended;
+  assert.equal(code, 0);
+  assert.match(stderr, /lane: TLS with 10\.77\.0\.1:\d+\n/);
+});
 
 promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, async (env) => {
   const pair = await makePair(env, "direct", echo);
