@@ -8,6 +8,7 @@ import { findOnSameHost } from "./find/same_host.ts";
 import type { Connection, DialError, Endpoint, PeerAddress } from "./iroh.ts";
 import { Race } from "./race.ts";
 import type { Settings } from "./settings.ts";
+import { withAnyPort } from "./socket_address.ts";
 import { debug } from "./stderr.ts";
 import { type Ticket, TicketError } from "./ticket.ts";
 
@@ -244,7 +245,7 @@ class Dial implements Disposable {
   async #bind({ relay, lookup }: Pick<Settings, "relay" | "lookup">): Promise<Endpoint> {
     // A key of its own: the repository's key is the listener's, and two endpoints with one key would
     // take each other's packets. The port, if one is set, is the listener's, too.
-    const bind = this.#settings.bind?.replace(/:\d+$/, ":0");
+    const bind = this.#settings.bind && withAnyPort(this.#settings.bind);
     // A port that is forwarded leads to the listener; an address alone is that of a router that keeps ports.
     const { external } = this.#settings;
     const own = external !== undefined && isIP(external) !== 0 ? external : undefined;

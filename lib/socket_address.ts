@@ -24,3 +24,8 @@ export function isAnyHost(host: string): boolean {
 export function socketAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
+
+/** The same address with a port of the system's choice. */
+export function withAnyPort(address: string): string {
+  return socketAddress(splitSocketAddress(address).host, 0);
+}

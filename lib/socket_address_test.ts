@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { parseSocketAddress, socketAddress, splitSocketAddress } from "./socket_address.ts";
+import {
+  parseSocketAddress,
+  socketAddress,
+  splitSocketAddress,
+  withAnyPort,
+} from "./socket_address.ts";
 
 Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", () => {
   const hosts = fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`));
@@ -17,4 +22,9 @@ Deno.test("socketAddress() puts together what splitSocketAddress() takes apart",
   fc.assert(fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), fc.nat(0xffff), (host, port) => {
     assert.deepEqual(splitSocketAddress(socketAddress(host, port)), { host, port });
   }));
+});
+
+Deno.test("withAnyPort() keeps the address", () => {
+  assert.equal(withAnyPort("127.0.0.1:7777"), "127.0.0.1:0");
+  assert.equal(withAnyPort("[::1]:7777"), "[::1]:0");
 });

@@ -6,7 +6,7 @@ import { interfaces } from "../find/interfaces.ts";
 import { Multicast } from "../find/multicast.ts";
 import type { Endpoint } from "../iroh.ts";
 import type { Settings } from "../settings.ts";
-import { splitSocketAddress } from "../socket_address.ts";
+import { splitSocketAddress, withAnyPort } from "../socket_address.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 const RELAY_LIMIT_MS = 10_000;
@@ -25,7 +25,7 @@ export async function checkRelayed(settings: Settings): Promise<Finding[]> {
   try {
     const { Endpoint } = await import("../iroh.ts");
     // With a key of its own, and on a port of its own: the repository's are the listener's.
-    const bind = settings.bind?.replace(/:\d+$/, ":0");
+    const bind = settings.bind && withAnyPort(settings.bind);
     endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false, bind });
   } catch (error) {
     if (!(error instanceof Failure)) throw error;

@@ -1,8 +1,8 @@
 /** Whether the programs are there that have to work together. */
 
 import { delimiter, join } from "node:path";
-import config from "../../deno.json" with { type: "json" };
 import { abortable } from "../abortable.ts";
+import { VERSION_TEXT } from "../cli.ts";
 import { systemReason } from "../failure.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
@@ -52,11 +52,11 @@ export async function checkOwnName(): Promise<Finding> {
       "put it, under that name, into a folder that is",
     );
   }
-  const said = (await outputOf(path, "--version")).trim();
-  if (said === `${PROGRAM} ${config.version}`) {
+  const own = VERSION_TEXT.trim(), said = (await outputOf(path, "--version")).trim();
+  if (said === own) {
     const isThis = !Deno.build.standalone ||
       await Deno.realPath(path) === await Deno.realPath(Deno.execPath());
-    if (isThis) return ok(`${PROGRAM} ${config.version} is ${path}`);
+    if (isThis) return ok(`${own} is ${path}`);
     return warning(
       `git-annex runs ${path}, of the same version as this one, ${Deno.execPath()}`,
       "keep one of the two",
@@ -64,7 +64,7 @@ export async function checkOwnName(): Promise<Finding> {
   }
   return failure(
     `${path}, which git-annex runs, is another than this one, it says ${said}`,
-    `replace it by this one, of version ${config.version}`,
+    `replace it by this one, ${own}`,
   );
 }
 
