@@ -21,7 +21,7 @@ export type StreamErrorKind =
   | "closed"
   /** The other side gave up this stream. */
   | "reset"
-  /** The other side ended the connection with an error code and perhaps a reason. */
+  /** The other side ended the stream or the connection with an error code and perhaps a reason. */
   | "refused"
   /** The other side has vanished. */
   | "lost";
@@ -30,7 +30,15 @@ export type StreamErrorKind =
 export class StreamError extends Error {
   override readonly name = "StreamError";
 
-  constructor(readonly kind: StreamErrorKind, message: string, options?: ErrorOptions) {
+  /** With "refused": the code that the other side gave, if it is known. */
+  readonly code: bigint | undefined;
+
+  constructor(
+    readonly kind: StreamErrorKind,
+    message: string,
+    options: ErrorOptions & { readonly code?: bigint | undefined } = {},
+  ) {
     super(message, options);
+    this.code = options.code;
   }
 }

@@ -281,6 +281,17 @@ export class Connection {
     return `${path.isIp ? "direct" : "relay"} ${printable(path.remoteAddr, 200)}`;
   }
 
+  /** Time for a packet there and back on the path in use, in milliseconds, as far as it is known. */
+  get roundTripMs(): number | undefined {
+    const rtt = this.#connection.paths().find((path) => path.isSelected)?.rttMs;
+    return rtt === undefined ? undefined : Number(rtt);
+  }
+
+  /** UDP packets received so far. */
+  get packetsReceived(): number {
+    return Number(this.#connection.stats().udpRxDatagrams);
+  }
+
   /** Bytes in UDP packets sent and received so far, acknowledgements and signs of life included. */
   get packetBytes(): number {
     const { udpTxBytes, udpRxBytes } = this.#connection.stats();
@@ -342,9 +353,12 @@ export class Connection {
   /** What went wrong with a stream, in our terms. */
   async #streamError(error: unknown): Promise<StreamError> {
     const text = error instanceof Error ? error.message : String(error);
-    if (/^(Reset|Stopped)\(/.test(text)) {
-      return new StreamError("reset", "the peer gave up the stream", { cause: error });
+    const givenUp = /^(?:Reset|Stopped)\((\d+)/.exec(text);
+    if (givenUp && BigInt(givenUp[1]!) > 0n) {
+      const code = BigInt(givenUp[1]!);
+      return new StreamError("refused", `no reason given (code ${code})`, { cause: error, code });
     }
+    if (givenUp) return new StreamError("reset", "the peer gave up the stream", { cause: error });
     if (!CONNECTION_OVER.test(text)) {
       return new StreamError("lost", irohReason(error), { cause: error });
     }
@@ -369,9 +383,9 @@ export class Connection {
         controller.close();
         controller.byobRequest?.respond(0); // or a read with a buffer of its own never ends
       },
-      cancel: () => {
+      cancel: (reason) => {
         // Not awaited: iroh-js holds the stream for a read that is under way.
-        receive.stop(0n).catch(() => {}); // the connection is gone, and the stream with it
+        receive.stop(codeOf(reason)).catch(() => {}); // the connection is gone, and the stream with it
       },
     });
   }
@@ -395,6 +409,7 @@ export class Connection {
           }
         } catch (error) {
           over();
+          send.reset(0n).catch(() => {}); // the connection is gone, and the stream with it
           throw error;
         }
       },
@@ -409,12 +424,17 @@ export class Connection {
           over();
         }
       },
-      abort: () => {
+      abort: (reason) => {
         over();
-        send.reset(0n).catch(() => {}); // the connection is gone, and the stream with it
+        send.reset(codeOf(reason)).catch(() => {}); // the connection is gone, and the stream with it
       },
     });
   }
+}
+
+/** What to tell the peer of a stream that is given up for this reason. */
+function codeOf(reason: unknown): bigint {
+  return reason instanceof StreamError ? reason.code ?? 0n : 0n;
 }
 
 /** The error that reads and writes give after the connection has ended. */
@@ -429,7 +449,9 @@ function endError(end: ConnectionEnd): StreamError {
     case "peer":
       return end.code === 0n
         ? new StreamError("closed", "the peer closed the connection")
-        : new StreamError("refused", `${end.reason || "no reason given"} (code ${end.code})`);
+        : new StreamError("refused", `${end.reason || "no reason given"} (code ${end.code})`, {
+          code: end.code,
+        });
   }
 }
 

@@ -6,20 +6,19 @@ import { AuthWatch } from "./auth_watch.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { systemReason } from "./failure.ts";
 import type { Connection, Endpoint, Incoming } from "./iroh.ts";
+import { type Closing, Idle, PeerConnection, type PeerSession } from "./peer_connection.ts";
 import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
-import { answerPing, OWN_ALPN, ProtocolError, receiveKind, StreamKind } from "./wire/own.ts";
-import { BadHello, CloseCode, receiveHello } from "./wire/plain.ts";
+import { OWN_ALPN, ProtocolError } from "./wire/own.ts";
+import { BadHello, CLOSE_REASONS, CloseCode, receiveHello } from "./wire/plain.ts";
 import { Session } from "./wire/session.ts";
 
 /** From the first packet to the hello. */
 const HELLO_LIMIT_MS = 10_000;
 /** From the hello to git-annex's `AUTH-SUCCESS`. */
 const AUTH_LIMIT_MS = 30_000;
-/** For a peer that offers a lane to be let in. */
-const LET_IN_LIMIT_MS = 5_000;
 /** git-annex accepts at once, unless its queue is full. */
 const SOCKET_LIMIT_MS = 5_000;
 /** Connections that are told to end do so at once. */
@@ -44,12 +43,23 @@ export interface ListenerOptions {
   readonly report: (message: string) => void;
   /** Called when nobody answers on the socket. */
   readonly socketRefused: () => void;
+  /** Told of each connection on our own wire, when it begins and when it has ended. */
+  readonly connected: (connection: PeerConnection) => void;
+  readonly disconnected: (connection: PeerConnection) => void;
 }
 
-/** A connection that has been handed to git-annex. */
-interface Relayed {
+/** What is to be handed to git-annex. */
+interface Line {
   readonly connection: Connection;
   readonly stream: Duplex;
+  /** Git-annex has let the peer in. */
+  letIn(): void;
+  /** Ends it, and tells the peer why. */
+  end(closing: Closing): void;
+}
+
+/** A line that has been handed to git-annex. */
+interface Relayed extends Line {
   readonly socket: UnixSocket;
 }
 
@@ -126,11 +136,7 @@ export class Listener {
       this.#reportRefused(source);
       return await incoming.refuse();
     }
-    try {
-      await this.#serve(incoming, source, place);
-    } finally {
-      place.leave();
-    }
+    await this.#serve(incoming, source, place);
   }
 
   async #placeFor(source: string): Promise<Place | undefined> {
@@ -152,6 +158,7 @@ export class Listener {
     this.#refusedReported = now;
   }
 
+  /** @param place Is left here. */
   async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
     const until = AbortSignal.any([this.#end.signal, place.givenAway]);
     using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("no hello in time"));
@@ -160,107 +167,127 @@ export class Listener {
     try {
       connection = await incoming.accept(hello);
     } catch (error) {
+      place.leave();
       return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
     }
-    const peer = `${
-      Buffer.from(connection.publicKey).toString("hex").slice(0, 10)
-    } (${connection.path})`;
+    if (connection.alpn === OWN_ALPN) return await this.#serveOwn(connection, source, place);
+    const peer = nameOf(connection);
     try {
-      if (connection.alpn === OWN_ALPN) {
-        return await this.#serveOwn(connection, peer, place, until);
-      }
       const stream = await connection.accept(hello);
       await abortable(receiveHello(stream), hello);
-      await this.#relay(connection, stream, peer, place, until);
+      const line = {
+        connection,
+        stream,
+        letIn: () => {},
+        end: ([code, reason]: Closing) => connection.close(code, reason),
+      };
+      await this.#relay(line, peer, place, until);
+      connection.close(CloseCode.DONE, "");
     } catch (error) {
       if (error instanceof StreamError && error.kind === "closed") {
         // It only wanted to know whether it would get through, or got through in another way, too.
         return debug(() => `${peer} has closed`);
       }
-      const [code, reason] = closing(error);
-      connection.close(code, reason);
+      connection.close(...closing(error));
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    } finally {
+      place.leave();
     }
   }
 
-  /** What a peer wants on our own wire, until its session is over, or it wants nothing for a while. */
-  async #serveOwn(
-    connection: Connection,
-    peer: string,
-    place: Place,
-    until: AbortSignal,
-  ): Promise<void> {
-    const failed = new AbortController();
-    let session: { own: OwnSession; over: Promise<void> } | undefined;
+  /** Serves what the peer opens on a connection that this repository has dialed. */
+  async serveDialed(connection: Connection): Promise<void> {
+    await this.#serveOwn(connection, connection.path.replace(/:\d+$/, ""));
+  }
+
+  /**
+   * Serves what a peer wants on our own wire, until it wants nothing for a while.
+   *
+   * @param first A place for its first session, which is left here; each other one takes a place of its own.
+   */
+  async #serveOwn(connection: Connection, source: string, first?: Place): Promise<void> {
+    const peer = nameOf(connection), givenAway = new AbortController();
+    const giveAway = () => givenAway.abort(first?.givenAway.reason);
+    first?.givenAway.addEventListener("abort", giveAway);
+    const own = new PeerConnection(connection, {
+      isDialed: first === undefined,
+      bind: this.#options.bind,
+      serve: (session) => {
+        const place = first;
+        place?.givenAway.removeEventListener("abort", giveAway);
+        first = undefined;
+        return this.#serveSession(session, peer, source, place);
+      },
+    });
+    this.#options.connected(own);
     try {
-      for (;;) {
-        using idle = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-        const limits = session ? [until, failed.signal] : [until, idle.signal];
-        const stream = await connection.accept(AbortSignal.any(limits));
-        using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("it is idle"));
-        const hello = AbortSignal.any([until, failed.signal, slow.signal]);
-        const kind = await abortable(receiveKind(stream), hello);
-        if (kind === StreamKind.PING) await abortable(answerPing(stream), hello);
-        else if (kind === StreamKind.SESSION && !session) {
-          const own = new OwnSession(connection, stream, this.#options.bind);
-          const signal = AbortSignal.any([until, failed.signal]);
-          const over = this.#relayOwn(connection, own, peer, place, signal);
-          over.catch((error) => failed.abort(error));
-          session = { own, over };
-        } else if (kind === StreamKind.LANE && session) {
-          const answered = session.own.answerLane(stream, place.whenAuthenticated, until);
-          answered.catch((error) => failed.abort(error));
-        } else throw new ProtocolError("a stream out of turn");
-      }
+      await own.serve(AbortSignal.any([this.#end.signal, givenAway.signal]));
     } catch (error) {
-      // When it is the connection that has ended, the session knows how to end by itself.
-      if (!(error instanceof StreamError)) failed.abort(error);
-      await session?.over.catch(() => {}); // said already, by the error that is thrown here
-      throw error;
+      if (error instanceof StreamError) return debug(() => `${peer} has left, ${error.message}`);
+      if (error instanceof Idle) {
+        connection.close(...error.closing);
+        if (error.closing[0] !== CloseCode.BAD_HELLO) return debug(() => `${peer} needs no more`);
+      } else connection.close(...closing(error));
+      this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    } finally {
+      this.#options.disconnected(own);
+      first?.leave();
     }
   }
 
-  async #relayOwn(
-    connection: Connection,
-    session: OwnSession,
+  async #serveSession(
+    session: PeerSession,
     peer: string,
-    place: Place,
-    until: AbortSignal,
+    source: string,
+    first: Place | undefined,
   ): Promise<void> {
-    using _ = session;
-    await this.#relay(connection, session.session, peer, place, until);
+    const place = first ?? await this.#placeFor(source);
+    if (!place) {
+      this.#reportRefused(source);
+      return session.turnAway(closing(new Busy()));
+    }
+    const { connection, session: stream } = session;
+    const line = {
+      connection,
+      stream,
+      letIn: () => session.letIn(),
+      end: (closing: Closing) => session.turnAway(closing),
+    };
+    try {
+      const until = AbortSignal.any([this.#end.signal, place.givenAway, session.ended]);
+      await this.#relay(line, peer, place, until);
+    } catch (error) {
+      session.turnAway(closing(error));
+      this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    } finally {
+      place.leave();
+    }
   }
 
-  /** Hands a stream to git-annex, until both directions have ended, and closes the connection. */
-  async #relay(
-    connection: Connection,
-    stream: Duplex,
-    peer: string,
-    place: Place,
-    until: AbortSignal,
-  ): Promise<void> {
+  /** Hands a line to git-annex, until both directions have ended. */
+  async #relay(line: Line, peer: string, place: Place, until: AbortSignal): Promise<void> {
     const started = performance.now();
     this.#options.report(`${peer} connected`);
     using unauthenticated = new TimeLimit(AUTH_LIMIT_MS, new NotAuthenticated());
     const watch = new AuthWatch(() => {
       unauthenticated[Symbol.dispose]();
       place.authenticated();
+      line.letIn();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
-    const relayed = { connection, stream, socket };
+    const relayed = { ...line, socket };
     this.#relayed.add(relayed);
     using _ = { [Symbol.dispose]: () => void this.#relayed.delete(relayed) };
     const signal = AbortSignal.any([until, unauthenticated.signal]);
     // Before anything that gives up the stream can run, so that the peer learns the reason.
-    const turnAway = () => connection.close(...closing(signal.reason));
+    const turnAway = () => line.end(closing(signal.reason));
     signal.addEventListener("abort", turnAway);
     using _listening = { // a listener would keep all this alive as long as the program runs
       [Symbol.dispose]: () => signal.removeEventListener("abort", turnAway),
     };
-    const end = await splice(stream, socket, signal);
+    const end = await splice(line.stream, socket, signal);
     signal.throwIfAborted();
-    if (isLost(end)) connection.close(CloseCode.LANE_LOST, "the lane is lost");
-    else connection.close(CloseCode.DONE, "");
+    if (isLost(end)) line.end([CloseCode.LANE_LOST, "the lane is lost"]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
     this.#options.report(`${peer} ${how(end)} after ${seconds} s, ${bytes}`);
@@ -282,51 +309,6 @@ export class Listener {
       if (performance.now() > deadline) throw new Busy(); // its queue is full
       await delay(SOCKET_RETRY_MS, this.#end.signal);
     }
-  }
-}
-
-/** A session of our own wire, and the lane it may move to. Dispose of it when it is over. */
-class OwnSession implements Disposable {
-  readonly session: Session;
-  #connection: Connection;
-  #bind: string | undefined;
-  #link: Promise<Disposable | undefined> | undefined;
-
-  constructor(connection: Connection, stream: Duplex, bind: string | undefined) {
-    this.session = new Session(stream, connection.over);
-    this.#connection = connection;
-    this.#bind = bind;
-  }
-
-  /**
-   * Answers the offer of a lane.
-   *
-   * @param letIn Resolves when the peer is no stranger, who could make this host dial whatever it names.
-   * @throws {ProtocolError} if it is none.
-   */
-  async answerLane(stream: Duplex, letIn: Promise<void>, signal: AbortSignal): Promise<void> {
-    if (this.#link) throw new ProtocolError("a second lane");
-    this.#link = (async () => {
-      // What lets it in may have been said, and not been seen yet.
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(LET_IN_LIMIT_MS)]);
-      const wanted = await abortable(letIn, limit).then(() => true, () => false);
-      const [{ answerLane }, { endsOf }] = await Promise.all([
-        import("./lane/start.ts"),
-        import("./lane/ends.ts"),
-      ]);
-      const ends = endsOf(this.#connection, this.#bind);
-      return await answerLane(stream, this.session, ends, wanted, signal);
-    })();
-    await this.#link.catch((error) => {
-      debug(() => `no lane: ${error}`); // the session stays where it is
-      if (error instanceof Error && error.name === "BadOffer") {
-        throw new ProtocolError(error.message);
-      }
-    });
-  }
-
-  [Symbol.dispose](): void {
-    this.#link?.then((link) => link?.[Symbol.dispose](), () => {}); // there is none
   }
 }
 
@@ -355,19 +337,22 @@ class Busy extends Error {
 class NoService extends Error {}
 
 /** What to tell a peer that is turned away. */
-function closing(error: unknown): [code: bigint, reason: string] {
-  if (error instanceof GivenAway || error instanceof Busy) {
-    return [CloseCode.BUSY, "too many connections"];
-  }
-  if (error instanceof NoService) {
-    return [CloseCode.NO_SERVICE, "git annex remotedaemon is not running"];
-  }
-  if (error instanceof ProtocolError) return [CloseCode.BAD_HELLO, "against the protocol"];
-  if (error instanceof BadHello) return [CloseCode.BAD_HELLO, "no hello"];
-  if (error instanceof NotAuthenticated) {
-    return [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"];
-  }
-  return [CloseCode.STOPPED, "stopped"];
+function closing(error: unknown): Closing {
+  const code = closeCode(error);
+  return [code, error instanceof BadHello ? "no hello" : CLOSE_REASONS.get(code)!];
+}
+
+function closeCode(error: unknown): bigint {
+  if (error instanceof GivenAway || error instanceof Busy) return CloseCode.BUSY;
+  if (error instanceof NoService) return CloseCode.NO_SERVICE;
+  if (error instanceof ProtocolError || error instanceof BadHello) return CloseCode.BAD_HELLO;
+  if (error instanceof NotAuthenticated) return CloseCode.NOT_AUTHENTICATED;
+  return CloseCode.STOPPED;
+}
+
+/** A peer, for people. */
+function nameOf({ publicKey, path }: Connection): string {
+  return `${Buffer.from(publicKey).toString("hex").slice(0, 10)} (${path})`;
 }
 
 /** Whether something is missing. On the plain wire there is then no connection any more. */

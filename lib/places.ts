@@ -89,6 +89,7 @@ export class Places {
         this.#change();
       },
       leave: () => {
+        if (state === "left") return;
         if (state === "authenticated") this.#authenticated--;
         else this.#strangers.delete(controller);
         state = "left";

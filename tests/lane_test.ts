@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { type Connection, Endpoint } from "../lib/iroh.ts";
 import { answerLane, offerLane } from "../lib/lane/start.ts";
-import { begin, OWN_ALPN, receiveKind, StreamKind } from "../lib/wire/own.ts";
+import { begin, OWN_ALPN, receiveOpening, StreamKind } from "../lib/wire/own.ts";
 import { Session } from "../lib/wire/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -173,29 +173,34 @@ promise("lane: sessions that move while both ends send, hundreds of times, lose 
   await using dialing = await Endpoint.bind(options);
   const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
   const incoming = listening.incoming();
-  for (let round = 0; round < CHANGES; round++) {
-    const [dialer, acceptor] = await Promise.all([
-      dialing.connect(peer, OWN_ALPN, env.signal),
-      incoming.next().then(({ value }) => value!.accept(env.signal)),
-    ]);
-    await moveOnce(env, dialer, acceptor);
-    dialer.close(0n, "");
-  }
+  // All on one connection, which has far fewer streams at once: so each must end at both its ends.
+  const [dialer, acceptor] = await Promise.all([
+    dialing.connect(peer, OWN_ALPN, env.signal),
+    incoming.next().then(({ value }) => value!.accept(env.signal)),
+  ]);
+  for (let round = 0; round < CHANGES; round++) await moveOnce(env, dialer, acceptor, round);
+  dialer.close(0n, "");
 });
 
-/** One session on a connection, and its move to a lane. */
-async function moveOnce(env: TestEnv, dialer: Connection, acceptor: Connection): Promise<void> {
-  const open = async (kind: StreamKind) => {
-    const ours = await dialer.open();
-    await begin(ours, kind);
-    const theirs = await acceptor.accept(env.signal);
-    assert.equal(await receiveKind(theirs), kind);
+/** One session on a connection, opened by either end, and its move to a lane. */
+async function moveOnce(
+  env: TestEnv,
+  dialer: Connection,
+  acceptor: Connection,
+  session: number,
+): Promise<void> {
+  const [opener, other] = session % 2 === 0 ? [dialer, acceptor] : [acceptor, dialer];
+  const open = async (kind: typeof StreamKind.SESSION | typeof StreamKind.LANE) => {
+    const ours = await opener.open();
+    await begin(ours, kind, session);
+    const theirs = await other.accept(env.signal);
+    assert.deepEqual(await receiveOpening(theirs), { kind, session });
     return [ours, theirs] as const;
   };
   const streams = await open(StreamKind.SESSION), messages = await open(StreamKind.LANE);
   const sessions = [
-    new Session(streams[0], dialer.over),
-    new Session(streams[1], acceptor.over),
+    new Session(streams[0], opener.over),
+    new Session(streams[1], other.over),
   ] as const;
   const moved = new AbortController();
   const ends = { hosts: ["127.0.0.1"], seenAt: "127.0.0.1" };
@@ -212,6 +217,7 @@ async function moveOnce(env: TestEnv, dialer: Connection, acceptor: Connection):
   const links = await linking;
   assert.deepEqual(links.map((link) => link?.lane.kind), ["TLS", "TLS"]);
   for (const link of links) link![Symbol.dispose]();
+  for (const session of sessions) session.leave();
   assert.deepEqual(received, [up, down]);
 }
 

@@ -98,7 +98,7 @@ async function open(
     await sendHello(stream);
     return stream;
   }
-  await begin(stream, StreamKind.SESSION);
+  await begin(stream, StreamKind.SESSION, 0);
   let offered = false;
   const session: Session = new Session(stream, connection.over, () => {
     if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
@@ -123,7 +123,7 @@ async function startLane(
     import("../lane/ends.ts"),
   ]);
   const stream = await connection.open();
-  await begin(stream, StreamKind.LANE);
+  await begin(stream, StreamKind.LANE, 0);
   return await offerLane(stream, session, endsOf(connection, settings.bind), signal);
 }
 

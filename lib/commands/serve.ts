@@ -89,6 +89,8 @@ async function serveRepository(
     bind: settings.bind,
     report,
     socketRefused: () => lifecycle.socketRefused(),
+    connected: () => {},
+    disconnected: () => {},
   });
   listener.run().catch((error) => closed.abort(error)).finally(() =>
     closed.abort(new Error("the endpoint is closed"))

@@ -91,6 +91,7 @@ export class LaneLink implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
+    this.#stream.close();
     this.lane.close();
   }
 }

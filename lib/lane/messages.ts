@@ -80,6 +80,12 @@ export class LaneStream {
     }
   }
 
+  /** Ends it, after what has been sent. */
+  close(): void {
+    this.#writer.close().catch(() => {}); // the connection is gone, and the stream with it
+    this.#reader.cancel().catch(() => {}); // as above
+  }
+
   async #take(length: number): Promise<Uint8Array | undefined> {
     const { value } = await this.#reader.read(new Uint8Array(length), { min: length });
     if (!value || value.length === 0) return undefined;

@@ -44,9 +44,7 @@ export async function offerLane(
     debug(() => "lane: the peer wants none");
     return undefined;
   })();
-  expect(making, session);
-  const lane = await making;
-  return lane && await move(lane, messages, session);
+  return await moveTo(making, messages, session);
 }
 
 /**
@@ -67,22 +65,33 @@ export async function answerLane(
     throw error instanceof LaneError ? new BadOffer(error.message) : error;
   });
   if (offered?.kind !== "offer") throw new BadOffer("it does not begin with an offer");
-  if (!wanted) {
-    await messages.send({ kind: "none" });
-    return undefined;
-  }
   const making = (async () => {
+    if (!wanted) {
+      await messages.send({ kind: "none" });
+      return undefined;
+    }
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
     return await ports.make(offered.offer, seenAt, false, signal);
   })();
-  expect(making, session);
-  return await move(await making, messages, session);
+  return await moveTo(making, messages, session);
 }
 
-function expect(making: Promise<unknown>, session: Movable): void {
-  const over = making.then(() => {}, () => {}); // why there is none, is told to whoever asked for it
-  session.expectLane(over);
+/** @param making The lane, if there is to be one. */
+async function moveTo(
+  making: Promise<Lane | undefined>,
+  messages: LaneStream,
+  session: Movable,
+): Promise<LaneLink | undefined> {
+  // Why there is none, is told to whoever asked for it.
+  session.expectLane(making.then(() => {}, () => {}));
+  let lane: Lane | undefined;
+  try {
+    lane = await making;
+  } finally {
+    if (!lane) messages.close();
+  }
+  return lane && await move(lane, messages, session);
 }
 
 async function move(lane: Lane, messages: LaneStream, session: Movable): Promise<LaneLink> {

@@ -2,7 +2,7 @@
  * Our own wire, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
  * another implementation.
  *
- * The dialer opens streams. The first byte of each says what it is for.
+ * Either end opens streams. The first byte of each says what it is for.
  */
 
 import type { Duplex } from "../duplex.ts";
@@ -12,14 +12,25 @@ export const OWN_ALPN = "git-annex-p2p-iroh/1";
 
 /** What a stream is for. */
 export const StreamKind = {
-  /** {@linkcode PING_BYTES} follow, which the acceptor sends back. git-annex is not asked. */
+  /** {@linkcode PING_BYTES} follow, which the other end sends back. git-annex is not asked. */
   PING: 1,
-  /** git-annex's bytes, in frames (session.ts). */
+  /** The number of a session, and git-annex's bytes, in frames (session.ts). */
   SESSION: 2,
-  /** The two ends agree on a lane for the session (lane/). */
+  /** The number of a session, for which the two ends agree on a lane (lane/). */
   LANE: 3,
 } as const;
-export type StreamKind = typeof StreamKind[keyof typeof StreamKind];
+
+/** What whoever opens a stream says it is for. */
+export type Opening =
+  | { readonly kind: typeof StreamKind.PING }
+  /** @param session Number of the session, given by whoever opens it, and used once on a connection. */
+  | {
+    readonly kind: typeof StreamKind.SESSION | typeof StreamKind.LANE;
+    readonly session: number;
+  };
+
+/** Bytes of a session's number. */
+const NUMBER_BYTES = 4;
 
 /** Any bytes; random ones, so that no answer is taken for another. */
 const PING_BYTES = 8;
@@ -29,22 +40,38 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
-/** Dialer: says what a stream is for that it has opened. */
-export async function begin(stream: Duplex, kind: StreamKind): Promise<void> {
+/** Says what a stream is for that was opened here: one for a session, or for its lane. */
+export async function begin(
+  stream: Duplex,
+  kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
+  session: number,
+): Promise<void> {
+  const bytes = new Uint8Array(1 + NUMBER_BYTES);
+  bytes[0] = kind;
+  new DataView(bytes.buffer).setUint32(1, session);
   const writer = stream.writable.getWriter();
-  await writer.write(Uint8Array.of(kind));
+  await writer.write(bytes);
   writer.releaseLock();
 }
 
-/** Acceptor: learns what a stream is for. @throws {ProtocolError} if that is not known. */
-export async function receiveKind(stream: Duplex): Promise<StreamKind> {
+/** Learns what a stream of the other end is for. @throws {ProtocolError} if that is not known. */
+export async function receiveOpening(stream: Duplex): Promise<Opening> {
   const [kind] = await readExactly(stream, 1);
-  if (Object.values(StreamKind).includes(kind as StreamKind)) return kind as StreamKind;
-  await stream.writable.abort();
-  throw new ProtocolError(`a stream of kind ${kind}`);
+  switch (kind) {
+    case StreamKind.PING:
+      return { kind };
+    case StreamKind.SESSION:
+    case StreamKind.LANE: {
+      const number = await readExactly(stream, NUMBER_BYTES);
+      return { kind, session: new DataView(number.buffer, number.byteOffset).getUint32(0) };
+    }
+    default:
+      await stream.writable.abort();
+      throw new ProtocolError(`a stream of kind ${kind}`);
+  }
 }
 
-/** Dialer: one ping on a new stream. @throws {ProtocolError} if something else comes back. */
+/** One ping on a new stream. @throws {ProtocolError} if something else comes back. */
 export async function ping(stream: Duplex): Promise<void> {
   const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
   const writer = stream.writable.getWriter();
@@ -58,7 +85,7 @@ export async function ping(stream: Duplex): Promise<void> {
   }
 }
 
-/** Acceptor: answers a ping. @throws {ProtocolError} if it is none. */
+/** Answers a ping. @throws {ProtocolError} if it is none. */
 export async function answerPing(stream: Duplex): Promise<void> {
   const writer = stream.writable.getWriter();
   await writer.write(await readExactly(stream, PING_BYTES));

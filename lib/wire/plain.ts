@@ -35,6 +35,17 @@ export const CloseCode = {
   LANE_LOST: 6n,
 } as const;
 
+/** What the codes mean, as it is sent with them. */
+export const CLOSE_REASONS: ReadonlyMap<bigint, string> = new Map([
+  [CloseCode.DONE, ""],
+  [CloseCode.BUSY, "too many connections"],
+  [CloseCode.NO_SERVICE, "git annex remotedaemon is not running"],
+  [CloseCode.STOPPED, "stopped"],
+  [CloseCode.BAD_HELLO, "against the protocol"],
+  [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"],
+  [CloseCode.LANE_LOST, "the lane is lost"],
+]);
+
 /** The peer said something else than the hello, or ended before it. */
 export class BadHello extends Error {
   override readonly name = "BadHello";

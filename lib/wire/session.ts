@@ -15,6 +15,7 @@ import {
   MOST_FRAME_BYTES,
   moveFrame,
 } from "./frames.ts";
+import { CLOSE_REASONS } from "./plain.ts";
 
 /** From `move` to the lane being there on this side, too. */
 const LANE_LIMIT_MS = 10_000;
@@ -43,7 +44,10 @@ export interface Link {
   stop(): void;
 }
 
-/** A session. Whoever has the connection closes it when the session is over. */
+/**
+ * A session. Each end sends the end of iroh's stream when it has received all data, or takes no more,
+ * and has sent all, or the other end takes no more: so either knows what has come.
+ */
 export class Session implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
@@ -64,6 +68,15 @@ export class Session implements Duplex {
   /** Whether anybody still reads. */
   #isWanted = true;
   #sendEnded = false;
+  #receiveEnded = false;
+  /** Whether the end of iroh's stream was sent, and came. */
+  #finished = false;
+  #peerFinished = false;
+  /** Whether it could come: not any more when the stream was given up here. */
+  #hears = true;
+  #isWatched = false;
+  /** Resolved when the other end has all, or needs no more. */
+  #through = Promise.withResolvers<void>();
   /** Not aborted while a lane is being made. */
   #resting = AbortSignal.abort();
   /** What is being sent, one after another. */
@@ -72,7 +85,7 @@ export class Session implements Duplex {
   /** Aborted when nothing can be sent any more: a write to a lane that is dead would wait for ever. */
   #sendOver = new AbortController();
   #failure = Promise.withResolvers<never>();
-  /** Resolved when the connection has ended in an orderly way. */
+  /** Resolved when the connection, or the other end's part in it, has ended in an orderly way. */
   #closed = Promise.withResolvers<StreamError>();
   #moved: () => void;
 
@@ -137,8 +150,20 @@ export class Session implements Duplex {
       if (this.#sendEnded) return; // it ends where it was
       await this.#writer.write(moveFrame(this.sent));
       this.#sendsByLane = true;
-      this.#writer.close().catch(() => {}); // its end is not waited for: the lane goes on
     });
+  }
+
+  /** When whoever relays it is done: gives up what of iroh's stream has not ended. */
+  leave(): void {
+    if (!this.#finished) this.#writer.abort().catch(() => {}); // the stream is over already
+    if (!this.#peerFinished) this.#reader.cancel().catch(() => {}); // as above
+  }
+
+  /** Ends it in the middle. @param error Says why to the other end, by its code, and to this one. */
+  turnAway(error: StreamError): void {
+    this.fail(error);
+    this.#writer.abort(error).catch(() => {}); // the stream is over already
+    this.#reader.cancel(error).catch(() => {}); // as above
   }
 
   /** The other end takes no more data. */
@@ -156,6 +181,7 @@ export class Session implements Duplex {
   #connectionOver(error: StreamError): void {
     if (error.kind !== "closed") return this.fail(error);
     this.#closed.resolve(error);
+    this.#through.resolve();
     this.#stopSending(error);
     // In order is the end of a peer that knows that all it has sent has come.
     this.#link?.lane.close();
@@ -186,6 +212,7 @@ export class Session implements Duplex {
   }
 
   async #put(frame: Uint8Array): Promise<void> {
+    this.#sendOver.signal.throwIfAborted();
     if (!this.#sendsByLane) return await this.#writer.write(frame);
     try {
       await abortable(this.#link!.lane.write(frame), this.#sendOver.signal);
@@ -200,25 +227,53 @@ export class Session implements Duplex {
       await this.#put(endFrame(this.sent));
       this.#sendEnded = true;
     });
-    if (!this.#sendsByLane) return await this.#closeStream();
-    // An orderly end comes from a peer that had no need to wait for more.
-    const through = [this.#link!.acknowledged, this.#closed.promise];
-    await Promise.race([...through, this.#failure.promise]);
-  }
-
-  async #closeStream(): Promise<void> {
-    try {
-      await this.#writer.close();
-    } catch (error) {
-      // A stream that has failed says at its close only that it has, and elsewhere why.
-      if (error instanceof TypeError) await this.#writer.closed;
-      throw error;
-    }
+    this.#finishWhenThrough();
+    if (this.#sendsByLane) this.#link!.acknowledged.then(() => this.#through.resolve());
+    await Promise.race([this.#through.promise, this.#failure.promise]);
   }
 
   async #abort(reason: unknown): Promise<void> {
     if (this.#sendsByLane) this.#link!.lane.close(); // without `end`, which says enough
-    else await this.#writer.abort(reason);
+    await this.#writer.abort(reason);
+  }
+
+  /** Sends the end of iroh's stream, when there is nothing more to be sent or received. */
+  #finishWhenThrough(): void {
+    const sendsNoMore = this.#sendEnded || this.#peerFinished;
+    if (this.#finished || !sendsNoMore || (!this.#receiveEnded && this.#isWanted)) return;
+    this.#finished = true;
+    const told = this.#writer.close();
+    if (this.#peerFinished) this.#through.resolve();
+    // Where nothing is heard any more, it is enough that all has arrived.
+    else if (!this.#hears && !this.#sendsByLane) {
+      told.catch(() => this.#writer.closed) // says why, where the stream has just failed
+        .then(() => this.#through.resolve(), (error) => this.fail(error));
+    } else told.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
+  }
+
+  /** For what comes by iroh's stream when there is no more data to come by it: its end. */
+  async #watchEnd(): Promise<void> {
+    if (this.#isWatched) return;
+    this.#isWatched = true;
+    try {
+      if ((await this.#reader.read()).value) {
+        return this.fail(new StreamError("lost", "against the protocol: it goes on after the end"));
+      }
+    } catch (error) {
+      // Of an orderly end of the connection the session hears elsewhere.
+      if (!(error instanceof StreamError)) throw error;
+      if (error.kind !== "closed") this.fail(explained(error));
+      return;
+    }
+    if (!this.#hears) return; // it was given up here
+    this.#peerFinished = true;
+    if (this.#sendEnded) this.#through.resolve();
+    else {
+      const error = new StreamError("closed", "the peer takes no more");
+      this.#closed.resolve(error);
+      this.#stopSending(error);
+    }
+    this.#finishWhenThrough();
   }
 
   #serially<T>(action: () => Promise<T>): Promise<T> {
@@ -237,7 +292,7 @@ export class Session implements Duplex {
         this.#moved();
       } else this.#link?.lane.release(piece);
       if (mark === "end") {
-        await this.#finish();
+        this.#receivedAll();
         return controller.close();
       }
       if (mark === "move") await this.#move();
@@ -261,7 +316,10 @@ export class Session implements Duplex {
     try {
       return (await this.#reader.read()).value;
     } catch (error) {
-      throw error instanceof StreamError ? beforeTheEnd(error) : error;
+      if (!(error instanceof StreamError)) throw error;
+      const reason = explained(beforeTheEnd(error));
+      this.#stopSending(reason); // who gives up the one direction gives up the other
+      throw reason;
     }
   }
 
@@ -283,26 +341,25 @@ export class Session implements Duplex {
     await abortable(linked, limit).catch((error) => {
       throw error instanceof StreamError ? error : new StreamError("lost", "it moves to no lane");
     });
-    await this.#expectEndOfStream();
     this.#receivesByLane = true;
+    this.#watchEnd();
   }
 
-  async #finish(): Promise<void> {
+  #receivedAll(): void {
     this.#state = "ended";
+    this.#receiveEnded = true;
     if (this.#receivesByLane) this.#link!.ended();
-    else await this.#expectEndOfStream();
-  }
-
-  async #expectEndOfStream(): Promise<void> {
-    const piece = await this.#nextOfStream();
-    if (piece) throw new StreamError("lost", "against the protocol: something comes after the end");
+    this.#watchEnd();
+    this.#finishWhenThrough();
   }
 
   async #cancel(reason: unknown): Promise<void> {
     this.#link?.stop();
-    if (!this.#receivesByLane) return await this.#reader.cancel(reason);
     this.#isWanted = false; // a read may wait, and from now on waits for nothing
-    this.#link!.lane.discard();
+    if (this.#receivesByLane) this.#link!.lane.discard();
+    else this.#hears = false;
+    this.#finishWhenThrough();
+    if (!this.#hears) await this.#reader.cancel(reason);
   }
 
   /** The end of a transport without `end` is not the end of the data. */
@@ -331,6 +388,14 @@ function together([first, ...others]: readonly Uint8Array<ArrayBuffer>[]): Uint8
     length += part.length;
   }
   return new Uint8Array(buffer, byteOffset, length);
+}
+
+/** With words for the code, where it is one that this program gives. */
+function explained(error: StreamError): StreamError {
+  const meaning = error.code === undefined ? undefined : CLOSE_REASONS.get(error.code);
+  if (meaning === undefined) return error;
+  const { kind, code } = error;
+  return new StreamError(kind, `${meaning} (code ${code})`, { code, cause: error });
 }
 
 /** However orderly the connection has ended: what was to come is missing. */

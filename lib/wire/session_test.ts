@@ -305,15 +305,16 @@ Deno.test("Session: a lane whose reader stands still is waited for", async () =>
 });
 
 Deno.test("Session: at its end says why the stream has failed", async () => {
-  const closed = new StreamError("closed", "the peer closed the connection");
+  const lost = new StreamError("lost", "the peer is gone");
   const [left] = pipe();
   const session = new Session({
     readable: left.readable,
     writable: new WritableStream({
       write(_chunk, controller) {
-        controller.error(closed); // with what was just written, the end, the peer has all it wants
+        controller.error(lost); // with what was just written, the end
       },
     }),
   }, new Promise(() => {}));
-  await assert.rejects(session.writable.getWriter().close(), closed);
+  await session.readable.cancel(); // so that nothing but the writing tells
+  await assert.rejects(session.writable.getWriter().close(), lost);
 });
