@@ -243,12 +243,13 @@ export class Session implements Duplex {
     if (this.#finished || !sendsNoMore || (!this.#receiveEnded && this.#isWanted)) return;
     this.#finished = true;
     const told = this.#writer.close();
+    told.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
     if (this.#peerFinished) this.#through.resolve();
     // Where nothing is heard any more, it is enough that all has arrived.
     else if (!this.#hears && !this.#sendsByLane) {
       told.catch(() => this.#writer.closed) // says why, where the stream has just failed
         .then(() => this.#through.resolve(), (error) => this.fail(error));
-    } else told.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
+    }
   }
 
   /** For what comes by iroh's stream when there is no more data to come by it: its end. */
