@@ -29,3 +29,13 @@ export function delay(milliseconds: number, signal: AbortSignal): Promise<void> 
   const timer = setTimeout(resolve, milliseconds);
   return abortable(promise, signal).finally(() => clearTimeout(timer));
 }
+
+const TICK_MS = 10;
+
+/**
+ * Like {@linkcode delay}, of time in which this process ran: on a machine that has too much to do, or
+ * that slept, an answer may be there and not have been seen yet.
+ */
+export async function delayAwake(milliseconds: number, signal: AbortSignal): Promise<void> {
+  for (let left = milliseconds; left > 0; left -= TICK_MS) await delay(TICK_MS, signal);
+}

@@ -42,6 +42,17 @@ export class Unreachable extends Failure {
   override readonly name = "Unreachable";
 }
 
+/** A repository is to connect to itself. */
+export class OwnAddress extends Failure {
+  override readonly name = "OwnAddress";
+
+  constructor() {
+    super("that is this repository's own address", {
+      hint: "a repository connects to others; give it the address of a peer",
+    });
+  }
+}
+
 /** A peer that has been reached. */
 export interface Reached {
   readonly connection: Connection;
@@ -53,6 +64,7 @@ export interface Reached {
  * Connects to a peer by whichever way is there first.
  *
  * @param alpns Protocols, the preferred one first: where a peer does not speak it, the next is tried.
+ * @param from The endpoint to dial from; a new one with a key of its own when not given.
  * @throws {Unreachable} which says what was tried, and what came of it, after at most
  * {@linkcode DIAL_LIMIT_MS}.
  * @throws {TicketError} if no peer can have that address.
@@ -63,6 +75,7 @@ export async function reach(
   settings: Settings,
   alpns: readonly string[],
   signal: AbortSignal,
+  from?: Endpoint,
 ): Promise<Reached> {
   debug(() => "dialing");
   const loading = import("./iroh.ts"); // while the search begins
@@ -72,7 +85,7 @@ export async function reach(
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_LIMIT_MS)]);
   using dial = new Dial(ticket.publicKey, settings, alpns, limit, Endpoint);
   try {
-    const connection = await abortable(dial.first(known, lan), signal);
+    const connection = await abortable(dial.first(known, lan, from), signal);
     const way = wayOf(connection, [...known, ...dial.ofLan]);
     debug(() => `connected, found by ${way}, ${connection.path}`);
     return { connection, way };
@@ -148,9 +161,13 @@ class Dial implements Disposable {
   }
 
   /** The first connection. */
-  async first(known: readonly Way[], lan: LanSearch | undefined): Promise<Connection> {
+  async first(
+    known: readonly Way[],
+    lan: LanSearch | undefined,
+    from: Endpoint | undefined,
+  ): Promise<Connection> {
     this.#known = known;
-    const endpoint = await this.#bind(this.#settings);
+    const endpoint = from ?? await this.#bind(this.#settings);
     this.#enterKnown(endpoint);
     if (lan) this.#enterLan(endpoint, lan);
     this.#race.start();

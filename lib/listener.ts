@@ -10,6 +10,7 @@ import { type Closing, Idle, PeerConnection, type PeerSession } from "./peer_con
 import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
+import type { Traffic } from "./hub/traffic.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
 import { OWN_ALPN, ProtocolError } from "./wire/own.ts";
 import { BadHello, CLOSE_REASONS, CloseCode, receiveHello } from "./wire/plain.ts";
@@ -46,14 +47,18 @@ export interface ListenerOptions {
   /** Told of each connection on our own wire, when it begins and when it has ended. */
   readonly connected: (connection: PeerConnection) => void;
   readonly disconnected: (connection: PeerConnection) => void;
+  /** Where what is moved is counted. */
+  readonly traffic: Traffic;
 }
 
 /** What is to be handed to git-annex. */
 interface Line {
   readonly connection: Connection;
   readonly stream: Duplex;
-  /** Git-annex has let the peer in. */
+  /** git-annex has let the peer in. */
   letIn(): void;
+  /** Kind and address of the lane by which it goes. */
+  lane(): string | undefined;
   /** Ends it, and tells the peer why. */
   end(closing: Closing): void;
 }
@@ -99,8 +104,10 @@ export class Listener {
     this.#accepting = false;
     const limit = AbortSignal.timeout(limitMs);
     try {
-      for (let before = -Infinity; this.#relayed.size > 0;) {
-        const moved = this.#moved();
+      for (let before = -Infinity;;) {
+        const outgoing = this.#options.traffic.moved(false);
+        if (this.#relayed.size === 0 && outgoing === undefined) break;
+        const moved = this.#moved() + (outgoing ?? 0);
         const isInFlight = [...this.#relayed].some(({ stream }) =>
           stream instanceof Session && stream.isInFlight
         );
@@ -179,6 +186,7 @@ export class Listener {
         connection,
         stream,
         letIn: () => {},
+        lane: () => undefined,
         end: ([code, reason]: Closing) => connection.close(code, reason),
       };
       await this.#relay(line, peer, place, until);
@@ -251,6 +259,7 @@ export class Listener {
       connection,
       stream,
       letIn: () => session.letIn(),
+      lane: () => session.lane,
       end: (closing: Closing) => session.turnAway(closing),
     };
     try {
@@ -275,6 +284,13 @@ export class Listener {
       line.letIn();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
+    using _live = this.#options.traffic.begin({
+      key: Buffer.from(line.connection.publicKey).toString("hex"),
+      isIncoming: true,
+      amount: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
+      connection: line.connection,
+      lane: () => line.lane(),
+    });
     const relayed = { ...line, socket };
     this.#relayed.add(relayed);
     using _ = { [Symbol.dispose]: () => void this.#relayed.delete(relayed) };

@@ -6,6 +6,7 @@
 import { abortable } from "./abortable.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import type { Connection } from "./iroh.ts";
+import type { LaneLink } from "./lane/link.ts";
 import { debug } from "./stderr.ts";
 import {
   answerPing,
@@ -203,7 +204,8 @@ export class PeerSession implements Disposable {
   readonly connection: Connection;
   #owner: PeerConnection;
   #bind: string | undefined;
-  #link: Promise<Disposable | undefined> | undefined;
+  #link: Promise<LaneLink | undefined> | undefined;
+  #lane: string | undefined;
   #letIn = Promise.withResolvers<void>();
   #ended = new AbortController();
 
@@ -212,6 +214,11 @@ export class PeerSession implements Disposable {
     this.connection = owner.connection;
     this.#owner = owner;
     this.#bind = bind;
+  }
+
+  /** Kind and address of the lane by which it goes. */
+  get lane(): string | undefined {
+    return this.#lane;
   }
 
   /** Aborted when the connection is given up. */
@@ -250,13 +257,10 @@ export class PeerSession implements Disposable {
         import("./lane/start.ts"),
         import("./lane/ends.ts"),
       ]);
-      return await answerLane(
-        stream,
-        this.session,
-        endsOf(this.connection, this.#bind),
-        wanted,
-        until,
-      );
+      const ends = endsOf(this.connection, this.#bind);
+      const link = await answerLane(stream, this.session, ends, wanted, until);
+      if (link) this.#lane = `${link.lane.kind} ${link.lane.remote}`;
+      return link;
     })();
     await this.#link.catch((error) => {
       debug(() => `no lane: ${error}`); // the session stays where it is

@@ -21,6 +21,8 @@ export interface Settings {
   readonly lan: boolean;
   /** Move large transfers to a direct connection beside iroh's. */
   readonly lane: boolean;
+  /** Connect through the running listener of the repository. */
+  readonly warm: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`; undefined for any. */
   readonly bind: string | undefined;
   /** IP address, with a port or without, at which others see this host; undefined if it is to find out. */
@@ -91,6 +93,7 @@ export function parseSettings(
     lookup: lookup ?? relay.kind === "n0",
     lan: read("lan", parseBoolean, "true or false") ?? true,
     lane: read("lane", parseBoolean, "true or false") ?? true,
+    warm: read("warm", parseBoolean, "true or false") ?? true,
     bind: read("bind", parseSocketAddress, "ADDRESS:PORT, for example 0.0.0.0:7777 or [::]:7777"),
     external: read("external", parseExternal, "ADDRESS or ADDRESS:PORT, as others see this host"),
     maxConnections: read("max-connections", parseCount, `a number from 1 to ${MOST_CONNECTIONS}`) ??

@@ -1,28 +1,16 @@
 /** `git-annex-p2p-iroh ADDRESS`: connect to a peer, relay stdin to it and it to stdout. */
 
-import { abortable } from "../abortable.ts";
-import { reach } from "../dial.ts";
-import { type Duplex, StreamError } from "../duplex.ts";
+import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
-import { readIdentity } from "../identity.ts";
-import type { Connection } from "../iroh.ts";
-import { findRepository, readSettings } from "../repository.ts";
+import type { Line } from "../line/line.ts";
+import { openWarm } from "../line/warm.ts";
+import { findRepository, readSettings, type Repository } from "../repository.ts";
 import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
 import { Stdio } from "../stdio.ts";
 import { decodeTicket, samePublicKey, type Ticket } from "../ticket.ts";
-import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
-import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
-import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
-import { Session } from "../wire/session.ts";
-
-/**
- * A lane takes the time in which iroh moves 1 MiB or so, by docs/benchmarks.md. To begin at a quarter
- * of that costs what ends before a lane pays at most 100 ms, and saves all that goes on as much.
- */
-const LANE_AFTER_BYTES = 256 * 1024;
 
 /** The connection did not end as it should. */
 export class ConnectionFailure extends Failure {
@@ -37,103 +25,64 @@ export class ConnectionFailure extends Failure {
  */
 export async function connect(address: string): Promise<number> {
   using signals = new Signals();
+  const { signal } = signals;
   const ticket = decodeTicket(address);
-  const [settings, own] = await Promise.all([
-    readSettings(),
-    isOwn(ticket),
-    import("../iroh.ts"), // so that it is there by the time it is needed
-  ]);
-  if (own) {
-    throw new ConnectionFailure("that is this repository's own address", {
-      hint: "a repository connects to others; give it the address of a peer",
-    });
-  }
-  const wires = await wiresFor(ticket, settings);
-  const { connection } = await reach(ticket, settings, wires, signals.signal);
-  if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
-    await rememberPlainAlone(ticket.publicKey);
-  }
-  using over = new DisposableStack();
+  const [settings, repository] = await Promise.all([readSettings(), repositoryHere()]);
+  const stdio = new Stdio(), onLane = () => stdio.expectMuch();
+  const warm = repository && await openWarm(address, repository, settings, onLane, signal);
+  using line = warm ?? await openCold(ticket, settings, repository, onLane, signal);
   try {
-    const stdio = new Stdio();
-    const opening = open(connection, settings, over, signals.signal, () => stdio.expectMuch());
-    const stream = await abortable(opening, signals.signal);
-    const end = await splice(stdio, stream, signals.signal);
-    signals.signal.throwIfAborted();
+    const end = await splice(stdio, line.stream, signal);
+    signal.throwIfAborted();
     throwIfFailed(end);
-    await connection.closeAndSend(CloseCode.DONE, "");
+    await line.finish();
     return 0;
   } catch (error) {
-    const isLost = connection.alpn === OWN_ALPN && error instanceof StreamError &&
-      error.kind === "lost";
-    if (isLost) await connection.closeAndSend(CloseCode.LANE_LOST, "the lane is lost");
-    else await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    await line.giveUp(error);
     throw error instanceof StreamError ? peerFailure(error) : error;
   }
-  // The endpoint is left to the end of the process: closing it takes a second that a caller of
-  // git-annex would wait for, and everything has been sent by now.
 }
 
-/** The protocols to try, the preferred one first. */
-async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
-  const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
-  return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
-}
-
-/**
- * The stream for git-annex's bytes.
- *
- * @param over Is to be disposed of with it.
- * @param onLane Called when it goes on by a lane.
- */
-async function open(
-  connection: Connection,
+/** Loads what is needed for that alone. */
+async function openCold(
+  ticket: Ticket,
   settings: Settings,
-  over: DisposableStack,
-  signal: AbortSignal,
+  repository: Repository | undefined,
   onLane: () => void,
-): Promise<Duplex> {
-  const stream = await connection.open();
-  if (connection.alpn === PLAIN_ALPN) {
-    await sendHello(stream);
-    return stream;
-  }
-  await begin(stream, StreamKind.SESSION, 0);
-  let offered = false;
-  const session: Session = new Session(stream, connection.over, () => {
-    if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
-    offered = true;
-    startLane(connection, session, settings, signal).then((link) => {
-      if (!link) return;
-      over.use(link);
-      onLane();
-    }).catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
-  });
-  return session;
-}
-
-async function startLane(
-  connection: Connection,
-  session: Session,
-  settings: Settings,
   signal: AbortSignal,
-): Promise<Disposable | undefined> {
-  const [{ offerLane }, { endsOf }] = await Promise.all([
-    import("../lane/start.ts"),
-    import("../lane/ends.ts"),
-  ]);
-  const stream = await connection.open();
-  await begin(stream, StreamKind.LANE, 0);
-  return await offerLane(stream, session, endsOf(connection, settings.bind), signal);
+): Promise<Line> {
+  const loading = import("../line/cold.ts");
+  import("../iroh.ts").catch(() => {}); // so that it is there by the time it is needed, which tells
+  if (repository && await isOwn(ticket, repository)) {
+    const { OwnAddress } = await import("../dial.ts");
+    throw new OwnAddress();
+  }
+  const { openCold } = await loading;
+  try {
+    return await openCold(ticket, settings, onLane, signal);
+  } catch (error) {
+    throw error instanceof StreamError ? peerFailure(error) : error;
+  }
 }
 
-async function isOwn(ticket: Ticket): Promise<boolean> {
+/** There is none while one is being cloned. */
+async function repositoryHere(): Promise<Repository | undefined> {
   try {
-    const identity = await readIdentity(await findRepository());
+    return await findRepository();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    debug(() => `no repository: ${error.message}`);
+    return undefined;
+  }
+}
+
+async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
+  try {
+    const { readIdentity } = await import("../identity.ts");
+    const identity = await readIdentity(repository);
     return identity !== undefined && samePublicKey(identity, ticket);
   } catch (error) {
-    // There is no repository while one is being cloned, and a damaged identity is the listener's
-    // concern: neither keeps anybody from connecting.
+    // A damaged identity is the listener's concern, and keeps nobody from connecting.
     if (error instanceof Failure) debug(() => `own address not known: ${error.message}`);
     else throw error;
     return false;

@@ -1,9 +1,16 @@
 /** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serve, until no longer wanted. */
 
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { abortable, delay } from "../abortable.ts";
+import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import { SameHostEntry } from "../find/same_host.ts";
+import { listenerFacts } from "../hub/facts.ts";
+import { Hub, type HubOptions } from "../hub/hub.ts";
+import { LastSeenFile } from "../hub/last_seen.ts";
+import { Peers } from "../hub/peers.ts";
+import { Traffic } from "../hub/traffic.ts";
 import { type Identity, readIdentity } from "../identity.ts";
 import type { Endpoint } from "../iroh.ts";
 import { Lifecycle, listenerFolder } from "../lifecycle.ts";
@@ -82,6 +89,15 @@ async function serveRepository(
     if (!stop.aborted) throw error;
   });
   if (!endpoint) return report(`stopping, ${systemReason(stop.reason)}`);
+  const over = new AbortController();
+  using traffic = new Traffic();
+  await using lastSeen = await LastSeenFile.open(repository);
+  const peers: Peers = new Peers({
+    endpoint,
+    settings,
+    serve: (connection) => listener.serveDialed(connection),
+    signal: over.signal,
+  });
   const listener = new Listener({
     endpoint,
     socketPath,
@@ -89,15 +105,28 @@ async function serveRepository(
     bind: settings.bind,
     report,
     socketRefused: () => lifecycle.socketRefused(),
-    connected: () => {},
-    disconnected: () => {},
+    connected: (own) => peers.add(own),
+    disconnected: (own) => {
+      peers.remove(own);
+      lastSeen.note(Buffer.from(own.connection.publicKey).toString("hex"));
+    },
+    traffic,
   });
   listener.run().catch((error) => closed.abort(error)).finally(() =>
     closed.abort(new Error("the endpoint is closed"))
   );
   const watchingRelay = reportRelay(endpoint, report, stop);
+  const facts = { endpoint, since: new Date(), peers, traffic, lastSeen };
   {
     // Not to be found any more as soon as nobody new is let in.
+    await using _hub = await openHub({
+      repository,
+      settings,
+      peers,
+      traffic,
+      status: () => listenerFacts(facts),
+      signal: over.signal,
+    }, report);
     await using _entry = await leaveEntry(identity, endpoint, report);
     await using _announcer = settings.lan ? await announce(identity, endpoint) : undefined;
     report(`serving ${address}`);
@@ -106,8 +135,19 @@ async function serveRepository(
   }
   await watchingRelay;
   await listener.drain(DRAIN_LIMIT_MS);
+  over.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
   report("stopped");
+}
+
+async function openHub(options: HubOptions, report: Report): Promise<AsyncDisposable> {
+  try {
+    return await Hub.open(options);
+  } catch (error) {
+    // Which costs processes of this repository time, and nothing else.
+    report(`no connections are kept: ${reasonFor(error)}`);
+    return { async [Symbol.asyncDispose]() {} };
+  }
 }
 
 /** The log that people look at, since git-annex throws stderr away. */
@@ -177,10 +217,7 @@ async function leaveEntry(
   try {
     return await SameHostEntry.leave(identity.publicKey, endpoint.boundSockets());
   } catch (error) {
-    const { line } = error instanceof Failure
-      ? describeFailure(error)
-      : { line: systemReason(error) };
-    report(`peers on this host have to find it in another way: ${line}`);
+    report(`peers on this host have to find it in another way: ${reasonFor(error)}`);
     return { async [Symbol.asyncDispose]() {} };
   }
 }
@@ -211,6 +248,10 @@ async function closeEndpoint(endpoint: Endpoint): Promise<void> {
   } catch (error) {
     debug(() => `closing the endpoint: ${error}`); // the end of the process closes it
   }
+}
+
+function reasonFor(error: unknown): string {
+  return error instanceof Failure ? describeFailure(error).line : systemReason(error);
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

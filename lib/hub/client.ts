@@ -1,0 +1,139 @@
+/** A process's end of the hub: asks the running listener of its repository. Loads next to nothing. */
+
+import { abortable, delayAwake } from "../abortable.ts";
+import type { Duplex, StreamError } from "../duplex.ts";
+import { Failure, systemReason } from "../failure.ts";
+import type { Ends } from "../lane/start.ts";
+import { debug } from "../stderr.ts";
+import { Channel, ChannelStream, jsonOf, MessageKind } from "./channel.ts";
+import type { HubEntry } from "./entry.ts";
+import type { Request } from "./request.ts";
+
+/** A listener that does not begin to answer within this time is not waited for. */
+const ANSWER_LIMIT_MS = 200;
+const GONE = "this repository's listener has ended";
+
+/** The listener cannot do it, and the process is to do it by itself. */
+export class NotByHub extends Error {
+  override readonly name = "NotByHub";
+}
+
+/** A session that goes through the hub. Dispose of it when it is over. */
+export interface WarmSession extends Disposable {
+  readonly stream: Duplex;
+  /** Resolves when the connection with the peer, or the listener, has ended. */
+  readonly over: Promise<StreamError>;
+  /** Tells the listener how far it is. */
+  report(report: Record<string, unknown>): void;
+  /** Resolves when all that was said has been handed over. */
+  flush(): Promise<void>;
+  /** A stream on which to agree on a lane. */
+  openLane(): Promise<{ stream: Duplex; ends: Ends } & Disposable>;
+}
+
+/**
+ * Opens a session with a peer.
+ *
+ * @throws {NotByHub} if the listener does not answer, or cannot do it; nothing has been sent then.
+ * @throws {Failure} if the peer cannot be reached, as the listener says.
+ */
+export async function openSession(
+  entry: HubEntry,
+  address: string,
+  signal: AbortSignal,
+): Promise<WarmSession> {
+  const { channel, answer } = await ask(entry, { want: "session", address }, signal);
+  const stream = new ChannelStream(channel, { gone: GONE });
+  return {
+    stream,
+    over: stream.over,
+    report(report) {
+      // Whoever does not hear it is gone, which the stream tells.
+      channel.sendJson(MessageKind.REPORT, report).catch(() => {});
+    },
+    flush: () => channel.flush(),
+    async openLane() {
+      const request: Request = { want: "lane", session: String(answer.session) };
+      const lane = await ask(entry, request, signal);
+      return {
+        stream: new ChannelStream(lane.channel, { gone: GONE }),
+        ends: lane.answer.ends as Ends,
+        [Symbol.dispose]: () => lane.channel[Symbol.dispose](),
+      };
+    },
+    [Symbol.dispose]: () => channel[Symbol.dispose](),
+  };
+}
+
+/** What the listener knows. @throws {NotByHub} if it does not answer. */
+export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<unknown> {
+  const { channel, answer } = await ask(entry, { want: "status" }, signal);
+  channel[Symbol.dispose]();
+  return answer;
+}
+
+async function ask(
+  { socketPath, cookie }: HubEntry,
+  request: Request,
+  signal: AbortSignal,
+): Promise<{ channel: Channel; answer: Record<string, unknown> }> {
+  using answered = new Answered();
+  const late = AbortSignal.any([signal, answered.late]);
+  const channel = await connect(socketPath, late);
+  try {
+    await abortable(channel.sendJson(MessageKind.REQUEST, { ...request, cookie }), late);
+    const welcome = await abortable(channel.receive(), late);
+    if (welcome?.kind !== MessageKind.WELCOME) throw new NotByHub("it does not let this one in");
+    answered[Symbol.dispose]();
+    debug(() => "through the running listener");
+    return { channel, answer: await answerOn(channel, signal) };
+  } catch (error) {
+    channel[Symbol.dispose]();
+    signal.throwIfAborted();
+    if (error instanceof Failure || error instanceof NotByHub) throw error;
+    throw new NotByHub(`it does not answer, ${systemReason(error)}`, { cause: error });
+  }
+}
+
+/** Time for an answer, unless disposed of. */
+class Answered implements Disposable {
+  #late = new AbortController();
+  #over = new AbortController();
+
+  constructor() {
+    delayAwake(ANSWER_LIMIT_MS, this.#over.signal).then(
+      () => this.#late.abort(new NotByHub(`no answer within ${ANSWER_LIMIT_MS} ms`)),
+      () => {}, // disposed of
+    );
+  }
+
+  get late(): AbortSignal {
+    return this.#late.signal;
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+  }
+}
+
+async function connect(path: string, signal: AbortSignal): Promise<Channel> {
+  try {
+    const connecting = Deno.connect({ transport: "unix", path });
+    return new Channel(await abortable(connecting, signal, (late) => late.close()));
+  } catch (error) {
+    if (error instanceof NotByHub) throw error;
+    throw new NotByHub(`nobody is there, ${systemReason(error)}`, { cause: error });
+  }
+}
+
+async function answerOn(channel: Channel, signal: AbortSignal): Promise<Record<string, unknown>> {
+  const message = await abortable(channel.receive(), signal);
+  if (message?.kind === MessageKind.ANSWER) return jsonOf(message);
+  if (message?.kind !== MessageKind.FAILED) throw new NotByHub("it has ended");
+  const { message: text, hint, exitStatus } = jsonOf(message);
+  if (typeof text !== "string") throw new NotByHub("it cannot do that");
+  throw new Failure(text, {
+    ...typeof hint === "string" ? { hint } : {},
+    ...typeof exitStatus === "number" ? { exitStatus } : {},
+  });
+}

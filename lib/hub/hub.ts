@@ -1,0 +1,181 @@
+/**
+ * The hub: the running listener's private unix socket, through which processes of the same repository
+ * reach peers by connections that are there already. What the two say is in channel.ts and request.ts.
+ */
+
+import { Buffer } from "node:buffer";
+import { timingSafeEqual } from "node:crypto";
+import { abortable } from "../abortable.ts";
+import { StreamError } from "../duplex.ts";
+import { Failure } from "../failure.ts";
+import { endsOf } from "../lane/ends.ts";
+import type { Repository } from "../repository.ts";
+import type { Settings } from "../settings.ts";
+import { splice } from "../splice.ts";
+import { debug } from "../stderr.ts";
+import { decodeTicket } from "../ticket.ts";
+import { Channel, ChannelError, ChannelStream, jsonOf, MessageKind } from "./channel.ts";
+import { LeftEntry } from "./entry.ts";
+import type { PeerLine, Peers } from "./peers.ts";
+import type { Request } from "./request.ts";
+import type { Amount, Traffic } from "./traffic.ts";
+
+/** For a process to say what it wants. */
+const REQUEST_LIMIT_MS = 2_000;
+const GONE = "the process is gone";
+
+/** What the hub needs. */
+export interface HubOptions {
+  readonly repository: Repository;
+  readonly settings: Settings;
+  readonly peers: Peers;
+  readonly traffic: Traffic;
+  /** What `status` is told. */
+  readonly status: () => object;
+  /** Ends what goes through it. */
+  readonly signal: AbortSignal;
+}
+
+/** How far a process says it is. */
+type Report = Amount & { readonly lane: string | undefined };
+
+/** Answers the processes of a repository. Dispose of it when the listener stops. */
+export class Hub implements AsyncDisposable {
+  #options: HubOptions;
+  #entry: LeftEntry;
+  #listener: Deno.UnixListener;
+  /** By what the processes were told. */
+  #sessions = new Map<string, PeerLine>();
+
+  private constructor(options: HubOptions, entry: LeftEntry, listener: Deno.UnixListener) {
+    this.#options = options;
+    this.#entry = entry;
+    this.#listener = listener;
+  }
+
+  /** Opens the socket, and says where it is. @throws {RuntimeFolderError} and what the system says. */
+  static async open(options: HubOptions): Promise<Hub> {
+    const entry = await LeftEntry.prepare(options.repository);
+    const listener = Deno.listen({ transport: "unix", path: entry.socketPath });
+    const hub = new Hub(options, entry, listener);
+    try {
+      await Deno.chmod(entry.socketPath, 0o600);
+      await entry.leave(options.settings);
+    } catch (error) {
+      await hub[Symbol.asyncDispose]();
+      throw error;
+    }
+    hub.#run().catch((error) => debug(() => `hub: ${error}`)); // the socket is closed
+    return hub;
+  }
+
+  /** Sessions that are under way. */
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  /** Nobody new is let in; what is under way goes on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#listener.close();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BadResource)) throw error; // it had failed
+    }
+    await this.#entry[Symbol.asyncDispose]();
+  }
+
+  async #run(): Promise<void> {
+    for await (const connection of this.#listener) {
+      this.#handle(new Channel(connection as Deno.UnixConn)).catch((error) => {
+        debug(() => `hub: ${error}`); // one process's trouble is not another's
+      });
+    }
+  }
+
+  async #handle(channel: Channel): Promise<void> {
+    using _ = channel;
+    const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]);
+    const request = await abortable(this.#requestOn(channel), limit);
+    await channel.send(MessageKind.WELCOME);
+    try {
+      await this.#answer(request, channel);
+    } catch (error) {
+      if (!(error instanceof Failure)) debug(() => `hub: ${error}`);
+      // Without a message it is the process's to try.
+      const { message, hint, exitStatus } = error instanceof Failure ? error : {};
+      await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
+    }
+  }
+
+  async #requestOn(channel: Channel): Promise<Request> {
+    const message = await channel.receive();
+    if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
+    const { cookie, want, address, session } = jsonOf(message);
+    const shown = Buffer.from(String(cookie)), right = Buffer.from(this.#entry.cookie);
+    if (shown.length !== right.length || !timingSafeEqual(shown, right)) {
+      throw new ChannelError("somebody who does not know the cookie");
+    }
+    if (want === "session" && typeof address === "string") return { want, address };
+    if (want === "lane" && typeof session === "string") return { want, session };
+    if (want === "status") return { want };
+    throw new ChannelError("a request that is none");
+  }
+
+  async #answer(request: Request, channel: Channel): Promise<void> {
+    switch (request.want) {
+      case "status":
+        return await channel.sendJson(MessageKind.ANSWER, this.#options.status());
+      case "session":
+        return await this.#session(request.address, channel);
+      case "lane":
+        return await this.#lane(request.session, channel);
+    }
+  }
+
+  async #session(address: string, channel: Channel): Promise<void> {
+    const ticket = decodeTicket(address);
+    let report: Report = { sent: 0, received: 0, lane: undefined };
+    const stream = new ChannelStream(channel, {
+      gone: GONE,
+      report: (message) => report = amountOf(message) ?? report,
+    });
+    const gone = new AbortController();
+    stream.over.then((error) => gone.abort(error));
+    const signal = AbortSignal.any([this.#options.signal, gone.signal]);
+    using line = await this.#options.peers.open(ticket, signal);
+    const id = crypto.randomUUID();
+    this.#sessions.set(id, line);
+    using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };
+    using _live = this.#options.traffic.begin({
+      key: Buffer.from(ticket.publicKey).toString("hex"),
+      isIncoming: false,
+      amount: () => report,
+      lane: () => report.lane,
+    });
+    line.on.then(({ own }) => own.connection.over).then((error) => stream.tellOver(error))
+      .catch(() => {}); // the process is gone, or has been told by its stream
+    await channel.sendJson(MessageKind.ANSWER, { session: id });
+    await splice(stream, line.stream, signal);
+  }
+
+  async #lane(id: string, channel: Channel): Promise<void> {
+    const line = this.#sessions.get(id);
+    if (!line) throw new StreamError("closed", "the session is over");
+    const { own, session } = await line.on;
+    const ends = endsOf(own.connection, this.#options.settings.bind);
+    const lane = await session.openLane();
+    const stream = new ChannelStream(channel, { gone: GONE });
+    await channel.sendJson(MessageKind.ANSWER, { ends });
+    await splice(stream, lane, this.#options.signal);
+  }
+}
+
+/** What a process says of how far it is; undefined if that is nothing. */
+function amountOf({ sent, received, lane }: Record<string, unknown>): Report | undefined {
+  if (!Number.isSafeInteger(sent) || !Number.isSafeInteger(received)) return undefined;
+  return {
+    sent: sent as number,
+    received: received as number,
+    lane: typeof lane === "string" ? lane : undefined,
+  };
+}

@@ -1,0 +1,145 @@
+/** The connections with peers that a listener keeps, and how a session gets one. */
+
+import { abortable } from "../abortable.ts";
+import { OwnAddress, reach } from "../dial.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
+import type { Connection, Endpoint } from "../iroh.ts";
+import type { OpenedSession, PeerConnection } from "../peer_connection.ts";
+import type { Settings } from "../settings.ts";
+import { debug } from "../stderr.ts";
+import { samePublicKey, type Ticket } from "../ticket.ts";
+import { OWN_ALPN } from "../wire/own.ts";
+import { PLAIN_ALPN } from "../wire/plain.ts";
+import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
+import { type On, TrialStream } from "./trial.ts";
+
+/** What is needed to reach peers. */
+export interface PeersOptions {
+  /** The listener's. */
+  readonly endpoint: Endpoint;
+  readonly settings: Settings;
+  /** Serves what the peer opens on a connection that was dialed here, to its end. */
+  readonly serve: (connection: Connection) => Promise<void>;
+  /** Gives up what is being dialed. */
+  readonly signal: AbortSignal;
+}
+
+/** The peer speaks the plain wire alone, on which a connection carries one stream. */
+export class PlainPeer extends Error {
+  override readonly name = "PlainPeer";
+
+  constructor() {
+    super("the peer speaks dumbpipe's protocol alone");
+  }
+}
+
+/** A session with a peer. Dispose of it when it is over. */
+export interface PeerLine extends Disposable {
+  readonly stream: Duplex;
+  /** The connection it is on, once that is known; rejects if there is none any more. */
+  readonly on: Promise<On>;
+}
+
+/** The connections of a listener on our own wire, dialed and accepted ones. */
+export class Peers {
+  #options: PeersOptions;
+  /** By public key, in the order in which they came. */
+  #connections = new Map<string, PeerConnection[]>();
+  #dialing = new Map<string, Promise<PeerConnection>>();
+
+  constructor(options: PeersOptions) {
+    this.#options = options;
+  }
+
+  /** A connection has come about. */
+  add(own: PeerConnection): void {
+    const key = keyOf(own.connection);
+    this.#connections.set(key, [...this.of(key), own]);
+  }
+
+  /** A connection has ended. */
+  remove(own: PeerConnection): void {
+    const key = keyOf(own.connection);
+    const left = this.of(key).filter((other) => other !== own);
+    if (left.length > 0) this.#connections.set(key, left);
+    else this.#connections.delete(key);
+  }
+
+  /** Public keys, in hex, of those there is a connection with. */
+  keys(): Iterable<string> {
+    return this.#connections.keys();
+  }
+
+  /** Connections with a peer, by its public key in hex. */
+  of(key: string): readonly PeerConnection[] {
+    return this.#connections.get(key) ?? [];
+  }
+
+  /**
+   * Opens a session, on a connection that there is, or else on a new one.
+   *
+   * @throws {PlainPeer}, {OwnAddress}, {Unreachable}, or the signal's reason.
+   */
+  async open(ticket: Ticket, signal: AbortSignal): Promise<PeerLine> {
+    const { endpoint } = this.#options;
+    if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
+    if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
+    const kept = this.of(hex(ticket.publicKey)).at(-1);
+    const first = kept && await openOn(kept).catch((error) => {
+      debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
+    });
+    if (!first) {
+      const on = await this.#openAnew(ticket, signal);
+      return { ...on.session, on: Promise.resolve(on) };
+    }
+    const stream = new TrialStream(first, (signal) => this.#openAnew(ticket, signal));
+    return {
+      stream,
+      on: stream.settled,
+      [Symbol.dispose]: () => {
+        // What failed has been told to whoever reads.
+        stream.settled.then(({ session }) => session[Symbol.dispose](), () => {});
+      },
+    };
+  }
+
+  async #openAnew(ticket: Ticket, signal: AbortSignal): Promise<On> {
+    const key = hex(ticket.publicKey);
+    let dialing = this.#dialing.get(key);
+    if (!dialing) {
+      // Goes on when whoever wanted it goes away: it is of use to the next one.
+      dialing = this.#dial(ticket).finally(() => this.#dialing.delete(key));
+      dialing.catch(() => {}); // told to whoever waits
+      this.#dialing.set(key, dialing);
+    }
+    return await openOn(await abortable(dialing, signal));
+  }
+
+  async #dial(ticket: Ticket): Promise<PeerConnection> {
+    const { endpoint, settings, signal, serve } = this.#options;
+    const wires = [OWN_ALPN, PLAIN_ALPN];
+    const { connection } = await reach(ticket, settings, wires, signal, endpoint);
+    if (connection.alpn === PLAIN_ALPN) {
+      connection.close(0n, "");
+      await rememberPlainAlone(ticket.publicKey);
+      throw new PlainPeer();
+    }
+    serve(connection).catch((error) => debug(() => `serving a peer: ${error}`)); // it has ended
+    const own = this.of(keyOf(connection)).find((own) => own.connection === connection);
+    if (!own) throw new StreamError("lost", "the connection has ended already");
+    return own;
+  }
+}
+
+async function openOn(own: PeerConnection): Promise<On> {
+  const session: OpenedSession = await own.open();
+  return { own, session };
+}
+
+function keyOf({ publicKey }: Connection): string {
+  return hex(publicKey);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

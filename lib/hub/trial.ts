@@ -1,0 +1,162 @@
+/**
+ * A session on a connection that was kept, of which nobody knows whether the peer is still there. What
+ * is sent is sent at once, and kept until something comes from the peer; if nothing does for a moment,
+ * a new connection is dialed, and the same is sent there. git-annex at the peer sees at most a session
+ * more, which ends before it has said who it is for.
+ */
+
+import { delay, delayAwake } from "../abortable.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
+import { systemReason } from "../failure.ts";
+import type { OpenedSession, PeerConnection } from "../peer_connection.ts";
+import { debug } from "../stderr.ts";
+
+/** Beside two round trips. */
+const ANSWER_LIMIT_MS = 300;
+const LOOK_MS = 10;
+/** Most that is sent before something has come. */
+const MOST_UNANSWERED_BYTES = 64 * 1024;
+
+/** A session, and the connection it is on. */
+export interface On {
+  readonly own: PeerConnection;
+  readonly session: OpenedSession;
+}
+
+/** A stream of a session that may have to be opened again. */
+export class TrialStream implements Duplex {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array>;
+  /** The session that it is, once that is known. Rejects if there is none any more. */
+  readonly settled: Promise<On>;
+  #first: On;
+  #writer: WritableStreamDefaultWriter<Uint8Array>;
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  /** What came first. */
+  #reading: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
+  #isSettled = false;
+  /** Whether what was sent is being sent again. */
+  #isChanging = false;
+  #sent: Uint8Array[] = [];
+  #sentBytes = 0;
+  #ended = false;
+  /** Aborted when nobody wants it any more. */
+  #givenUp = new AbortController();
+
+  /** @param again Dials, and opens the session anew. */
+  constructor(first: On, again: (signal: AbortSignal) => Promise<On>) {
+    this.#first = first;
+    this.#writer = first.session.stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#reader = first.session.stream.readable.getReader();
+    this.#reading = this.#reader.read();
+    this.#reading.catch(() => {}); // told to whoever reads
+    this.settled = this.#settle(again);
+    this.settled.catch(() => {}); // as above
+    this.readable = new ReadableStream({
+      type: "bytes",
+      pull: (controller) => this.#pull(controller as ReadableByteStreamController),
+      cancel: async (reason) => {
+        this.#givenUp.abort(reason);
+        await this.#reader.cancel(reason);
+      },
+    });
+    this.writable = new WritableStream({
+      write: (chunk) => this.#write(chunk),
+      close: () => this.#close(),
+      abort: async (reason) => {
+        this.#givenUp.abort(reason);
+        await this.#writer.abort(reason);
+      },
+    });
+  }
+
+  async #settle(again: (signal: AbortSignal) => Promise<On>): Promise<On> {
+    const over = new AbortController();
+    const { signal } = over;
+    const answered = this.#answered(signal);
+    try {
+      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
+      const inTime = await Promise.race([answered, delayAwake(limit, signal).then(() => false)]);
+      if (inTime) return this.#first;
+      debug(() => "the peer does not answer on the connection that was kept; dialing again");
+      const dialing = again(AbortSignal.any([signal, this.#givenUp.signal]));
+      const on = await Promise.race([dialing, answered.then((yes) => yes ? undefined : dialing)]);
+      if (!on) {
+        dialing.then(({ session }) => session[Symbol.dispose](), () => {}); // as it was cancelled
+        return this.#first;
+      }
+      await this.#changeTo(on);
+      return on;
+    } catch (error) {
+      throw new StreamError("lost", systemReason(error), { cause: error });
+    } finally {
+      this.#isSettled = true;
+      over.abort();
+    }
+  }
+
+  /** True when something has come from the peer, false when the connection has ended. */
+  async #answered(signal: AbortSignal): Promise<boolean> {
+    const { connection } = this.#first.own, before = connection.packetsReceived;
+    let isOver = false;
+    connection.over.then(() => isOver = true);
+    let hasRead = false;
+    this.#reading.then(() => hasRead = true, () => {}); // it is over, or the peer has given it up
+    while (!hasRead && (isOver || connection.packetsReceived === before)) {
+      if (isOver) return false;
+      await delay(LOOK_MS, signal).catch(() => {}); // settled: nobody listens any more
+      if (signal.aborted) return false;
+    }
+    return true;
+  }
+
+  async #changeTo({ session: { stream } }: On): Promise<void> {
+    this.#isChanging = true;
+    const old = this.#writer, oldReader = this.#reader;
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // as above
+    this.#reader = stream.readable.getReader();
+    this.#reading = this.#reader.read();
+    this.#reading.catch(() => {}); // as above
+    old.abort().catch(() => {}); // it is gone
+    oldReader.cancel().catch(() => {}); // as above
+    this.#first.session[Symbol.dispose]();
+    for (const chunk of this.#sent) await this.#writer.write(chunk);
+    if (this.#ended) this.#writer.close().catch(() => {}); // its reading tells
+  }
+
+  async #write(chunk: Uint8Array): Promise<void> {
+    const isTooMuch = this.#sentBytes + chunk.length > MOST_UNANSWERED_BYTES;
+    if (this.#isSettled || this.#isChanging || isTooMuch) {
+      await this.settled;
+      return await this.#writer.write(chunk);
+    }
+    this.#sent.push(chunk.slice());
+    this.#sentBytes += chunk.length;
+    // Whether it gets there is known when it is settled.
+    this.#writer.write(chunk.slice()).catch(() => {});
+  }
+
+  async #close(): Promise<void> {
+    this.#ended = true;
+    if (!this.#isSettled && !this.#isChanging) this.#writer.close().catch(() => {}); // as above
+    await this.settled;
+    await this.#writer.close().catch(async (error) => {
+      if (!(error instanceof TypeError)) throw error;
+      await this.#writer.closed; // it was closed above
+    });
+  }
+
+  async #pull(controller: ReadableByteStreamController): Promise<void> {
+    await this.settled;
+    const { value, done } = await this.#reading;
+    if (!done) {
+      this.#reading = this.#reader.read();
+      this.#reading.catch(() => {}); // as above
+      return controller.enqueue(value);
+    }
+    controller.close();
+    controller.byobRequest?.respond(0);
+  }
+}

@@ -1,0 +1,78 @@
+/** A line that this process makes by itself, with an endpoint of its own. */
+
+import { abortable } from "../abortable.ts";
+import { reach } from "../dial.ts";
+import { StreamError } from "../duplex.ts";
+import type { Connection } from "../iroh.ts";
+import type { Settings } from "../settings.ts";
+import type { Ticket } from "../ticket.ts";
+import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
+import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
+import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
+import { type LaneOpening, type Line, movingSession } from "./line.ts";
+
+/**
+ * Dials, and opens a stream.
+ *
+ * @param onLane Called when it goes by a lane.
+ * @throws {Unreachable} and what else {@linkcode reach} throws.
+ */
+export async function openCold(
+  ticket: Ticket,
+  settings: Settings,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line> {
+  const wires = await wiresFor(ticket, settings);
+  const { connection } = await reach(ticket, settings, wires, signal);
+  if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
+    await rememberPlainAlone(ticket.publicKey);
+  }
+  try {
+    return await open(connection, settings, onLane, signal);
+  } catch (error) {
+    await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    throw error;
+  }
+}
+
+async function open(
+  connection: Connection,
+  settings: Settings,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line> {
+  // The endpoint is left to the end of the process: closing it takes a second that a caller of
+  // git-annex would wait for, and everything has been sent by then.
+  const finish = () => connection.closeAndSend(CloseCode.DONE, "");
+  const stream = await abortable(connection.open(), signal);
+  if (connection.alpn === PLAIN_ALPN) {
+    await abortable(sendHello(stream), signal);
+    const giveUp = () => connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    return { stream, finish, giveUp, [Symbol.dispose]() {} };
+  }
+  await abortable(begin(stream, StreamKind.SESSION, 0), signal);
+  const openLane = async (): Promise<LaneOpening> => {
+    const { endsOf } = await import("../lane/ends.ts");
+    const stream = await connection.open();
+    await begin(stream, StreamKind.LANE, 0);
+    return { stream, ends: endsOf(connection, settings.bind), [Symbol.dispose]() {} };
+  };
+  const moving = movingSession(stream, connection.over, openLane, onLane, signal);
+  return {
+    stream: moving.session,
+    finish,
+    async giveUp(error) {
+      const isLost = error instanceof StreamError && error.kind === "lost";
+      if (isLost) await connection.closeAndSend(CloseCode.LANE_LOST, "the lane is lost");
+      else await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    },
+    [Symbol.dispose]: () => moving[Symbol.dispose](),
+  };
+}
+
+/** The protocols to try, the preferred one first. */
+async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
+  const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
+  return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
+}

@@ -1,0 +1,67 @@
+/** A line through the running listener of this repository, by a connection that it keeps. */
+
+import { StreamError } from "../duplex.ts";
+import { NotByHub, openSession } from "../hub/client.ts";
+import { findHub } from "../hub/entry.ts";
+import type { Repository } from "../repository.ts";
+import type { Settings } from "../settings.ts";
+import { debug } from "../stderr.ts";
+import { CloseCode } from "../wire/plain.ts";
+import { type Line, movingSession } from "./line.ts";
+
+/** How often the listener is told how far it is. */
+const REPORT_MS = 1_000;
+
+/**
+ * Asks the listener for a stream.
+ *
+ * @param onLane Called when it goes by a lane.
+ * @returns Undefined if the process is to do it by itself; then nothing has been sent.
+ * @throws {Failure} if the peer cannot be reached, as the listener says.
+ */
+export async function openWarm(
+  address: string,
+  repository: Repository,
+  settings: Settings,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line | undefined> {
+  // One that has the lane off speaks the plain wire, on which nothing can be kept.
+  if (!settings.warm || !settings.lane) return undefined;
+  try {
+    const hub = await findHub(repository, settings);
+    if (!hub) return undefined;
+    const warm = await openSession(hub, address, signal);
+    const openLane = () => warm.openLane();
+    const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
+    const { session } = moving;
+    const report = () => {
+      const { sent, received } = session, { lane } = moving;
+      warm.report({ sent, received, lane: lane && `${lane.kind} ${lane.remote}` });
+    };
+    const timer = setInterval(report, REPORT_MS);
+    return {
+      stream: session,
+      async finish() {
+        report();
+        await warm.flush();
+      },
+      async giveUp(error) {
+        const isLost = error instanceof StreamError && error.kind === "lost";
+        const code = isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
+        report();
+        session.turnAway(new StreamError("refused", "given up", { code }));
+        await warm.flush();
+      },
+      [Symbol.dispose]() {
+        clearInterval(timer);
+        moving[Symbol.dispose]();
+        warm[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof NotByHub)) throw error;
+    debug(() => `not through the running listener: ${error.message}`);
+    return undefined;
+  }
+}
