@@ -3,7 +3,7 @@
  *
  * Measures the program against dumbpipe on test hosts (network namespaces, so Linux and root), in one
  * run, in turn, and prints medians and their ratio as Markdown. Needs dumbpipe and iroh-relay on PATH,
- * the scenario annex also git-annex and socat. Measures the compiled program if
+ * the scenarios annex and warm also git-annex, annex socat. Measures the compiled program if
  * GIT_ANNEX_P2P_IROH_PROGRAM names one.
  */
 
@@ -22,6 +22,7 @@ import { TestEnv } from "../tests/testenv.ts";
 import { benchAnnex } from "./bench/annex.ts";
 import { inTurn, NAMES, Row, table } from "./bench/table.ts";
 import { type BothServed, dial, forgetPeak, serveBoth, usage, type Verb } from "./bench/traffic.ts";
+import { benchWarm } from "./bench/warm.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
 import { pathWithGitAnnex } from "./tools.ts";
 
@@ -97,6 +98,9 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const row = await benchAnnex(env, amount.runs, amount.bytes);
     tell(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
     say(`\nOver git-annex's unix socket itself: ${row.of("unix socket")!.toFixed(1)} s\n`);
+  },
+  async warm(_env, { runs }) {
+    for await (const { title, rows } of benchWarm(runs)) tell(title, rows);
   },
 };
 
@@ -222,7 +226,7 @@ async function main(): Promise<number> {
   if (!values.inside) {
     Deno.chdir(dirname(import.meta.dirname!));
     // Here, since there is no network in the sandbox to install it from.
-    if (values.only.split(",").includes("annex")) {
+    if (values.only.split(",").some((name) => ["annex", "warm"].includes(name))) {
       Deno.env.set("PATH", await pathWithGitAnnex(Deno.env.get("PATH") ?? ""));
     }
     const self = [Deno.execPath(), "run", "--allow-all", import.meta.url];

@@ -57,7 +57,7 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
 }
 
 /** The socket that git-annex has told the listener. */
-async function socketOf(env: TestEnv): Promise<string> {
+export async function socketOf(env: TestEnv): Promise<string> {
   for (const pid of await env.marked()) {
     const args = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split("\0").slice(0, -1);
     if (/^endpoint[a-z2-7]+$/.test(args.at(-2) ?? "")) {
@@ -68,13 +68,13 @@ async function socketOf(env: TestEnv): Promise<string> {
 }
 
 /** A network of git-annex's for which connecting is always the same command. */
-async function helper(host: Host, network: string, command: string): Promise<void> {
+export async function helper(host: Host, network: string, command: string): Promise<void> {
   const path = join(host.dir, "bin", `git-annex-p2p-${network}`);
   await Deno.writeTextFile(path, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
 }
 
 /** `p2p-annex::iroh:ADDRESS:TOKEN` */
-function split(addresses: string): [address: string, token: string] {
+export function split(addresses: string): [address: string, token: string] {
   const parts = addresses.trim().split(":");
   return [parts.at(-2)!, parts.at(-1)!];
 }

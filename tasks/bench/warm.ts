@@ -1,0 +1,203 @@
+/**
+ * Connecting from a repository whose own listener runs, and keeps connections with peers (`warm`), and
+ * what it costs a listener that peers keep theirs with it.
+ */
+
+import { join } from "node:path";
+import { decodeTicket, encodeTicket } from "../../lib/ticket.ts";
+import { OWN_ALPN } from "../../lib/wire/own.ts";
+import { PLAIN_ALPN } from "../../lib/wire/plain.ts";
+import { Annex } from "../../tests/annex.ts";
+import { makeNetwork, startRelay, type Topology } from "../../tests/network.ts";
+import {
+  dumbpipeListener,
+  makeRepository,
+  Service,
+  silence,
+  type Way,
+  WAYS,
+  withDirectAddress,
+} from "../../tests/pair.ts";
+import { type Host, memoryOf, TestEnv } from "../../tests/testenv.ts";
+import { helper, socketOf, split } from "./annex.ts";
+import { inTurn, type Name, NAMES, Row } from "./table.ts";
+import { dial, serveBoth, usage } from "./traffic.ts";
+
+/** One byte varies more than the rest, and is soon there. */
+const RUNS_OF_ONE_BYTE = 4;
+const IDLE_PEERS = 50;
+const IDLE_MS = 60_000;
+const LIMIT_MS = 60 * 60_000;
+const SYNC_LIMIT_S = "50";
+const [OURS, THEIRS] = NAMES;
+const WARM = { GIT_ANNEX_P2P_IROH_WARM: "true" }, COLD = { GIT_ANNEX_P2P_IROH_WARM: "false" };
+
+/** What has been measured. */
+export interface Table {
+  readonly title: string;
+  readonly rows: readonly Row[];
+}
+
+/** Each as soon as it is there. */
+export async function* benchWarm(runs: number): AsyncGenerator<Table> {
+  const often = RUNS_OF_ONE_BYTE * runs;
+  for (const topology of ["lan", "lan, long cable"] as const) {
+    const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
+    const rows = [];
+    for (const way of WAYS) {
+      rows.push(...await inEnv((env) => benchByte(env, topology, way, often)));
+    }
+    yield { title: `One byte there and back, ${where}, ${often} runs`, rows };
+  }
+  const title = `git annex sync without changes, round trip of 50 ms, ${runs} runs`;
+  yield { title, rows: await inEnv((env) => benchSync(env, runs)) };
+  yield { title: `A listener with ${IDLE_PEERS} idle peers`, rows: await inEnv(benchIdle) };
+}
+
+/** Hosts of its own for each measurement. */
+async function inEnv<T>(body: (env: TestEnv) => Promise<T>): Promise<T> {
+  await using env = await TestEnv.make(LIMIT_MS);
+  try {
+    return await env.within(body(env));
+  } catch (error) {
+    env.show();
+    throw error;
+  }
+}
+
+/** Whole processes in a repository that is being served. A relay is at `a`'s end of a long cable. */
+async function benchByte(
+  env: TestEnv,
+  topology: Topology,
+  way: Way,
+  runs: number,
+): Promise<Row[]> {
+  const network = await makeNetwork(env, topology);
+  const relay = way === "relay" ? (await startRelay(env, network.relay)).url : undefined;
+  const settings = { GIT_ANNEX_P2P_IROH_RELAY: relay ?? "none" };
+  const { served, address } = await serveBoth(env, network, settings);
+  const commands = relay === undefined
+    ? { [OURS]: served[OURS].command, [THEIRS]: served[THEIRS].command }
+    : byRelay(encodeTicket({ ...decodeTicket(address), relays: [relay] }));
+  const on = await serveRepository(env, network.b, settings);
+  const once = async (name: Name, warm: Record<string, string> = {}) => {
+    const { seconds } = await dial(env, on, "up", 1, commands[name], { ...settings, ...warm });
+    return seconds * 1000;
+  };
+  const what = relay === undefined ? "the address" : "the relay alone";
+  const warm = new Row(`one byte, ${what} in the ticket`, "ms", 0);
+  const cold = new Row("the same with `warm = false`", "ms", 0);
+  for (const unmeasured of [() => once(OURS, WARM), () => once(OURS, COLD), () => once(THEIRS)]) {
+    await unmeasured();
+  }
+  for (let run = 0; run < runs; run++) {
+    for (const name of inTurn(run)) {
+      const time = await once(name, WARM);
+      warm.add(name, time);
+      cold.add(name, name === OURS ? await once(name, COLD) : time);
+    }
+  }
+  return [warm, cold];
+}
+
+/** Both dial this program: a listener of dumbpipe's is at no relay but those that iroh runs. */
+function byRelay(ticket: string): Record<Name, string[]> {
+  return {
+    [OURS]: [OURS, ticket],
+    // git-annex does not look at the exit status, either. dumbpipe's is 1 where the end of the connection
+    // comes together with the acknowledgement of its own last packet.
+    [THEIRS]: ["sh", "-c", 'dumbpipe connect "$0" || true', ticket],
+  };
+}
+
+/** A repository with a listener. @returns The host, whose processes then run in the repository. */
+async function serveRepository(
+  env: TestEnv,
+  on: Host,
+  settings: Record<string, string>,
+): Promise<Host> {
+  const cwd = await makeRepository(env, on, "repository");
+  const options = { on, cwd, env: settings };
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], options)).trim();
+  const { path } = new Service(env, join(on.dir, "service"), silence);
+  const listener = await env.start(["git-annex-p2p-iroh", address, path], options);
+  const hasRelay = settings.GIT_ANNEX_P2P_IROH_RELAY !== "none";
+  await listener.says(hasRelay ? /reachable through relay/ : /serving endpoint/);
+  return { ...on, dir: cwd };
+}
+
+/** Whole `git annex sync` of repositories that are both being served, and are the same. */
+async function benchSync(env: TestEnv, runs: number): Promise<Row[]> {
+  const { a: hostA, b: hostB } = await makeNetwork(env, "lan, long cable");
+  const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
+  await a.enable();
+  await a.serve();
+  const { ticket } = await dumbpipeListener(env, hostA, await socketOf(env));
+  await helper(hostB, "dumbpipe", `exec dumbpipe connect ${ticket}`);
+  await b.enable();
+  await b.serve();
+
+  const [address, token] = split(await a.addresses());
+  const remotes: Record<Name, string> = {
+    [OURS]: `p2p-annex::iroh:${await withDirectAddress(hostA, address)}`,
+    [THEIRS]: `p2p-annex::dumbpipe:${address}`,
+  };
+  await a.write("file", new TextEncoder().encode("content"));
+  await a.add();
+  const sync = async (name: Name, settings = {}) => {
+    const begin = performance.now();
+    await env.ok(["timeout", SYNC_LIMIT_S, "git", "annex", "sync", "--quiet", name], {
+      on: hostB,
+      cwd: b.path,
+      env: settings,
+    });
+    return (performance.now() - begin) / 1000;
+  };
+  for (const name of NAMES) await b.link(name, `${remotes[name]}:${token}\n`);
+  // Again and again: a fetch with new data may hang, whatever carries it.
+  await env.until("both repositories to be the same", async () => {
+    await b.run(["sync", "--quiet", "--allow-unrelated-histories", OURS]);
+    await a.ok(["merge", "--quiet"]);
+    return await a.refs() === await b.refs();
+  });
+  for (const name of NAMES) await sync(name);
+
+  const warm = new Row("whole command", "s", 2);
+  const cold = new Row("the same with `warm = false`", "s", 2);
+  for (let run = 0; run < runs; run++) {
+    for (const name of inTurn(run)) {
+      const time = await sync(name, WARM);
+      warm.add(name, time);
+      cold.add(name, name === OURS ? await sync(name, COLD) : time);
+    }
+  }
+  if (await a.refs() !== await b.refs()) throw new Error("there was something to sync");
+  return [warm, cold];
+}
+
+/** Peers that git-annex has let in, and who then do nothing. */
+async function benchIdle(env: TestEnv): Promise<Row[]> {
+  const network = await makeNetwork(env, "lan");
+  const { served } = await serveBoth(env, network, {});
+  const alone = new Row("memory with nobody connected", "MiB", 0);
+  const memory = new Row(`memory with ${IDLE_PEERS} peers`, "MiB", 0);
+  const cpu = new Row(`CPU over ${IDLE_MS / 1000} s, of a core`, "%", 2);
+  for (const [name, alpn] of [[OURS, OWN_ALPN], [THEIRS, PLAIN_ALPN]] as const) {
+    const { command, pid } = served[name];
+    alone.add(name, await memoryOf(pid));
+    const script = join(import.meta.dirname!, "idle_peers.ts");
+    const args = [command.at(-1)!, alpn, `${IDLE_PEERS}`];
+    const peers = await env.start([Deno.execPath(), "run", "--allow-all", script, ...args], {
+      on: network.b,
+    });
+    await peers.says(/all are in/);
+    const before = await usage(pid);
+    await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+    if (peers.code !== undefined) throw new Error(`not all stayed: ${peers.stderr}`);
+    cpu.add(name, ((await usage(pid)).cpuSeconds - before.cpuSeconds) * 100_000 / IDLE_MS);
+    memory.add(name, await memoryOf(pid));
+    peers.kill("SIGKILL");
+    await peers.ended;
+  }
+  return [alone, memory, cpu];
+}
