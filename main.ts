@@ -17,6 +17,8 @@ async function run(command: Command): Promise<number> {
       return await (await import("./lib/commands/address.ts")).address();
     case "doctor":
       return await (await import("./lib/commands/doctor.ts")).doctor();
+    case "status":
+      return await (await import("./lib/commands/status.ts")).status(command);
     case "connect":
       return await (await import("./lib/commands/connect.ts")).connect(command.address);
     case "ping":

@@ -13,6 +13,7 @@ export type Command =
   | { readonly name: "version" }
   | { readonly name: "address" }
   | { readonly name: "doctor" }
+  | { readonly name: "status"; readonly json: boolean; readonly watch: boolean }
   | { readonly name: "connect"; readonly address: string }
   | { readonly name: "ping"; readonly address: string; readonly count: number }
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
@@ -25,10 +26,14 @@ export function parseCommand(args: readonly string[]): Command {
   const [first, socketPath, ...more] = positionals;
   if (!first) throw new UsageError("no command");
   if (values.count !== undefined && first !== "ping") throw new UsageError("-n is for ping");
+  const { json = false, watch = false } = values;
+  if ((json || watch) && first !== "status") {
+    throw new UsageError(`--${json ? "json" : "watch"} is for status`);
+  }
   if (more.length > 0) throw new UsageError(`too many arguments, after "${socketPath}"`);
-  if (first === "address" || first === "doctor") {
+  if (first === "address" || first === "doctor" || first === "status") {
     if (socketPath !== undefined) throw new UsageError(`${first} takes no argument`);
-    return { name: first };
+    return first === "status" ? { name: first, json, watch } : { name: first };
   }
   if (first === "ping") {
     if (!socketPath) throw new UsageError("ping needs an address");
@@ -52,6 +57,8 @@ function parse(args: readonly string[]) {
       options: {
         help: { type: "boolean", short: "h" },
         version: { type: "boolean", short: "V" },
+        json: { type: "boolean", short: "j" },
+        watch: { type: "boolean", short: "w" },
         count: { type: "string", short: "n" },
       },
       allowPositionals: true,

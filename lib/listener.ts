@@ -22,6 +22,8 @@ const HELLO_LIMIT_MS = 10_000;
 const AUTH_LIMIT_MS = 30_000;
 /** git-annex accepts at once, unless its queue is full. */
 const SOCKET_LIMIT_MS = 5_000;
+/** For a peer on the plain wire to close, after both directions are through. */
+const PEER_CLOSE_MS = 1_000;
 /** Connections that are told to end do so at once. */
 const END_LIMIT_MS = 3_000;
 /** Between two tries while git-annex's queue is full. */
@@ -190,6 +192,10 @@ export class Listener {
         end: ([code, reason]: Closing) => connection.close(code, reason),
       };
       await this.#relay(line, peer, place, until);
+      // dumbpipe waits to be told that its end has arrived, and takes the close for a loss if both come
+      // together; it closes by itself.
+      const closed = AbortSignal.any([until, AbortSignal.timeout(PEER_CLOSE_MS)]);
+      await abortable(connection.ended, closed).catch(() => {}); // it does not close: this side does
       connection.close(CloseCode.DONE, "");
     } catch (error) {
       if (error instanceof StreamError && error.kind === "closed") {

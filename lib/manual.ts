@@ -49,6 +49,13 @@ export const CALLS: readonly Call[] = [
       "git-annex no longer needs it",
   },
   {
+    term: "status",
+    by: "people",
+    text: "what is going on: is this repository being served, and who of its peers is connected, " +
+      "in which way, with how much to and fro?",
+    options: ["-j", "-w"],
+  },
+  {
     term: "ping ADDRESS",
     by: "people",
     text: "can that peer be reached, in which way, and how fast?",
@@ -69,6 +76,18 @@ export interface Option extends Entry {
 }
 
 export const OPTIONS: readonly Option[] = [
+  {
+    short: "-j",
+    long: "--json",
+    term: "-j, --json",
+    text: "status for programs: an object a line",
+  },
+  {
+    short: "-w",
+    long: "--watch",
+    term: "-w, --watch",
+    text: "status again and again, until Ctrl-C",
+  },
   { short: "-n", long: "--count", term: "-n, --count COUNT", text: "how many pings; default 4" },
   { short: "-h", long: "--help", term: "-h, --help", text: "show this text" },
   { short: "-V", long: "--version", term: "-V, --version", text: "show the version" },
@@ -95,6 +114,11 @@ export const SETTINGS: readonly Entry[] = [
     term: "lane",
     text: "true or false: move large transfers to a direct connection beside iroh's, which is " +
       "many times as fast; default true",
+  },
+  {
+    term: "warm",
+    text: "true or false: connect through the listener of this repository, which keeps its " +
+      "connections; default true",
   },
   { term: "bind", text: "ADDRESS:PORT of the UDP socket; default any port" },
   {
@@ -139,9 +163,10 @@ export function helpText(): string {
 /** A call as it is typed, with its options. */
 export function usageOf(term: string): string {
   const { options = [] } = CALLS.find((call) => call.term === term)!;
-  const optional = OPTIONS.filter(({ short }) => options.includes(short)).map(({ short, term }) =>
-    ` [${short} ${term.split(" ").at(-1)}]`
-  );
+  const optional = OPTIONS.filter(({ short }) => options.includes(short)).map(({ long, term }) => {
+    const value = term.split(" ")[2];
+    return value ? ` [${term.slice(0, 2)} ${value}]` : ` [${long}]`;
+  });
   return `${PROGRAM} ${term}${optional.join("")}`;
 }
 

@@ -45,13 +45,31 @@ export async function ownAddress(repository: Repository, settings: Settings): Pr
   return await newAddress(repository, settings);
 }
 
+/** The address of a repository as it is; undefined if it has no identity. Changes nothing. */
+export async function presentAddress(repository: Repository): Promise<string | undefined> {
+  const identity = await readIdentity(repository);
+  return identity && (await keptAddress(repository, identity) ?? bareAddress(identity));
+}
+
 async function addressOf(repository: Repository, identity: Identity): Promise<string> {
-  const kept = await readAddress(repository);
-  if (kept && samePublicKey(decodeTicket(kept), identity)) return kept;
-  const address = encodeTicket({ publicKey: identity.publicKey, relays: [] });
+  const kept = await keptAddress(repository, identity);
+  if (kept) return kept;
+  const address = bareAddress(identity);
   // A repository one may only read is no reason to fail: this address follows from the key alone.
   await writeAddress(repository, address).catch((error) => debug(() => String(error)));
   return address;
+}
+
+async function keptAddress(
+  repository: Repository,
+  identity: Identity,
+): Promise<string | undefined> {
+  const kept = await readAddress(repository);
+  return kept && samePublicKey(decodeTicket(kept), identity) ? kept : undefined;
+}
+
+function bareAddress({ publicKey }: Identity): string {
+  return encodeTicket({ publicKey, relays: [] });
 }
 
 async function newAddress(repository: Repository, settings: Settings): Promise<string> {

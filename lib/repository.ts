@@ -58,6 +58,19 @@ export async function readSettings(): Promise<Settings> {
   return parseSettings(run.stdout, (name) => Deno.env.get(name));
 }
 
+/** The URLs of the git remotes, by name, as they are configured. @throws {RepositoryError}, {GitMissing}. */
+export async function remoteUrls(
+  { gitDir }: Repository,
+): Promise<{ readonly name: string; readonly url: string }[]> {
+  const pattern = "^remote\\..*\\.(url|annexurl)$";
+  const run = await git("--git-dir", gitDir, "config", "--null", "--get-regexp", pattern);
+  if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
+  return run.stdout.split("\0").filter((entry) => entry).map((entry) => {
+    const [key = "", url = ""] = entry.split("\n");
+    return { name: key.split(".").slice(1, -1).join("."), url };
+  });
+}
+
 interface GitRun {
   readonly code: number;
   readonly stdout: string;

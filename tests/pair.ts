@@ -14,8 +14,14 @@ export const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n
 export type Way = "direct" | "relay";
 export const WAYS: readonly Way[] = ["direct", "relay"];
 
-/** On the test's own loopback, where the test itself can dial. */
-export type Place = Way | "loopback";
+/** Also on the test's own loopback, where the test itself can dial, and with a round trip of 50 ms. */
+export type Place = Way | "loopback" | "long cable";
+
+const TOPOLOGIES = {
+  direct: "lan",
+  relay: "relay only",
+  "long cable": "lan, long cable",
+} as const;
 
 /** Stands in for git-annex: a unix socket, and what to do with each connection. */
 export class Service {
@@ -131,7 +137,7 @@ export async function makePair(
 ): Promise<Pair> {
   const network = way === "loopback"
     ? await makeLoopback(env)
-    : await makeNetwork(env, way === "relay" ? "relay only" : "lan");
+    : await makeNetwork(env, TOPOLOGIES[way]);
   const { a, b } = network;
   const relay = way === "relay" ? await startRelay(env, network.relay) : undefined;
   const setting = { ...relay ? { GIT_ANNEX_P2P_IROH_RELAY: relay.url } : {}, ...settings };

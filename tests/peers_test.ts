@@ -150,3 +150,23 @@ promise("an address that dumbpipe prints names the same peer as ours", {
   assert(samePublicKey(decodeTicket(bare), decoded));
   assert(decoded.direct.includes(`${a.ip}:47000`), String(decoded.direct));
 });
+
+promise("dumbpipe over a long cable is never told that the connection is lost", {
+  needs: ["dumbpipe", "namespaces"],
+  limitMs: 90_000,
+}, async (env) => {
+  const a = await makePair(env, "long cable", async (connection) => {
+    await writeAll(connection, letIn);
+    await connection.read(new Uint8Array(100));
+  });
+  // One in seven was, when this side closed as soon as all had come.
+  for (let i = 0; i < 40; i++) {
+    const options = { on: a.network.b, stdin: "open" } as const;
+    const dumbpipe = await env.start(["dumbpipe", "connect", a.dialed], options);
+    await dumbpipe.write("x");
+    await dumbpipe.says(/AUTH-SUCCESS/); // and with it, the end of what comes from there
+    await dumbpipe.end();
+    const run = await dumbpipe.ended;
+    assert.deepEqual([run.code, run.stdout], [0, AUTH_SUCCESS], run.stderr);
+  }
+});

@@ -82,11 +82,12 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
 /**
  * The hub of a repository; undefined if there is none that would do the same. Never throws.
  *
+ * @param settings With which it is to reach peers; with any when not given.
  * @param folders The runtime folders, if not the user's own.
  */
 export async function findHub(
   repository: Repository,
-  settings: Settings,
+  settings?: Settings,
   folders?: readonly string[],
 ): Promise<HubEntry | undefined> {
   const name = await entryName(repository);
@@ -95,8 +96,9 @@ export async function findHub(
       const { version, socket, cookie, settings: its } = await readContent(join(folder, name));
       const socketPath = join(folder, socket);
       if (version !== config.version) debug(() => `the listener is of version ${version}`);
-      else if (its !== relevant(settings)) debug(() => "the listener has other settings");
-      else if (await isOurs(socketPath)) return { socketPath, cookie };
+      else if (settings && its !== relevant(settings)) {
+        debug(() => "the listener has other settings");
+      } else if (await isOurs(socketPath)) return { socketPath, cookie };
       else debug(() => `${socketPath} is somebody else's`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `no hub in ${folder}: ${error}`);

@@ -1,0 +1,48 @@
+/** `git-annex-p2p-iroh status`: what is going on. */
+
+import { delay } from "../abortable.ts";
+import { findRepository } from "../repository.ts";
+import { Signals } from "../signals.ts";
+import { statusReport } from "../status/report.ts";
+import { statusText } from "../status/text.ts";
+import { printable } from "../stderr.ts";
+import { print } from "../stdout.ts";
+
+const WATCH_MS = 1_000;
+/** Home, and erase what is below (ECMA-48: CUP, ED). */
+const CLEAR = "\x1b[H\x1b[J";
+
+/** How to tell it. */
+export interface StatusOptions {
+  /** One JSON object a line. */
+  readonly json: boolean;
+  /** Again and again, until a signal comes. */
+  readonly watch: boolean;
+}
+
+/** Prints it. @returns 0. */
+export async function status({ json, watch }: StatusOptions): Promise<number> {
+  const repository = await findRepository();
+  if (!watch) {
+    await print(await once());
+    return 0;
+  }
+  using signals = new Signals();
+  const clear = !json && Deno.stdout.isTerminal() ? CLEAR : "";
+  while (!signals.signal.aborted) {
+    await print(clear + await once());
+    await delay(WATCH_MS, signals.signal).catch(() => {}); // stopped: the loop ends
+  }
+  return 0;
+
+  async function once(): Promise<string> {
+    const report = await statusReport(repository, new AbortController().signal);
+    if (json) return `${JSON.stringify(report)}\n`;
+    // Names of remotes may hold anything.
+    return statusText(report).split("\n").map(keepIndent).join("\n");
+  }
+}
+
+function keepIndent(line: string): string {
+  return /^ */.exec(line)![0] + printable(line);
+}

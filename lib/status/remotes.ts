@@ -1,0 +1,30 @@
+/** The git remotes of a repository that are reached over iroh. */
+
+import { remoteUrls, type Repository } from "../repository.ts";
+import { debug } from "../stderr.ts";
+import { decodeTicket } from "../ticket.ts";
+
+/** A git remote. */
+export interface Remote {
+  readonly name: string;
+  readonly address: string;
+  readonly publicKey: Uint8Array;
+}
+
+/** How git-annex writes the URL of a peer (its `Annex.Url`, `p2p-annex::NETWORK:ADDRESS`). */
+const URL_PREFIX = "p2p-annex::iroh:";
+
+/** @throws {RepositoryError} if git does not say. */
+export async function irohRemotes(repository: Repository): Promise<Remote[]> {
+  const remotes = new Map<string, Remote>();
+  for (const { name, url } of await remoteUrls(repository)) {
+    if (!url.startsWith(URL_PREFIX)) continue;
+    const address = url.slice(URL_PREFIX.length);
+    try {
+      remotes.set(name, { name, address, publicKey: decodeTicket(address).publicKey });
+    } catch (error) {
+      debug(() => `remote ${name}: ${error}`); // its address is damaged, and it cannot be a peer
+    }
+  }
+  return [...remotes.values()];
+}

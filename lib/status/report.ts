@@ -1,0 +1,107 @@
+/** What `status` tells, as an object: docs/status.schema.json describes it for programs that read it. */
+
+import { Buffer } from "node:buffer";
+import config from "../../deno.json" with { type: "json" };
+import { askStatus } from "../hub/client.ts";
+import { findHub } from "../hub/entry.ts";
+import type { ListenerFacts, PeerFacts } from "../hub/facts.ts";
+import { readLastSeen } from "../hub/last_seen.ts";
+import { runningListener } from "../lifecycle.ts";
+import { presentAddress } from "../own_address.ts";
+import type { Repository } from "../repository.ts";
+import { debug } from "../stderr.ts";
+import { irohRemotes } from "./remotes.ts";
+
+/** A later format keeps what this one has, or has another number. */
+const FORMAT = 1;
+
+/** What is going on. */
+export interface StatusReport {
+  readonly format: typeof FORMAT;
+  /** Version of the program. */
+  readonly version: string;
+  readonly address: string | null;
+  readonly listener:
+    | (Omit<ListenerFacts, "peers" | "since"> & { readonly since: string | null })
+    | null;
+  readonly peers: readonly (PeerFacts & {
+    /** Names of the git remotes that have its address. */
+    readonly remotes: readonly string[];
+    readonly address: string | null;
+  })[];
+}
+
+/** A peer of which nothing is known. */
+const UNKNOWN: Omit<PeerFacts, "key" | "lastSeen"> = {
+  connected: false,
+  path: null,
+  roundTripMs: null,
+  lanes: [],
+  sessions: { incoming: 0, outgoing: 0 },
+  bytesSent: 0,
+  bytesReceived: 0,
+  sentPerSecond: 0,
+  receivedPerSecond: 0,
+};
+
+/** Asks the listener, if there is one, and looks at what is kept on the disk. */
+export async function statusReport(
+  repository: Repository,
+  signal: AbortSignal,
+): Promise<StatusReport> {
+  const [address, facts, remotes, lastSeen] = await Promise.all([
+    presentAddress(repository),
+    listenerFacts(repository, signal),
+    irohRemotes(repository),
+    readLastSeen(repository),
+  ]);
+  const known = new Map((facts?.peers ?? []).map((peer) => [peer.key, peer]));
+  const byKey = Map.groupBy(remotes, ({ publicKey }) => Buffer.from(publicKey).toString("hex"));
+  // Of those who were here once and are no remotes nothing is told but while they are.
+  const active = [...known.values()].filter((peer) =>
+    peer.connected || peer.bytesSent + peer.bytesReceived > 0
+  );
+  const keys = new Set([...byKey.keys(), ...active.map(({ key }) => key)]);
+  const peers = [...keys].map((key) => {
+    const of = byKey.get(key) ?? [];
+    const peer = known.get(key) ?? { key, ...UNKNOWN, lastSeen: null };
+    return {
+      ...peer,
+      lastSeen: peer.lastSeen ?? lastSeen.get(key)?.toISOString() ?? null,
+      remotes: of.map(({ name }) => name),
+      address: of[0]?.address ?? null,
+    };
+  });
+  return {
+    format: FORMAT,
+    version: config.version,
+    address: address ?? null,
+    listener: facts ? withoutPeers(facts) : await silentListener(repository),
+    peers,
+  };
+}
+
+function withoutPeers({ peers: _, ...listener }: ListenerFacts): StatusReport["listener"] {
+  return listener;
+}
+
+async function listenerFacts(
+  repository: Repository,
+  signal: AbortSignal,
+): Promise<ListenerFacts | undefined> {
+  const hub = await findHub(repository);
+  if (!hub) return undefined;
+  try {
+    return await askStatus(hub, signal) as ListenerFacts;
+  } catch (error) {
+    signal.throwIfAborted();
+    debug(() => `the listener does not say: ${error}`);
+    return undefined;
+  }
+}
+
+/** One that runs and does not answer, such as one of another version. */
+async function silentListener(repository: Repository): Promise<StatusReport["listener"]> {
+  const pid = await runningListener(repository);
+  return pid === undefined ? null : { pid, since: null, relay: null, addresses: [] };
+}

@@ -1,0 +1,82 @@
+/** What `status` tells, for people. */
+
+import type { StatusReport } from "./report.ts";
+
+type Peer = StatusReport["peers"][number];
+
+const COLUMN = "listener  ".length;
+/** Digits of a key, as in the listener's log. */
+const KEY_DIGITS = 10;
+const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
+
+/** Lines of text, the last one ended. */
+export function statusText({ address, listener, peers }: StatusReport): string {
+  const lines = [
+    ["address", address ?? "none; run git annex p2p --enable iroh"],
+    ["listener", listenerText(listener)],
+    ...peers.map((peer) => ["peer", peerText(peer)]),
+    ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
+  ];
+  return lines.map(([term, text]) =>
+    `${term!.padEnd(COLUMN)}${text!.replaceAll("\n", `\n${" ".repeat(COLUMN)}`)}\n`
+  ).join("");
+}
+
+function listenerText(listener: StatusReport["listener"]): string {
+  if (!listener) return "none; run git annex remotedaemon, so that peers reach this repository";
+  if (listener.since === null) {
+    return `process ${listener.pid}, which does not answer; is it of another version?`;
+  }
+  const { pid, since, relay, addresses } = listener;
+  return `process ${pid}, since ${time(since)}, ${relay ? `relay ${relay}` : "no relay"}` +
+    (addresses.length > 0 ? `\nreached at ${addresses.join(", ")}` : "");
+}
+
+function peerText(peer: Peer): string {
+  const key = peer.key.slice(0, KEY_DIGITS);
+  const name = peer.remotes.length > 0 ? `${peer.remotes.join(", ")} (${key})` : key;
+  const where = peer.connected
+    ? [
+      "connected",
+      peer.path ?? "no path",
+      ...peer.roundTripMs === null ? [] : [`${peer.roundTripMs} ms`],
+      ...peer.lanes.map((lane) => `lane ${lane}`),
+    ].join(", ")
+    : peer.lastSeen
+    ? `not connected, last seen ${time(peer.lastSeen)}`
+    : "not connected";
+  return `${name}: ${where}${movedText(peer)}`;
+}
+
+function movedText({ sessions, ...peer }: Peer): string {
+  const { incoming, outgoing } = sessions;
+  if (peer.bytesSent + peer.bytesReceived + incoming + outgoing === 0) return "";
+  const moved = [
+    `sent ${amount(peer.bytesSent)}${rate(peer.sentPerSecond)}`,
+    `received ${amount(peer.bytesReceived)}${rate(peer.receivedPerSecond)}`,
+    ...incoming > 0 ? [`${incoming} from there`] : [],
+    ...outgoing > 0 ? [`${outgoing} from here`] : [],
+  ];
+  return `\n${moved.join(", ")}`;
+}
+
+function rate(bytesPerSecond: number): string {
+  return bytesPerSecond > 0 ? ` at ${amount(bytesPerSecond)}/s` : "";
+}
+
+/** Bytes, in units of a thousand. */
+export function amount(bytes: number): string {
+  let value = bytes, unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit > 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ${UNITS[unit]}`;
+}
+
+/** The local time, to the second. */
+function time(iso: string): string {
+  const date = new Date(iso);
+  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
+  return local.slice(0, "2026-11-21T10:00:00".length).replace("T", " ");
+}
