@@ -242,6 +242,7 @@ export class Listener {
         connection.close(...error.closing);
         if (error.closing[0] !== CloseCode.BAD_HELLO) return debug(() => `${peer} needs no more`);
       } else connection.close(...closing(error));
+      if (error instanceof Stopped) return; // of sessions that end with it, each tells
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
       this.#options.disconnected(own);

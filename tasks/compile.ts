@@ -18,7 +18,7 @@ const TARGETS: Record<string, { platform: string; addon: string; suffix?: string
   "windows-x64": { platform: "x86_64-pc-windows-msvc", addon: "win32-x64-msvc", suffix: ".exe" },
 };
 /** Imports of the tests. */
-const NOT_IN_PROGRAM = ["fast-check"];
+const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema"];
 const IROH = "@number0/iroh";
 
 interface LockedPackage {

@@ -36,7 +36,7 @@ promise("completion in bash", { needs: ["bash"] }, async (env) => {
     const out = await env.ok(["bash", "-c", script, file, PROGRAM, ...words]);
     return out.split("\n").filter((line) => line).toSorted();
   };
-  assert.deepEqual(await complete(""), ["address", "doctor", "ping"]);
+  assert.deepEqual(await complete(""), ["address", "doctor", "ping", "status"]);
   assert.deepEqual(await complete("do"), ["doctor"]);
   assert.deepEqual(await complete("ping", "--c"), ["--count"]);
   assert((await complete("endpointx", "comp")).includes("completions")); // a file there
@@ -48,7 +48,7 @@ promise("completion in fish", { needs: ["fish"] }, async (env) => {
     const out = await env.ok(["fish", "-c", `source $argv[1]; complete -C $argv[2]`, file, line]);
     return out.split("\n").filter((line) => line).map((line) => line.split("\t")[0]).toSorted();
   };
-  assert.deepEqual(await complete(`${PROGRAM} `), ["address", "doctor", "ping"]);
+  assert.deepEqual(await complete(`${PROGRAM} `), ["address", "doctor", "ping", "status"]);
   assert.deepEqual(await complete(`${PROGRAM} --h`), ["--help"]);
 });
 

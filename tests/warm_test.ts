@@ -1,85 +1,15 @@
 /** Connections that a listener keeps, and the processes of its repository that go through it. */
 
 import assert from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { openSession } from "../lib/hub/client.ts";
 import { findHub, type HubEntry } from "../lib/hub/entry.ts";
 import { parseSettings } from "../lib/settings.ts";
 import { decodeTicket } from "../lib/ticket.ts";
 import { Session } from "../lib/wire/session.ts";
-import { makeLoopback } from "./network.ts";
-import {
-  AUTH_SUCCESS,
-  checksumOf,
-  echo,
-  makeRepository,
-  randomBytes,
-  Service,
-  withDirectAddress,
-} from "./pair.ts";
-import { type Host, promise, type Started, type StartOptions, type TestEnv } from "./testenv.ts";
-
-/** A repository that is served. */
-interface Friend {
-  readonly host: Host;
-  readonly repository: string;
-  readonly service: Service;
-  readonly address: string;
-  /** Ten digits of its key, as logs have it. */
-  readonly key: string;
-  listener: Started;
-  /** The address with its present port in it. */
-  at(): Promise<string>;
-  listen(options?: StartOptions): Promise<Started>;
-  /** Connects from its repository. */
-  connect(address: string, options?: StartOptions): Promise<Started>;
-  log(): Promise<string>;
-}
-
-async function makeFriend(
-  env: TestEnv,
-  host: Host,
-  handle: (connection: Deno.UnixConn) => Promise<void> = echo,
-  name = "repository",
-): Promise<Friend> {
-  const repository = await makeRepository(env, host, name);
-  const service = new Service(env, join(host.dir, `${name}-socket`), handle);
-  const on = { on: host, cwd: repository };
-  const address = (await env.ok(["git-annex-p2p-iroh", "address"], on)).trim();
-  const key = Buffer.from(decodeTicket(address).publicKey).toString("hex").slice(0, 10);
-  const listen = async (options: StartOptions = {}) => {
-    const command = ["git-annex-p2p-iroh", address, service.path];
-    const listener = await env.start(command, { ...on, ...options });
-    await listener.says(/serving endpoint/);
-    return listener;
-  };
-  return {
-    host,
-    repository,
-    service,
-    address,
-    key,
-    listener: await listen(),
-    at: () => withDirectAddress(host, address),
-    listen,
-    connect: (address, options = {}) =>
-      env.start(["git-annex-p2p-iroh", address], {
-        ...on,
-        ...options,
-        env: { GIT_ANNEX_P2P_IROH_LOG: "debug", ...options.env },
-      }),
-    log: () => Deno.readTextFile(join(repository, ".git/annex/p2p-iroh/log")),
-  };
-}
-
-async function makeFriends(
-  env: TestEnv,
-  handle?: (connection: Deno.UnixConn) => Promise<void>,
-): Promise<[Friend, Friend]> {
-  const { a, b } = await makeLoopback(env);
-  return [await makeFriend(env, a, handle), await makeFriend(env, b, handle)];
-}
+import { type Friend, makeFriends } from "./friends.ts";
+import { AUTH_SUCCESS, checksumOf, randomBytes } from "./pair.ts";
+import { promise, type Started } from "./testenv.ts";
 
 const THROUGH = /through the running listener/;
 const answered = (text: string) => AUTH_SUCCESS + text;

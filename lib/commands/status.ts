@@ -5,7 +5,6 @@ import { findRepository } from "../repository.ts";
 import { Signals } from "../signals.ts";
 import { statusReport } from "../status/report.ts";
 import { statusText } from "../status/text.ts";
-import { printable } from "../stderr.ts";
 import { print } from "../stdout.ts";
 
 const WATCH_MS = 1_000;
@@ -37,12 +36,6 @@ export async function status({ json, watch }: StatusOptions): Promise<number> {
 
   async function once(): Promise<string> {
     const report = await statusReport(repository, new AbortController().signal);
-    if (json) return `${JSON.stringify(report)}\n`;
-    // Names of remotes may hold anything.
-    return statusText(report).split("\n").map(keepIndent).join("\n");
+    return json ? `${JSON.stringify(report)}\n` : statusText(report);
   }
-}
-
-function keepIndent(line: string): string {
-  return /^ */.exec(line)![0] + printable(line);
 }

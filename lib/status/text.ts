@@ -1,5 +1,6 @@
 /** What `status` tells, for people. */
 
+import { printable } from "../stderr.ts";
 import type { StatusReport } from "./report.ts";
 
 type Peer = StatusReport["peers"][number];
@@ -34,7 +35,8 @@ function listenerText(listener: StatusReport["listener"]): string {
 
 function peerText(peer: Peer): string {
   const key = peer.key.slice(0, KEY_DIGITS);
-  const name = peer.remotes.length > 0 ? `${peer.remotes.join(", ")} (${key})` : key;
+  // A remote's name may hold anything.
+  const name = peer.remotes.length > 0 ? `${printable(peer.remotes.join(", "))} (${key})` : key;
   const where = peer.connected
     ? [
       "connected",

@@ -1,0 +1,70 @@
+/** Repositories that are served, as friends have them. */
+
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { decodeTicket } from "../lib/ticket.ts";
+import { makeLoopback } from "./network.ts";
+import { echo, makeRepository, Service, withDirectAddress } from "./pair.ts";
+import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
+
+/** A repository that is served. */
+export interface Friend {
+  readonly host: Host;
+  readonly repository: string;
+  readonly service: Service;
+  readonly address: string;
+  /** Ten digits of its key, as logs have it. */
+  readonly key: string;
+  listener: Started;
+  /** The address with its present port in it. */
+  at(): Promise<string>;
+  listen(options?: StartOptions): Promise<Started>;
+  /** Connects from its repository. */
+  connect(address: string, options?: StartOptions): Promise<Started>;
+  log(): Promise<string>;
+}
+
+export async function makeFriend(
+  env: TestEnv,
+  host: Host,
+  handle: (connection: Deno.UnixConn) => Promise<void> = echo,
+  name = "repository",
+): Promise<Friend> {
+  const repository = await makeRepository(env, host, name);
+  const service = new Service(env, join(host.dir, `${name}-socket`), handle);
+  const on = { on: host, cwd: repository };
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], on)).trim();
+  const key = Buffer.from(decodeTicket(address).publicKey).toString("hex").slice(0, 10);
+  const listen = async (options: StartOptions = {}) => {
+    const command = ["git-annex-p2p-iroh", address, service.path];
+    const listener = await env.start(command, { ...on, ...options });
+    await listener.says(/serving endpoint/);
+    return listener;
+  };
+  return {
+    host,
+    repository,
+    service,
+    address,
+    key,
+    listener: await listen(),
+    at: () => withDirectAddress(host, address),
+    listen,
+    connect: (address, options = {}) =>
+      env.start(["git-annex-p2p-iroh", address], {
+        ...on,
+        ...options,
+        env: { GIT_ANNEX_P2P_IROH_LOG: "debug", ...options.env },
+      }),
+    log: () => Deno.readTextFile(join(repository, ".git/annex/p2p-iroh/log")),
+  };
+}
+
+/** Two, on the test's own loopback. */
+export async function makeFriends(
+  env: TestEnv,
+  handle?: (connection: Deno.UnixConn) => Promise<void>,
+): Promise<[Friend, Friend]> {
+  const { a, b } = await makeLoopback(env);
+  return [await makeFriend(env, a, handle), await makeFriend(env, b, handle)];
+}

@@ -1,0 +1,151 @@
+/** `git-annex-p2p-iroh status`, while things happen. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type OutputUnit, Validator } from "@cfworker/json-schema";
+import type { StatusReport } from "../lib/status/report.ts";
+import { type Friend, makeFriend, makeFriends } from "./friends.ts";
+import { makeLoopback } from "./network.ts";
+import { AUTH_SUCCESS, makeRepository, randomBytes, writeAll } from "./pair.ts";
+import { promise, type TestEnv } from "./testenv.ts";
+
+const schema = JSON.parse(
+  await Deno.readTextFile(new URL("../docs/status.schema.json", import.meta.url)),
+);
+
+/** What `status --json` says in a repository, checked against its schema. */
+async function statusOf(env: TestEnv, { host, repository }: Friend): Promise<StatusReport> {
+  const command = ["git-annex-p2p-iroh", "status", "--json"];
+  const lines = (await env.ok(command, { on: host, cwd: repository })).trimEnd().split("\n");
+  assert.equal(lines.length, 1);
+  return checked(lines[0]!);
+}
+
+function checked(line: string): StatusReport {
+  const report = JSON.parse(line);
+  const { valid, errors } = new Validator(schema, "2020-12").validate(report);
+  assert(valid, `${line}\n${errors.map(({ error }: OutputUnit) => error).join("\n")}`);
+  return report;
+}
+
+async function addRemote(env: TestEnv, at: Friend, name: string, to: Friend): Promise<void> {
+  const url = `p2p-annex::iroh:${to.address}`;
+  await env.ok(["git", "remote", "add", name, url], { on: at.host, cwd: at.repository });
+}
+
+promise("status: who is connected, in which way, and what goes to and fro", {
+  limitMs: 90_000,
+}, async (env) => {
+  let wait = Promise.withResolvers<void>();
+  const [a, b] = await makeFriends(env, async (connection) => {
+    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    await connection.read(new Uint8Array(10));
+    await writeAll(connection, randomBytes(3_000_000));
+    await wait.promise;
+  });
+  await addRemote(env, b, "friend", a);
+  const before = await statusOf(env, b);
+  assert.equal(before.address, b.address);
+  assert.equal(before.listener!.pid, b.listener.pid);
+  assert(Date.now() - Date.parse(before.listener!.since!) < 60_000);
+  assert(before.listener!.addresses.length > 0);
+  assert.deepEqual(
+    before.peers.map(({ remotes, connected, lastSeen }) => [remotes, connected, lastSeen]),
+    [[["friend"], false, null]],
+  );
+
+  const process = await b.connect(await a.at(), { stdin: "open" });
+  await process.write("x");
+  await env.until("its bytes to be counted", async () => {
+    const [peer] = (await statusOf(env, b)).peers;
+    return peer!.bytesReceived === AUTH_SUCCESS.length + 3_000_000 && peer!.lanes.length === 1;
+  });
+  const [peer] = (await statusOf(env, b)).peers;
+  assert.equal(peer!.connected, true);
+  assert.match(peer!.path!, /^direct (127\.0\.0\.1|\[::1\]):/);
+  assert(peer!.roundTripMs! < 1000);
+  assert.match(peer!.lanes[0]!, /^TLS (127\.0\.0\.1|\[::1\]):/);
+  assert.deepEqual(peer!.sessions, { incoming: 0, outgoing: 1 });
+  assert.equal(peer!.bytesSent, 1);
+  assert(peer!.receivedPerSecond > 0);
+  // The other end of the same.
+  const [other] = (await statusOf(env, a)).peers;
+  assert(other!.key.startsWith(b.key));
+  assert.deepEqual([other!.remotes, other!.sessions], [[], { incoming: 1, outgoing: 0 }]);
+  assert.equal(other!.bytesSent, AUTH_SUCCESS.length + 3_000_000);
+  assert.match(other!.lanes[0]!, /^TLS /);
+
+  const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
+  assert.match(text, new RegExp(`^address   ${b.address}$`, "m"));
+  assert.match(text, /^listener {2}process \d+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, no relay$/m);
+  assert.match(text, /^peer {6}friend \(\w{10}\): connected, direct .*, [\d.]+ ms, lane TLS /m);
+  assert.match(text, /^ {10}sent 1 B.*, received 3\.0 MB.*, 1 from here$/m);
+
+  wait.resolve();
+  wait = Promise.withResolvers();
+  await process.end();
+  assert.equal((await process.ended).code, 0);
+  const [after] = (await statusOf(env, b)).peers;
+  assert.deepEqual([after!.connected, after!.sessions.outgoing, after!.lanes], [true, 0, []]);
+  assert.equal(after!.bytesReceived, AUTH_SUCCESS.length + 3_000_000);
+});
+
+promise("status works where there is no listener, and remembers who was there", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  await addRemote(env, b, "friend", a);
+  assert.equal((await (await b.connect(await a.at(), { stdin: "x" })).ended).code, 0);
+  b.listener.kill("SIGTERM");
+  assert.equal((await b.listener.ended).code, 0);
+  const { address, listener, peers } = await statusOf(env, b);
+  assert.deepEqual([address, listener, peers.length], [b.address, null, 1]);
+  assert.equal(peers[0]!.connected, false);
+  assert(Date.now() - Date.parse(peers[0]!.lastSeen!) < 60_000);
+  const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
+  assert.match(text, /^listener {2}none; run git annex remotedaemon/m);
+  assert.match(text, /friend \(\w{10}\): not connected, last seen \d{4}/);
+});
+
+promise("status of a repository that has no address says so", {}, async (env) => {
+  const { a } = await makeLoopback(env);
+  const cwd = await makeRepository(env, a, "repository");
+  const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: a, cwd });
+  assert.match(text, /^address {3}none; run git annex p2p --enable iroh$/m);
+  const json = await env.ok(["git-annex-p2p-iroh", "status", "--json"], { on: a, cwd });
+  assert.deepEqual(checked(json).peers, []);
+  const { code } = await env.iroh(["status"], { on: a, cwd: a.dir });
+  assert.equal(code, 1);
+});
+
+promise("status tells of a listener that does not answer", {}, async (env) => {
+  const { a } = await makeLoopback(env);
+  const friend = await makeFriend(env, a);
+  friend.listener.kill("SIGSTOP");
+  const { listener } = await statusOf(env, friend);
+  assert.deepEqual(listener, { pid: friend.listener.pid, since: null, relay: null, addresses: [] });
+  friend.listener.kill("SIGCONT");
+});
+
+promise("status --watch tells again and again, until it is told to stop", {}, async (env) => {
+  const { a } = await makeLoopback(env);
+  const friend = await makeFriend(env, a);
+  const watch = await env.start(["git-annex-p2p-iroh", "status", "--json", "--watch"], {
+    on: a,
+    cwd: friend.repository,
+  });
+  await env.until("two lines", () => watch.stdout.split("\n").length > 2);
+  friend.listener.kill("SIGTERM");
+  await env.until("the listener's end to be told", () => /"listener":null/.test(watch.stdout));
+  watch.kill("SIGINT");
+  assert.equal((await watch.ended).code, 0);
+  for (const line of watch.stdout.trimEnd().split("\n")) checked(line);
+});
+
+promise("status takes control characters out of what others have named", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const config = join(b.repository, ".git/config");
+  const evil = `[remote "e\x1b[31mvil"]\n\turl = p2p-annex::iroh:${a.address}\n`;
+  await Deno.writeTextFile(config, await Deno.readTextFile(config) + evil);
+  const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
+  assert.match(text, /vil \(/);
+  assert(!text.includes("\x1b"));
+});
