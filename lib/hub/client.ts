@@ -11,6 +11,8 @@ import type { Request } from "./request.ts";
 
 /** A listener that does not begin to answer within this time is not waited for. */
 const ANSWER_LIMIT_MS = 200;
+/** Where nothing stands still meanwhile. */
+const PATIENT_LIMIT_MS = 5_000;
 const GONE = "this repository's listener has ended";
 
 /** The listener cannot do it, and the process is to do it by itself. */
@@ -42,7 +44,12 @@ export async function openSession(
   address: string,
   signal: AbortSignal,
 ): Promise<WarmSession> {
-  const { channel, answer } = await ask(entry, { want: "session", address }, signal);
+  const { channel, answer } = await ask(
+    entry,
+    { want: "session", address },
+    ANSWER_LIMIT_MS,
+    signal,
+  );
   const stream = new ChannelStream(channel, { gone: GONE });
   return {
     stream,
@@ -54,7 +61,7 @@ export async function openSession(
     flush: () => channel.flush(),
     async openLane() {
       const request: Request = { want: "lane", session: String(answer.session) };
-      const lane = await ask(entry, request, signal);
+      const lane = await ask(entry, request, PATIENT_LIMIT_MS, signal);
       return {
         stream: new ChannelStream(lane.channel, { gone: GONE }),
         ends: lane.answer.ends as Ends,
@@ -67,7 +74,7 @@ export async function openSession(
 
 /** What the listener knows. @throws {NotByHub} if it does not answer. */
 export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<unknown> {
-  const { channel, answer } = await ask(entry, { want: "status" }, signal);
+  const { channel, answer } = await ask(entry, { want: "status" }, PATIENT_LIMIT_MS, signal);
   channel[Symbol.dispose]();
   return answer;
 }
@@ -75,9 +82,10 @@ export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<u
 async function ask(
   { socketPath, cookie }: HubEntry,
   request: Request,
+  limitMs: number,
   signal: AbortSignal,
 ): Promise<{ channel: Channel; answer: Record<string, unknown> }> {
-  using answered = new Answered();
+  using answered = new Answered(limitMs);
   const late = AbortSignal.any([signal, answered.late]);
   const channel = await connect(socketPath, late);
   try {
@@ -100,9 +108,9 @@ class Answered implements Disposable {
   #late = new AbortController();
   #over = new AbortController();
 
-  constructor() {
-    delayAwake(ANSWER_LIMIT_MS, this.#over.signal).then(
-      () => this.#late.abort(new NotByHub(`no answer within ${ANSWER_LIMIT_MS} ms`)),
+  constructor(limitMs: number) {
+    delayAwake(limitMs, this.#over.signal).then(
+      () => this.#late.abort(new NotByHub(`no answer within ${limitMs} ms`)),
       () => {}, // disposed of
     );
   }
