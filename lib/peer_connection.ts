@@ -42,6 +42,8 @@ export interface PeerConnectionOptions {
   readonly bind: string | undefined;
   /** Serves a session of the peer's, to its end. Never rejects. */
   readonly serve: (session: PeerSession) => Promise<void>;
+  /** For so long it is kept without use, if not for as long as is usual. */
+  readonly keptMs?: number;
 }
 
 /** A session that was opened here. Dispose of it when it is over. */
@@ -79,6 +81,11 @@ export class PeerConnection {
   /** git-annex has let the peer in. */
   letIn(): void {
     this.#isKnown = true;
+  }
+
+  /** Whether there is more than one session. */
+  get isShared(): boolean {
+    return this.#active > 1;
   }
 
   /** A session of the peer's was turned away. */
@@ -189,10 +196,10 @@ export class PeerConnection {
 
   #rest(): void {
     clearTimeout(this.#timer);
-    const kept = this.#options.isDialed ? KEPT_MS : KEPT_FOR_PEER_MS;
+    const { isDialed, keptMs = isDialed ? KEPT_MS : KEPT_FOR_PEER_MS } = this.#options;
     this.#timer = setTimeout(
       () => this.#over.abort(new Idle(this.#isKnown ? DONE : NO_HELLO)),
-      this.#isKnown ? kept : HELLO_LIMIT_MS,
+      this.#isKnown ? keptMs : HELLO_LIMIT_MS,
     );
     Deno.unrefTimer(this.#timer);
   }

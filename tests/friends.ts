@@ -37,7 +37,11 @@ export async function makeFriend(
   const key = Buffer.from(decodeTicket(address).publicKey).toString("hex").slice(0, 10);
   const listen = async (options: StartOptions = {}) => {
     const command = ["git-annex-p2p-iroh", address, service.path];
-    const listener = await env.start(command, { ...on, ...options });
+    const listener = await env.start(command, {
+      ...on,
+      ...options,
+      env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+    });
     await listener.says(/serving endpoint/);
     return listener;
   };

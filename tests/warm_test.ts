@@ -4,14 +4,17 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { openSession } from "../lib/hub/client.ts";
 import { findHub, type HubEntry } from "../lib/hub/entry.ts";
+import { Endpoint } from "../lib/iroh.ts";
+import { Idle, PeerConnection, type PeerSession } from "../lib/peer_connection.ts";
 import { parseSettings } from "../lib/settings.ts";
 import { decodeTicket } from "../lib/ticket.ts";
+import { OWN_ALPN } from "../lib/wire/own.ts";
 import { Session } from "../lib/wire/session.ts";
-import { type Friend, makeFriends } from "./friends.ts";
-import { AUTH_SUCCESS, checksumOf, randomBytes } from "./pair.ts";
-import { promise, type Started } from "./testenv.ts";
+import { type Friend, makeFriend, makeFriends } from "./friends.ts";
+import { AUTH_SUCCESS, checksumOf, dumbpipeListener, echo, randomBytes, Service } from "./pair.ts";
+import { promise, type Started, type StartOptions } from "./testenv.ts";
 
-const THROUGH = /through the running listener/;
+const THROUGH = /ms through the running listener/;
 const answered = (text: string) => AUTH_SUCCESS + text;
 
 promise(
@@ -123,3 +126,291 @@ async function hubOf({ host, repository }: Friend): Promise<HubEntry> {
   assert(hub);
   return hub;
 }
+
+const DIALING = /\] +[\d.]+ ms dialing/;
+
+/** One process with a word to send, and what its listener's part in it was. */
+async function exchange(
+  friend: Friend,
+  address: string,
+  options: StartOptions = {},
+): Promise<{ isWarm: boolean; stderr: string }> {
+  const run = await (await friend.connect(address, { stdin: "word", ...options })).ended;
+  assert.deepEqual([run.code, run.stdout], [0, answered("word")], run.stderr);
+  const isWarm = THROUGH.test(run.stderr);
+  assert.equal(DIALING.test(run.stderr), !isWarm, run.stderr);
+  return { isWarm, stderr: run.stderr };
+}
+
+promise("warm: a process does it all itself where the listener cannot, or is not to", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at();
+  const isWarm = async (options?: StartOptions) => (await exchange(b, address, options)).isWarm;
+  const setting = (key: string, value: string) => ({
+    env: { [`GIT_ANNEX_P2P_IROH_${key}`]: value },
+  });
+  assert.equal(await isWarm(), true);
+  assert.equal(await isWarm(setting("WARM", "false")), false);
+  assert.equal(await isWarm(setting("LANE", "false")), false); // whose wire carries one stream
+  assert.equal(await isWarm(setting("LAN", "true")), false); // which the listener does not look at
+  assert.equal(await isWarm({ cwd: b.host.dir }), false); // there is no repository
+  b.listener.kill("SIGSTOP");
+  const { isWarm: answers, stderr } = await exchange(b, address);
+  assert.equal(answers, false);
+  assert.match(stderr, /no answer within 200 ms/);
+  b.listener.kill("SIGCONT");
+  const { path, text } = await entryOf(b);
+  await Deno.writeTextFile(path, text.replace(/"version":"[^"]*"/, '"version":"9.9.9"'));
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, text.replace(/"cookie":"../, '"cookie":"00'));
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, "{");
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, text);
+  assert.equal(await isWarm(), true);
+  b.listener.kill("SIGKILL");
+  await b.listener.ended;
+  assert.equal(await isWarm(), false);
+  // The next one clears away what the one that was killed has left.
+  b.listener = await b.listen();
+  assert.equal(await isWarm(), true);
+  assert.equal((await hubFiles(b)).filter((name) => name.endsWith(".hub")).length, 1);
+  b.listener.kill("SIGTERM");
+  await b.listener.ended;
+  assert.deepEqual(await hubFiles(b), []);
+  assert.equal(await isWarm(), false);
+});
+
+/** What the hub has in the runtime folder of a friend's user. */
+async function hubFiles({ host }: Friend): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(folderOf(host))) {
+    if (/\.(hub|repository)$/.test(name)) names.push(name);
+  }
+  return names;
+}
+
+function folderOf({ env }: Friend["host"]): string {
+  return join(env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
+}
+
+/** The file by which processes find the hub. */
+async function entryOf(friend: Friend): Promise<{ path: string; text: string }> {
+  const name = (await hubFiles(friend)).find((name) => name.endsWith(".repository"))!;
+  const path = join(folderOf(friend.host), name);
+  return { path, text: await Deno.readTextFile(path) };
+}
+
+promise("warm: what somebody else has planted in the runtime folder is refused", {
+  needs: ["namespaces"], // and root, who can give files away
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at(), { path, text } = await entryOf(b);
+  const somebody = 12345;
+  const listens = join(folderOf(b.host), "abcdef.hub");
+  let asked = 0;
+  const trap = new Service(env, listens, async (connection) => {
+    asked++;
+    await connection.read(new Uint8Array(100));
+  });
+  // A socket of somebody else's, in an entry of ours.
+  await Deno.chown(listens, somebody, somebody);
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"abcdef.hub"'));
+  assert.match((await exchange(b, address)).stderr, /is somebody else's/);
+  // An entry of somebody else's, or a link to one.
+  await Deno.writeTextFile(path, text);
+  await Deno.chown(path, somebody, somebody);
+  assert.equal((await exchange(b, address)).isWarm, false);
+  await Deno.rename(path, `${path}.moved`);
+  await Deno.symlink(`${path}.moved`, path);
+  assert.equal((await exchange(b, address)).isWarm, false);
+  await Deno.remove(path);
+  await Deno.rename(`${path}.moved`, path);
+  await Deno.chown(path, Deno.uid()!, Deno.gid()!);
+  assert.equal((await exchange(b, address)).isWarm, true);
+  // A folder that others may enter.
+  await Deno.chmod(folderOf(b.host), 0o755);
+  assert.equal((await exchange(b, address)).isWarm, false);
+  await Deno.chmod(folderOf(b.host), 0o700);
+  // An entry that leads out of the folder.
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"../abcdef.hub"'));
+  assert.equal((await exchange(b, address)).isWarm, false);
+  assert.equal(asked, 0);
+  trap.close();
+});
+
+promise("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const hub = await hubOf(b), address = await a.at();
+  for (const cookie of ["", "00".repeat(32), hub.cookie.slice(1)]) {
+    const asking = openSession({ ...hub, cookie }, address, env.signal);
+    await assert.rejects(asking, { name: "NotByHub" });
+  }
+  const raw = await Deno.connect({ transport: "unix", path: hub.socketPath });
+  const garbage = Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3);
+  await raw.write(garbage);
+  assert.equal(await raw.read(new Uint8Array(1)), null);
+  raw.close();
+  const silent = await Deno.connect({ transport: "unix", path: hub.socketPath });
+  assert.equal(await silent.read(new Uint8Array(1)), null); // closed after a while
+  silent.close();
+  assert.equal((await exchange(b, address)).isWarm, true);
+});
+
+promise("warm: when the listener is killed in mid-stream, the peer is lost", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const process = await b.connect(await a.at(), { stdin: "open" });
+  await process.says(/AUTH-SUCCESS/);
+  b.listener.kill("SIGKILL");
+  const { code, stderr } = await process.ended;
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /: the peer is lost in mid-stream, this repository's listener has ended; try/,
+  );
+});
+
+promise("warm: when a process is killed, the peer knows at once", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const process = await b.connect(await a.at(), { stdin: "open" });
+  await process.says(/AUTH-SUCCESS/);
+  process.kill("SIGKILL");
+  await env.until("git-annex there to be told", () => a.service.open === 0);
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+});
+
+promise("warm: a listener that stops lets end what is under way", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const process = await b.connect(await a.at(), { stdin: "open" });
+  await process.says(/AUTH-SUCCESS/);
+  let sent = "";
+  b.listener.kill("SIGTERM");
+  await b.listener.says(/stopping/);
+  for (let i = 0; i < 20; i++) { // so much that it is not taken for idle
+    const text = "x".repeat(20_000);
+    await process.write(text);
+    sent += text;
+    await env.until("it to be there", () => process.stdout.length === answered(sent).length);
+  }
+  await process.end();
+  assert.equal((await process.ended).code, 0);
+  assert.equal((await b.listener.ended).code, 0);
+});
+
+promise("warm: a peer that was started anew is reached by the next process", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+  // Killed: the connection that is kept leads nowhere, and nobody says so.
+  a.listener.kill("SIGKILL");
+  await a.listener.ended;
+  a.listener = await a.listen();
+  const begin = performance.now();
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+  const took = performance.now() - begin;
+  assert(took < 10_000, `${took} ms`); // a lost peer would be noticed after 25 s
+  // The same, and it is the one that was killed that connects.
+  a.listener.kill("SIGKILL");
+  await a.listener.ended;
+  a.listener = await a.listen();
+  assert.equal((await exchange(a, await b.at())).isWarm, true);
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+  // Stopped in an orderly way: it says so.
+  a.listener.kill("SIGTERM");
+  await a.listener.ended;
+  a.listener = await a.listen();
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+});
+
+promise("warm: what a process is told when its listener does not get through", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const fails = async (address: string) => {
+    const { code, stdout, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, THROUGH);
+    return stderr;
+  };
+  assert.match(await fails(b.address), /that is this repository's own address/);
+  const address = await a.at();
+  a.service.close();
+  assert.match(
+    await fails(address),
+    /the peer ended the connection: git annex remotedaemon is not running \(code 2\)/,
+  );
+  a.listener.kill("SIGTERM");
+  await a.listener.ended;
+  assert.match(await fails(address), /cannot reach the peer; tried 127\.0\.0\.1:\d+ \(/);
+});
+
+promise("warm: a peer that runs dumbpipe is reached, which the listener leaves to the process", {
+  needs: ["dumbpipe"],
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const { ticket } = await dumbpipeListener(env, a.host, a.service.path);
+  for (let i = 0; i < 2; i++) {
+    const run = await (await b.connect(ticket, { stdin: "word" })).ended;
+    assert.deepEqual([run.code, run.stdout], [0, answered("word")], run.stderr);
+    assert.match(run.stderr, /not through the running listener/);
+  }
+});
+
+promise("warm: repositories of one user, and of three, do not get in each other's way", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const c = await makeFriend(env, await env.host("c"));
+  const second = await makeFriend(env, b.host, echo, "second"); // of b's user
+  const all = [a, b, c, second];
+  for (const from of all) {
+    for (const to of all.filter((to) => to !== from)) {
+      assert.equal((await exchange(from, await to.at())).isWarm, true);
+      assert.match(await to.log(), new RegExp(`${from.key} .* connected`));
+    }
+  }
+});
+
+promise("warm: a connection carries sessions of both ends at once, and is kept for a while", {
+  limitMs: 60_000,
+}, async (env) => {
+  const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
+  await using listening = await Endpoint.bind({ ...options, alpns: [OWN_ALPN] });
+  await using dialing = await Endpoint.bind(options);
+  const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
+  const [dialer, acceptor] = await Promise.all([
+    dialing.connect(peer, OWN_ALPN, env.signal),
+    listening.incoming().next().then(({ value }) => value!.accept(env.signal)),
+  ]);
+  const serve = async (peer: PeerSession) => {
+    peer.letIn();
+    await peer.session.readable.pipeTo(peer.session.writable);
+  };
+  const keptMs = 500;
+  const ends = [dialer, acceptor].map((connection) => {
+    const isDialed = connection === dialer;
+    const own = new PeerConnection(connection, { isDialed, bind: undefined, serve, keptMs });
+    return { own, over: own.serve(env.signal).catch((error) => error) };
+  });
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(ends.flatMap(({ own }) =>
+      Array.from({ length: 45 }, async (_, i) => {
+        using opened = await own.open();
+        const session = new Session(opened.stream, own.connection.over);
+        const writer = session.writable.getWriter(), text = `${round} ${i}`;
+        const sending = writer.write(new TextEncoder().encode(text)).then(() => writer.close());
+        assert.equal(await new Response(session.readable).text(), text);
+        await sending;
+        assert.equal(own.idleSince, undefined);
+      })
+    ));
+  }
+  const idle = performance.now();
+  const [first] = await Promise.all(ends.map(({ over }) => over));
+  assert(first instanceof Idle);
+  assert.deepEqual(first.closing, [0n, ""]);
+  assert(performance.now() - idle > keptMs / 2);
+});

@@ -92,7 +92,14 @@ export class Peers {
       const on = await this.#openAnew(ticket, signal);
       return { ...on.session, on: Promise.resolve(on) };
     }
-    const stream = new TrialStream(first, (signal) => this.#openAnew(ticket, signal));
+    const stream = new TrialStream(first, (signal) => {
+      // An endpoint goes on sending to where a peer was as long as it has any connection with it
+      // (iroh's issue 3602): one that does not answer stands in the way of a new one.
+      for (const own of this.of(hex(ticket.publicKey))) {
+        own.connection.close(0n, "it does not answer");
+      }
+      return this.#openAnew(ticket, signal);
+    });
     return {
       stream,
       on: stream.settled,

@@ -11,8 +11,8 @@ import { systemReason } from "../failure.ts";
 import type { OpenedSession, PeerConnection } from "../peer_connection.ts";
 import { debug } from "../stderr.ts";
 
-/** Beside two round trips. */
-const ANSWER_LIMIT_MS = 300;
+/** Beside two round trips; where other sessions would be lost, so long that it is beyond doubt. */
+const ANSWER_LIMIT_MS = 300, SURE_LIMIT_MS = 5_000;
 const LOOK_MS = 10;
 /** Most that is sent before something has come. */
 const MOST_UNANSWERED_BYTES = 64 * 1024;
@@ -43,7 +43,7 @@ export class TrialStream implements Duplex {
   /** Aborted when nobody wants it any more. */
   #givenUp = new AbortController();
 
-  /** @param again Dials, and opens the session anew. */
+  /** @param again Gives up the connection, dials, and opens the session anew. */
   constructor(first: On, again: (signal: AbortSignal) => Promise<On>) {
     this.#first = first;
     this.#writer = first.session.stream.writable.getWriter();
@@ -76,16 +76,12 @@ export class TrialStream implements Duplex {
     const { signal } = over;
     const answered = this.#answered(signal);
     try {
-      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
+      const { isShared, connection } = this.#first.own;
+      const limit = isShared ? SURE_LIMIT_MS : ANSWER_LIMIT_MS + 2 * (connection.roundTripMs ?? 0);
       const inTime = await Promise.race([answered, delayAwake(limit, signal).then(() => false)]);
       if (inTime) return this.#first;
       debug(() => "the peer does not answer on the connection that was kept; dialing again");
-      const dialing = again(AbortSignal.any([signal, this.#givenUp.signal]));
-      const on = await Promise.race([dialing, answered.then((yes) => yes ? undefined : dialing)]);
-      if (!on) {
-        dialing.then(({ session }) => session[Symbol.dispose](), () => {}); // as it was cancelled
-        return this.#first;
-      }
+      const on = await again(this.#givenUp.signal);
       await this.#changeTo(on);
       return on;
     } catch (error) {
@@ -103,12 +99,11 @@ export class TrialStream implements Duplex {
     connection.over.then(() => isOver = true);
     let hasRead = false;
     this.#reading.then(() => hasRead = true, () => {}); // it is over, or the peer has given it up
-    while (!hasRead && (isOver || connection.packetsReceived === before)) {
-      if (isOver) return false;
+    while (!isOver && !signal.aborted) {
+      if (hasRead || connection.packetsReceived !== before) return true;
       await delay(LOOK_MS, signal).catch(() => {}); // settled: nobody listens any more
-      if (signal.aborted) return false;
     }
-    return true;
+    return false;
   }
 
   async #changeTo({ session: { stream } }: On): Promise<void> {
