@@ -25,6 +25,10 @@ export const ANNEX_TOOLS: readonly Tool[] = ["git-annex"];
  * wait for ever; what has been transferred by then is not lost.
  */
 const TRY_LIMIT_S = 20;
+/** One try of `assist` where all are there: as it hangs at times, and is done in 5 s, not for longer. */
+const ASSIST_LIMIT_S = 10;
+/** What a remote that is away adds to it: up to six dials of 5 s, on a local network, and their start. */
+const AWAY_S = 36;
 
 /** A repository of git-annex. */
 export class Annex {
@@ -48,9 +52,13 @@ export class Annex {
   }
 
   /** Runs `git`, for a limited time. */
-  git(args: readonly string[], options: StartOptions = {}): Promise<Run> {
+  git(
+    args: readonly string[],
+    options: StartOptions = {},
+    limitS = TRY_LIMIT_S,
+  ): Promise<Run> {
     // timeout(1) ends the whole process group, and so the children that hold stdout open.
-    const command = ["timeout", "-k", "2", `${TRY_LIMIT_S}`, "git", ...args];
+    const command = ["timeout", "-k", "2", `${limitS}`, "git", ...args];
     return this.env.run(command, { on: this.host, cwd: this.path, ...options });
   }
 
@@ -131,6 +139,17 @@ export class Annex {
   async sync(): Promise<void> {
     await this.run(["sync", "--content"]);
   }
+
+  /**
+   * One `assist`, which adds, commits, pulls, pushes, gets and puts; what came of it is seen in the
+   * repositories.
+   *
+   * @param away How many of the remotes cannot be reached.
+   * @param remotes With these alone; by default with all.
+   */
+  async assist(away = 0, ...remotes: readonly string[]): Promise<void> {
+    await this.git(["annex", "assist", ...remotes], {}, ASSIST_LIMIT_S + away * AWAY_S);
+  }
 }
 
 function okay(args: readonly string[], { code, stdout }: Run): string {
@@ -171,8 +190,8 @@ export async function makeLinked(env: TestEnv): Promise<{ a: Annex; b: Annex }> 
 
 /** Makes each the other's remote. Both must be served: git-annex tries the address. */
 export async function linkBoth(a: Annex, b: Annex): Promise<void> {
-  await a.link("b", await b.addresses());
-  await b.link("a", await a.addresses());
+  await a.link(b.host.name, await b.addresses());
+  await b.link(a.host.name, await a.addresses());
 }
 
 /** Syncs both until they have the same refs and these files, with the content they were made with. */

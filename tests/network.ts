@@ -46,29 +46,39 @@ interface Cable {
 
 /** Makes two hosts and one for a relay; the test's end removes them. */
 export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Network> {
-  if (sandbox() === "none") return await makeLoopback(env);
+  return await makeNetworkOf(env, topology, ["a", "b"]);
+}
+
+/** Makes hosts of these names and one for a relay; the test's end removes them. */
+export async function makeNetworkOf<Name extends string>(
+  env: TestEnv,
+  topology: Topology,
+  names: readonly Name[],
+): Promise<Record<Name | "relay", Host>> {
+  if (sandbox() === "none") return await makeLoopbackOf(env, names);
   const id = crypto.randomUUID().slice(0, 8), relay = `${id}-r`;
   await addNamespace(env, relay);
   const prefix = (name: string) => ["ip", "netns", "exec", name];
   const ips: string[] = [];
-  for (const [i, name] of ["a", "b"].entries()) {
+  for (const [i, name] of names.entries()) {
     const host = `${id}-${name}`;
     await addNamespace(env, host);
     ips.push(
       await (topology === "nat" ? behindRouter(env, id, name, i) : onCable(id, name, i, topology)),
     );
   }
-  if (topology === "nat") await bridge(relay, "203.0.113.254/24");
-  else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24");
+  const cables = names.map((_, i) => `to-${i}`);
+  if (topology === "nat") await bridge(relay, "203.0.113.254/24", cables);
+  else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24", cables);
   if (topology === "lan, long cable") await lengthen(env, id, ips[1]!);
   // One address for the relay that both hosts can reach.
   const relayIp = topology === "nat" ? "203.0.113.254" : "10.77.9.9";
   if (topology !== "nat") await ip("-n", relay, "addr", "add", `${relayIp}/32`, "dev", "lo");
-  return {
-    a: await env.host("a", prefix(`${id}-a`), ips[0]),
-    b: await env.host("b", prefix(`${id}-b`), ips[1]),
-    relay: await env.host("relay", prefix(relay), relayIp),
-  };
+  return await byName(
+    names,
+    (name, i) => env.host(name, prefix(`${id}-${name}`), ips[i]),
+    await env.host("relay", prefix(relay), relayIp),
+  );
 }
 
 /** A host with a cable to the relay's. @returns Its IP address. */
@@ -142,6 +152,11 @@ export async function limitRate(megabits: number, ...hosts: readonly Host[]): Pr
   for (const { prefix } of hosts) await done(prefix[0]!, [...prefix.slice(1), ...rule.split(" ")]);
 }
 
+/** Takes a host off its network. */
+export async function unplug({ prefix }: Host): Promise<void> {
+  await done(prefix[0]!, [...prefix.slice(1), "ip", "link", "set", "eth0", "down"]);
+}
+
 async function plug({ from, name, address, to, toName }: Cable): Promise<void> {
   const peer = ["type", "veth", "peer", "name", toName, "netns", to];
   await ip("link", "add", name, "netns", from, ...peer);
@@ -154,7 +169,24 @@ async function plug({ from, name, address, to, toName }: Cable): Promise<void> {
 
 /** Hosts that are folders, and share the test's own loopback. */
 export async function makeLoopback(env: TestEnv): Promise<Network> {
-  return { a: await env.host("a"), b: await env.host("b"), relay: await env.host("relay") };
+  return await makeLoopbackOf(env, ["a", "b"]);
+}
+
+async function makeLoopbackOf<Name extends string>(
+  env: TestEnv,
+  names: readonly Name[],
+): Promise<Record<Name | "relay", Host>> {
+  return await byName(names, (name) => env.host(name), await env.host("relay"));
+}
+
+async function byName<Name extends string>(
+  names: readonly Name[],
+  make: (name: Name, i: number) => Promise<Host>,
+  relay: Host,
+): Promise<Record<Name | "relay", Host>> {
+  const hosts = await Promise.all(names.map(make));
+  const entries = names.map((name, i) => [name, hosts[i]!]);
+  return { ...Object.fromEntries(entries), relay };
 }
 
 async function addNamespace(env: TestEnv, name: string): Promise<void> {
@@ -163,11 +195,15 @@ async function addNamespace(env: TestEnv, name: string): Promise<void> {
   await ip("-n", name, "link", "set", "lo", "up");
 }
 
-async function bridge(relay: string, address: string): Promise<void> {
+async function bridge(
+  relay: string,
+  address: string,
+  cables: readonly string[],
+): Promise<void> {
   await ip("-n", relay, "link", "add", "br0", "type", "bridge");
   await ip("-n", relay, "addr", "add", address, "dev", "br0");
   await ip("-n", relay, "link", "set", "br0", "up");
-  for (const i of [0, 1]) await ip("-n", relay, "link", "set", `to-${i}`, "master", "br0");
+  for (const cable of cables) await ip("-n", relay, "link", "set", cable, "master", "br0");
 }
 
 async function ip(...args: string[]): Promise<void> {
