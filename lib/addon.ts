@@ -98,7 +98,8 @@ export async function ensureAddonCopy(addon: Addon, cache: string | undefined): 
   const name = `${anyVersion}${addon.version}${SUFFIX}`, path = join(folder, name);
   if (await isIntact(path, addon.path)) return path;
   const content = await Deno.readFile(addon.path);
-  await writeAtomically(path, content, { mode: 0o600, ifPresent: "replace" });
+  // Not flushed: damage is noticed, and many first starts at once would hold each other up.
+  await writeAtomically(path, content, { mode: 0o600, ifPresent: "replace", isFlushed: false });
   for await (const { name: other } of Deno.readDir(folder)) {
     if (other === name || !other.startsWith(anyVersion) || !other.endsWith(SUFFIX)) continue;
     await Deno.remove(join(folder, other)).catch(() => {}); // somebody else was first, or Windows uses it
