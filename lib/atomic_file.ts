@@ -9,13 +9,18 @@ export type IfPresent = "replace" | "keep";
  * Writes a file under another name, flushes it to the disk, and gives it its name.
  *
  * @param mode Permission bits, whatever the umask allows.
+ * @param isFlushed False where it does no harm to find the file damaged after a loss of power.
  * @returns False if the file was there and is kept; then nothing has changed.
  * @throws What the system says. Nothing half-written is left behind.
  */
 export async function writeAtomically(
   path: string,
   content: Uint8Array | string,
-  { mode, ifPresent }: { mode: number; ifPresent: IfPresent },
+  { mode, ifPresent, isFlushed = true }: {
+    mode: number;
+    ifPresent: IfPresent;
+    isFlushed?: boolean;
+  },
 ): Promise<boolean> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const temporary = await Deno.makeTempFile({ dir: dirname(path), prefix: ".new-" });
@@ -23,7 +28,7 @@ export async function writeAtomically(
     {
       using file = await Deno.open(temporary, { write: true });
       for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await file.write(rest));
-      await file.sync();
+      if (isFlushed) await file.sync();
     }
     if (Deno.build.os !== "windows") await Deno.chmod(temporary, mode);
     if (ifPresent === "keep") return await linkOnce(temporary, path);

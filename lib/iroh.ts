@@ -9,8 +9,9 @@
  */
 
 import { isIP } from "node:net";
-import iroh from "@number0/iroh";
+import type * as Iroh from "@number0/iroh";
 import { abortable, delay } from "./abortable.ts";
+import { withAddonCopy } from "./addon.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { Failure, systemReason } from "./failure.ts";
 import { IrohBytes } from "./iroh_bytes.ts";
@@ -21,6 +22,9 @@ import { debug, printable } from "./stderr.ts";
 // Where RUST_BACKTRACE is set, every error of iroh's would otherwise look up its place in the source,
 // which takes 25 MiB and tens of milliseconds (std::backtrace says which variable goes first).
 Deno.env.set("RUST_LIB_BACKTRACE", "0");
+
+// Not a static import, which would come before a compiled program can say where the addon is.
+const { default: iroh } = await withAddonCopy(() => import("@number0/iroh"));
 
 /** The form of bytes in the version at hand. */
 const BYTES = new IrohBytes((bytes) => iroh.SecretKey.fromBytes(bytes));
@@ -99,8 +103,8 @@ export type ConnectionEnd =
 
 /** An iroh endpoint: a key pair and a UDP socket. Whoever binds it closes it. */
 export class Endpoint implements AsyncDisposable {
-  #endpoint: iroh.Endpoint;
-  private constructor(endpoint: iroh.Endpoint) {
+  #endpoint: Iroh.Endpoint;
+  private constructor(endpoint: Iroh.Endpoint) {
     this.#endpoint = endpoint;
   }
 
@@ -196,9 +200,9 @@ export class Endpoint implements AsyncDisposable {
 
 /** A connection somebody wants. Nothing has been answered yet. */
 export class Incoming {
-  #incoming: iroh.Incoming;
+  #incoming: Iroh.Incoming;
   #endpoint: Endpoint;
-  constructor(incoming: iroh.Incoming, endpoint: Endpoint) {
+  constructor(incoming: Iroh.Incoming, endpoint: Endpoint) {
     this.#incoming = incoming;
     this.#endpoint = endpoint;
   }
@@ -235,7 +239,7 @@ export class Connection {
   readonly ended: Promise<ConnectionEnd>;
   /** The same, as the error that reads and writes give from then on. */
   readonly over: Promise<StreamError>;
-  #connection: iroh.Connection;
+  #connection: Iroh.Connection;
   #bytes: IrohBytes;
   #callBytes: number;
   #silence = new AbortController();
@@ -246,7 +250,7 @@ export class Connection {
    * @param endpoint It ends when it is garbage-collected, and its connections with it.
    * @param bytes The form in which `connection` passes them.
    */
-  constructor(connection: iroh.Connection, readonly endpoint: Endpoint, bytes = BYTES) {
+  constructor(connection: Iroh.Connection, readonly endpoint: Endpoint, bytes = BYTES) {
     this.#connection = connection;
     this.#bytes = bytes;
     this.#callBytes = bytes.isNative ? NATIVE_CALL_BYTES : CALL_BYTES;
@@ -365,11 +369,11 @@ export class Connection {
     return endError(await this.ended);
   }
 
-  #duplex(stream: iroh.BiStream): Duplex {
+  #duplex(stream: Iroh.BiStream): Duplex {
     return { readable: this.#readable(stream.recv), writable: this.#writable(stream.send) };
   }
 
-  #readable(receive: iroh.RecvStream): ReadableStream<Uint8Array<ArrayBuffer>> {
+  #readable(receive: Iroh.RecvStream): ReadableStream<Uint8Array<ArrayBuffer>> {
     return new ReadableStream({
       type: "bytes",
       pull: async (controller) => {
@@ -390,7 +394,7 @@ export class Connection {
     });
   }
 
-  #writable(send: iroh.SendStream): WritableStream<Uint8Array> {
+  #writable(send: Iroh.SendStream): WritableStream<Uint8Array> {
     let over = () => {};
     // Used again and again: it takes eight times the memory of the bytes, and iroh-js has read it when
     // the call returns.
@@ -468,8 +472,8 @@ function connectionEnd(text: string): ConnectionEnd {
   };
 }
 
-function endpointAddr(peer: PeerAddress): iroh.EndpointAddr {
-  let id: iroh.EndpointId;
+function endpointAddr(peer: PeerAddress): Iroh.EndpointAddr {
+  let id: Iroh.EndpointId;
   try {
     id = iroh.EndpointId.fromBytes(BYTES.to(peer.publicKey));
   } catch (error) {
@@ -509,7 +513,7 @@ function irohReason(error: unknown): string {
   return printable(systemReason(cause), 200);
 }
 
-function relayMode(setting: RelaySetting): iroh.RelayMode {
+function relayMode(setting: RelaySetting): Iroh.RelayMode {
   switch (setting.kind) {
     case "n0":
       return iroh.RelayMode.defaultMode();

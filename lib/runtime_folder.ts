@@ -7,6 +7,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Failure, systemReason } from "./failure.ts";
+import { makePrivateFolder, whatIsWrong } from "./private_folder.ts";
 
 /** There is no folder for this user's runtime files that can be trusted. */
 export class RuntimeFolderError extends Failure {
@@ -22,10 +23,7 @@ export async function ensureRuntimeFolder(paths = candidatePaths()): Promise<str
   const problems: string[] = [];
   for (const path of paths) {
     try {
-      await Deno.mkdir(path, { mode: 0o700 }).catch((error) => {
-        if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-      });
-      const problem = await whatIsWrong(path);
+      const problem = await makePrivateFolder(path);
       if (!problem) return path;
       problems.push(`${path} ${problem}`);
     } catch (error) {
@@ -52,14 +50,4 @@ export function candidatePaths(ofSession = Deno.env.get("XDG_RUNTIME_DIR")): str
   const shared = join(tmpdir(), Deno.uid() === null ? name : `${name}-${Deno.uid()}`);
   // The specification wants a relative path ignored.
   return ofSession?.startsWith("/") ? [join(ofSession, name), shared] : [shared];
-}
-
-/** Why a folder cannot be trusted; undefined if it can. Throws if it cannot be looked at. */
-async function whatIsWrong(path: string): Promise<string | undefined> {
-  const info = await Deno.lstat(path);
-  if (!info.isDirectory) return "is not a folder";
-  if (Deno.uid() === null) return undefined; // Windows: the temporary directory is the user's own
-  if (info.uid !== Deno.uid()) return "belongs to somebody else";
-  if (info.mode! & 0o077) return "is open to others";
-  return undefined;
 }

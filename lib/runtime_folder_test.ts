@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { mayChown } from "../tests/users.ts";
 import {
   candidatePaths,
   ensureRuntimeFolder,
@@ -63,13 +64,6 @@ Deno.test(
     });
   },
 );
-
-/** Whether there are other users to give a folder to: root of a user namespace has none. */
-function mayChown(): boolean {
-  return Deno.uid() === 0 &&
-    (Deno.build.os !== "linux" ||
-      /^\s*0\s+0\s+4294967295/.test(Deno.readTextFileSync("/proc/self/uid_map")));
-}
 
 Deno.test(
   "ensureRuntimeFolder() uses no folder of another user",

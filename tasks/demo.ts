@@ -118,6 +118,7 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
   await Deno.mkdir(home);
   const env = {
     HOME: home,
+    XDG_CACHE_HOME: join(home, ".cache"),
     // Both belong to one user, whose repositories find each other in the runtime folder.
     XDG_RUNTIME_DIR: join(folder, "run"),
     PATH: [join(folder, "bin"), Deno.env.get("PATH")].join(delimiter),

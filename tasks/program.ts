@@ -3,11 +3,18 @@
 import { dirname, join } from "node:path";
 import { PERMISSIONS } from "./permissions.ts";
 
+/** Names a compiled program. */
+const COMPILED = "GIT_ANNEX_P2P_IROH_PROGRAM";
 const root = dirname(import.meta.dirname!);
+
+/** Whether it is a compiled one. */
+export function isCompiled(): boolean {
+  return Boolean(Deno.env.get(COMPILED));
+}
 
 /** The command that starts it: from source, or compiled where one is named. */
 export function programCommand(): string[] {
-  const compiled = Deno.env.get("GIT_ANNEX_P2P_IROH_PROGRAM");
+  const compiled = Deno.env.get(COMPILED);
   if (compiled) return [compiled];
   const config = ["--config", join(root, "deno.json"), "--frozen", "--cached-only", "--no-check"];
   return [Deno.execPath(), "run", "--quiet", ...config, ...PERMISSIONS, join(root, "main.ts")];

@@ -8,7 +8,7 @@
 
 import { delimiter, join } from "node:path";
 import process from "node:process";
-import { denoDir, installProgram } from "../tasks/program.ts";
+import { denoDir, installProgram, isCompiled } from "../tasks/program.ts";
 import { sandbox } from "../tasks/sandbox.ts";
 
 /** How often a condition is looked at that nobody announces. */
@@ -34,8 +34,13 @@ export type Tool =
   | "zsh"
   | "fish"
   | "namespaces"
-  /** A program under test that was compiled with a Deno that can join multicast groups. */
+  /** A program under test that was compiled, */
+  | "compiled"
+  /** and if it was, with a Deno that can join multicast groups. */
   | "multicast";
+
+/** What is not there in each of the two ways to run the tests, and so is not missed. */
+const MAY_LACK: readonly Tool[] = ["compiled", "multicast"];
 
 /** What to say of a test. */
 export interface PromiseOptions {
@@ -52,7 +57,7 @@ export function promise(
 ): void {
   const missing = needs.filter((tool) => !have(tool));
   const reason = `needs ${missing.join(", ")}`;
-  const wanted = Deno.env.get("CI") === "true" && !missing.includes("multicast");
+  const wanted = Deno.env.get("CI") === "true" && !missing.some((tool) => MAY_LACK.includes(tool));
   if (missing.length > 0 && !wanted) {
     Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: () => {} });
     return;
@@ -81,6 +86,8 @@ export function have(tool: Tool): boolean {
   switch (tool) {
     case "namespaces":
       return sandbox() === "namespaces" && isOnPath("ip");
+    case "compiled":
+      return isCompiled();
     case "multicast":
       return have("namespaces") && Deno.env.get("GIT_ANNEX_P2P_IROH_MULTICAST") !== "no";
     default:
@@ -176,6 +183,7 @@ export class TestEnv implements AsyncDisposable {
     await installProgram(join(dir, "bin"));
     const env = {
       HOME: join(dir, "home"),
+      XDG_CACHE_HOME: join(dir, "home", ".cache"),
       XDG_RUNTIME_DIR: join(dir, "run"),
       TMPDIR: join(dir, "tmp"),
       PATH: [join(dir, "bin"), Deno.env.get("PATH")].join(delimiter),

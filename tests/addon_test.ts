@@ -1,0 +1,94 @@
+/** The compiled program, and the copy of iroh's native addon that it keeps. */
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { type Host, promise, type Run, type TestEnv } from "./testenv.ts";
+
+/** The copy of a host's user, and what else is in its folder. */
+async function copyOf(on: Host): Promise<string> {
+  const folder = join(on.env.XDG_CACHE_HOME!, "git-annex-p2p-iroh");
+  const names = await namesIn(folder);
+  assert.equal(names.length, 1, names.join(" "));
+  assert.match(names[0]!, /^iroh\..*-\d+\.\d+\.\d+\.node$/);
+  return join(folder, names[0]!);
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+}
+
+async function makeAddress(env: TestEnv, on: Host): Promise<string> {
+  await env.ok(["git", "init", "-q", "repository"], { on });
+  const run = await env.iroh(["address"], { on, cwd: join(on.dir, "repository") });
+  return run.stdout.trim();
+}
+
+/** Dials, with nowhere to dial to: iroh is loaded, and that is all. */
+async function dial(
+  env: TestEnv,
+  on: Host,
+  address: string,
+  variables: Record<string, string> = {},
+): Promise<Run> {
+  const debug = { GIT_ANNEX_P2P_IROH_LOG: "debug", ...variables };
+  const run = await env.iroh([address], { on, env: debug, stdin: "" });
+  assert.match(run.stderr, /no way to it is known/);
+  return run;
+}
+
+promise("iroh's addon is unpacked once, to the user's cache folder", {
+  needs: ["compiled"],
+}, async (env) => {
+  const on = await env.host("a"), address = await makeAddress(env, on);
+  await Promise.all([1, 2, 3].map(() => dial(env, on, address)));
+  const copy = await copyOf(on), { ino, mode, size } = await Deno.lstat(copy);
+  assert.equal(mode! & 0o777, 0o600);
+  assert(size > 1_000_000);
+  // Ours is taken whatever the user has set.
+  const { stderr } = await dial(env, on, address, { NAPI_RS_NATIVE_LIBRARY_PATH: "/no/such" });
+  assert.doesNotMatch(stderr, /unpacks/);
+  assert.equal((await Deno.lstat(await copyOf(on))).ino, ino);
+  assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
+});
+
+promise("a damaged copy of iroh's addon is replaced, and never loaded", {
+  needs: ["compiled"],
+}, async (env) => {
+  const on = await env.host("a"), address = await makeAddress(env, on);
+  await dial(env, on, address);
+  const copy = await copyOf(on), content = await Deno.readFile(copy);
+  const damaged = content.slice();
+  damaged.fill(0, damaged.length >> 1);
+  for (const bytes of [damaged, content.subarray(0, 4096), new Uint8Array()]) {
+    await Deno.writeFile(copy, bytes);
+    await dial(env, on, address);
+    assert.equal(Buffer.compare(await Deno.readFile(await copyOf(on)), content), 0);
+  }
+  assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
+});
+
+promise("without a cache folder that can be trusted the program works as well", {
+  needs: ["compiled"],
+}, async (env) => {
+  const on = await env.host("a"), address = await makeAddress(env, on);
+  const folder = join(on.env.XDG_CACHE_HOME!, "git-annex-p2p-iroh");
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.chmod(folder, 0o777);
+  const variables = { NAPI_RS_NATIVE_LIBRARY_PATH: "/no/such" };
+  const { stderr } = await dial(env, on, address, variables);
+  assert.match(stderr, /Deno unpacks the native addon: .*git-annex-p2p-iroh is open to others/);
+  assert.deepEqual(await namesIn(folder), []);
+});
+
+promise("a copy of iroh's addon that the system does not load is done without", {
+  needs: ["compiled", "namespaces"],
+}, async (env) => {
+  const plain = await env.host("a"), address = await makeAddress(env, plain);
+  const noexec = join(env.dir, "noexec");
+  await Deno.mkdir(noexec);
+  const script = 'mount -t tmpfs -o noexec,mode=700 tmpfs "$0" && exec "$@"';
+  const on = await env.host("b", ["unshare", "--mount", "sh", "-c", script, noexec]);
+  const { stderr } = await dial(env, on, address, { XDG_CACHE_HOME: noexec });
+  assert.match(stderr, /Deno unpacks the native addon: .*failed to map segment/);
+});
