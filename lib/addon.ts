@@ -11,7 +11,7 @@ import { Buffer } from "node:buffer";
 import { createRequire } from "node:module";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
-import { writeAtomically } from "./atomic_file.ts";
+import { ignoreNotFound, writeAtomically } from "./atomic_file.ts";
 import { Failure, systemReason } from "./failure.ts";
 import { makePrivateFolder } from "./private_folder.ts";
 import { debug } from "./stderr.ts";
@@ -38,6 +38,8 @@ const LINKED_WITH: Partial<Record<typeof process.platform, string>> = {
 };
 const SUFFIX = ".node";
 /** Compared at once: more is no faster. */
+/** No copy takes longer to be made. */
+const WRITING_MS = 60_000;
 const PIECE_BYTES = 256 * 1024;
 
 /** Loads iroh-js; in a compiled program with the copy of its addon, if there can be one. */
@@ -97,6 +99,7 @@ export async function ensureAddonCopy(addon: Addon, cache: string | undefined): 
   const anyVersion = `${basename(addon.path, SUFFIX)}-`;
   const name = `${anyVersion}${addon.version}${SUFFIX}`, path = join(folder, name);
   if (await isIntact(path, addon.path)) return path;
+  await yieldToOthers(folder);
   const content = await Deno.readFile(addon.path);
   // Not flushed: damage is noticed, and many first starts at once would hold each other up.
   await writeAtomically(path, content, { mode: 0o600, ifPresent: "replace", isFlushed: false });
@@ -105,6 +108,24 @@ export async function ensureAddonCopy(addon: Addon, cache: string | undefined): 
     await Deno.remove(join(folder, other)).catch(() => {}); // somebody else was first, or Windows uses it
   }
   return path;
+}
+
+/**
+ * Of many first starts at once one makes the copy: all would read and write 20 MB each.
+ *
+ * @throws {CacheFolderError} if another process is at it. What one that was killed has left is removed.
+ */
+async function yieldToOthers(folder: string): Promise<void> {
+  for await (const { name } of Deno.readDir(folder)) {
+    if (!name.startsWith(".new-")) continue;
+    const path = join(folder, name);
+    const mtime = (await Deno.lstat(path).catch(() => undefined))?.mtime; // it has its name by now
+    if (!mtime) continue;
+    if (Date.now() - mtime.getTime() < WRITING_MS) {
+      throw new CacheFolderError("another process is making the copy");
+    }
+    await Deno.remove(path).catch(ignoreNotFound);
+  }
 }
 
 /** @throws {CacheFolderError} if somebody else could change what is in it, or put another in its place. */

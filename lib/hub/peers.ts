@@ -84,7 +84,7 @@ export class Peers {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
     if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
-    const kept = this.of(hex(ticket.publicKey)).at(-1);
+    const key = hex(ticket.publicKey), before = this.of(key), kept = before.at(-1);
     const first = kept && await openOn(kept).catch((error) => {
       debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
     });
@@ -95,10 +95,9 @@ export class Peers {
     const stream = new TrialStream(first, (signal) => {
       // An endpoint goes on sending to where a peer was as long as it has any connection with it
       // (iroh's issue 3602): one that does not answer stands in the way of a new one.
-      for (const own of this.of(hex(ticket.publicKey))) {
-        own.connection.close(0n, "it does not answer");
-      }
-      return this.#openAnew(ticket, signal);
+      for (const { connection } of before) connection.close(0n, "it does not answer");
+      const newer = this.of(key).find((own) => !before.includes(own));
+      return newer ? openOn(newer) : this.#openAnew(ticket, signal);
     });
     return {
       stream,
