@@ -20,7 +20,7 @@ async function connect(address: string, alpn: string): Promise<[Connection, Dupl
   const signal = AbortSignal.timeout(DIAL_LIMIT_MS);
   const connection = await endpoint.connect({ publicKey, direct }, alpn, signal);
   const stream = await connection.open();
-  await (alpn === PLAIN_ALPN ? sendHello(stream) : begin(stream, StreamKind.SESSION));
+  await (alpn === PLAIN_ALPN ? sendHello(stream) : begin(stream, StreamKind.SESSION, 0));
   await stream.readable.getReader().read(); // AUTH-SUCCESS
   return [connection, stream];
 }
