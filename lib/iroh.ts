@@ -35,7 +35,7 @@ const CALL_BYTES = 32 * 1024, NATIVE_CALL_BYTES = 256 * 1024;
  * something every 5 s (iroh's heartbeat); iroh itself gives up after 30 s.
  */
 const SILENCE_LIMIT_MS = 25_000;
-const SILENCE_CHECK_MS = 1_000;
+const SILENCE_CHECK_MS = 2_500;
 /** How long to wait for a close to leave the machine; it takes a millisecond or two. */
 const CLOSE_SENT_LIMIT_MS = 100;
 /** Port for address discovery at relays, iroh-relay's default. It needs TLS, so not at http relays. */
@@ -242,7 +242,6 @@ export class Connection {
   #connection: Iroh.Connection;
   #bytes: IrohBytes;
   #callBytes: number;
-  #silence = new AbortController();
   /** What to call for each direction that is being written, when the connection ends. */
   #writing = new Set<(end: ConnectionEnd) => void>();
 
@@ -256,14 +255,13 @@ export class Connection {
     this.#callBytes = bytes.isNative ? NATIVE_CALL_BYTES : CALL_BYTES;
     const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
     this.ended = Promise.race([connection.closed().then(connectionEnd), lost]);
-    const silent = this.#whenSilent().then(() => {
+    const watch = watchSilence(() => connection.stats().udpRxDatagrams, () => {
       lose({ by: "loss", detail: `nothing came for ${SILENCE_LIMIT_MS / 1000} s` });
       this.close(0n, "silence");
     });
-    silent.catch(() => {}); // aborted below: the connection ended in another way
     this.over = this.ended.then(endError);
     this.ended.then((end) => {
-      this.#silence.abort();
+      watch[Symbol.dispose]();
       for (const tell of this.#writing) tell(end);
     });
   }
@@ -331,18 +329,6 @@ export class Connection {
     while (!limit.aborted && !isOver && !isSent()) {
       // Time over: the packet could not be sent now, and the peer will notice by itself.
       await delay(1, limit).catch(() => {});
-    }
-  }
-
-  /** Resolves once nothing has come for {@linkcode SILENCE_LIMIT_MS}. */
-  async #whenSilent(): Promise<void> {
-    let received = -1;
-    // Counted in checks rather than by the clock, so that a machine that slept is no silence.
-    for (let checks = 0; checks < SILENCE_LIMIT_MS / SILENCE_CHECK_MS; checks++) {
-      const now = this.#connection.stats().udpRxDatagrams;
-      if (now !== received) checks = 0;
-      received = now;
-      await delay(SILENCE_CHECK_MS, this.#silence.signal);
     }
   }
 
@@ -433,6 +419,43 @@ export class Connection {
         send.reset(codeOf(reason)).catch(() => {}); // the connection is gone, and the stream with it
       },
     });
+  }
+}
+
+/** A connection of which it is to be noticed when nothing comes any more. */
+interface Watched {
+  readonly received: () => number | bigint;
+  readonly silent: () => void;
+  last: number | bigint;
+  checks: number;
+}
+
+/** All of them, looked at by one timer: a listener may have many that do nothing. */
+const watched = new Set<Watched>();
+let watching: ReturnType<typeof setInterval> | undefined;
+
+/** Calls `silent` when `received` has been the same for {@linkcode SILENCE_LIMIT_MS}. */
+function watchSilence(received: () => number | bigint, silent: () => void): Disposable {
+  const one = { received, silent, last: -1, checks: 0 };
+  watched.add(one);
+  watching ??= setInterval(lookForSilence, SILENCE_CHECK_MS);
+  return {
+    [Symbol.dispose]() {
+      watched.delete(one);
+      if (watched.size > 0) return;
+      clearInterval(watching);
+      watching = undefined;
+    },
+  };
+}
+
+function lookForSilence(): void {
+  for (const one of watched) {
+    const now = one.received();
+    // Counted in checks rather than by the clock, so that a machine that slept is no silence.
+    one.checks = now === one.last ? one.checks + 1 : 0;
+    one.last = now;
+    if (one.checks * SILENCE_CHECK_MS >= SILENCE_LIMIT_MS) one.silent();
   }
 }
 

@@ -49,16 +49,15 @@ export class Traffic implements Disposable {
   #live = new Set<LiveSession>();
   /** By public key: what ended sessions have moved. */
   #ended = new Map<string, Ended>();
-  #timer: ReturnType<typeof setInterval>;
-
-  constructor() {
-    this.#timer = setInterval(() => this.#sample(), SAMPLE_MS);
-    Deno.unrefTimer(this.#timer);
-  }
+  /** Those whose rate is not known to be nothing. */
+  #fading = new Set<string>();
+  /** While there are any. */
+  #timer: ReturnType<typeof setInterval> | undefined;
 
   /** A session has begun. @returns To be called when it has ended. */
   begin(session: LiveSession): Disposable {
     this.#live.add(session);
+    this.#timer ??= setInterval(() => this.#sample(), SAMPLE_MS);
     return {
       [Symbol.dispose]: () => {
         if (!this.#live.delete(session)) return;
@@ -123,11 +122,19 @@ export class Traffic implements Disposable {
   }
 
   #sample(): void {
-    for (const key of this.keys()) {
+    const active = new Set([...this.#live].map(({ key }) => key));
+    for (const key of new Set([...active, ...this.#fading])) {
       const { sent, received, samples } = this.#of(key);
       const next = [...samples, this.#sum(key)].slice(-SAMPLES);
       this.#ended.set(key, { sent, received, samples: next });
+      const [first] = next, last = next.at(-1)!;
+      const isStill = first!.sent === last.sent && first!.received === last.received;
+      if (isStill && next.length === SAMPLES && !active.has(key)) this.#fading.delete(key);
+      else this.#fading.add(key);
     }
+    if (this.#fading.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
   }
 
   [Symbol.dispose](): void {
