@@ -23,7 +23,7 @@ export interface Movable extends Linked {
 }
 
 /**
- * Dialer of iroh's connection: offers a lane, and moves the session there if one can be made.
+ * Whoever has opened the session: offers a lane, and moves the session there if one can be made.
  *
  * @param stream Opened for this; the byte that says so has been sent.
  * @returns What is to be disposed of with the session; undefined if the session stays where it is.
@@ -48,7 +48,7 @@ export async function offerLane(
 }
 
 /**
- * Acceptor of iroh's connection: answers an offer.
+ * The other end: answers an offer.
  *
  * @param wanted Whether to make a lane at all: the peer must have been let in.
  * @returns and @throws As {@linkcode offerLane}.
