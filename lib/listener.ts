@@ -30,6 +30,8 @@ const END_LIMIT_MS = 3_000;
 const SOCKET_RETRY_MS = 100;
 /** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
 const REFUSED_REPORT_MS = 1_000;
+/** What a peer may send, and be sent, before it is let in, with all that QUIC adds; how often to look. */
+const MOST_STRANGER_BYTES = 1_000_000, GREED_LOOK_MS = 100;
 /** Connections that moved less than this in so long are not in the middle of something. */
 const QUIET_MS = 1_000;
 const QUIET_BYTES = 10_000;
@@ -80,6 +82,8 @@ export class Listener {
   #refusedReported = -Infinity;
   #end = new AbortController();
   #relayed = new Set<Relayed>();
+  /** Connections that peers have dialed. */
+  #kept = new Set<PeerConnection>();
   #served = new Set<Promise<void>>();
 
   constructor(options: ListenerOptions) {
@@ -181,13 +185,14 @@ export class Listener {
     }
     if (connection.alpn === OWN_ALPN) return await this.#serveOwn(connection, source, place);
     const peer = nameOf(connection);
+    using greed = new GreedWatch(connection);
     try {
       const stream = await connection.accept(hello);
       await abortable(receiveHello(stream), hello);
       const line = {
         connection,
         stream,
-        letIn: () => {},
+        letIn: () => greed[Symbol.dispose](),
         lane: () => undefined,
         end: ([code, reason]: Closing) => connection.close(code, reason),
       };
@@ -211,7 +216,10 @@ export class Listener {
 
   /** Serves what the peer opens on a connection that this repository has dialed. */
   async serveDialed(connection: Connection): Promise<void> {
-    await this.#serveOwn(connection, connection.path.replace(/:\d+$/, ""));
+    const [, at = ""] = connection.path.split(" ");
+    const serving = this.#serveOwn(connection, at.replace(/:\d+$/, ""));
+    this.#served.add(serving);
+    await serving.finally(() => this.#served.delete(serving));
   }
 
   /**
@@ -223,8 +231,11 @@ export class Listener {
     const peer = nameOf(connection), givenAway = new AbortController();
     const giveAway = () => givenAway.abort(first?.givenAway.reason);
     first?.givenAway.addEventListener("abort", giveAway);
+    const isDialed = first === undefined;
+    using greed = isDialed ? undefined : new GreedWatch(connection);
     const own = new PeerConnection(connection, {
-      isDialed: first === undefined,
+      isDialed,
+      letIn: () => greed?.[Symbol.dispose](),
       bind: this.#options.bind,
       serve: (session) => {
         const place = first;
@@ -234,10 +245,14 @@ export class Listener {
       },
     });
     this.#options.connected(own);
+    if (!isDialed) this.#keep(own);
     try {
       await own.serve(AbortSignal.any([this.#end.signal, givenAway.signal]));
     } catch (error) {
-      if (error instanceof StreamError) return debug(() => `${peer} has left, ${error.message}`);
+      if (error instanceof StreamError) {
+        connection.close(CloseCode.DONE, "");
+        return debug(() => `${peer} has left, ${error.message}`);
+      }
       if (error instanceof Idle) {
         connection.close(...error.closing);
         if (error.closing[0] !== CloseCode.BAD_HELLO) return debug(() => `${peer} needs no more`);
@@ -245,9 +260,20 @@ export class Listener {
       if (error instanceof Stopped) return; // of sessions that end with it, each tells
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
+      this.#kept.delete(own);
       this.#options.disconnected(own);
       first?.leave();
     }
+  }
+
+  /** Connections are kept for as many peers as are served at once; then the one goes that has been idle longest. */
+  #keep(own: PeerConnection): void {
+    this.#kept.add(own);
+    if (this.#kept.size <= this.#options.maxConnections) return;
+    const idle = [...this.#kept].filter(({ isKnown, idleSince }) =>
+      isKnown && idleSince !== undefined
+    );
+    idle.sort((a, b) => a.idleSince! - b.idleSince!)[0]?.retire();
   }
 
   async #serveSession(
@@ -388,6 +414,27 @@ function how(end: SpliceEnd): string {
   const errors = [end.forth.error, end.back.error].filter((error) => error !== undefined);
   const gone = errors.find((error) => !(error instanceof StreamError && error.kind === "closed"));
   return gone === undefined ? "was served" : `was lost (${systemReason(gone)})`;
+}
+
+/**
+ * Ends the connection of a peer that sends more, before git-annex has let it in, than it takes to say who
+ * it is: iroh keeps what nobody reads, 1.25 MB for each of 200 streams. Dispose of it then.
+ */
+class GreedWatch implements Disposable {
+  #timer: ReturnType<typeof setInterval>;
+
+  constructor(connection: Connection) {
+    this.#timer = setInterval(() => {
+      if (connection.packetBytes > MOST_STRANGER_BYTES) {
+        connection.close(CloseCode.BAD_HELLO, CLOSE_REASONS.get(CloseCode.BAD_HELLO)!);
+      }
+    }, GREED_LOOK_MS);
+    connection.ended.then(() => this[Symbol.dispose]());
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
 }
 
 /** A signal that aborts after a time, with a reason that says what took too long, unless disposed of. */

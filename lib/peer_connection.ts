@@ -28,6 +28,9 @@ const KEPT_FOR_PEER_MS = 90_000;
 /** For a peer that offers a lane to be let in. */
 const LET_IN_LIMIT_MS = 5_000;
 
+/** Streams of ours on a connection at once, of the 100 that noq grants. */
+const MOST_STREAMS = 96;
+
 /** With what a connection or a session is ended. */
 export type Closing = readonly [code: bigint, reason: string];
 
@@ -42,6 +45,8 @@ export interface PeerConnectionOptions {
   readonly bind: string | undefined;
   /** Serves a session of the peer's, to its end. Never rejects. */
   readonly serve: (session: PeerSession) => Promise<void>;
+  /** Called each time git-annex has let the peer in. */
+  readonly letIn?: () => void;
   /** For so long it is kept without use, if not for as long as is usual. */
   readonly keptMs?: number;
 }
@@ -63,6 +68,8 @@ export class PeerConnection {
   /** Whether the peer is no stranger. */
   #isKnown: boolean;
   #opened = 0;
+  /** Streams that were opened here, and are not known to be over. */
+  #streams = 0;
   /** Of the peer's sessions, by number. */
   #sessions = new Map<number, PeerSession>();
   #serving = new Set<Promise<void>>();
@@ -78,9 +85,20 @@ export class PeerConnection {
     this.#isKnown = options.isDialed;
   }
 
+  /** Whether it was dialed from here. */
+  get isDialed(): boolean {
+    return this.#options.isDialed;
+  }
+
+  /** Whether the peer is no stranger. */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
   /** git-annex has let the peer in. */
   letIn(): void {
     this.#isKnown = true;
+    this.#options.letIn?.();
   }
 
   /** Whether there is more than one session. */
@@ -108,7 +126,15 @@ export class PeerConnection {
     const until = AbortSignal.any([signal, this.#over.signal]);
     this.#rest();
     try {
-      for (;;) await this.#take(await this.connection.accept(until), until);
+      for (;;) {
+        const stream = await this.connection.accept(until);
+        this.#take(stream, until).catch((error) => {
+          if (!(error instanceof StreamError)) return this.#over.abort(error);
+          // The peer has changed its mind: that stream is over, and nothing else.
+          debug(() => `a stream: ${error.message}`);
+          giveUp(stream);
+        });
+      }
     } catch (error) {
       // When it is the connection that has ended, each session knows how to end by itself.
       if (!(error instanceof StreamError)) {
@@ -121,26 +147,39 @@ export class PeerConnection {
     }
   }
 
+  /** Whether one more session can be opened here, and its lane: a peer grants so many streams. */
+  get hasRoom(): boolean {
+    return this.#streams + 2 <= MOST_STREAMS;
+  }
+
   /** Opens a session. @throws {StreamError} if the connection is no more. */
-  async open(): Promise<OpenedSession> {
+  async open(signal: AbortSignal): Promise<OpenedSession> {
+    const number = this.#opened++, streams: Duplex[] = [];
+    const openFor = async (kind: typeof StreamKind.SESSION | typeof StreamKind.LANE) => {
+      this.#streams++;
+      const stream = await abortable(this.connection.open(), signal, giveUp);
+      streams.push(stream);
+      await abortable(begin(stream, kind, number), signal);
+      return stream;
+    };
+    const end = () => {
+      this.#streams -= streams.length;
+      this.#end();
+    };
     this.#begin();
     try {
-      const number = this.#opened++;
-      const stream = await this.connection.open();
-      await begin(stream, StreamKind.SESSION, number);
-      return {
-        stream,
-        openLane: async () => {
-          const stream = await this.connection.open();
-          await begin(stream, StreamKind.LANE, number);
-          return stream;
-        },
-        [Symbol.dispose]: () => this.#end(),
-      };
+      const stream = await openFor(StreamKind.SESSION);
+      return { stream, openLane: () => openFor(StreamKind.LANE), [Symbol.dispose]: end };
     } catch (error) {
-      this.#end();
+      streams.forEach(giveUp);
+      end();
       throw error;
     }
+  }
+
+  /** Closes it in an orderly way. */
+  retire(): void {
+    this.#over.abort(new Idle(DONE));
   }
 
   async #take(stream: Duplex, until: AbortSignal): Promise<void> {

@@ -398,7 +398,7 @@ promise("warm: a connection carries sessions of both ends at once, and is kept f
   for (let round = 0; round < 3; round++) {
     await Promise.all(ends.flatMap(({ own }) =>
       Array.from({ length: 45 }, async (_, i) => {
-        using opened = await own.open();
+        using opened = await own.open(env.signal);
         const session = new Session(opened.stream, own.connection.over);
         const writer = session.writable.getWriter(), text = `${round} ${i}`;
         const sending = writer.write(new TextEncoder().encode(text)).then(() => writer.close());

@@ -52,7 +52,8 @@ async function openCold(
   signal: AbortSignal,
 ): Promise<Line> {
   const loading = import("../line/cold.ts");
-  import("../iroh.ts").catch(() => {}); // so that it is there by the time it is needed, which tells
+  // So that it is there by the time it is needed, which tells what went wrong.
+  import("../load_iroh.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
   if (repository && await isOwn(ticket, repository)) {
     const { OwnAddress } = await import("../dial.ts");
     throw new OwnAddress();

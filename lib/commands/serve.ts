@@ -14,6 +14,7 @@ import { Traffic } from "../hub/traffic.ts";
 import { type Identity, readIdentity } from "../identity.ts";
 import type { Endpoint } from "../iroh.ts";
 import { Lifecycle, listenerFolder } from "../lifecycle.ts";
+import { loadIroh } from "../load_iroh.ts";
 import { Listener } from "../listener.ts";
 import { LogFile } from "../log_file.ts";
 import { findRepository, readSettings, type Repository } from "../repository.ts";
@@ -108,7 +109,8 @@ async function serveRepository(
     connected: (own) => peers.add(own),
     disconnected: (own) => {
       peers.remove(own);
-      lastSeen.note(Buffer.from(own.connection.publicKey).toString("hex"));
+      // The key of whoever dials without a listener of its own is never seen again.
+      if (own.isDialed) lastSeen.note(Buffer.from(own.connection.publicKey).toString("hex"));
     },
     traffic,
   });
@@ -182,7 +184,7 @@ async function bindEndpoint(
   identity: Identity,
   stop: AbortSignal,
 ): Promise<Endpoint> {
-  const { BindError, Endpoint } = await import("../iroh.ts");
+  const { BindError, Endpoint } = await loadIroh();
   const deadline = performance.now() + BIND_LIMIT_MS;
   for (;;) {
     try {

@@ -4,6 +4,7 @@
  * version, by hub/entry.ts, so that this may change as it likes.
  */
 
+import { delay } from "../abortable.ts";
 import { type Duplex, StreamError, type StreamErrorKind } from "../duplex.ts";
 
 /** What a message is. */
@@ -25,6 +26,8 @@ export const MessageKind = {
   OVER: 8,
   /** How far the process has got. */
   REPORT: 9,
+  /** Asks whether the other end is there. */
+  NOTHING: 10,
 } as const;
 export type MessageKind = typeof MessageKind[keyof typeof MessageKind];
 
@@ -39,6 +42,9 @@ const MOST_BODY_BYTES = 1 << 20, MOST_DATA_BYTES = 64 * 1024;
 const READ_BYTES = HEADER_BYTES + MOST_DATA_BYTES;
 /** Most data that waits to be read. */
 const READ_AHEAD_BYTES = 256 * 1024;
+
+/** How often to look whether the other end is there while nothing of it is read. */
+const LOOK_MS = 1_000;
 
 /** The other end says what makes no sense. */
 export class ChannelError extends Error {
@@ -219,6 +225,8 @@ export class ChannelStream implements Duplex {
         case MessageKind.REPORT:
           this.#beside.report?.(jsonOf(message));
           break;
+        case MessageKind.NOTHING:
+          break;
         default:
           throw new ChannelError(`a message of kind ${message.kind}`);
       }
@@ -229,8 +237,13 @@ export class ChannelStream implements Duplex {
     this.bytesRead += data.length;
     this.#wanted = Promise.withResolvers();
     this.#read.enqueue(data.slice());
-    if (this.#read.desiredSize! > 0) return;
-    await this.#wanted.promise;
+    // Nothing is read meanwhile, not even that the other end is gone.
+    while (this.#isReadable && this.#read.desiredSize! <= 0) {
+      const limit = new AbortController();
+      await Promise.race([this.#wanted.promise, delay(LOOK_MS, limit.signal)]);
+      limit.abort();
+      await this.#channel.send(MessageKind.NOTHING);
+    }
   }
 
   #endReading(): void {

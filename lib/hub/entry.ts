@@ -109,9 +109,9 @@ export async function findHub(
 
 /** What of the settings matters to how a peer is reached. */
 function relevant(
-  { relay, lookup, lan, bind, external }: Omit<Settings, "maxConnections" | "lane" | "warm">,
+  { relay, lookup, lan, lane, bind, external }: Omit<Settings, "maxConnections" | "warm">,
 ): string {
-  return JSON.stringify([relay, lookup, lan, bind, external]);
+  return JSON.stringify([relay, lookup, lan, lane, bind, external]);
 }
 
 async function entryName({ gitDir }: Repository): Promise<string> {

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
 import { abortable } from "../abortable.ts";
-import { StreamError } from "../duplex.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
 import { Failure } from "../failure.ts";
 import { endsOf } from "../lane/ends.ts";
 import type { Repository } from "../repository.ts";
@@ -154,7 +154,10 @@ export class Hub implements AsyncDisposable {
     });
     line.on.then(({ own }) => own.connection.over).then((error) => stream.tellOver(error))
       .catch(() => {}); // the process is gone, or has been told by its stream
-    await channel.sendJson(MessageKind.ANSWER, { session: id });
+    await channel.sendJson(MessageKind.ANSWER, { session: id }).catch((error) => {
+      giveUp(line.stream); // the process is gone
+      throw error;
+    });
     await splice(stream, line.stream, signal);
   }
 
@@ -165,9 +168,17 @@ export class Hub implements AsyncDisposable {
     const ends = endsOf(own.connection, this.#options.settings.bind);
     const lane = await session.openLane();
     const stream = new ChannelStream(channel, { gone: GONE });
-    await channel.sendJson(MessageKind.ANSWER, { ends });
+    await channel.sendJson(MessageKind.ANSWER, { ends }).catch((error) => {
+      giveUp(lane); // as above
+      throw error;
+    });
     await splice(stream, lane, this.#options.signal);
   }
+}
+
+function giveUp(stream: Duplex): void {
+  stream.readable.cancel().catch(() => {}); // the connection is gone, and the stream with it
+  stream.writable.abort().catch(() => {}); // as above
 }
 
 /** What a process says of how far it is; undefined if that is nothing. */

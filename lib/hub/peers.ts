@@ -13,6 +13,9 @@ import { PLAIN_ALPN } from "../wire/plain.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
 import { type On, TrialStream } from "./trial.ts";
 
+/** A stream is opened at once, unless the peer grants no more. */
+const OPEN_LIMIT_MS = 5_000;
+
 /** What is needed to reach peers. */
 export interface PeersOptions {
   /** The listener's. */
@@ -84,8 +87,10 @@ export class Peers {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
     if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
-    const key = hex(ticket.publicKey), before = this.of(key), kept = before.at(-1);
-    const first = kept && await openOn(kept).catch((error) => {
+    const key = hex(ticket.publicKey), before = this.of(key);
+    const kept = before.findLast(({ hasRoom }) => hasRoom);
+    const first = kept && await openOn(kept, signal).catch((error) => {
+      signal.throwIfAborted();
       debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
     });
     if (!first) {
@@ -97,8 +102,8 @@ export class Peers {
       // (iroh's issue 3602): one that does not answer stands in the way of a new one.
       for (const { connection } of before) connection.close(0n, "it does not answer");
       const newer = this.of(key).find((own) => !before.includes(own));
-      return newer ? openOn(newer) : this.#openAnew(ticket, signal);
-    });
+      return newer ? openOn(newer, signal) : this.#openAnew(ticket, signal);
+    }, () => before.some(({ isShared }) => isShared));
     return {
       stream,
       on: stream.settled,
@@ -118,7 +123,7 @@ export class Peers {
       dialing.catch(() => {}); // told to whoever waits
       this.#dialing.set(key, dialing);
     }
-    return await openOn(await abortable(dialing, signal));
+    return await openOn(await abortable(dialing, signal), signal);
   }
 
   async #dial(ticket: Ticket): Promise<PeerConnection> {
@@ -137,8 +142,9 @@ export class Peers {
   }
 }
 
-async function openOn(own: PeerConnection): Promise<On> {
-  const session: OpenedSession = await own.open();
+async function openOn(own: PeerConnection, signal: AbortSignal): Promise<On> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
+  const session: OpenedSession = await own.open(limit);
   return { own, session };
 }
 

@@ -2,7 +2,7 @@
  * A session on a connection that was kept, of which nobody knows whether the peer is still there. What
  * is sent is sent at once, and kept until something comes from the peer; if nothing does for a moment,
  * a new connection is dialed, and the same is sent there. git-annex at the peer sees at most a session
- * more, which ends before it has said who it is for.
+ * more, which has got no further than to say who it is.
  */
 
 import { delay, delayAwake } from "../abortable.ts";
@@ -43,15 +43,22 @@ export class TrialStream implements Duplex {
   /** Aborted when nobody wants it any more. */
   #givenUp = new AbortController();
 
-  /** @param again Gives up the connection, dials, and opens the session anew. */
-  constructor(first: On, again: (signal: AbortSignal) => Promise<On>) {
+  /**
+   * @param again Gives up what there is with the peer, dials, and opens the session anew.
+   * @param isShared Whether other sessions would be lost by that.
+   */
+  constructor(
+    first: On,
+    again: (signal: AbortSignal) => Promise<On>,
+    isShared: () => boolean,
+  ) {
     this.#first = first;
     this.#writer = first.session.stream.writable.getWriter();
     this.#writer.closed.catch(() => {}); // writes fail with the same
     this.#reader = first.session.stream.readable.getReader();
     this.#reading = this.#reader.read();
     this.#reading.catch(() => {}); // told to whoever reads
-    this.settled = this.#settle(again);
+    this.settled = this.#settle(again, isShared);
     this.settled.catch(() => {}); // as above
     this.readable = new ReadableStream({
       type: "bytes",
@@ -71,15 +78,18 @@ export class TrialStream implements Duplex {
     });
   }
 
-  async #settle(again: (signal: AbortSignal) => Promise<On>): Promise<On> {
+  async #settle(
+    again: (signal: AbortSignal) => Promise<On>,
+    isShared: () => boolean,
+  ): Promise<On> {
     const over = new AbortController();
     const { signal } = over;
     const answered = this.#answered(signal);
     try {
-      const { isShared, connection } = this.#first.own;
-      const limit = isShared ? SURE_LIMIT_MS : ANSWER_LIMIT_MS + 2 * (connection.roundTripMs ?? 0);
-      const inTime = await Promise.race([answered, delayAwake(limit, signal).then(() => false)]);
-      if (inTime) return this.#first;
+      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
+      const late = delayAwake(limit, signal)
+        .then(() => isShared() ? delayAwake(SURE_LIMIT_MS, signal) : undefined);
+      if (await Promise.race([answered, late.then(() => false)])) return this.#first;
       debug(() => "the peer does not answer on the connection that was kept; dialing again");
       const on = await again(this.#givenUp.signal);
       await this.#changeTo(on);

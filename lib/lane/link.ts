@@ -33,6 +33,8 @@ export class LaneLink implements Disposable {
   #session: Linked;
   #acknowledged = Promise.withResolvers<void>();
   #timer: ReturnType<typeof setInterval>;
+  #ending: ReturnType<typeof setTimeout> | undefined;
+  #disposed = false;
 
   /** @param progressMs How often to say how far it is. */
   constructor(lane: Lane, stream: LaneStream, session: Linked, progressMs = PROGRESS_MS) {
@@ -41,9 +43,13 @@ export class LaneLink implements Disposable {
     this.#session = session;
     this.#timer = setInterval(() => this.#tell(), progressMs);
     this.#listen().catch((error) => {
-      // The stream ends with iroh's connection, which the session hears of by itself.
       debug(() => `lane: ${error}`);
       if (error instanceof LaneError) this.#lose(error.message);
+    }).finally(() => {
+      // It ends with the session, of whose end this side may hear a moment later; otherwise the other
+      // end has no lane.
+      if (this.#disposed) return;
+      this.#ending = setTimeout(() => this.#lose("the peer has given up the lane"), progressMs);
     });
   }
 
@@ -90,7 +96,9 @@ export class LaneLink implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     clearInterval(this.#timer);
+    clearTimeout(this.#ending);
     this.#stream.close();
     this.lane.close();
   }

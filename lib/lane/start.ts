@@ -1,12 +1,16 @@
 /** From a lane stream to a lane that a session uses. The two ends differ only in who begins, and chooses. */
 
+import { abortable } from "../abortable.ts";
 import type { Duplex } from "../duplex.ts";
 import { debug } from "../stderr.ts";
 import { type Lane, LaneError } from "./lane.ts";
 import { LaneLink, type Linked } from "./link.ts";
 import { LanePorts } from "./making.ts";
-import { LaneStream } from "./messages.ts";
+import { LaneStream, type Message } from "./messages.ts";
 import { BadOffer } from "./offer.ts";
+
+/** From the lane stream to the other end's offer, for which that may wait until the peer is let in. */
+const OFFER_LIMIT_MS = 15_000;
 
 /** Who is on the two ends. */
 export interface Ends {
@@ -39,7 +43,7 @@ export async function offerLane(
   const making = (async () => {
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
-    const answer = await messages.receive();
+    const answer = await heard(messages, signal);
     if (answer?.kind === "offer") return await ports.make(answer.offer, seenAt, true, signal);
     debug(() => "lane: the peer wants none");
     return undefined;
@@ -61,11 +65,12 @@ export async function answerLane(
   signal: AbortSignal,
 ): Promise<LaneLink | undefined> {
   const messages = new LaneStream(stream);
-  const offered = await messages.receive().catch((error) => {
-    throw error instanceof LaneError ? new BadOffer(error.message) : error;
-  });
-  if (offered?.kind !== "offer") throw new BadOffer("it does not begin with an offer");
   const making = (async () => {
+    const offered = await heard(messages, signal).catch((error) => {
+      throw error instanceof LaneError ? new BadOffer(error.message) : error;
+    });
+    if (!offered) throw new LaneError("the peer has thought better of it");
+    if (offered.kind !== "offer") throw new BadOffer("it does not begin with an offer");
     if (!wanted) {
       await messages.send({ kind: "none" });
       return undefined;
@@ -75,6 +80,12 @@ export async function answerLane(
     return await ports.make(offered.offer, seenAt, false, signal);
   })();
   return await moveTo(making, messages, session);
+}
+
+/** The first message of the other end. */
+async function heard(messages: LaneStream, signal: AbortSignal): Promise<Message | undefined> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(OFFER_LIMIT_MS)]);
+  return await abortable(messages.receive(), limit);
 }
 
 /** @param making The lane, if there is to be one. */

@@ -9,8 +9,8 @@ import { debug } from "../stderr.ts";
 import { CloseCode } from "../wire/plain.ts";
 import { type Line, movingSession } from "./line.ts";
 
-/** How often the listener is told how far it is. */
-const REPORT_MS = 1_000;
+/** How often the listener is told how far it is: it waits for what is moving before it stops. */
+const REPORT_MS = 250;
 
 /**
  * Asks the listener for a stream.
@@ -35,9 +35,13 @@ export async function openWarm(
     const openLane = () => warm.openLane();
     const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
     const { session } = moving;
+    let reported = "";
     const report = () => {
       const { sent, received } = session, { lane } = moving;
-      warm.report({ sent, received, lane: lane && `${lane.kind} ${lane.remote}` });
+      const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
+      if (JSON.stringify(now) === reported) return;
+      reported = JSON.stringify(now);
+      warm.report(now);
     };
     const timer = setInterval(report, REPORT_MS);
     return {

@@ -307,7 +307,11 @@ export class Session implements Duplex {
     try {
       return await this.#link!.lane.read(); // which fails when the session does
     } catch (error) {
-      throw beforeTheEnd(error instanceof StreamError ? error : await this.#laneError(error));
+      const reason = beforeTheEnd(
+        error instanceof StreamError ? error : await this.#laneError(error),
+      );
+      this.fail(reason);
+      throw reason;
     } finally {
       this.#state = "under way";
     }
@@ -319,7 +323,7 @@ export class Session implements Duplex {
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
       const reason = explained(beforeTheEnd(error));
-      this.#stopSending(reason); // who gives up the one direction gives up the other
+      this.fail(reason); // who gives up the one direction gives up the other
       throw reason;
     }
   }
@@ -365,8 +369,11 @@ export class Session implements Duplex {
 
   /** The end of a transport without `end` is not the end of the data. */
   async #cutShort(): Promise<StreamError> {
-    if (this.#receivesByLane) return beforeTheEnd(await this.#laneError(undefined));
-    return new StreamError("reset", "the peer gave up the stream");
+    const error = this.#receivesByLane
+      ? beforeTheEnd(await this.#laneError(undefined))
+      : new StreamError("reset", "the peer gave up the stream");
+    this.fail(error);
+    return error;
   }
 
   /** Why the lane broke: the connection may have ended, and know more. */
