@@ -79,3 +79,14 @@ export async function readAtMost(path: string, maxBytes: number): Promise<Uint8A
   }
   return buffer.subarray(0, length);
 }
+
+/** The same at once, as text. */
+export function readTextAtMost(path: string, maxBytes: number): string {
+  using file = Deno.openSync(path, { read: true });
+  const buffer = new Uint8Array(maxBytes);
+  let length = 0;
+  for (let read; length < maxBytes && (read = file.readSync(buffer.subarray(length))) !== null;) {
+    length += read;
+  }
+  return new TextDecoder().decode(buffer.subarray(0, length));
+}

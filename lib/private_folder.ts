@@ -10,12 +10,12 @@ export async function makePrivateFolder(path: string): Promise<string | undefine
   await Deno.mkdir(path, { mode: 0o700 }).catch((error) => {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
   });
-  return await whatIsWrong(path);
+  return whatIsWrong(path);
 }
 
 /** Why a folder cannot be trusted; undefined if it can. Throws if it cannot be looked at. */
-export async function whatIsWrong(path: string): Promise<string | undefined> {
-  const info = await Deno.lstat(path);
+export function whatIsWrong(path: string): string | undefined {
+  const info = Deno.lstatSync(path); // a hundred times as fast as by a thread
   if (!info.isDirectory) return "is not a folder";
   if (Deno.uid() === null) return undefined; // Windows: it is in the user's profile
   if (info.uid !== Deno.uid()) return "belongs to somebody else";

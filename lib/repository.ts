@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { Failure, systemReason } from "./failure.ts";
 import { parseSettings, type Settings } from "./settings.ts";
+import { debug } from "./stderr.ts";
 
 /** A git repository, found from the current directory. */
 export interface Repository {
@@ -56,6 +57,24 @@ export async function readSettings(): Promise<Settings> {
   const run = await git("config", "--null", "--get-regexp", "^p2p-iroh\\.");
   if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
   return parseSettings(run.stdout, (name) => Deno.env.get(name));
+}
+
+/** Where a process runs that needs no repository. */
+export interface Here {
+  readonly settings: Settings;
+  /** There is none while one is being cloned. */
+  readonly repository: Repository | undefined;
+}
+
+/** Finds out. @throws As {@linkcode readSettings}. */
+export async function readHere(): Promise<Here> {
+  const finding = findRepository().catch((error) => {
+    if (!(error instanceof Failure)) throw error;
+    debug(() => `no repository: ${error.message}`);
+    return undefined;
+  });
+  const [settings, repository] = await Promise.all([readSettings(), finding]);
+  return { settings, repository };
 }
 
 /** The URLs of the git remotes, by name, as they are configured. @throws {RepositoryError}, {GitMissing}. */

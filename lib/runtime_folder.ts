@@ -39,9 +39,14 @@ export async function ensureRuntimeFolder(paths = candidatePaths()): Promise<str
  * The folders to read: a listener that was started by cron has no XDG_RUNTIME_DIR, while the
  * terminal it is looked for from has one.
  */
-export async function runtimeFolders(paths = candidatePaths()): Promise<string[]> {
-  const wrong = await Promise.all(paths.map((path) => whatIsWrong(path).catch(systemReason)));
-  return paths.filter((_, i) => !wrong[i]);
+export function runtimeFolders(paths = candidatePaths()): string[] {
+  return paths.filter((path) => {
+    try {
+      return whatIsWrong(path) === undefined;
+    } catch {
+      return false; // it is not there
+    }
+  });
 }
 
 /** Where the folder may be, in order of preference. */

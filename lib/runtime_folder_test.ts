@@ -57,10 +57,10 @@ Deno.test(
           return true;
         },
       );
-      assert.deepEqual(await runtimeFolders([open, link, file, missing]), []);
+      assert.deepEqual(runtimeFolders([open, link, file, missing]), []);
       const fine = join(dir, "fine");
       assert.equal(await ensureRuntimeFolder([open, fine]), fine);
-      assert.deepEqual(await runtimeFolders([open, fine]), [fine]);
+      assert.deepEqual(runtimeFolders([open, fine]), [fine]);
     });
   },
 );

@@ -122,7 +122,7 @@ promise("warm: 30 processes at once all get through", { limitMs: 90_000 }, async
 async function hubOf({ host, repository }: Friend): Promise<HubEntry> {
   const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
   const settings = parseSettings("", (name) => host.env[name]);
-  const hub = await findHub({ gitDir: join(repository, ".git") }, settings, [folder]);
+  const hub = findHub({ gitDir: join(repository, ".git") }, settings, [folder]);
   assert(hub);
   return hub;
 }

@@ -113,7 +113,7 @@ export async function findOnSameHost(
   folders?: readonly string[],
 ): Promise<string[]> {
   const found: string[] = [];
-  for (const folder of folders ?? await runtimeFolders()) {
+  for (const folder of folders ?? runtimeFolders()) {
     const path = join(folder, entryName(publicKey));
     const entry = await liveEntry(path).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `same host: ${path}: ${error}`);

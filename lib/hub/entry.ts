@@ -1,7 +1,7 @@
 /**
  * How a process finds the running listener of its repository: a file in the user's runtime folder,
  * named after the repository's git directory, which says on which unix socket there the listener can
- * be asked, and what to say first.
+ * be asked, and what to say first. Looked for without waits: each would take longer than the look.
  *
  * Only the user can enter that folder (runtime_folder.ts); what belongs to somebody else in it is not
  * used. The cookie, which only the user can read, shows the listener who asks: Deno does not tell who is
@@ -10,14 +10,14 @@
 
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
-import { ignoreNotFound, readAtMost, writeAtomically } from "../atomic_file.ts";
+import { ignoreNotFound, readTextAtMost, writeAtomically } from "../atomic_file.ts";
 import type { Repository } from "../repository.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../runtime_folder.ts";
 import type { Settings } from "../settings.ts";
 import { debug } from "../stderr.ts";
 
 const MAX_FILE_BYTES = 8 * 1024;
-const NAME_DIGITS = 16, COOKIE_BYTES = 32;
+const COOKIE_BYTES = 32;
 /** Files looked at when cleaning up. */
 const MOST_FILES = 1000;
 
@@ -55,7 +55,7 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
   static async prepare(repository: Repository): Promise<LeftEntry> {
     const folder = await ensureRuntimeFolder();
     await removeDead(folder);
-    return new LeftEntry(folder, await entryName(repository));
+    return new LeftEntry(folder, entryName(repository));
   }
 
   /** Leaves the entry, in place of an earlier listener's. The socket is there. */
@@ -74,7 +74,12 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.socketPath).catch(ignoreNotFound);
-    const present = await readContent(this.#path).catch(() => undefined); // gone, or another's
+    let present: Content | undefined;
+    try {
+      present = readContent(this.#path);
+    } catch (error) {
+      debug(() => `${this.#path}: ${error}`); // gone, or somebody else's
+    }
     if (present?.socket === this.#socket) await Deno.remove(this.#path).catch(ignoreNotFound);
   }
 }
@@ -85,20 +90,20 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
  * @param settings With which it is to reach peers; with any when not given.
  * @param folders The runtime folders, if not the user's own.
  */
-export async function findHub(
+export function findHub(
   repository: Repository,
   settings?: Settings,
   folders?: readonly string[],
-): Promise<HubEntry | undefined> {
-  const name = await entryName(repository);
-  for (const folder of folders ?? await runtimeFolders()) {
+): HubEntry | undefined {
+  const name = entryName(repository);
+  for (const folder of folders ?? runtimeFolders()) {
     try {
-      const { version, socket, cookie, settings: its } = await readContent(join(folder, name));
+      const { version, socket, cookie, settings: its } = readContent(join(folder, name));
       const socketPath = join(folder, socket);
       if (version !== config.version) debug(() => `the listener is of version ${version}`);
       else if (settings && its !== relevant(settings)) {
         debug(() => "the listener has other settings");
-      } else if (await isOurs(socketPath)) return { socketPath, cookie };
+      } else if (isOurs(socketPath)) return { socketPath, cookie };
       else debug(() => `${socketPath} is somebody else's`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `no hub in ${folder}: ${error}`);
@@ -114,25 +119,23 @@ function relevant(
   return JSON.stringify([relay, lookup, lan, lane, bind, external]);
 }
 
-async function entryName({ gitDir }: Repository): Promise<string> {
-  const path = new TextEncoder().encode(await Deno.realPath(gitDir));
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", path));
-  return `${toHex(digest).slice(0, NAME_DIGITS)}.repository`;
+/** By what tells one folder of this host from another. */
+function entryName({ gitDir }: Repository): string {
+  const { dev, ino } = Deno.statSync(gitDir);
+  return `${dev.toString(36)}-${(ino ?? 0).toString(36)}.repository`;
 }
 
-async function readContent(path: string): Promise<Content> {
-  if (!await isOurs(path)) throw new Error("it is somebody else's");
-  const { version, socket, cookie, settings } = JSON.parse(
-    new TextDecoder().decode(await readAtMost(path, MAX_FILE_BYTES)),
-  );
+function readContent(path: string): Content {
+  if (!isOurs(path)) throw new Error("it is somebody else's");
+  const { version, socket, cookie, settings } = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
   const right = typeof version === "string" && typeof settings === "string" &&
     typeof cookie === "string" && typeof socket === "string" && /^[0-9a-f]+\.hub$/.test(socket);
   if (!right) throw new Error("it is not an entry");
   return { version, socket, cookie, settings };
 }
 
-async function isOurs(path: string): Promise<boolean> {
-  const { uid, isSymlink } = await Deno.lstat(path);
+function isOurs(path: string): boolean {
+  const { uid, isSymlink } = Deno.lstatSync(path);
   return uid === Deno.uid() && !isSymlink;
 }
 

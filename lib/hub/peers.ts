@@ -86,7 +86,6 @@ export class Peers {
   async open(ticket: Ticket, signal: AbortSignal): Promise<PeerLine> {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
-    if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
     const key = hex(ticket.publicKey), before = this.of(key);
     const kept = before.findLast(({ hasRoom }) => hasRoom);
     const first = kept && await openOn(kept, signal).catch((error) => {
@@ -94,6 +93,7 @@ export class Peers {
       debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
     });
     if (!first) {
+      if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
       const on = await this.#openAnew(ticket, signal);
       return { ...on.session, on: Promise.resolve(on) };
     }

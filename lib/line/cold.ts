@@ -1,11 +1,15 @@
 /** A line that this process makes by itself, with an endpoint of its own. */
 
 import { abortable } from "../abortable.ts";
-import { reach } from "../dial.ts";
+import { OwnAddress, reach } from "../dial.ts";
 import { StreamError } from "../duplex.ts";
+import { Failure } from "../failure.ts";
+import { readIdentity } from "../identity.ts";
 import type { Connection } from "../iroh.ts";
+import type { Repository } from "../repository.ts";
 import type { Settings } from "../settings.ts";
-import type { Ticket } from "../ticket.ts";
+import { debug } from "../stderr.ts";
+import { samePublicKey, type Ticket } from "../ticket.ts";
 import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
@@ -15,14 +19,16 @@ import { type LaneOpening, type Line, movingSession } from "./line.ts";
  * Dials, and opens a stream.
  *
  * @param onLane Called when it goes by a lane.
- * @throws {Unreachable} and what else {@linkcode reach} throws.
+ * @throws {OwnAddress}, {Unreachable} and what else {@linkcode reach} throws.
  */
 export async function openCold(
   ticket: Ticket,
   settings: Settings,
+  repository: Repository | undefined,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<Line> {
+  if (repository && await isOwn(ticket, repository)) throw new OwnAddress();
   const wires = await wiresFor(ticket, settings);
   const { connection } = await reach(ticket, settings, wires, signal);
   if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
@@ -69,6 +75,18 @@ async function open(
     },
     [Symbol.dispose]: () => moving[Symbol.dispose](),
   };
+}
+
+async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
+  try {
+    const identity = await readIdentity(repository);
+    return identity !== undefined && samePublicKey(identity, ticket);
+  } catch (error) {
+    // A damaged identity is the listener's concern, and keeps nobody from connecting.
+    if (error instanceof Failure) debug(() => `own address not known: ${error.message}`);
+    else throw error;
+    return false;
+  }
 }
 
 /** The protocols to try, the preferred one first. */

@@ -29,7 +29,7 @@ export async function openWarm(
   // One that has the lane off speaks the plain wire, on which nothing can be kept.
   if (!settings.warm || !settings.lane) return undefined;
   try {
-    const hub = await findHub(repository, settings);
+    const hub = findHub(repository, settings);
     if (!hub) return undefined;
     const warm = await openSession(hub, address, signal);
     const openLane = () => warm.openLane();

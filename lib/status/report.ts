@@ -89,7 +89,7 @@ async function listenerFacts(
   repository: Repository,
   signal: AbortSignal,
 ): Promise<ListenerFacts | undefined> {
-  const hub = await findHub(repository);
+  const hub = findHub(repository);
   if (!hub) return undefined;
   try {
     return await askStatus(hub, signal) as ListenerFacts;

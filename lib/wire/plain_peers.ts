@@ -16,7 +16,7 @@ export async function speaksPlainAlone(
   publicKey: Uint8Array,
   folders?: readonly string[],
 ): Promise<boolean> {
-  for (const folder of folders ?? await runtimeFolders()) {
+  for (const folder of folders ?? runtimeFolders()) {
     const { mtime } = await Deno.stat(join(folder, fileName(publicKey))).catch(() => ({
       mtime: null,
     }));
