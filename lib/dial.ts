@@ -6,6 +6,7 @@ import { Failure, systemReason } from "./failure.ts";
 import type { LanSearch } from "./find/lan.ts";
 import { findOnSameHost } from "./find/same_host.ts";
 import type { Connection, DialError, Endpoint, PeerAddress } from "./iroh.ts";
+import { loadIroh } from "./load_iroh.ts";
 import { Race } from "./race.ts";
 import type { Settings } from "./settings.ts";
 import { withAnyPort } from "./socket_address.ts";
@@ -78,7 +79,7 @@ export async function reach(
   from?: Endpoint,
 ): Promise<Reached> {
   debug(() => "dialing");
-  const loading = import("./iroh.ts"); // while the search begins
+  const loading = loadIroh(); // while the search begins
   using lan = settings.lan ? await searchLan(ticket.publicKey) : undefined;
   const known = knownWays(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;

@@ -4,6 +4,7 @@ import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import type { Line } from "../line/line.ts";
 import { openWarm } from "../line/warm.ts";
+import { loadIroh } from "../load_iroh.ts";
 import { findRepository, readSettings, type Repository } from "../repository.ts";
 import type { Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
@@ -52,7 +53,7 @@ async function openCold(
   signal: AbortSignal,
 ): Promise<Line> {
   const loading = import("../line/cold.ts");
-  import("../iroh.ts").catch(() => {}); // so that it is there by the time it is needed, which tells
+  loadIroh().catch(() => {}); // so that it is there by the time it is needed, which tells
   if (repository && await isOwn(ticket, repository)) {
     const { OwnAddress } = await import("../dial.ts");
     throw new OwnAddress();

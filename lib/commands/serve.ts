@@ -15,6 +15,7 @@ import { type Identity, readIdentity } from "../identity.ts";
 import type { Endpoint } from "../iroh.ts";
 import { Lifecycle, listenerFolder } from "../lifecycle.ts";
 import { Listener } from "../listener.ts";
+import { loadIroh } from "../load_iroh.ts";
 import { LogFile } from "../log_file.ts";
 import { findRepository, readSettings, type Repository } from "../repository.ts";
 import type { Settings } from "../settings.ts";
@@ -182,7 +183,7 @@ async function bindEndpoint(
   identity: Identity,
   stop: AbortSignal,
 ): Promise<Endpoint> {
-  const { BindError, Endpoint } = await import("../iroh.ts");
+  const { BindError, Endpoint } = await loadIroh();
   const deadline = performance.now() + BIND_LIMIT_MS;
   for (;;) {
     try {

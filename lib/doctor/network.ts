@@ -5,6 +5,7 @@ import { Failure } from "../failure.ts";
 import { interfaces } from "../find/interfaces.ts";
 import { Multicast } from "../find/multicast.ts";
 import type { Endpoint } from "../iroh.ts";
+import { loadIroh } from "../load_iroh.ts";
 import type { Settings } from "../settings.ts";
 import { splitSocketAddress, withAnyPort } from "../socket_address.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
@@ -23,7 +24,7 @@ const EARLIEST_YEAR = 2026;
 export async function checkRelayed(settings: Settings): Promise<Finding[]> {
   let endpoint: Endpoint;
   try {
-    const { Endpoint } = await import("../iroh.ts");
+    const { Endpoint } = await loadIroh();
     // With a key of its own, and on a port of its own: the repository's are the listener's.
     const bind = settings.bind && withAnyPort(settings.bind);
     endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false, bind });
