@@ -2,7 +2,7 @@
  * deno task extras --output FOLDER
  *
  * Writes what goes with the program into a release: the man page, the completions of three shells, what
- * starts remotedaemon at boot, and the licences of what is in the program.
+ * starts remotedaemon at boot, and the licenses of what is in the program.
  */
 
 import { join } from "node:path";

@@ -1,9 +1,9 @@
-/** What the licences of others demand that a release brings: their texts, for all that is in it. */
+/** What the licenses of others demand that a release brings: their texts, for all that is in it. */
 
 import { dirname, join } from "node:path";
 import { installPackages } from "./packages.ts";
 
-/** What is in a compiled program besides its packages, or in a package without its licence. */
+/** What is in a compiled program besides its packages, or in a package without its license. */
 const OTHERS = [
   {
     name: "Deno, https://github.com/denoland/deno",
@@ -32,7 +32,7 @@ export async function thirdPartyLicenses(): Promise<string> {
       if (name.startsWith(OF_OTHERS)) continue;
       texts.push(section(`${name} ${version}, ${license}`, await licenseIn(path)));
     }
-    return `git-annex-p2p-iroh contains the work of others, under these licences.\n${
+    return `git-annex-p2p-iroh contains the work of others, under these licenses.\n${
       texts.join("")
     }`;
   } finally {
@@ -44,7 +44,7 @@ function section(title: string, text: string): string {
   return `\n${RULE}\n${title}\n${RULE}\n\n${text.replaceAll("\r\n", "\n").trim()}\n`;
 }
 
-/** The words of the MIT licence, after the copyright line, as this program's own licence has them. */
+/** The words of the MIT license, after the copyright line, as this program's own license has them. */
 async function mitText(): Promise<string> {
   const own = await Deno.readTextFile(join(dirname(import.meta.dirname!), "LICENSE"));
   return own.slice(own.indexOf("Permission is hereby granted"));
@@ -55,6 +55,6 @@ async function licenseIn(folder: string): Promise<string> {
   for await (const { name, isFile } of Deno.readDir(folder)) {
     if (isFile && LICENSE_FILE.test(name)) texts.push(await Deno.readTextFile(join(folder, name)));
   }
-  if (texts.length === 0) throw new Error(`no licence in ${folder}`);
+  if (texts.length === 0) throw new Error(`no license in ${folder}`);
   return texts.join("\n");
 }

@@ -138,7 +138,7 @@ promise("the line for cron starts remotedaemon, in a folder of any name", {
   await annex.serving();
 });
 
-Deno.test("the licence of every package that the program imports goes with it", async () => {
+Deno.test("the license of every package that the program imports goes with it", async () => {
   const text = await thirdPartyLicenses();
   const ofTests = ["fast-check", "@cfworker/json-schema"];
   for (const name of Object.keys(config.imports)) {
