@@ -8,6 +8,7 @@ export type IfPresent = "replace" | "keep";
 /**
  * Writes a file under another name, flushes it to the disk, and gives it its name.
  *
+ * @param content Or what makes it, once others can see by the other name (`.new-…`) that it is being made.
  * @param mode Permission bits, whatever the umask allows.
  * @param isFlushed False where it does no harm to find the file damaged after a loss of power.
  * @returns False if the file was there and is kept; then nothing has changed.
@@ -15,16 +16,16 @@ export type IfPresent = "replace" | "keep";
  */
 export async function writeAtomically(
   path: string,
-  content: Uint8Array | string,
+  content: Uint8Array | string | (() => Uint8Array),
   { mode, ifPresent, isFlushed = true }: {
     mode: number;
     ifPresent: IfPresent;
     isFlushed?: boolean;
   },
 ): Promise<boolean> {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const temporary = await Deno.makeTempFile({ dir: dirname(path), prefix: ".new-" });
   try {
+    const bytes = bytesOf(content);
     {
       using file = await Deno.open(temporary, { write: true });
       for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await file.write(rest));
@@ -37,6 +38,11 @@ export async function writeAtomically(
   } finally {
     await Deno.remove(temporary).catch(ignoreNotFound); // it has its name by now
   }
+}
+
+function bytesOf(content: Uint8Array | string | (() => Uint8Array)): Uint8Array {
+  if (typeof content === "function") return content();
+  return typeof content === "string" ? new TextEncoder().encode(content) : content;
 }
 
 /** Gives a file a further name, unless that is taken. Unlike a rename it never replaces anything. */

@@ -11,7 +11,6 @@
 import { isIP } from "node:net";
 import type * as Iroh from "@number0/iroh";
 import { abortable, delay } from "./abortable.ts";
-import { withAddonCopy } from "./addon.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { Failure, systemReason } from "./failure.ts";
 import { IrohBytes } from "./iroh_bytes.ts";
@@ -23,8 +22,10 @@ import { debug, printable } from "./stderr.ts";
 // which takes 25 MiB and tens of milliseconds (std::backtrace says which variable goes first).
 Deno.env.set("RUST_LIB_BACKTRACE", "0");
 
-// Not a static import, which would come before a compiled program can say where the addon is.
-const { default: iroh } = await withAddonCopy(() => import("@number0/iroh"));
+// The compiled program has the addon alone, in a form of its own (tasks/compile.ts).
+const iroh = Deno.build.standalone
+  ? await (await import("./addon.ts")).loadAddon() as typeof Iroh
+  : (await import("@number0/iroh")).default;
 
 /** The form of bytes in the version at hand. */
 const BYTES = new IrohBytes((bytes) => iroh.SecretKey.fromBytes(bytes));

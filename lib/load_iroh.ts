@@ -1,11 +1,15 @@
-/** Loading lib/iroh.ts, and with it the native addon, when it is needed. */
+/** The one place where iroh.ts is loaded, when it is needed, and not before. */
 
-let loading: Promise<typeof import("./iroh.ts")> | undefined;
+type IrohModule = typeof import("./iroh.ts");
+
+let loading: Promise<IrohModule> | undefined;
 
 /**
- * The module, once it is there. Deno gives a module that waits at its top level to a second `import()`
- * before it is ready, so there is only this one.
+ * Loads iroh.ts, once: it waits for the native addon, and in a program compiled with Deno 2.6 a second
+ * `import()` was seen not to wait for that, but to give the module without its classes.
+ *
+ * @throws What iroh.ts throws if the addon cannot be loaded.
  */
-export function loadIroh(): Promise<typeof import("./iroh.ts")> {
+export function loadIroh(): Promise<IrohModule> {
   return loading ??= import("./iroh.ts");
 }

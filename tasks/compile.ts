@@ -1,13 +1,15 @@
 /**
  * deno task compile [--target NAME] [--output FILE]
  *
- * Makes one executable. `deno compile` embeds every package that deno.lock lists for the machine it
- * runs on: both of iroh's Linux addons, and the packages of the tests. So it is run in a folder with
- * the program alone and a deno.lock of what the target needs, with the target's one addon.
+ * Makes one executable. It reads all that is embedded in it at each start, so that is kept small: the
+ * sources and their packages as a bundle, of which a call loads only its parts, and iroh's addon for the
+ * target, packed (lib/addon.ts unpacks it).
  */
 
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { constants, gzipSync } from "node:zlib";
+import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { PERMISSIONS } from "./permissions.ts";
 
 /** For each release: Deno's name of the platform, and the end of the name of iroh's package for it. */
@@ -17,22 +19,7 @@ const TARGETS: Record<string, { platform: string; addon: string; suffix?: string
   "macos-arm64": { platform: "aarch64-apple-darwin", addon: "darwin-arm64" },
   "windows-x64": { platform: "x86_64-pc-windows-msvc", addon: "win32-x64-msvc", suffix: ".exe" },
 };
-/** Imports of the tests. */
-const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema"];
-const IROH = "@number0/iroh";
-
-interface LockedPackage {
-  integrity?: string;
-  optionalDependencies?: string[];
-  os?: string[];
-  cpu?: string[];
-}
-
-interface Lock {
-  specifiers: Record<string, string>;
-  npm: Record<string, LockedPackage>;
-  workspace: { dependencies: string[] };
-}
+const ADDON = "addon.gz";
 
 const root = dirname(import.meta.dirname!);
 
@@ -41,36 +28,18 @@ function hostTarget(): string {
   return `${os}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`;
 }
 
-/** deno.lock without the packages that the target's program has no use for. */
-function lockFor(lock: Lock, addon: string): Lock {
-  const version = Object.keys(lock.npm).find((key) => key.startsWith(`${IROH}@`))!.slice(
-    IROH.length,
-  );
-  const kept = (name: string) => !NOT_IN_PROGRAM.some((other) => name.includes(`${other}@`));
-  const packages = Object.entries(lock.npm).filter(([name]) =>
-    kept(name) && (!name.startsWith(`${IROH}-`) || name === `${IROH}-${addon}${version}`)
-  );
-  const npm = Object.fromEntries(packages);
-  npm[`${IROH}${version}`]!.optionalDependencies = [`${IROH}-${addon}`];
-  // The compiling machine need not be of the target's kind.
-  const { integrity } = npm[`${IROH}-${addon}${version}`]!;
-  npm[`${IROH}-${addon}${version}`] = integrity ? { integrity } : {};
-  return {
-    ...lock,
-    specifiers: Object.fromEntries(Object.entries(lock.specifiers).filter(([name]) => kept(name))),
-    npm,
-    workspace: { dependencies: lock.workspace.dependencies.filter(kept) },
-  };
-}
-
-async function stage(folder: string, addon: string): Promise<void> {
-  const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
-  for (const name of NOT_IN_PROGRAM) delete config.imports[name];
-  const lock = JSON.parse(await Deno.readTextFile(join(root, "deno.lock"))) as Lock;
-  await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify(config));
-  await Deno.writeTextFile(join(folder, "deno.lock"), JSON.stringify(lockFor(lock, addon)));
-  await Deno.copyFile(join(root, "main.ts"), join(folder, "main.ts"));
-  await copyProgram(join(root, "lib"), join(folder, "lib"));
+/** Makes a folder of all that is embedded. */
+async function makeBundle(bundle: string, work: string, addon: string): Promise<void> {
+  const packages = await installPackages(work, addon);
+  await Deno.copyFile(join(root, "main.ts"), join(work, "main.ts"));
+  await copyProgram(join(root, "lib"), join(work, "lib"));
+  // The compiled program has no use for iroh's package, which finds the addon and adds nothing to it.
+  const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
+  await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
+  const packed = gzipSync(await readAddon(packages), { level: constants.Z_BEST_COMPRESSION });
+  await Deno.writeFile(join(bundle, ADDON), packed);
+  const { unstable } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
+  await Deno.writeTextFile(join(bundle, "deno.json"), JSON.stringify({ unstable }));
 }
 
 async function copyProgram(from: string, to: string): Promise<void> {
@@ -79,6 +48,17 @@ async function copyProgram(from: string, to: string): Promise<void> {
     if (isDirectory) await copyProgram(join(from, name), join(to, name));
     else if (!name.endsWith("_test.ts")) await Deno.copyFile(join(from, name), join(to, name));
   }
+}
+
+async function readAddon(packages: Package[]): Promise<Uint8Array> {
+  const paths = [];
+  for (const { folder } of packages) {
+    for await (const { name } of Deno.readDir(folder)) {
+      if (name.endsWith(".node")) paths.push(join(folder, name));
+    }
+  }
+  if (paths.length !== 1) throw new Error(`not one addon, but ${paths.length} ${paths.join(" ")}`);
+  return await Deno.readFile(paths[0]!);
 }
 
 async function main(): Promise<number> {
@@ -96,25 +76,24 @@ async function main(): Promise<number> {
   const output = resolve(values.output ?? `git-annex-p2p-iroh${target.suffix ?? ""}`);
   const folder = await Deno.makeTempDir({ prefix: "compile-" });
   try {
-    await stage(folder, target.addon);
+    const bundle = join(folder, "bundle"), work = join(folder, "work");
+    await Deno.mkdir(work);
+    await makeBundle(bundle, work, target.addon);
     // A named target is downloaded; the host's own runtime may be at hand ($DENORT_BIN).
-    const platform = values.target && values.target !== hostTarget()
-      ? ["--target", target.platform]
-      : [];
-    const { code } = await new Deno.Command(Deno.execPath(), {
-      args: [
-        "compile",
-        "--no-check",
-        "--no-code-cache", // it would lie at a name that others can guess, in a folder for all
-        ...PERMISSIONS,
-        ...platform,
-        "--output",
-        output,
-        "main.ts",
-      ],
-      cwd: folder,
-    }).spawn().status;
-    return code;
+    const platform = name === hostTarget() ? [] : ["--target", target.platform];
+    await runDeno([
+      "compile",
+      "--no-check",
+      "--no-code-cache", // it would lie at a name that others can guess, in a folder for all
+      ...PERMISSIONS,
+      ...platform,
+      "--include",
+      ADDON,
+      "--output",
+      output,
+      "main.js",
+    ], bundle);
+    return 0;
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

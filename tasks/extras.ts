@@ -1,8 +1,8 @@
 /**
  * deno task extras --output FOLDER
  *
- * Writes what goes with the program into a release: the man page, the completions of three shells, and
- * what starts remotedaemon at boot.
+ * Writes what goes with the program into a release: the man page, the completions of three shells, what
+ * starts remotedaemon at boot, and the licenses of what is in the program.
  */
 
 import { join } from "node:path";
@@ -22,10 +22,14 @@ import {
   usageOf,
   WITH_GIT_ANNEX,
 } from "../lib/manual.ts";
+import { thirdPartyLicenses } from "./licenses.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
 
-/** The files, by name. */
+/** The file that {@linkcode thirdPartyLicenses} goes into. */
+const LICENSES = "THIRD-PARTY-LICENSES";
+
+/** The files that are made of what the program says of itself, by name. */
 export function extras(): Map<string, string> {
   return new Map([
     [`${PROGRAM}.1`, manPage()],
@@ -134,5 +138,6 @@ if (import.meta.main) {
   const { values } = parseArgs({ args: Deno.args, options: { output: { type: "string" } } });
   const folder = values.output ?? "extras";
   await Deno.mkdir(join(folder, "completions"), { recursive: true });
-  for (const [name, text] of extras()) await Deno.writeTextFile(join(folder, name), text);
+  const files = extras().set(LICENSES, await thirdPartyLicenses());
+  for (const [name, text] of files) await Deno.writeTextFile(join(folder, name), text);
 }

@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
+import config from "../deno.json" with { type: "json" };
 import { bootAdvice, cronLine, launchdAgent, systemdUnit } from "../lib/doctor/boot.ts";
 import { CALLS, OPTIONS, SETTINGS } from "../lib/manual.ts";
 import { extras } from "../tasks/extras.ts";
+import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { Annex } from "./annex.ts";
 import { killQuietly, promise, type TestEnv } from "./testenv.ts";
 
@@ -134,6 +136,18 @@ promise("the line for cron starts remotedaemon, in a folder of any name", {
     env: { PATH: "/usr/bin:/bin" },
   });
   await annex.serving();
+});
+
+Deno.test("the license of every package that the program imports goes with it", async () => {
+  const text = await thirdPartyLicenses();
+  const ofTests = ["fast-check", "@cfworker/json-schema"];
+  for (const name of Object.keys(config.imports)) {
+    assert.equal(text.includes(`${name} `) || text.includes(`(${name})`), !ofTests.includes(name));
+  }
+  assert.match(text, /^thunky \d[\d.]*, MIT\n-+\n\n.*MIT.*\n\nCopyright.* Mathias Buus/m); // of a package's
+  assert.match(text, /^Copyright .* the Deno authors\n\nPermission is hereby granted/m);
+  assert.match(text, /^Copyright .* N0, INC\.\n\nPermission is hereby granted/m);
+  assert.doesNotMatch(text, /undefined|\r/);
 });
 
 Deno.test("the unit of systemd takes a PATH with spaces and quotes", () => {

@@ -88,7 +88,7 @@ promise(
 
 promise("warm: 100 connects at once through one listener", { limitMs: 90_000 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const address = await a.at(), hub = await hubOf(b);
+  const address = await a.at(), hub = hubOf(b);
   const sessions = await Promise.all(Array.from({ length: 100 }, async (_, i) => {
     const warm = await openSession(hub, address, env.signal);
     const session = new Session(warm.stream, warm.over);
@@ -119,7 +119,7 @@ promise("warm: 30 processes at once all get through", { limitMs: 90_000 }, async
 });
 
 /** The hub of a friend, to be asked by the test itself. */
-async function hubOf({ host, repository }: Friend): Promise<HubEntry> {
+function hubOf({ host, repository }: Friend): HubEntry {
   const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
   const settings = parseSettings("", (name) => host.env[name]);
   const hub = findHub({ gitDir: join(repository, ".git") }, settings, [folder]);
@@ -243,7 +243,7 @@ promise("warm: what somebody else has planted in the runtime folder is refused",
 
 promise("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
   const [a, b] = await makeFriends(env);
-  const hub = await hubOf(b), address = await a.at();
+  const hub = hubOf(b), address = await a.at();
   for (const cookie of ["", "00".repeat(32), hub.cookie.slice(1)]) {
     const asking = openSession({ ...hub, cookie }, address, env.signal);
     await assert.rejects(asking, { name: "NotByHub" });

@@ -1,23 +1,35 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { crc32, gzipSync } from "node:zlib";
 import { mayChown } from "../tests/users.ts";
-import { type Addon, cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon.ts";
+import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_copy.ts";
+import { PackedAddon } from "./packed_addon.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
-/** Longer than what is compared at once, and no multiple of it. */
+/** Longer than what is read at once, and no multiple of it. */
 const CONTENT = new Uint8Array(600_000).map((_, i) => i >> 8 ^ i);
+const NAME = `iroh-${crc32(CONTENT).toString(16).padStart(8, "0")}.node`;
+const DAY_MS = 24 * 60 * 60_000;
 
-/** A folder with an addon, and one that serves as the user's cache folder. */
-async function withAddon(body: (addon: Addon, cache: string) => Promise<void>): Promise<void> {
+/** A packed addon, and a folder that serves as the user's cache folder. */
+async function withAddon(
+  body: (packed: PackedAddon, cache: string, path: string) => Promise<void>,
+): Promise<void> {
   const dir = await Deno.makeTempDir();
   try {
-    const path = join(dir, "iroh.linux-x64-gnu.node"), cache = join(dir, "cache");
-    await Deno.writeFile(path, CONTENT);
+    const path = join(dir, "addon.gz"), cache = join(dir, "cache");
+    await Deno.writeFile(path, gzipSync(CONTENT));
     await Deno.mkdir(cache, { mode: 0o700 });
-    await body({ path, version: "1.2.3" }, cache);
+    await body(new PackedAddon(path), cache, path);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+}
+
+/** As if a copy had last been used some days ago. */
+async function age(path: string, days: number): Promise<void> {
+  const then = new Date(Date.now() - days * DAY_MS);
+  await Deno.utime(path, then, then);
 }
 
 async function assertIntact(path: string): Promise<void> {
@@ -43,28 +55,28 @@ Deno.test("cacheFolder() is where each system wants it", () => {
 });
 
 Deno.test("ensureAddonCopy() makes a copy that is closed to others", onUnix, async () => {
-  await withAddon(async (addon, cache) => {
-    const path = await ensureAddonCopy(addon, cache);
-    assert.equal(path, join(cache, "git-annex-p2p-iroh", "iroh.linux-x64-gnu-1.2.3.node"));
+  await withAddon(async (packed, cache) => {
+    const path = await ensureAddonCopy(packed, cache);
+    assert.equal(path, join(cache, "git-annex-p2p-iroh", NAME));
     await assertIntact(path);
     assert.equal((await Deno.stat(join(path, ".."))).mode! & 0o777, 0o700);
   });
 });
 
 Deno.test("ensureAddonCopy() makes the cache folder, if it is missing", onUnix, async () => {
-  await withAddon(async (addon, cache) => {
+  await withAddon(async (packed, cache) => {
     await Deno.remove(cache);
     await Deno.chmod(join(cache, ".."), 0o755);
-    await assertIntact(await ensureAddonCopy(addon, cache));
+    await assertIntact(await ensureAddonCopy(packed, cache));
     assert.equal((await Deno.stat(cache)).mode! & 0o777, 0o700);
   });
 });
 
 Deno.test("ensureAddonCopy() leaves an intact copy as it is", onUnix, async () => {
-  await withAddon(async (addon, cache) => {
-    const path = await ensureAddonCopy(addon, cache);
+  await withAddon(async (packed, cache) => {
+    const path = await ensureAddonCopy(packed, cache);
     const { ino } = await Deno.stat(path);
-    assert.equal(await ensureAddonCopy(addon, cache), path);
+    assert.equal(await ensureAddonCopy(packed, cache), path);
     assert.equal((await Deno.stat(path)).ino, ino);
   });
 });
@@ -93,23 +105,54 @@ Deno.test("ensureAddonCopy() replaces a copy that is not as it should be", onUni
   if (Deno.uid() !== 0) spoilings["unreadable"] = (path) => Deno.chmod(path, 0);
   for (const [name, spoil] of Object.entries(spoilings)) {
     await t.step(name, () =>
-      withAddon(async (addon, cache) => {
-        const path = await ensureAddonCopy(addon, cache);
+      withAddon(async (packed, cache) => {
+        const path = await ensureAddonCopy(packed, cache);
         await spoil(path);
-        assert.equal(await ensureAddonCopy(addon, cache), path);
+        assert.equal(await ensureAddonCopy(packed, cache), path);
         await assertIntact(path);
       }));
   }
 });
 
-Deno.test("ensureAddonCopy() removes the copies of other versions, and nothing else", async () => {
-  await withAddon(async (addon, cache) => {
-    const folder = join(await ensureAddonCopy(addon, cache), "..");
-    const others = ["iroh.darwin-arm64-1.2.3.node", "iroh.linux-x64-gnu-notes.txt", "log"];
-    for (const name of others) await Deno.writeTextFile(join(folder, name), "");
-    await ensureAddonCopy({ ...addon, version: "1.10.0-rc.1" }, cache);
-    const copy = "iroh.linux-x64-gnu-1.10.0-rc.1.node";
-    assert.deepEqual(namesIn(folder), [...others, copy].sort());
+Deno.test("ensureAddonCopy() notes once a day that a copy is used", onUnix, async () => {
+  await withAddon(async (packed, cache) => {
+    const path = await ensureAddonCopy(packed, cache);
+    for (const [days, isNoted] of [[40, true], [0.5, false]] as const) {
+      await age(path, days);
+      await ensureAddonCopy(packed, cache);
+      const ago = Date.now() - (await Deno.stat(path)).mtime!.getTime();
+      assert.equal(ago < DAY_MS / 4, isNoted);
+      await assertIntact(path);
+    }
+  });
+});
+
+Deno.test("ensureAddonCopy() removes other copies that are no longer used, and nothing else", async () => {
+  await withAddon(async (packed, cache) => {
+    const folder = join(await ensureAddonCopy(packed, cache), "..");
+    const old = ["iroh-01234567.node", "log", "iroh-01234567.node.txt", "iroh.linux-x64-gnu.node"];
+    const used = "iroh-89abcdef.node";
+    for (const name of [...old, used]) {
+      await Deno.writeTextFile(join(folder, name), "");
+      await age(join(folder, name), name === used ? 29 : 31);
+    }
+    await ensureAddonCopy(packed, cache); // makes none
+    assert.equal(namesIn(folder).length, 6);
+    await Deno.remove(join(folder, NAME));
+    await ensureAddonCopy(packed, cache);
+    assert.deepEqual(namesIn(folder), [NAME, used, ...old.slice(1)].sort());
+  });
+});
+
+Deno.test("ensureAddonCopy() leaves the copy to another process that is making it", async () => {
+  await withAddon(async (packed, cache) => {
+    const folder = join(await ensureAddonCopy(packed, cache), ".."), other = join(folder, ".new-1");
+    await Deno.remove(join(folder, NAME));
+    await Deno.writeTextFile(other, "half");
+    await assert.rejects(ensureAddonCopy(packed, cache), /another process is making the copy/);
+    await age(other, 1); // it was killed
+    await ensureAddonCopy(packed, cache);
+    assert.deepEqual(namesIn(folder), [NAME]);
   });
 });
 
@@ -143,9 +186,9 @@ Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, asy
   };
   for (const [name, [spoil, message]] of Object.entries(spoilings)) {
     await t.step(name, () =>
-      withAddon(async (addon, cache) => {
+      withAddon(async (packed, cache) => {
         await spoil(cache);
-        await assert.rejects(ensureAddonCopy(addon, cache), (error: CacheFolderError) => {
+        await assert.rejects(ensureAddonCopy(packed, cache), (error: CacheFolderError) => {
           assert(error instanceof CacheFolderError);
           assert.match(error.message, message);
           return true;
@@ -153,28 +196,28 @@ Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, asy
       }));
   }
   await t.step("unknown", () =>
-    withAddon(async (addon) => {
-      await assert.rejects(ensureAddonCopy(addon, undefined), CacheFolderError);
-      await assert.rejects(ensureAddonCopy(addon, "relative"), CacheFolderError);
+    withAddon(async (packed) => {
+      await assert.rejects(ensureAddonCopy(packed, undefined), CacheFolderError);
+      await assert.rejects(ensureAddonCopy(packed, "relative"), CacheFolderError);
     }));
 });
 
 Deno.test("ensureAddonCopy() takes a cache folder that the user's own group can write to", {
   ignore: Deno.build.os === "windows",
 }, async () => {
-  await withAddon(async (addon, cache) => {
+  await withAddon(async (packed, cache) => {
     await Deno.chmod(cache, 0o775);
-    await assertIntact(await ensureAddonCopy(addon, cache));
+    await assertIntact(await ensureAddonCopy(packed, cache));
   });
 });
 
 Deno.test("ensureAddonCopy() says so where it cannot write, and leaves nothing", {
   ignore: Deno.build.os === "windows" || Deno.uid() === 0, // whom no mode keeps out
 }, async () => {
-  await withAddon(async (addon, cache) => {
+  await withAddon(async (packed, cache) => {
     const folder = join(cache, "git-annex-p2p-iroh");
     await Deno.mkdir(folder, { mode: 0o500 });
-    await assert.rejects(ensureAddonCopy(addon, cache), Deno.errors.PermissionDenied);
+    await assert.rejects(ensureAddonCopy(packed, cache), Deno.errors.PermissionDenied);
     assert.deepEqual(namesIn(folder), []);
   });
 });
@@ -184,35 +227,35 @@ Deno.test(
   { ignore: !mayChown() },
   async (t) => {
     await t.step("a copy is replaced", () =>
-      withAddon(async (addon, cache) => {
-        const path = await ensureAddonCopy(addon, cache);
+      withAddon(async (packed, cache) => {
+        const path = await ensureAddonCopy(packed, cache);
         await Deno.chown(path, 12345, 12345);
-        await ensureAddonCopy(addon, cache);
+        await ensureAddonCopy(packed, cache);
         await assertIntact(path);
       }));
     await t.step("a folder is not used", () =>
-      withAddon(async (addon, cache) => {
-        const path = await ensureAddonCopy(addon, cache);
+      withAddon(async (packed, cache) => {
+        const path = await ensureAddonCopy(packed, cache);
         await Deno.chown(join(path, ".."), 12345, 12345);
-        await assert.rejects(ensureAddonCopy(addon, cache), /belongs to somebody else/);
+        await assert.rejects(ensureAddonCopy(packed, cache), /belongs to somebody else/);
       }));
     await t.step(
       "nothing is made in a home of somebody else",
       () =>
-        withAddon(async (addon, cache) => {
+        withAddon(async (packed, cache) => {
           await Deno.remove(cache);
           await Deno.chown(join(cache, ".."), 12345, 12345);
-          await assert.rejects(ensureAddonCopy(addon, cache), /belongs to somebody else/);
+          await assert.rejects(ensureAddonCopy(packed, cache), /belongs to somebody else/);
           await assert.rejects(Deno.lstat(cache), Deno.errors.NotFound);
         }),
     );
     await t.step(
       "a cache folder that its group can write to is not used",
       () =>
-        withAddon(async (addon, cache) => {
+        withAddon(async (packed, cache) => {
           await Deno.chown(cache, null, 12345);
           await Deno.chmod(cache, 0o770);
-          await assert.rejects(ensureAddonCopy(addon, cache), /can be written by others/);
+          await assert.rejects(ensureAddonCopy(packed, cache), /can be written by others/);
         }),
     );
   },
@@ -222,32 +265,38 @@ Deno.test(
   "ensureAddonCopy() by many at once ends with one copy, whole at any time",
   onUnix,
   async () => {
-    await withAddon(async (addon, cache) => {
-      const module = JSON.stringify(import.meta.resolve("./addon.ts"));
+    await withAddon(async (_, cache, path) => {
+      const modules = ["./addon_copy.ts", "./packed_addon.ts"].map((name) =>
+        import.meta.resolve(name)
+      );
       const code = `
-      const { ensureAddonCopy } = await import(${module});
-      const path = await ensureAddonCopy(${JSON.stringify(addon)}, ${JSON.stringify(cache)});
-      console.log((await Deno.stat(path)).size);`;
+      const { ensureAddonCopy } = await import(${JSON.stringify(modules[0])});
+      const { PackedAddon } = await import(${JSON.stringify(modules[1])});
+      const packed = new PackedAddon(${JSON.stringify(path)});
+      try {
+        const copy = await ensureAddonCopy(packed, ${JSON.stringify(cache)});
+        console.log(packed.isIn(copy));
+      } catch (error) {
+        console.log(error.message);
+      }`;
+      const config = join(import.meta.dirname!, "..", "deno.json");
       const outputs = await Promise.all(
         Array.from({ length: 4 }, () =>
           new Deno.Command(Deno.execPath(), {
-            args: [
-              "eval",
-              "--quiet",
-              "--config",
-              join(import.meta.dirname!, "..", "deno.json"),
-              code,
-            ],
+            args: ["eval", "--quiet", "--config", config, code],
             env: { NO_COLOR: "1" },
           }).output()),
       );
       for (const { stdout, stderr } of outputs) {
         assert.equal(new TextDecoder().decode(stderr), "");
-        assert.equal(new TextDecoder().decode(stdout), `${CONTENT.length}\n`);
+        assert.match(
+          new TextDecoder().decode(stdout),
+          /^(true|another process is making the copy)\n$/,
+        );
       }
       const folder = join(cache, "git-annex-p2p-iroh");
-      assert.deepEqual(namesIn(folder), ["iroh.linux-x64-gnu-1.2.3.node"]);
-      await assertIntact(join(folder, "iroh.linux-x64-gnu-1.2.3.node"));
+      assert.deepEqual(namesIn(folder), [NAME]);
+      await assertIntact(join(folder, NAME));
     });
   },
 );

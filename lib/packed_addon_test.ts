@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { PackedAddon } from "./packed_addon.ts";
+
+/** Calls with a file of what is packed, and the path of another. */
+async function withPacked(
+  content: Uint8Array,
+  body: (path: string, other: string) => Promise<void>,
+): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    const path = join(dir, "addon.gz");
+    await Deno.writeFile(path, gzipSync(content));
+    await body(path, join(dir, "other"));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("PackedAddon is unpacked to what was packed, and named after its CRC-32", async () => {
+  const content = new TextEncoder().encode("123456789");
+  await withPacked(content, (path) => {
+    const packed = new PackedAddon(path);
+    assert.deepEqual(new Uint8Array(packed.unpack()), content);
+    assert.equal(packed.name, "iroh-cbf43926.node"); // the check value in CRC-32's definition
+    return Promise.resolve();
+  });
+});
+
+Deno.test("PackedAddon.isIn() knows its content, of any length", async () => {
+  for (const length of [0, 1, 256 * 1024 - 1, 256 * 1024, 600_000]) {
+    const content = new Uint8Array(length).map((_, i) => i >> 8 ^ i);
+    await withPacked(content, async (path, other) => {
+      const packed = new PackedAddon(path);
+      await Deno.writeFile(other, content);
+      assert(packed.isIn(other), `${length}`);
+      await Deno.writeFile(other, new Uint8Array(1), { append: true });
+      assert(!packed.isIn(other), `${length} and one more`);
+      await Deno.writeFile(other, content.subarray(1));
+      assert.equal(packed.isIn(other), length === 0);
+    });
+  }
+});
+
+Deno.test("PackedAddon says so when it is damaged or missing", async () => {
+  await withPacked(new Uint8Array(1000), async (path, other) => {
+    const bytes = await Deno.readFile(path);
+    bytes[bytes.length >> 1]! ^= 1;
+    await Deno.writeFile(path, bytes);
+    assert.throws(() => new PackedAddon(path).unpack());
+    assert.throws(() => new PackedAddon(other), Deno.errors.NotFound);
+  });
+});

@@ -1,0 +1,60 @@
+/** What the licenses of others demand that a release brings: their texts, for all that is in it. */
+
+import { dirname, join } from "node:path";
+import { installPackages } from "./packages.ts";
+
+/** What is in a compiled program besides its packages, or in a package without its license. */
+const OTHERS = [
+  {
+    name: "Deno, https://github.com/denoland/deno",
+    license: "MIT",
+    copyright: "Copyright 2018-2026 the Deno authors",
+  },
+  {
+    name: "iroh and iroh-js (@number0/iroh), https://github.com/n0-computer/iroh",
+    license: "MIT OR Apache-2.0, here under MIT",
+    copyright: "Copyright 2025 N0, INC.",
+  },
+];
+const OF_OTHERS = "@number0/";
+const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
+const RULE = "-".repeat(72);
+
+/** The texts, one after the other. @throws If a package brings none. */
+export async function thirdPartyLicenses(): Promise<string> {
+  const folder = await Deno.makeTempDir({ prefix: "licenses-" });
+  try {
+    const mit = await mitText();
+    const texts = OTHERS.map(({ name, license, copyright }) =>
+      section(`${name}, ${license}`, `${copyright}\n\n${mit}`)
+    );
+    for (const { name, version, license, folder: path } of await installPackages(folder)) {
+      if (name.startsWith(OF_OTHERS)) continue;
+      texts.push(section(`${name} ${version}, ${license}`, await licenseIn(path)));
+    }
+    return `git-annex-p2p-iroh contains the work of others, under these licenses.\n${
+      texts.join("")
+    }`;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function section(title: string, text: string): string {
+  return `\n${RULE}\n${title}\n${RULE}\n\n${text.replaceAll("\r\n", "\n").trim()}\n`;
+}
+
+/** The words of the MIT license, after the copyright line, as this program's own license has them. */
+async function mitText(): Promise<string> {
+  const own = await Deno.readTextFile(join(dirname(import.meta.dirname!), "LICENSE"));
+  return own.slice(own.indexOf("Permission is hereby granted"));
+}
+
+async function licenseIn(folder: string): Promise<string> {
+  const texts: string[] = [];
+  for await (const { name, isFile } of Deno.readDir(folder)) {
+    if (isFile && LICENSE_FILE.test(name)) texts.push(await Deno.readTextFile(join(folder, name)));
+  }
+  if (texts.length === 0) throw new Error(`no license in ${folder}`);
+  return texts.join("\n");
+}
