@@ -11,6 +11,7 @@ Deno.test("parseSettings() has iroh's public relays and DNS as its default", () 
     lookup: true,
     lan: true,
     lane: true,
+    warm: true,
     bind: undefined,
     external: undefined,
     maxConnections: 100,

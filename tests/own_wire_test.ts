@@ -1,0 +1,135 @@
+/** What a peer may do on our own wire, by mistake or on purpose, and what becomes of the others. */
+
+import assert from "node:assert/strict";
+import type { Duplex } from "../lib/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh.ts";
+import { decodeTicket } from "../lib/ticket.ts";
+import { begin, OWN_ALPN, ping, StreamKind } from "../lib/wire/own.ts";
+import { Session } from "../lib/wire/session.ts";
+import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
+import { concat, promise, type TestEnv } from "./testenv.ts";
+
+/** A peer that speaks our wire by itself. */
+async function dial(env: TestEnv, { dialed }: Pair): Promise<Connection & AsyncDisposable> {
+  const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
+  const { publicKey, direct } = decodeTicket(dialed);
+  const connection = await endpoint.connect({ publicKey, direct }, OWN_ALPN, env.signal);
+  return Object.assign(connection, {
+    [Symbol.asyncDispose]: () => endpoint[Symbol.asyncDispose](),
+  });
+}
+
+async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
+  const writer = stream.writable.getWriter();
+  await writer.write(bytes);
+  writer.releaseLock();
+}
+
+/** Opens a session, and is let in. */
+async function openSession(connection: Connection, number: number): Promise<Session> {
+  const stream = await connection.open();
+  await begin(stream, StreamKind.SESSION, number);
+  const session = new Session(stream, connection.over);
+  const reader = session.readable.getReader();
+  assert.equal(new TextDecoder().decode((await reader.read()).value), AUTH_SUCCESS);
+  reader.releaseLock();
+  return session;
+}
+
+/** Whether a session carries bytes there and back, to its end. */
+async function carries(session: Session): Promise<void> {
+  const writer = session.writable.getWriter();
+  const sending = writer.write(new TextEncoder().encode("word")).then(() => writer.close());
+  sending.catch(() => {}); // told below, after what it comes of
+  const said = await Array.fromAsync(session.readable);
+  assert.equal(new TextDecoder().decode(concat(said)), "word");
+  await sending;
+}
+
+promise("own wire: a stream that is reset is nobody's else matter", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  await using connection = await dial(env, pair);
+  for (let i = 0; i < 150; i++) { // more than may be open at once
+    const stream = await connection.open();
+    await write(stream, Uint8Array.of(StreamKind.SESSION));
+    await stream.writable.abort();
+    await stream.readable.cancel();
+  }
+  await carries(await openSession(connection, 1));
+});
+
+promise(
+  "own wire: a session that is cut short ends, and the next one does not notice",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    await using connection = await dial(env, pair);
+    const kept = await openSession(connection, 0);
+    for (const number of [1, 2]) {
+      const stream = await connection.open();
+      await begin(stream, StreamKind.SESSION, number);
+      await stream.readable.getReader().read(); // it is let in
+      await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // of nine bytes one
+      stream.writable.close().catch(() => {});
+      await env.until("git-annex to be told", () => pair.service.open === 1);
+    }
+    await carries(kept);
+  },
+);
+
+promise(
+  "own wire: a lane stream that leads to nothing costs the session nothing",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    await using connection = await dial(env, pair);
+    const session = await openSession(connection, 7);
+    const [ended, stranger] = [await connection.open(), await connection.open()];
+    await begin(ended, StreamKind.LANE, 7);
+    await ended.writable.close();
+    await begin(stranger, StreamKind.LANE, 8); // of a session that there is not
+    await ping(await connection.open());
+    await carries(session);
+  },
+);
+
+promise("own wire: what makes no sense ends the connection", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const senseless: ((connection: Connection) => Promise<void>)[] = [
+    async (connection) => await write(await connection.open(), Uint8Array.of(9)),
+    async (connection) => {
+      await openSession(connection, 3);
+      await begin(await connection.open(), StreamKind.SESSION, 3);
+    },
+    async (connection) => {
+      await openSession(connection, 3);
+      const lane = await connection.open();
+      await begin(lane, StreamKind.LANE, 3);
+      await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {}, which is no offer
+    },
+  ];
+  for (const send of senseless) {
+    await using connection = await dial(env, pair);
+    await send(connection);
+    const end = await env.within(connection.ended);
+    assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
+  }
+  await using connection = await dial(env, pair);
+  await carries(await openSession(connection, 0));
+});
+
+promise("own wire: whoever is not let in may not fill the memory", {}, async (env) => {
+  const pair = await makePair(env, "loopback", async (connection) => {
+    while (await connection.read(new Uint8Array(64 * 1024)) !== null);
+  });
+  await using connection = await dial(env, pair);
+  const writing = (async () => {
+    for (let i = 0; i < 50; i++) {
+      const stream = await connection.open();
+      write(stream, new Uint8Array(1_000_000).fill(StreamKind.PING)).catch(() => {}); // it is closed
+    }
+  })();
+  const end = await env.within(connection.ended);
+  assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
+  await writing.catch(() => {}); // as above
+});
