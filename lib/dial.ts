@@ -61,13 +61,20 @@ export interface Reached {
   readonly way: string;
 }
 
+/** What may be otherwise. */
+export interface ReachOptions {
+  /** The endpoint to dial from; a new one with a key of its own when not given. */
+  readonly from?: Endpoint;
+  /** Longest time it takes. */
+  readonly limitMs?: number;
+}
+
 /**
  * Connects to a peer by whichever way is there first.
  *
  * @param alpns Protocols, the preferred one first: where a peer does not speak it, the next is tried.
- * @param from The endpoint to dial from; a new one with a key of its own when not given.
  * @throws {Unreachable} which says what was tried, and what came of it, after at most
- * {@linkcode DIAL_LIMIT_MS}.
+ * {@linkcode DIAL_LIMIT_MS}, or `limitMs`.
  * @throws {TicketError} if no peer can have that address.
  * @throws {BindError} if the UDP socket cannot be had.
  */
@@ -76,15 +83,15 @@ export async function reach(
   settings: Settings,
   alpns: readonly string[],
   signal: AbortSignal,
-  from?: Endpoint,
+  { from, limitMs = DIAL_LIMIT_MS }: ReachOptions = {},
 ): Promise<Reached> {
   debug(() => "dialing");
   const loading = loadIroh(); // while the search begins
   using lan = settings.lan ? await searchLan(ticket.publicKey) : undefined;
   const known = knownWays(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_LIMIT_MS)]);
-  using dial = new Dial(ticket.publicKey, settings, alpns, limit, Endpoint);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+  using dial = new Dial(ticket.publicKey, settings, alpns, { limit, limitMs }, Endpoint);
   try {
     const connection = await abortable(dial.first(known, lan, from), signal);
     const way = wayOf(connection, [...known, ...dial.ofLan]);
@@ -129,6 +136,7 @@ class Dial implements Disposable {
   #settings: Settings;
   #alpns: readonly string[];
   #limit: AbortSignal;
+  #limitMs: number;
   #Endpoint: typeof Endpoint;
   #race: Race<Connection>;
   #known: readonly Way[] = [];
@@ -142,13 +150,14 @@ class Dial implements Disposable {
     publicKey: Uint8Array,
     settings: Settings,
     alpns: readonly string[],
-    limit: AbortSignal,
+    { limit, limitMs }: { limit: AbortSignal; limitMs: number },
     endpointClass: typeof Endpoint,
   ) {
     this.#publicKey = publicKey;
     this.#settings = settings;
     this.#alpns = alpns;
     this.#limit = limit;
+    this.#limitMs = limitMs;
     this.#Endpoint = endpointClass;
     this.#race = new Race(
       (late) => late.close(0n, "another way was faster"),
@@ -227,10 +236,10 @@ class Dial implements Disposable {
 
   /** Why an attempt failed, for people. */
   #failed(error: unknown): string {
-    debug(() => `an attempt failed: ${reasonFor(error)}`);
+    debug(() => `an attempt failed: ${reasonFor(error, this.#limitMs)}`);
     if (isDialError(error, "bad key")) this.#race.giveUp(error); // it is the same on every way
     if (isDialError(error, "no handshake")) this.#separate();
-    return reasonFor(error);
+    return reasonFor(error, this.#limitMs);
   }
 
   /**
@@ -332,9 +341,9 @@ function isDialError(error: unknown, kind: DialError["kind"]): boolean {
     (error as DialError).kind === kind;
 }
 
-function reasonFor(error: unknown): string {
+function reasonFor(error: unknown, limitMs = DIAL_LIMIT_MS): string {
   if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `no answer within ${DIAL_LIMIT_MS / 1000} s`;
+    return `no answer within ${limitMs / 1000} s`;
   }
   return error instanceof Failure ? error.message : systemReason(error);
 }

@@ -290,6 +290,11 @@ export class Connection {
     return rtt === undefined ? undefined : Number(rtt);
   }
 
+  /** Bytes in UDP packets received so far. */
+  get packetBytesReceived(): number {
+    return Number(this.#connection.stats().udpRxBytes);
+  }
+
   /** UDP packets received so far. */
   get packetsReceived(): number {
     return Number(this.#connection.stats().udpRxDatagrams);

@@ -30,7 +30,7 @@ const END_LIMIT_MS = 3_000;
 const SOCKET_RETRY_MS = 100;
 /** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
 const REFUSED_REPORT_MS = 1_000;
-/** What a peer may send, and be sent, before it is let in, with all that QUIC adds; how often to look. */
+/** What a peer may send before it is let in, with all that QUIC adds, and how often to look. */
 const MOST_STRANGER_BYTES = 1_000_000, GREED_LOOK_MS = 100;
 /** Connections that moved less than this in so long are not in the middle of something. */
 const QUIET_MS = 1_000;
@@ -425,7 +425,7 @@ class GreedWatch implements Disposable {
 
   constructor(connection: Connection) {
     this.#timer = setInterval(() => {
-      if (connection.packetBytes > MOST_STRANGER_BYTES) {
+      if (connection.packetBytesReceived > MOST_STRANGER_BYTES) {
         connection.close(CloseCode.BAD_HELLO, CLOSE_REASONS.get(CloseCode.BAD_HELLO)!);
       }
     }, GREED_LOOK_MS);

@@ -126,7 +126,10 @@ export const SETTINGS: readonly Entry[] = [
     text: "ADDRESS or ADDRESS:PORT at which others see this host, where no relay tells; default " +
       "none",
   },
-  { term: "max-connections", text: "how many peers to serve at once; default 100" },
+  {
+    term: "max-connections",
+    text: "how many connections of git-annex's to serve at once; default 100",
+  },
 ];
 
 export const ABOUT_LOGS =

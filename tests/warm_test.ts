@@ -414,3 +414,26 @@ promise("warm: a connection carries sessions of both ends at once, and is kept f
   assert.deepEqual(first.closing, [0n, ""]);
   assert(performance.now() - idle > keptMs / 2);
 });
+
+promise("warm: one who was away a moment ago is not waited for as long again", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at();
+  a.listener.kill("SIGKILL");
+  await a.listener.ended;
+  // Somebody who answers nothing at its port, so that nothing is refused either.
+  using _silent = Deno.listenDatagram({
+    transport: "udp",
+    hostname: "127.0.0.1",
+    port: Number(decodeTicket(address).direct[0]!.split(":")[1]),
+  });
+  for (const seconds of [25, 4, 4]) {
+    const { code, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
+    assert.equal(code, 1);
+    assert.match(stderr, new RegExp(`\\(no answer within ${seconds} s\\)`));
+  }
+  _silent.close();
+  a.listener = await a.listen();
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+});

@@ -1,7 +1,7 @@
 /** The connections with peers that a listener keeps, and how a session gets one. */
 
 import { abortable } from "../abortable.ts";
-import { OwnAddress, reach } from "../dial.ts";
+import { OwnAddress, reach, Unreachable } from "../dial.ts";
 import { type Duplex, StreamError } from "../duplex.ts";
 import type { Connection, Endpoint } from "../iroh.ts";
 import type { OpenedSession, PeerConnection } from "../peer_connection.ts";
@@ -15,6 +15,12 @@ import { type On, TrialStream } from "./trial.ts";
 
 /** A stream is opened at once, unless the peer grants no more. */
 const OPEN_LIMIT_MS = 5_000;
+
+/**
+ * A peer that was not reached is dialed for a shorter time in the minute after: git-annex tries four to
+ * six times for each `sync`, and has its user wait for each.
+ */
+const AWAY_MS = 60_000, AWAY_LIMIT_MS = 4_000;
 
 /** What is needed to reach peers. */
 export interface PeersOptions {
@@ -48,6 +54,8 @@ export class Peers {
   #options: PeersOptions;
   /** By public key, in the order in which they came. */
   #connections = new Map<string, PeerConnection[]>();
+  /** Those who were not reached, and when. */
+  #failed = new Map<string, number>();
   #dialing = new Map<string, Promise<PeerConnection>>();
 
   constructor(options: PeersOptions) {
@@ -57,6 +65,7 @@ export class Peers {
   /** A connection has come about. */
   add(own: PeerConnection): void {
     const key = keyOf(own.connection);
+    this.#failed.delete(key);
     this.#connections.set(key, [...this.of(key), own]);
   }
 
@@ -129,7 +138,14 @@ export class Peers {
   async #dial(ticket: Ticket): Promise<PeerConnection> {
     const { endpoint, settings, signal, serve } = this.#options;
     const wires = [OWN_ALPN, PLAIN_ALPN];
-    const { connection } = await reach(ticket, settings, wires, signal, endpoint);
+    const key = hex(ticket.publicKey), failedAt = this.#failed.get(key) ?? -Infinity;
+    const isAway = performance.now() - failedAt < AWAY_MS;
+    const options = { from: endpoint, ...isAway ? { limitMs: AWAY_LIMIT_MS } : {} };
+    const { connection } = await reach(ticket, settings, wires, signal, options).catch((error) => {
+      // As of when it was tried in earnest.
+      if (error instanceof Unreachable && !isAway) this.#failed.set(key, performance.now());
+      throw error;
+    });
     if (connection.alpn === PLAIN_ALPN) {
       connection.close(0n, "");
       await rememberPlainAlone(ticket.publicKey);

@@ -35,6 +35,7 @@ export async function openWarm(
     const openLane = () => warm.openLane();
     const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
     const { session } = moving;
+    session.passedOn(); // by the listener
     let reported = "";
     const report = () => {
       const { sent, received } = session, { lane } = moving;

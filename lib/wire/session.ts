@@ -75,6 +75,8 @@ export class Session implements Duplex {
   /** Whether it could come: not any more when the stream was given up here. */
   #hears = true;
   #isWatched = false;
+  /** Whether somebody who goes on when this process has ended sends what the stream is given. */
+  #isPassedOn = false;
   /** Resolved when the other end has all, or needs no more. */
   #through = Promise.withResolvers<void>();
   /** Not aborted while a lane is being made. */
@@ -151,6 +153,11 @@ export class Session implements Duplex {
       await this.#writer.write(moveFrame(this.sent));
       this.#sendsByLane = true;
     });
+  }
+
+  /** What the stream is given is sent by somebody else, who goes on when this process has ended. */
+  passedOn(): void {
+    this.#isPassedOn = true;
   }
 
   /** When whoever relays it is done: gives up what of iroh's stream has not ended. */
@@ -245,8 +252,9 @@ export class Session implements Duplex {
     const told = this.#writer.close();
     told.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
     if (this.#peerFinished) this.#through.resolve();
-    // Where nothing is heard any more, it is enough that all has arrived.
-    else if (!this.#hears && !this.#sendsByLane) {
+    // Where nothing is heard any more, it is enough that all has arrived; and where the other end has
+    // said all, too, that it is in good hands.
+    else if (!this.#sendsByLane && (!this.#hears || (this.#isPassedOn && this.#receiveEnded))) {
       told.catch(() => this.#writer.closed) // says why, where the stream has just failed
         .then(() => this.#through.resolve(), (error) => this.fail(error));
     }

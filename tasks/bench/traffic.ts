@@ -58,6 +58,7 @@ class Handler(socketserver.BaseRequestHandler):
             if verb == b"both": sending.join()
             self.request.sendall(b"!")
         if sending.ident: sending.join()
+        if verb == b"byte": self.request.sendall(self.request.recv(1))
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 128
 with Server(sys.argv[1], Handler) as server: server.serve_forever()
@@ -91,6 +92,34 @@ if status != 0: sys.exit(f"exit status {os.waitstatus_to_exitcode(status)}")
 print(json.dumps({"seconds": end - begin, "transferSeconds": last - request,
     "cpuSeconds": usage.ru_utime + usage.ru_stime, "peakMiB": usage.ru_maxrss / 1024}))
 `;
+
+const BYTE_DIALER = `
+import os, subprocess, sys, time
+begin = time.monotonic()
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+child.stdin.write(b"byte 1\\nx")
+child.stdin.close()
+answer = b""
+while part := child.stdout.read(100): answer += part
+_, status = os.waitpid(child.pid, 0)
+end = time.monotonic()
+if status != 0 or not answer.endswith(b"\\nx"): sys.exit(f"status {status}, {answer}")
+print(end - begin)
+`;
+
+/** One byte there and back. @returns Milliseconds from the start of the process to its end. */
+export async function dialForByte(
+  env: TestEnv,
+  on: Host,
+  command: readonly string[],
+  settings: Record<string, string>,
+): Promise<number> {
+  const args = ["python3", "-c", BYTE_DIALER, ...command];
+  const started = await env.start(args, { on, env: settings });
+  const { code, stdout, stderr } = await env.within(started.ended);
+  if (code !== 0) throw new Error(`${command[0]}: ${stderr.trim()}`);
+  return Number(stdout) * 1000;
+}
 
 /** Dials once. */
 export async function dial(

@@ -21,7 +21,7 @@ import {
 import { type Host, memoryOf, TestEnv } from "../../tests/testenv.ts";
 import { helper, socketOf, split } from "./annex.ts";
 import { inTurn, type Name, NAMES, Row } from "./table.ts";
-import { dial, serveBoth, usage } from "./traffic.ts";
+import { dialForByte, serveBoth, usage } from "./traffic.ts";
 
 /** One byte varies more than the rest, and is soon there. */
 const RUNS_OF_ONE_BYTE = 4;
@@ -80,10 +80,8 @@ async function benchByte(
     ? { [OURS]: served[OURS].command, [THEIRS]: served[THEIRS].command }
     : byRelay(encodeTicket({ ...decodeTicket(address), relays: [relay] }));
   const on = await serveRepository(env, network.b, settings);
-  const once = async (name: Name, warm: Record<string, string> = {}) => {
-    const { seconds } = await dial(env, on, "up", 1, commands[name], { ...settings, ...warm });
-    return seconds * 1000;
-  };
+  const once = (name: Name, warm: Record<string, string> = {}) =>
+    dialForByte(env, on, commands[name], { ...settings, ...warm });
   const what = relay === undefined ? "the address" : "the relay alone";
   const warm = new Row(`one byte, ${what} in the ticket`, "ms", 0);
   const cold = new Row("the same with `warm = false`", "ms", 0);
