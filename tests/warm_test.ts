@@ -423,7 +423,7 @@ promise("warm: one who was away a moment ago is not waited for as long again", {
   a.listener.kill("SIGKILL");
   await a.listener.ended;
   // Somebody who answers nothing at its port, so that nothing is refused either.
-  using _silent = Deno.listenDatagram({
+  const silent = Deno.listenDatagram({
     transport: "udp",
     hostname: "127.0.0.1",
     port: Number(decodeTicket(address).direct[0]!.split(":")[1]),
@@ -433,7 +433,7 @@ promise("warm: one who was away a moment ago is not waited for as long again", {
     assert.equal(code, 1);
     assert.match(stderr, new RegExp(`\\(no answer within ${seconds} s\\)`));
   }
-  _silent.close();
+  silent.close();
   a.listener = await a.listen();
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
