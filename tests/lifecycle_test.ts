@@ -59,7 +59,7 @@ for (const way of WAYS) {
         const pair = await makePair(env, way, silence);
         const dialer = await pair.connect({ stdin: "open" });
         await dialer.says(/AUTH-SUCCESS/);
-        assert.equal((await traces(pair)).length, 2);
+        assert.equal((await traces(pair)).length, 4);
         pair.listener.kill(signal);
         assert.equal((await pair.listener.ended).code, 0);
         assert.match(
@@ -170,7 +170,7 @@ for (const way of WAYS) {
     if (pair.relay) await second.says(/reachable through relay/);
     await exchange(pair);
     assert.equal(second.code, undefined);
-    assert.equal((await traces(pair)).length, 2); // the first has taken nothing of the second's away
+    assert.equal((await traces(pair)).length, 4); // the first has taken nothing of the second's away
   });
 }
 

@@ -294,6 +294,7 @@ export class Session implements Duplex {
   async #pull(controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>): Promise<void> {
     for (;;) {
       const piece = await this.#next();
+      if (!this.#isWanted) return; // it was cancelled meanwhile
       if (!piece) throw await this.#cutShort();
       const { data, mark } = this.#parse(piece);
       if (data.length > 0) {
