@@ -7,14 +7,14 @@
 
 import { join } from "node:path";
 import { delay } from "./abortable.ts";
-import { ignoreNotFound, readAtMost, writeAtomically } from "./atomic_file.ts";
+import { ignoreNotFound, readTextAtMost, writeAtomically } from "./atomic_file.ts";
 import { isAlive } from "./process_alive.ts";
 import type { Repository } from "./repository.ts";
 import { debug } from "./stderr.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
 
-/** How often to look. */
-const LOOK_MS = 500;
+/** How often to look. By calls that do not wait: those that do cost ten times as much. */
+const LOOK_MS = 1_000;
 /** A socket file may be missing for a moment while git-annex makes it anew. */
 const MISSING_LIMIT_MS = 2_000;
 /** A socket that refuses this long has nobody behind it. */
@@ -75,7 +75,7 @@ export class Lifecycle implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
     await this.#watching;
-    if (await this.#signedBy() !== this.#signature) return; // a later listener's
+    if (this.#signedBy() !== this.#signature) return; // a later listener's
     await Deno.remove(this.#signaturePath).catch(ignoreNotFound);
   }
 
@@ -91,19 +91,21 @@ export class Lifecycle implements AsyncDisposable {
     if (this.#parent !== INIT_PID && Deno.ppid !== this.#parent) {
       return "the process that started it is gone";
     }
-    if (await this.#isMissing()) return "git-annex's socket file is gone";
+    if (this.#isMissing()) return "git-annex's socket file is gone";
     if (await this.#isRefusing()) return "nobody listens on git-annex's socket any more";
-    const signature = await this.#signedBy();
+    const signature = this.#signedBy();
     if (signature === undefined) await this.#sign(); // somebody tidied up
     else if (signature !== this.#signature) return "a newer listener took over";
   }
 
-  async #isMissing(): Promise<boolean> {
-    const there = await Deno.lstat(this.#socketPath).then(
-      () => true,
-      (error) => !(error instanceof Deno.errors.NotFound), // a disk may have its moments
-    );
-    this.#missingSince = there ? undefined : this.#missingSince ?? performance.now();
+  #isMissing(): boolean {
+    let isThere = true;
+    try {
+      Deno.lstatSync(this.#socketPath);
+    } catch (error) {
+      isThere = !(error instanceof Deno.errors.NotFound); // a disk may have its moments
+    }
+    this.#missingSince = isThere ? undefined : this.#missingSince ?? performance.now();
     return longerThan(MISSING_LIMIT_MS, this.#missingSince);
   }
 
@@ -120,9 +122,9 @@ export class Lifecycle implements AsyncDisposable {
   }
 
   /** Who signed last; undefined if nobody has. */
-  async #signedBy(): Promise<string | undefined> {
+  #signedBy(): string | undefined {
     try {
-      return new TextDecoder().decode(await readAtMost(this.#signaturePath, MAX_FILE_BYTES));
+      return readTextAtMost(this.#signaturePath, MAX_FILE_BYTES);
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return undefined;
       debug(() => `cannot read ${this.#signaturePath}: ${error}`);
@@ -145,11 +147,13 @@ export class Lifecycle implements AsyncDisposable {
 /** Id of the process that serves a repository; undefined if none does. @throws What the system says. */
 export async function runningListener(repository: Repository): Promise<number | undefined> {
   const path = join(listenerFolder(repository), "listener");
-  const signature = await readAtMost(path, MAX_FILE_BYTES).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return new Uint8Array();
-    throw error;
-  });
-  const pid = Number(/^(\d+) /.exec(new TextDecoder().decode(signature))?.[1]);
+  let signature = "";
+  try {
+    signature = readTextAtMost(path, MAX_FILE_BYTES);
+  } catch (error) {
+    ignoreNotFound(error);
+  }
+  const pid = Number(/^(\d+) /.exec(signature)?.[1]);
   return pid > 0 && await isAlive(pid) ? pid : undefined;
 }
 

@@ -30,7 +30,8 @@ const DRAIN_LIMIT_MS = 10_000;
 /** An earlier listener may hold the port that `bind` names until it has drained. */
 const BIND_LIMIT_MS = DRAIN_LIMIT_MS + 5_000;
 const BIND_RETRY_MS = 250;
-const RELAY_LOOK_MS = 1_000;
+/** At first often: what waits for the listener waits for its relay, too. */
+const RELAY_LOOK_MS = 500, RELAY_LOOK_LATER_MS = 5_000, RELAY_LOOKS = 60;
 /** Closing takes about a second where a connection was just closed. */
 const CLOSE_LIMIT_MS = 3_000;
 
@@ -227,11 +228,11 @@ async function leaveEntry(
 /** Reports each time the relay by which this repository can be reached changes. */
 async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
   let known: string | undefined;
-  while (!stop.aborted) {
+  for (let looks = 0; !stop.aborted; looks++) {
     const relay = relayOf(endpoint);
     if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
     known = relay;
-    await delay(RELAY_LOOK_MS, stop).catch(() => {}); // stopped: the loop ends
+    await delay(looks < RELAY_LOOKS ? RELAY_LOOK_MS : RELAY_LOOK_LATER_MS, stop).catch(() => {}); // stopped: the loop ends
   }
 }
 

@@ -79,7 +79,7 @@ export class Traffic implements Disposable {
   /** By public key. */
   of(key: string): PeerTraffic {
     const live = [...this.#live].filter((session) => session.key === key);
-    const now = this.#sum(key), [first = now] = this.#of(key).samples;
+    const now = this.#sum(key, live), [first = now] = this.#of(key).samples;
     const seconds = Math.max(1, this.#of(key).samples.length) * SAMPLE_MS / 1000;
     const incoming = live.filter(({ isIncoming }) => isIncoming).length;
     return {
@@ -110,10 +110,10 @@ export class Traffic implements Disposable {
     return this.#ended.get(key) ?? NOTHING;
   }
 
-  #sum(key: string): Amount {
+  /** @param live The sessions of that key. */
+  #sum(key: string, live: readonly LiveSession[] = []): Amount {
     let { sent, received } = this.#of(key);
-    for (const session of this.#live) {
-      if (session.key !== key) continue;
+    for (const session of live) {
       const amount = session.amount();
       sent += amount.sent;
       received += amount.received;
@@ -122,10 +122,10 @@ export class Traffic implements Disposable {
   }
 
   #sample(): void {
-    const active = new Set([...this.#live].map(({ key }) => key));
-    for (const key of new Set([...active, ...this.#fading])) {
+    const active = Map.groupBy(this.#live, ({ key }) => key);
+    for (const key of new Set([...active.keys(), ...this.#fading])) {
       const { sent, received, samples } = this.#of(key);
-      const next = [...samples, this.#sum(key)].slice(-SAMPLES);
+      const next = [...samples, this.#sum(key, active.get(key))].slice(-SAMPLES);
       this.#ended.set(key, { sent, received, samples: next });
       const [first] = next, last = next.at(-1)!;
       const isStill = first!.sent === last.sent && first!.received === last.received;
