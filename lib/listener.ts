@@ -30,8 +30,8 @@ const END_LIMIT_MS = 3_000;
 const SOCKET_RETRY_MS = 100;
 /** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
 const REFUSED_REPORT_MS = 1_000;
-/** What a peer may send before it is let in, with all that QUIC adds, and how often to look. */
-const MOST_STRANGER_BYTES = 1_000_000, GREED_LOOK_MS = 100;
+/** What a peer may send before it is let in, more than the window of one stream, and how often to look. */
+const MOST_STRANGER_BYTES = 2_000_000, GREED_LOOK_MS = 100;
 /** Connections that moved less than this in so long are not in the middle of something. */
 const QUIET_MS = 1_000;
 const QUIET_BYTES = 10_000;

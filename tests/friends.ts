@@ -40,7 +40,7 @@ export async function makeFriend(
     const listener = await env.start(command, {
       ...on,
       ...options,
-      env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+      env: { GIT_ANNEX_P2P_IROH_LOG: "debug", ...options.env },
     });
     await listener.says(/serving endpoint/);
     return listener;

@@ -69,14 +69,19 @@ export function promise(
     sanitizeResources: false,
     fn: async () => {
       if (missing.length > 0) throw new Error(reason);
-      await using env = await TestEnv.make(limitMs);
+      const env = await TestEnv.make(limitMs);
+      const failures: unknown[] = [];
       try {
         await env.within(body(env));
       } catch (error) {
         env.show();
         const message = error instanceof Error ? error.message : String(error);
-        throw new Error(`${message}\n${env.summary()}`, { cause: error });
+        failures.push(new Error(`${message}\n${env.summary()}`, { cause: error }));
       }
+      await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
+      if (failures.length === 1) throw failures[0];
+      // The reason of each is to be seen, which a SuppressedError does not show.
+      if (failures.length > 1) throw new AggregateError(failures, failures.join("\n"));
     },
   });
 }

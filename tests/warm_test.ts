@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { openSession } from "../lib/hub/client.ts";
+import { askStatus, openSession } from "../lib/hub/client.ts";
 import { findHub, type HubEntry } from "../lib/hub/entry.ts";
+import type { ListenerFacts } from "../lib/hub/facts.ts";
 import { Endpoint } from "../lib/iroh.ts";
 import { Idle, PeerConnection, type PeerSession } from "../lib/peer_connection.ts";
 import { parseSettings } from "../lib/settings.ts";
@@ -437,3 +438,45 @@ promise("warm: one who was away a moment ago is not waited for as long again", {
   a.listener = await a.listen();
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
+
+promise("warm: when the listener is killed while it dials, the process goes on by itself", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at(), bind = decodeTicket(address).direct[0]!;
+  a.listener.kill("SIGKILL");
+  await a.listener.ended;
+  const port = Number(bind.split(":")[1]);
+  const silent = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port });
+  const process = await b.connect(address, { stdin: "word" });
+  await process.says(THROUGH);
+  b.listener.kill("SIGKILL");
+  await process.says(/not through the running listener: it has ended/);
+  silent.close();
+  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
+  const { code, stdout, stderr } = await process.ended;
+  assert.deepEqual([code, stdout], [0, answered("word")], stderr);
+});
+
+promise(
+  "warm: status answers while a hundred sessions are opened",
+  { limitMs: 90_000 },
+  async (env) => {
+    const [a, b] = await makeFriends(env);
+    const address = await a.at(), hub = hubOf(b);
+    const opening = Promise.all(
+      Array.from({ length: 100 }, () => openSession(hub, address, env.signal)),
+    );
+    const outgoing: number[] = [];
+    const count = async () => {
+      const { peers } = await askStatus(hub, env.signal) as ListenerFacts;
+      outgoing.push(peers[0]?.sessions.outgoing ?? 0);
+      return outgoing.at(-1)!;
+    };
+    await count();
+    const sessions = await opening;
+    assert.equal(await count(), 100);
+    for (const session of sessions) session[Symbol.dispose]();
+    await env.until("all to be over", async () => await count() === 0);
+  },
+);
