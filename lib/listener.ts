@@ -235,7 +235,10 @@ export class Listener {
     using greed = isDialed ? undefined : new GreedWatch(connection);
     const own = new PeerConnection(connection, {
       isDialed,
-      letIn: () => greed?.[Symbol.dispose](),
+      letIn: () => {
+        greed?.[Symbol.dispose]();
+        first?.givenAway.removeEventListener("abort", giveAway);
+      },
       bind: this.#options.bind,
       serve: (session) => {
         const place = first;

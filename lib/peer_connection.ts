@@ -45,7 +45,7 @@ export interface PeerConnectionOptions {
   readonly bind: string | undefined;
   /** Serves a session of the peer's, to its end. Never rejects. */
   readonly serve: (session: PeerSession) => Promise<void>;
-  /** Called each time git-annex has let the peer in. */
+  /** Called each time it is found that the peer is no stranger. */
   readonly letIn?: () => void;
   /** For so long it is kept without use, if not for as long as is usual. */
   readonly keptMs?: number;
@@ -56,7 +56,7 @@ export interface OpenedSession extends Disposable {
   /** After what says what it is for. */
   readonly stream: Duplex;
   /** A stream on which to agree on a lane for it. */
-  openLane(): Promise<Duplex>;
+  openLane(signal: AbortSignal): Promise<Duplex>;
 }
 
 /** A connection with a peer that speaks our own wire. Whoever makes it calls {@linkcode serve} once. */
@@ -77,12 +77,14 @@ export class PeerConnection {
   /** What the peer was told last when a session of its was turned away. */
   #refusal: Closing | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #isOver = false;
   #over = new AbortController();
 
   constructor(connection: Connection, options: PeerConnectionOptions) {
     this.connection = connection;
     this.#options = options;
     this.#isKnown = options.isDialed;
+    connection.over.then(() => this.#isOver = true);
   }
 
   /** Whether it was dialed from here. */
@@ -95,10 +97,15 @@ export class PeerConnection {
     return this.#isKnown;
   }
 
-  /** git-annex has let the peer in. */
+  /** The peer is no stranger: git-annex has let it in, or it is to be reached. */
   letIn(): void {
     this.#isKnown = true;
     this.#options.letIn?.();
+  }
+
+  /** Whether the connection has ended. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** Whether there is more than one session. */
@@ -152,27 +159,41 @@ export class PeerConnection {
     return this.#streams + 2 <= MOST_STREAMS;
   }
 
-  /** Opens a session. @throws {StreamError} if the connection is no more. */
+  /** Opens a session. @throws {StreamError} if the connection is no more, or the signal's reason. */
   async open(signal: AbortSignal): Promise<OpenedSession> {
-    const number = this.#opened++, streams: Duplex[] = [];
-    const openFor = async (kind: typeof StreamKind.SESSION | typeof StreamKind.LANE) => {
-      this.#streams++;
+    const number = this.#opened++;
+    let streams = 0, isOver = false;
+    const openFor = async (
+      kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
+      signal: AbortSignal,
+    ) => {
       const stream = await abortable(this.connection.open(), signal, giveUp);
-      streams.push(stream);
-      await abortable(begin(stream, kind, number), signal);
+      try {
+        await abortable(begin(stream, kind, number), signal);
+        if (isOver) throw new StreamError("closed", "the session is over");
+      } catch (error) {
+        giveUp(stream);
+        throw error;
+      }
+      streams++;
+      this.#streams++;
       return stream;
-    };
-    const end = () => {
-      this.#streams -= streams.length;
-      this.#end();
     };
     this.#begin();
     try {
-      const stream = await openFor(StreamKind.SESSION);
-      return { stream, openLane: () => openFor(StreamKind.LANE), [Symbol.dispose]: end };
+      const stream = await openFor(StreamKind.SESSION, signal);
+      this.letIn(); // whoever is to be reached is no stranger, whichever end has dialed
+      return {
+        stream,
+        openLane: (signal) => openFor(StreamKind.LANE, signal),
+        [Symbol.dispose]: () => {
+          isOver = true;
+          this.#streams -= streams;
+          this.#end();
+        },
+      };
     } catch (error) {
-      streams.forEach(giveUp);
-      end();
+      this.#end();
       throw error;
     }
   }
@@ -203,7 +224,9 @@ export class PeerConnection {
       const session = new PeerSession(this, stream, this.#options.bind);
       this.#sessions.set(opening.session, session);
       this.#begin();
-      const serving = this.#options.serve(session).finally(() => {
+      const serving = this.#options.serve(session).catch((error) => {
+        this.#over.abort(error); // which serves nobody any more
+      }).finally(() => {
         session[Symbol.dispose]();
         this.#sessions.delete(opening.session);
         this.#serving.delete(serving);

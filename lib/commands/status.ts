@@ -22,20 +22,24 @@ export interface StatusOptions {
 /** Prints it. @returns 0. */
 export async function status({ json, watch }: StatusOptions): Promise<number> {
   const repository = await findRepository();
+  using signals = new Signals();
   if (!watch) {
     await print(await once());
     return 0;
   }
-  using signals = new Signals();
   const clear = !json && Deno.stdout.isTerminal() ? CLEAR : "";
   while (!signals.signal.aborted) {
-    await print(clear + await once());
+    const text = await once().catch((error) => {
+      if (signals.signal.aborted) return ""; // it was told to stop meanwhile
+      throw error;
+    });
+    if (text) await print(clear + text);
     await delay(WATCH_MS, signals.signal).catch(() => {}); // stopped: the loop ends
   }
   return 0;
 
   async function once(): Promise<string> {
-    const report = await statusReport(repository, new AbortController().signal);
+    const report = await statusReport(repository, signals.signal);
     return json ? `${JSON.stringify(report)}\n` : statusText(report);
   }
 }

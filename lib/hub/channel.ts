@@ -159,6 +159,8 @@ export class ChannelStream implements Duplex {
   readonly writable: WritableStream<Uint8Array>;
   /** Resolves when the connection with the peer, or the channel, has ended. */
   readonly over: Promise<StreamError>;
+  /** Whether the other end has said all, and may go. */
+  hasEnded = false;
   /** Bytes of data read and written. */
   bytesRead = 0;
   bytesWritten = 0;
@@ -211,6 +213,7 @@ export class ChannelStream implements Duplex {
           if (this.#isReadable) await this.#take(message.body);
           break;
         case MessageKind.END:
+          this.hasEnded = true;
           this.#endReading();
           break;
         case MessageKind.RESET:
@@ -242,7 +245,8 @@ export class ChannelStream implements Duplex {
       const limit = new AbortController();
       await Promise.race([this.#wanted.promise, delay(LOOK_MS, limit.signal)]);
       limit.abort();
-      await this.#channel.send(MessageKind.NOTHING);
+      // What has come of it counts all the same: the reading tells when it is gone.
+      if (!await this.#channel.send(MessageKind.NOTHING).then(() => true, () => false)) return;
     }
   }
 

@@ -11,6 +11,8 @@ import type { Request } from "./request.ts";
 
 /** A listener that does not begin to answer within this time is not waited for. */
 const ANSWER_LIMIT_MS = 200;
+/** To dial, and what goes before; a listener that has begun to answer may still stop to. */
+const SESSION_LIMIT_MS = 35_000;
 /** Where nothing stands still meanwhile. */
 const PATIENT_LIMIT_MS = 5_000;
 const GONE = "this repository's listener has ended";
@@ -94,7 +96,10 @@ async function ask(
     if (welcome?.kind !== MessageKind.WELCOME) throw new NotByHub("it does not let this one in");
     answered[Symbol.dispose]();
     debug(() => "through the running listener");
-    return { channel, answer: await answerOn(channel, signal) };
+    const limit = AbortSignal.timeout(
+      request.want === "session" ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS,
+    );
+    return { channel, answer: await answerOn(channel, AbortSignal.any([signal, limit])) };
   } catch (error) {
     channel[Symbol.dispose]();
     signal.throwIfAborted();

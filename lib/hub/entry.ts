@@ -18,6 +18,8 @@ import { debug } from "../stderr.ts";
 
 const MAX_FILE_BYTES = 8 * 1024;
 const COOKIE_BYTES = 32;
+/** A socket that is younger may not be listened on yet. */
+const NEW_MS = 1_000;
 /** Files looked at when cleaning up. */
 const MOST_FILES = 1000;
 
@@ -95,10 +97,10 @@ export function findHub(
   settings?: Settings,
   folders?: readonly string[],
 ): HubEntry | undefined {
-  const name = entryName(repository);
   for (const folder of folders ?? runtimeFolders()) {
     try {
-      const { version, socket, cookie, settings: its } = readContent(join(folder, name));
+      const path = join(folder, entryName(repository));
+      const { version, socket, cookie, settings: its } = readContent(path);
       const socketPath = join(folder, socket);
       if (version !== config.version) debug(() => `the listener is of version ${version}`);
       else if (settings && its !== relevant(settings)) {
@@ -149,6 +151,8 @@ async function removeDead(folder: string): Promise<void> {
       (await Deno.connect({ transport: "unix", path })).close();
     } catch (error) {
       if (!(error instanceof Deno.errors.ConnectionRefused)) continue; // another may clear up, too
+      const { mtime } = await Deno.lstat(path).catch(() => ({ mtime: null })); // as above
+      if (!mtime || Date.now() - mtime.getTime() < NEW_MS) continue; // it is being made
       await Deno.remove(path).catch(ignoreNotFound);
     }
   }

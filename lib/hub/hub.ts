@@ -22,6 +22,8 @@ import type { Amount, Traffic } from "./traffic.ts";
 
 /** For a process to say what it wants. */
 const REQUEST_LIMIT_MS = 2_000;
+/** A stream is opened at once, unless the peer grants no more. */
+const OPEN_LIMIT_MS = 5_000;
 const GONE = "the process is gone";
 
 /** What the hub needs. */
@@ -140,7 +142,8 @@ export class Hub implements AsyncDisposable {
       report: (message) => report = amountOf(message) ?? report,
     });
     const gone = new AbortController();
-    stream.over.then((error) => gone.abort(error));
+    // A process that has said all goes; what it has said is passed on.
+    stream.over.then((error) => !stream.hasEnded && gone.abort(error));
     const signal = AbortSignal.any([this.#options.signal, gone.signal]);
     using line = await this.#options.peers.open(ticket, signal);
     const id = crypto.randomUUID();
@@ -152,8 +155,7 @@ export class Hub implements AsyncDisposable {
       amount: () => report,
       lane: () => report.lane,
     });
-    line.on.then(({ own }) => own.connection.over).then((error) => stream.tellOver(error))
-      .catch(() => {}); // the process is gone, or has been told by its stream
+    tellOver(line, stream).catch(() => {}); // the process is gone, or has been told by its stream
     await channel.sendJson(MessageKind.ANSWER, { session: id }).catch((error) => {
       giveUp(line.stream); // the process is gone
       throw error;
@@ -166,7 +168,8 @@ export class Hub implements AsyncDisposable {
     if (!line) throw new StreamError("closed", "the session is over");
     const { own, session } = await line.on;
     const ends = endsOf(own.connection, this.#options.settings.bind);
-    const lane = await session.openLane();
+    const limit = AbortSignal.timeout(OPEN_LIMIT_MS);
+    const lane = await session.openLane(AbortSignal.any([this.#options.signal, limit]));
     const stream = new ChannelStream(channel, { gone: GONE });
     await channel.sendJson(MessageKind.ANSWER, { ends }).catch((error) => {
       giveUp(lane); // as above
@@ -174,6 +177,15 @@ export class Hub implements AsyncDisposable {
     });
     await splice(stream, lane, this.#options.signal);
   }
+}
+
+/** Tells the process when the connection with the peer has ended. */
+async function tellOver({ on }: PeerLine, stream: ChannelStream): Promise<void> {
+  const { connection } = (await on).own;
+  const { by } = await connection.ended;
+  // What the listener has closed is no orderly end of the peer's.
+  const lost = new StreamError("lost", "this repository's listener has given it up");
+  await stream.tellOver(by === "us" ? lost : await connection.over);
 }
 
 function giveUp(stream: Duplex): void {

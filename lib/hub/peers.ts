@@ -9,7 +9,7 @@ import type { Settings } from "../settings.ts";
 import { debug } from "../stderr.ts";
 import { samePublicKey, type Ticket } from "../ticket.ts";
 import { OWN_ALPN } from "../wire/own.ts";
-import { PLAIN_ALPN } from "../wire/plain.ts";
+import { CloseCode, PLAIN_ALPN } from "../wire/plain.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
 import { type On, TrialStream } from "./trial.ts";
 
@@ -84,7 +84,7 @@ export class Peers {
 
   /** Connections with a peer, by its public key in hex. */
   of(key: string): readonly PeerConnection[] {
-    return this.#connections.get(key) ?? [];
+    return (this.#connections.get(key) ?? []).filter(({ isOver }) => !isOver);
   }
 
   /**
@@ -106,13 +106,23 @@ export class Peers {
       const on = await this.#openAnew(ticket, signal);
       return { ...on.session, on: Promise.resolve(on) };
     }
-    const stream = new TrialStream(first, (signal) => {
+    const heard = new Map(before.map((own) => [own, own.connection.packetsReceived]));
+    const again = (signal: AbortSignal) => {
+      const other = this.of(key).findLast((own) =>
+        own !== kept && own.hasRoom && own.connection.packetsReceived !== heard.get(own)
+      );
+      if (other) return openOn(other, signal);
       // An endpoint goes on sending to where a peer was as long as it has any connection with it
       // (iroh's issue 3602): one that does not answer stands in the way of a new one.
-      for (const { connection } of before) connection.close(0n, "it does not answer");
-      const newer = this.of(key).find((own) => !before.includes(own));
-      return newer ? openOn(newer, signal) : this.#openAnew(ticket, signal);
-    }, () => before.some(({ isShared }) => isShared));
+      for (const { connection, idleSince } of before) {
+        const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
+        connection.close(code, "it does not answer");
+      }
+      return this.#openAnew(ticket, signal);
+    };
+    const isShared = () =>
+      before.some((own) => own === kept ? own.isShared : own.idleSince === undefined);
+    const stream = new TrialStream(first, again, isShared);
     return {
       stream,
       on: stream.settled,

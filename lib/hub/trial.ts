@@ -92,12 +92,17 @@ export class TrialStream implements Duplex {
       if (await Promise.race([answered, late.then(() => false)])) return this.#first;
       debug(() => "the peer does not answer on the connection that was kept; dialing again");
       const on = await again(this.#givenUp.signal);
-      await this.#changeTo(on);
+      await this.#changeTo(on).catch((error) => {
+        on.session[Symbol.dispose]();
+        throw error;
+      });
       return on;
     } catch (error) {
+      if (error instanceof StreamError) throw error;
       throw new StreamError("lost", systemReason(error), { cause: error });
     } finally {
       this.#isSettled = true;
+      this.#sent = [];
       over.abort();
     }
   }
@@ -110,7 +115,12 @@ export class TrialStream implements Duplex {
     let hasRead = false;
     this.#reading.then(() => hasRead = true, () => {}); // it is over, or the peer has given it up
     while (!isOver && !signal.aborted) {
-      if (hasRead || connection.packetsReceived !== before) return true;
+      if (hasRead) return true;
+      if (connection.packetsReceived !== before) {
+        // It may have been the packet that ends the connection, of which is heard in a moment.
+        await delay(2 * LOOK_MS, signal).catch(() => {}); // as below
+        return !isOver;
+      }
       await delay(LOOK_MS, signal).catch(() => {}); // settled: nobody listens any more
     }
     return false;

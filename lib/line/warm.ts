@@ -1,5 +1,6 @@
 /** A line through the running listener of this repository, by a connection that it keeps. */
 
+import { abortable } from "../abortable.ts";
 import { StreamError } from "../duplex.ts";
 import { NotByHub, openSession } from "../hub/client.ts";
 import { findHub } from "../hub/entry.ts";
@@ -9,6 +10,8 @@ import { debug } from "../stderr.ts";
 import { CloseCode } from "../wire/plain.ts";
 import { type Line, movingSession } from "./line.ts";
 
+/** For the listener to be told of the end. */
+const TELL_LIMIT_MS = 500;
 /** How often the listener is told how far it is: it waits for what is moving before it stops. */
 const REPORT_MS = 250;
 
@@ -49,14 +52,14 @@ export async function openWarm(
       stream: session,
       async finish() {
         report();
-        await warm.flush();
+        await inTime(warm.flush());
       },
       async giveUp(error) {
         const isLost = error instanceof StreamError && error.kind === "lost";
         const code = isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
         report();
-        session.turnAway(new StreamError("refused", "given up", { code }));
-        await warm.flush();
+        const told = session.turnAway(new StreamError("refused", "given up", { code }));
+        await inTime(told.then(() => warm.flush()));
       },
       [Symbol.dispose]() {
         clearInterval(timer);
@@ -69,4 +72,10 @@ export async function openWarm(
     debug(() => `not through the running listener: ${error.message}`);
     return undefined;
   }
+}
+
+/** Waits for what the listener is told, but not where it takes nothing. */
+async function inTime(telling: Promise<void>): Promise<void> {
+  const limit = AbortSignal.timeout(TELL_LIMIT_MS);
+  await abortable(telling, limit).catch((error) => debug(() => `not told: ${error}`));
 }

@@ -104,7 +104,11 @@ export class Session implements Duplex {
     this.#failure.promise.catch(() => {}); // told to whoever reads or writes
     this.#linked.promise.catch(() => {});
     this.readable = new ReadableStream({
-      pull: (controller) => this.#pull(controller),
+      pull: (controller) =>
+        this.#pull(controller).catch((error) => {
+          if (error instanceof StreamError) this.fail(error); // whatever it is, it ends the session
+          throw error;
+        }),
       cancel: (reason) => this.#cancel(reason),
     }, { highWaterMark: 0 });
     this.writable = new WritableStream({
@@ -148,8 +152,9 @@ export class Session implements Duplex {
   async useLane(link: Link): Promise<void> {
     this.#link = link;
     this.#linked.resolve(link);
+    if (!this.#isWanted) link.stop(); // which could not be said before
     await this.#serially(async () => {
-      if (this.#sendEnded) return; // it ends where it was
+      if (this.#sendEnded || this.#sendOver.signal.aborted) return; // it ends where it was
       await this.#writer.write(moveFrame(this.sent));
       this.#sendsByLane = true;
     });
@@ -166,11 +171,16 @@ export class Session implements Duplex {
     if (!this.#peerFinished) this.#reader.cancel().catch(() => {}); // as above
   }
 
-  /** Ends it in the middle. @param error Says why to the other end, by its code, and to this one. */
-  turnAway(error: StreamError): void {
+  /**
+   * Ends it in the middle. Never rejects.
+   *
+   * @param error Says why to the other end, by its code, and to this one.
+   * @returns When that has been said, as far as it can be.
+   */
+  async turnAway(error: StreamError): Promise<void> {
     this.fail(error);
-    this.#writer.abort(error).catch(() => {}); // the stream is over already
-    this.#reader.cancel(error).catch(() => {}); // as above
+    const told = [this.#writer.abort(error), this.#reader.cancel(error)];
+    await Promise.allSettled(told); // the stream may be over already
   }
 
   /** The other end takes no more data. */
@@ -270,8 +280,10 @@ export class Session implements Duplex {
       }
     } catch (error) {
       // Of an orderly end of the connection the session hears elsewhere.
-      if (!(error instanceof StreamError)) throw error;
-      if (error.kind !== "closed") this.fail(explained(error));
+      const lost = error instanceof StreamError
+        ? explained(error)
+        : new StreamError("lost", String(error), { cause: error });
+      if (lost.kind !== "closed") this.fail(lost);
       return;
     }
     if (!this.#hears) return; // it was given up here
@@ -356,6 +368,7 @@ export class Session implements Duplex {
       throw error instanceof StreamError ? error : new StreamError("lost", "it moves to no lane");
     });
     this.#receivesByLane = true;
+    if (!this.#isWanted) this.#link!.lane.discard();
     this.#watchEnd();
   }
 
