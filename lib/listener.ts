@@ -63,6 +63,8 @@ interface Line {
   letIn(): void;
   /** Kind and address of the lane by which it goes. */
   lane(): string | undefined;
+  /** Watches what comes before the peer is let in. */
+  readonly greed: GreedWatch | undefined;
   /** Ends it, and tells the peer why. */
   end(closing: Closing): void;
 }
@@ -194,6 +196,7 @@ export class Listener {
         stream,
         letIn: () => greed[Symbol.dispose](),
         lane: () => undefined,
+        greed,
         end: ([code, reason]: Closing) => connection.close(code, reason),
       };
       await this.#relay(line, peer, place, until);
@@ -244,7 +247,7 @@ export class Listener {
         const place = first;
         place?.givenAway.removeEventListener("abort", giveAway);
         first = undefined;
-        return this.#serveSession(session, peer, source, place);
+        return this.#serveSession(session, peer, source, { place, greed });
       },
     });
     this.#options.connected(own);
@@ -283,7 +286,7 @@ export class Listener {
     session: PeerSession,
     peer: string,
     source: string,
-    first: Place | undefined,
+    { place: first, greed }: { place: Place | undefined; greed: GreedWatch | undefined },
   ): Promise<void> {
     const place = first ?? await this.#placeFor(source);
     if (!place) {
@@ -296,6 +299,7 @@ export class Listener {
       stream,
       letIn: () => session.letIn(),
       lane: () => session.lane,
+      greed,
       end: (closing: Closing) => session.turnAway(closing),
     };
     try {
@@ -320,6 +324,7 @@ export class Listener {
       line.letIn();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
+    line.greed?.except(() => socket.bytesWritten);
     using _live = this.#options.traffic.begin({
       key: Buffer.from(line.connection.publicKey).toString("hex"),
       isIncoming: true,
@@ -420,23 +425,32 @@ function how(end: SpliceEnd): string {
 }
 
 /**
- * Ends the connection of a peer that sends more, before git-annex has let it in, than it takes to say who
- * it is: iroh keeps what nobody reads, 1.25 MB for each of 200 streams. Dispose of it then.
+ * Ends the connection of a peer that sends more, before git-annex has let it in, than git-annex takes:
+ * iroh keeps what nobody reads, 1.25 MB for each of 200 streams. Dispose of it then.
  */
 class GreedWatch implements Disposable {
   #timer: ReturnType<typeof setInterval>;
 
+  #passedOn: (() => number)[] = [];
+
   constructor(connection: Connection) {
     this.#timer = setInterval(() => {
-      if (connection.packetBytesReceived > MOST_STRANGER_BYTES) {
+      const passedOn = this.#passedOn.reduce((sum, bytes) => sum + bytes(), 0);
+      if (connection.packetBytesReceived - passedOn > MOST_STRANGER_BYTES) {
         connection.close(CloseCode.BAD_HELLO, CLOSE_REASONS.get(CloseCode.BAD_HELLO)!);
       }
     }, GREED_LOOK_MS);
     connection.ended.then(() => this[Symbol.dispose]());
   }
 
+  /** What git-annex has taken is not kept by iroh. @param bytes How much that is. */
+  except(bytes: () => number): void {
+    this.#passedOn.push(bytes);
+  }
+
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
+    this.#passedOn = [];
   }
 }
 

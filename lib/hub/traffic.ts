@@ -56,6 +56,12 @@ export class Traffic implements Disposable {
 
   /** A session has begun. @returns To be called when it has ended. */
   begin(session: LiveSession): Disposable {
+    const { key } = session, { samples, ...before } = this.#of(key);
+    // What moves before the next sample counts as of now.
+    if (samples.length === 0 || !this.#fading.has(key)) {
+      this.#ended.set(key, { ...before, samples: [before] });
+    }
+    this.#fading.add(key);
     this.#live.add(session);
     this.#timer ??= setInterval(() => this.#sample(), SAMPLE_MS);
     return {
