@@ -89,10 +89,16 @@ export async function readAtMost(path: string, maxBytes: number): Promise<Uint8A
 /** The same at once, as text. */
 export function readTextAtMost(path: string, maxBytes: number): string {
   using file = Deno.openSync(path, { read: true });
-  const buffer = new Uint8Array(maxBytes);
+  return new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
+}
+
+/** Fills a buffer at once, but for the end of the file. @returns What has been read. */
+export function readPiece(file: Deno.FsFile, buffer: Uint8Array): Uint8Array {
   let length = 0;
-  for (let read; length < maxBytes && (read = file.readSync(buffer.subarray(length))) !== null;) {
+  while (length < buffer.length) {
+    const read = file.readSync(buffer.subarray(length));
+    if (read === null) break;
     length += read;
   }
-  return new TextDecoder().decode(buffer.subarray(0, length));
+  return buffer.subarray(0, length);
 }

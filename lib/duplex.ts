@@ -42,3 +42,9 @@ export class StreamError extends Error {
     this.code = options.code;
   }
 }
+
+/** Gives up both directions of a stream that nobody has taken, without a reason. */
+export function giveUp(stream: Duplex): void {
+  stream.readable.cancel().catch(() => {}); // the connection is gone, and the stream with it
+  stream.writable.abort().catch(() => {}); // as above
+}

@@ -1,16 +1,15 @@
 /** Serving: hand each connection to git-annex's socket, and let none harm another. */
 
-import { Buffer } from "node:buffer";
 import { abortable, delay } from "./abortable.ts";
 import { AuthWatch } from "./auth_watch.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { systemReason } from "./failure.ts";
+import type { Traffic } from "./hub/traffic.ts";
 import type { Connection, Endpoint, Incoming } from "./iroh.ts";
 import { type Closing, Idle, PeerConnection, type PeerSession } from "./peer_connection.ts";
 import { GivenAway, type Place, Places } from "./places.ts";
 import { splice, type SpliceEnd } from "./splice.ts";
 import { debug } from "./stderr.ts";
-import type { Traffic } from "./hub/traffic.ts";
 import { nobodyListens, UnixSocket } from "./unix_socket.ts";
 import { OWN_ALPN, ProtocolError } from "./wire/own.ts";
 import { BadHello, CLOSE_REASONS, CloseCode, receiveHello } from "./wire/plain.ts";
@@ -113,7 +112,7 @@ export class Listener {
     const limit = AbortSignal.timeout(limitMs);
     try {
       for (let before = -Infinity;;) {
-        const outgoing = this.#options.traffic.moved(false);
+        const outgoing = this.#options.traffic.movedFromHere();
         if (this.#relayed.size === 0 && outgoing === undefined) break;
         const moved = this.#moved() + (outgoing ?? 0);
         const isInFlight = [...this.#relayed].some(({ stream }) =>
@@ -326,7 +325,7 @@ export class Listener {
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
     line.greed?.except(() => socket.bytesWritten);
     using _live = this.#options.traffic.begin({
-      key: Buffer.from(line.connection.publicKey).toString("hex"),
+      key: line.connection.publicKey.toHex(),
       isIncoming: true,
       amount: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
       connection: line.connection,
@@ -409,7 +408,7 @@ function closeCode(error: unknown): bigint {
 
 /** A peer, for people. */
 function nameOf({ publicKey, path }: Connection): string {
-  return `${Buffer.from(publicKey).toString("hex").slice(0, 10)} (${path})`;
+  return `${publicKey.toHex().slice(0, 10)} (${path})`;
 }
 
 /** Whether something is missing. On the plain wire there is then no connection any more. */
@@ -430,7 +429,6 @@ function how(end: SpliceEnd): string {
  */
 class GreedWatch implements Disposable {
   #timer: ReturnType<typeof setInterval>;
-
   #passedOn: (() => number)[] = [];
 
   constructor(connection: Connection) {

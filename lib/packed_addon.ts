@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { crc32, gunzipSync } from "node:zlib";
+import { readPiece } from "./atomic_file.ts";
 
 /** The end of the file: CRC-32 and length of what is packed, the lowest byte first. */
 const TRAILER_BYTES = 8;
@@ -54,15 +55,4 @@ export class PackedAddon {
       if (piece.length < PIECE_BYTES) return length === this.#length && crc === this.#crc;
     }
   }
-}
-
-/** Fills a buffer, but for the end of the file. */
-function readPiece(file: Deno.FsFile, buffer: Uint8Array): Uint8Array {
-  let length = 0;
-  while (length < buffer.length) {
-    const read = file.readSync(buffer.subarray(length));
-    if (read === null) break;
-    length += read;
-  }
-  return buffer.subarray(0, length);
 }

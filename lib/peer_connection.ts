@@ -4,7 +4,7 @@
  */
 
 import { abortable } from "./abortable.ts";
-import { type Duplex, StreamError } from "./duplex.ts";
+import { type Duplex, giveUp, StreamError } from "./duplex.ts";
 import type { Connection } from "./iroh.ts";
 import type { LaneLink } from "./lane/link.ts";
 import { debug } from "./stderr.ts";
@@ -28,6 +28,8 @@ const KEPT_FOR_PEER_MS = 90_000;
 /** For a peer that offers a lane to be let in. */
 const LET_IN_LIMIT_MS = 5_000;
 
+/** A stream is opened at once, unless the peer grants no more. */
+const OPEN_LIMIT_MS = 5_000;
 /** Streams of ours on a connection at once, of the 100 that noq grants. */
 const MOST_STREAMS = 96;
 
@@ -118,11 +120,6 @@ export class PeerConnection {
     this.#refusal = closing;
   }
 
-  /** The peer's sessions that are open. */
-  get sessions(): Iterable<PeerSession> {
-    return this.#sessions.values();
-  }
-
   /**
    * Serves what the peer opens, until the connection ends or has not been used for a while.
    *
@@ -145,7 +142,7 @@ export class PeerConnection {
     } catch (error) {
       // When it is the connection that has ended, each session knows how to end by itself.
       if (!(error instanceof StreamError)) {
-        for (const session of this.sessions) session.end(error);
+        for (const session of this.#sessions.values()) session.end(error);
       }
       await Promise.all(this.#serving);
       throw error;
@@ -167,9 +164,10 @@ export class PeerConnection {
       kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
       signal: AbortSignal,
     ) => {
-      const stream = await abortable(this.connection.open(), signal, giveUp);
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
+      const stream = await abortable(this.connection.open(), limit, giveUp);
       try {
-        await abortable(begin(stream, kind, number), signal);
+        await abortable(begin(stream, kind, number), limit);
         if (isOver) throw new StreamError("closed", "the session is over");
       } catch (error) {
         giveUp(stream);
@@ -354,9 +352,4 @@ export class Idle extends Error {
   constructor(readonly closing: Closing) {
     super("it is idle");
   }
-}
-
-function giveUp(stream: Duplex): void {
-  stream.readable.cancel().catch(() => {}); // the connection is gone, and the stream with it
-  stream.writable.abort().catch(() => {}); // as above
 }

@@ -2,6 +2,7 @@
 
 import { join, relative, resolve } from "node:path";
 import { ignoreNotFound } from "./atomic_file.ts";
+import { closeQuietly, isClosed } from "./closed_socket.ts";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { ReadAhead } from "./read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
@@ -139,11 +140,7 @@ export class UnixSocket implements Duplex, Disposable {
   }
 
   [Symbol.dispose](): void {
-    try {
-      this.#connection.close();
-    } catch (error) {
-      if (!(error instanceof Deno.errors.BadResource)) throw error; // closed already
-    }
+    closeQuietly(this.#connection);
   }
 }
 
@@ -158,9 +155,7 @@ export function nobodyListens(error: unknown): boolean {
 
 /** Rethrows every error but those by which a socket says that its other end is closed. */
 function ignoreGone(error: unknown): void {
-  const { ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource } = Deno.errors;
-  const ends = [ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource];
-  if (!ends.some((end) => error instanceof end)) throw error;
+  if (!isClosed(error)) throw error;
 }
 
 async function connectAnyLength(path: string): Promise<Deno.UnixConn> {

@@ -1,9 +1,9 @@
 /** Large transfers on a direct connection beside iroh's. */
 
 import { createHash } from "node:crypto";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
+import type { Connection } from "../lib/iroh.ts";
 import { answerLane, offerLane } from "../lib/lane/start.ts";
-import { begin, OWN_ALPN, receiveOpening, StreamKind } from "../lib/wire/own.ts";
+import { begin, receiveOpening, StreamKind } from "../lib/wire/own.ts";
 import { Session } from "../lib/wire/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -13,6 +13,7 @@ import {
   checksumOf,
   dumbpipeListener,
   echo,
+  makeConnection,
   makePair,
   type Pair,
   randomBytes,
@@ -168,16 +169,9 @@ const CHANGES = 300;
 promise("lane: sessions that move while both ends send, hundreds of times, lose nothing", {
   limitMs: 240_000,
 }, async (env) => {
-  const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
-  await using listening = await Endpoint.bind({ ...options, alpns: [OWN_ALPN] });
-  await using dialing = await Endpoint.bind(options);
-  const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
-  const incoming = listening.incoming();
   // All on one connection, which has far fewer streams at once: so each must end at both its ends.
-  const [dialer, acceptor] = await Promise.all([
-    dialing.connect(peer, OWN_ALPN, env.signal),
-    incoming.next().then(({ value }) => value!.accept(env.signal)),
-  ]);
+  await using connection = await makeConnection(env);
+  const { dialer, acceptor } = connection;
   for (let round = 0; round < CHANGES; round++) await moveOnce(env, dialer, acceptor, round);
   dialer.close(0n, "");
 });

@@ -3,7 +3,9 @@
 import { join } from "node:path";
 import iroh from "@number0/iroh";
 import { newIdentity } from "../lib/identity.ts";
+import { type Connection, Endpoint } from "../lib/iroh.ts";
 import { decodeTicket } from "../lib/ticket.ts";
+import { OWN_ALPN } from "../lib/wire/own.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 
@@ -201,6 +203,23 @@ export async function listenerPort(host: Host, address: string): Promise<number>
   const key = Array.from(publicKey, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const { direct } = JSON.parse(await Deno.readTextFile(join(folder, `${key}.json`)));
   return Number(/^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1]);
+}
+
+/** Both ends of a connection on our own wire, in the test itself. Dispose of it when done. */
+export async function makeConnection(
+  env: TestEnv,
+): Promise<{ dialer: Connection; acceptor: Connection } & AsyncDisposable> {
+  const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
+  await using endpoints = new AsyncDisposableStack();
+  const listening = endpoints.use(await Endpoint.bind({ ...options, alpns: [OWN_ALPN] }));
+  const dialing = endpoints.use(await Endpoint.bind(options));
+  const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
+  const [dialer, acceptor] = await Promise.all([
+    dialing.connect(peer, OWN_ALPN, env.signal),
+    listening.incoming().next().then(({ value }) => value!.accept(env.signal)),
+  ]);
+  const kept = endpoints.move();
+  return { dialer, acceptor, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
 /** The address with a socket address in it. */

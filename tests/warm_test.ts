@@ -5,14 +5,20 @@ import { join } from "node:path";
 import { askStatus, openSession } from "../lib/hub/client.ts";
 import { findHub, type HubEntry } from "../lib/hub/entry.ts";
 import type { ListenerFacts } from "../lib/hub/facts.ts";
-import { Endpoint } from "../lib/iroh.ts";
 import { Idle, PeerConnection, type PeerSession } from "../lib/peer_connection.ts";
 import { parseSettings } from "../lib/settings.ts";
 import { decodeTicket } from "../lib/ticket.ts";
-import { OWN_ALPN } from "../lib/wire/own.ts";
 import { Session } from "../lib/wire/session.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
-import { AUTH_SUCCESS, checksumOf, dumbpipeListener, echo, randomBytes, Service } from "./pair.ts";
+import {
+  AUTH_SUCCESS,
+  checksumOf,
+  dumbpipeListener,
+  echo,
+  makeConnection,
+  randomBytes,
+  Service,
+} from "./pair.ts";
 import { promise, type Started, type StartOptions } from "./testenv.ts";
 
 const THROUGH = /ms through the running listener/;
@@ -378,14 +384,8 @@ promise("warm: repositories of one user, and of three, do not get in each other'
 promise("warm: a connection carries sessions of both ends at once, and is kept for a while", {
   limitMs: 60_000,
 }, async (env) => {
-  const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
-  await using listening = await Endpoint.bind({ ...options, alpns: [OWN_ALPN] });
-  await using dialing = await Endpoint.bind(options);
-  const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
-  const [dialer, acceptor] = await Promise.all([
-    dialing.connect(peer, OWN_ALPN, env.signal),
-    listening.incoming().next().then(({ value }) => value!.accept(env.signal)),
-  ]);
+  await using both = await makeConnection(env);
+  const { dialer, acceptor } = both;
   const serve = async (peer: PeerSession) => {
     peer.letIn();
     await peer.session.readable.pipeTo(peer.session.writable);
@@ -416,19 +416,21 @@ promise("warm: a connection carries sessions of both ends at once, and is kept f
   assert(performance.now() - idle > keptMs / 2);
 });
 
+/** Kills a listener; somebody then answers nothing at its port, so that nothing is refused either. */
+async function fallSilent(friend: Friend) {
+  const address = await friend.at(), bind = decodeTicket(address).direct[0]!;
+  friend.listener.kill("SIGKILL");
+  await friend.listener.ended;
+  const [hostname, port] = bind.split(":") as [string, string];
+  const silent = Deno.listenDatagram({ transport: "udp", hostname, port: Number(port) });
+  return { address, bind, silent };
+}
+
 promise("warm: one who was away a moment ago is not waited for as long again", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const address = await a.at();
-  a.listener.kill("SIGKILL");
-  await a.listener.ended;
-  // Somebody who answers nothing at its port, so that nothing is refused either.
-  const silent = Deno.listenDatagram({
-    transport: "udp",
-    hostname: "127.0.0.1",
-    port: Number(decodeTicket(address).direct[0]!.split(":")[1]),
-  });
+  const { address, silent } = await fallSilent(a);
   for (const seconds of [25, 4, 4]) {
     const { code, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
     assert.equal(code, 1);
@@ -443,11 +445,7 @@ promise("warm: when the listener is killed while it dials, the process goes on b
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const address = await a.at(), bind = decodeTicket(address).direct[0]!;
-  a.listener.kill("SIGKILL");
-  await a.listener.ended;
-  const port = Number(bind.split(":")[1]);
-  const silent = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port });
+  const { address, bind, silent } = await fallSilent(a);
   const process = await b.connect(address, { stdin: "word" });
   await process.says(THROUGH);
   b.listener.kill("SIGKILL");

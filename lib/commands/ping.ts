@@ -1,6 +1,5 @@
 /** `git-annex-p2p-iroh ping ADDRESS`: can that peer be reached, in which way, how fast? */
 
-import { Buffer } from "node:buffer";
 import { abortable, delay } from "../abortable.ts";
 import { reach, type Reached, Unreachable } from "../dial.ts";
 import { Failure, systemReason } from "../failure.ts";
@@ -25,7 +24,7 @@ export async function ping(address: string, count: number): Promise<number> {
   const begin = performance.now();
   const settings = await readSettings();
   const reached = await reach(ticket, settings, [OWN_ALPN, PLAIN_ALPN], signals.signal);
-  const key = Buffer.from(ticket.publicKey).toString("hex").slice(0, KEY_DIGITS);
+  const key = ticket.publicKey.toHex().slice(0, KEY_DIGITS);
   const own = reached.connection.alpn === OWN_ALPN;
   await print(
     `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.way}` +

@@ -1,6 +1,5 @@
 /** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serve, until no longer wanted. */
 
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { abortable, delay } from "../abortable.ts";
 import { StreamError } from "../duplex.ts";
@@ -111,7 +110,7 @@ async function serveRepository(
     disconnected: (own) => {
       peers.remove(own);
       // The key of whoever dials without a listener of its own is never seen again.
-      if (own.isDialed) lastSeen.note(Buffer.from(own.connection.publicKey).toString("hex"));
+      if (own.isDialed) lastSeen.note(own.connection.publicKey.toHex());
     },
     traffic,
   });

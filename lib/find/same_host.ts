@@ -7,7 +7,6 @@
  * hint and no more: whoever answers at its addresses still has to prove the key.
  */
 
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../atomic_file.ts";
 import { isAlive } from "../process_alive.ts";
@@ -124,7 +123,7 @@ export async function findOnSameHost(
 }
 
 function entryName(publicKey: Uint8Array): string {
-  return `${Buffer.from(publicKey).toString("hex")}.json`;
+  return `${publicKey.toHex()}.json`;
 }
 
 /** Clears away what listeners left that were killed, and what was never finished. */

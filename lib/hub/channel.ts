@@ -5,6 +5,7 @@
  */
 
 import { delay } from "../abortable.ts";
+import { closeQuietly, isClosed } from "../closed_socket.ts";
 import { type Duplex, StreamError, type StreamErrorKind } from "../duplex.ts";
 
 /** What a message is. */
@@ -118,20 +119,14 @@ export class Channel implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    try {
-      this.#connection.close();
-    } catch (error) {
-      if (!(error instanceof Deno.errors.BadResource)) throw error; // closed already
-    }
+    closeQuietly(this.#connection);
   }
 }
 
 /** That the other end is gone is the end; every other error is thrown. */
 function ifGone(error: unknown): null {
-  const { ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource } = Deno.errors;
-  const ends = [ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource];
-  if (ends.some((end) => error instanceof end)) return null;
-  throw error;
+  if (!isClosed(error)) throw error;
+  return null;
 }
 
 /** The body of a message as JSON. @throws {ChannelError} if it is none. */
@@ -161,9 +156,6 @@ export class ChannelStream implements Duplex {
   readonly over: Promise<StreamError>;
   /** Whether the other end has said all, and may go. */
   hasEnded = false;
-  /** Bytes of data read and written. */
-  bytesRead = 0;
-  bytesWritten = 0;
   #channel: Channel;
   #beside: Beside;
   #over = Promise.withResolvers<StreamError>();
@@ -190,9 +182,7 @@ export class ChannelStream implements Duplex {
       start: (controller) => void (this.#write = controller),
       write: async (chunk) => {
         for (let at = 0; at < chunk.length; at += MOST_DATA_BYTES) {
-          const part = chunk.subarray(at, at + MOST_DATA_BYTES);
-          await this.#send(MessageKind.DATA, part);
-          this.bytesWritten += part.length;
+          await this.#send(MessageKind.DATA, chunk.subarray(at, at + MOST_DATA_BYTES));
         }
       },
       close: () => this.#send(MessageKind.END),
@@ -237,7 +227,6 @@ export class ChannelStream implements Duplex {
   }
 
   async #take(data: Uint8Array<ArrayBuffer>): Promise<void> {
-    this.bytesRead += data.length;
     this.#wanted = Promise.withResolvers();
     this.#read.enqueue(data.slice());
     // Nothing is read meanwhile, not even that the other end is gone.

@@ -46,12 +46,7 @@ export async function openSession(
   address: string,
   signal: AbortSignal,
 ): Promise<WarmSession> {
-  const { channel, answer } = await ask(
-    entry,
-    { want: "session", address },
-    ANSWER_LIMIT_MS,
-    signal,
-  );
+  const { channel, answer } = await ask(entry, { want: "session", address }, signal);
   const stream = new ChannelStream(channel, { gone: GONE });
   return {
     stream,
@@ -63,7 +58,7 @@ export async function openSession(
     flush: () => channel.flush(),
     async openLane() {
       const request: Request = { want: "lane", session: String(answer.session) };
-      const lane = await ask(entry, request, PATIENT_LIMIT_MS, signal);
+      const lane = await ask(entry, request, signal);
       return {
         stream: new ChannelStream(lane.channel, { gone: GONE }),
         ends: lane.answer.ends as Ends,
@@ -76,7 +71,7 @@ export async function openSession(
 
 /** What the listener knows. @throws {NotByHub} if it does not answer. */
 export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<unknown> {
-  const { channel, answer } = await ask(entry, { want: "status" }, PATIENT_LIMIT_MS, signal);
+  const { channel, answer } = await ask(entry, { want: "status" }, signal);
   channel[Symbol.dispose]();
   return answer;
 }
@@ -84,10 +79,10 @@ export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<u
 async function ask(
   { socketPath, cookie }: HubEntry,
   request: Request,
-  limitMs: number,
   signal: AbortSignal,
 ): Promise<{ channel: Channel; answer: Record<string, unknown> }> {
-  using answered = new Answered(limitMs);
+  const isSession = request.want === "session";
+  using answered = new Answered(isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS);
   const late = AbortSignal.any([signal, answered.late]);
   const channel = await connect(socketPath, late);
   try {
@@ -96,9 +91,7 @@ async function ask(
     if (welcome?.kind !== MessageKind.WELCOME) throw new NotByHub("it does not let this one in");
     answered[Symbol.dispose]();
     debug(() => "through the running listener");
-    const limit = AbortSignal.timeout(
-      request.want === "session" ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS,
-    );
+    const limit = AbortSignal.timeout(isSession ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS);
     return { channel, answer: await answerOn(channel, AbortSignal.any([signal, limit])) };
   } catch (error) {
     channel[Symbol.dispose]();

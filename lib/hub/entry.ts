@@ -43,12 +43,12 @@ interface Content {
 /** An entry that was left. Dispose of it when the hub ends. */
 export class LeftEntry implements AsyncDisposable, HubEntry {
   readonly socketPath: string;
-  readonly cookie = toHex(crypto.getRandomValues(new Uint8Array(COOKIE_BYTES)));
+  readonly cookie = crypto.getRandomValues(new Uint8Array(COOKIE_BYTES)).toHex();
   #path: string;
   #socket: string;
 
   private constructor(folder: string, name: string) {
-    this.#socket = `${toHex(crypto.getRandomValues(new Uint8Array(6)))}.hub`;
+    this.#socket = `${crypto.getRandomValues(new Uint8Array(6)).toHex()}.hub`;
     this.#path = join(folder, name);
     this.socketPath = join(folder, this.#socket);
   }
@@ -156,8 +156,4 @@ async function removeDead(folder: string): Promise<void> {
       await Deno.remove(path).catch(ignoreNotFound);
     }
   }
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

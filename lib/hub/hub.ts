@@ -6,7 +6,8 @@
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
 import { abortable } from "../abortable.ts";
-import { type Duplex, StreamError } from "../duplex.ts";
+import { closeQuietly } from "../closed_socket.ts";
+import { type Duplex, giveUp, StreamError } from "../duplex.ts";
 import { Failure } from "../failure.ts";
 import { endsOf } from "../lane/ends.ts";
 import type { Repository } from "../repository.ts";
@@ -22,8 +23,6 @@ import type { Amount, Traffic } from "./traffic.ts";
 
 /** For a process to say what it wants. */
 const REQUEST_LIMIT_MS = 2_000;
-/** A stream is opened at once, unless the peer grants no more. */
-const OPEN_LIMIT_MS = 5_000;
 const GONE = "the process is gone";
 
 /** What the hub needs. */
@@ -71,18 +70,9 @@ export class Hub implements AsyncDisposable {
     return hub;
   }
 
-  /** Sessions that are under way. */
-  get size(): number {
-    return this.#sessions.size;
-  }
-
   /** Nobody new is let in; what is under way goes on. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#listener.close();
-    } catch (error) {
-      if (!(error instanceof Deno.errors.BadResource)) throw error; // it had failed
-    }
+    closeQuietly(this.#listener);
     await this.#entry[Symbol.asyncDispose]();
   }
 
@@ -150,16 +140,13 @@ export class Hub implements AsyncDisposable {
     this.#sessions.set(id, line);
     using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };
     using _live = this.#options.traffic.begin({
-      key: Buffer.from(ticket.publicKey).toString("hex"),
+      key: ticket.publicKey.toHex(),
       isIncoming: false,
       amount: () => report,
       lane: () => report.lane,
     });
     tellOver(line, stream).catch(() => {}); // the process is gone, or has been told by its stream
-    await channel.sendJson(MessageKind.ANSWER, { session: id }).catch((error) => {
-      giveUp(line.stream); // the process is gone
-      throw error;
-    });
+    await handOver(channel, { session: id }, line.stream);
     await splice(stream, line.stream, signal);
   }
 
@@ -168,13 +155,9 @@ export class Hub implements AsyncDisposable {
     if (!line) throw new StreamError("closed", "the session is over");
     const { own, session } = await line.on;
     const ends = endsOf(own.connection, this.#options.settings.bind);
-    const limit = AbortSignal.timeout(OPEN_LIMIT_MS);
-    const lane = await session.openLane(AbortSignal.any([this.#options.signal, limit]));
+    const lane = await session.openLane(this.#options.signal);
     const stream = new ChannelStream(channel, { gone: GONE });
-    await channel.sendJson(MessageKind.ANSWER, { ends }).catch((error) => {
-      giveUp(lane); // as above
-      throw error;
-    });
+    await handOver(channel, { ends }, lane);
     await splice(stream, lane, this.#options.signal);
   }
 }
@@ -188,9 +171,14 @@ async function tellOver({ on }: PeerLine, stream: ChannelStream): Promise<void> 
   await stream.tellOver(by === "us" ? lost : await connection.over);
 }
 
-function giveUp(stream: Duplex): void {
-  stream.readable.cancel().catch(() => {}); // the connection is gone, and the stream with it
-  stream.writable.abort().catch(() => {}); // as above
+/** Answers that a stream with the peer is there, which is given up if the process is not any more. */
+async function handOver(channel: Channel, answer: object, stream: Duplex): Promise<void> {
+  try {
+    await channel.sendJson(MessageKind.ANSWER, answer);
+  } catch (error) {
+    giveUp(stream);
+    throw error;
+  }
 }
 
 /** What a process says of how far it is; undefined if that is nothing. */

@@ -4,7 +4,7 @@ import { abortable } from "../abortable.ts";
 import { OwnAddress, reach, Unreachable } from "../dial.ts";
 import { type Duplex, StreamError } from "../duplex.ts";
 import type { Connection, Endpoint } from "../iroh.ts";
-import type { OpenedSession, PeerConnection } from "../peer_connection.ts";
+import type { PeerConnection } from "../peer_connection.ts";
 import type { Settings } from "../settings.ts";
 import { debug } from "../stderr.ts";
 import { samePublicKey, type Ticket } from "../ticket.ts";
@@ -12,9 +12,6 @@ import { OWN_ALPN } from "../wire/own.ts";
 import { CloseCode, PLAIN_ALPN } from "../wire/plain.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
 import { type On, TrialStream } from "./trial.ts";
-
-/** A stream is opened at once, unless the peer grants no more. */
-const OPEN_LIMIT_MS = 5_000;
 
 /**
  * A peer that was not reached is dialed for a shorter time in the minute after: git-annex tries four to
@@ -64,14 +61,14 @@ export class Peers {
 
   /** A connection has come about. */
   add(own: PeerConnection): void {
-    const key = keyOf(own.connection);
+    const key = own.connection.publicKey.toHex();
     this.#failed.delete(key);
     this.#connections.set(key, [...this.of(key), own]);
   }
 
   /** A connection has ended. */
   remove(own: PeerConnection): void {
-    const key = keyOf(own.connection);
+    const key = own.connection.publicKey.toHex();
     const left = this.of(key).filter((other) => other !== own);
     if (left.length > 0) this.#connections.set(key, left);
     else this.#connections.delete(key);
@@ -95,7 +92,7 @@ export class Peers {
   async open(ticket: Ticket, signal: AbortSignal): Promise<PeerLine> {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
-    const key = hex(ticket.publicKey), before = this.of(key);
+    const key = ticket.publicKey.toHex(), before = this.of(key);
     const kept = before.findLast(({ hasRoom }) => hasRoom);
     const first = kept && await openOn(kept, signal).catch((error) => {
       signal.throwIfAborted();
@@ -134,7 +131,7 @@ export class Peers {
   }
 
   async #openAnew(ticket: Ticket, signal: AbortSignal): Promise<On> {
-    const key = hex(ticket.publicKey);
+    const key = ticket.publicKey.toHex();
     let dialing = this.#dialing.get(key);
     if (!dialing) {
       // Goes on when whoever wanted it goes away: it is of use to the next one.
@@ -148,7 +145,7 @@ export class Peers {
   async #dial(ticket: Ticket): Promise<PeerConnection> {
     const { endpoint, settings, signal, serve } = this.#options;
     const wires = [OWN_ALPN, PLAIN_ALPN];
-    const key = hex(ticket.publicKey), failedAt = this.#failed.get(key) ?? -Infinity;
+    const key = ticket.publicKey.toHex(), failedAt = this.#failed.get(key) ?? -Infinity;
     const isAway = performance.now() - failedAt < AWAY_MS;
     const options = { from: endpoint, ...isAway ? { limitMs: AWAY_LIMIT_MS } : {} };
     const { connection } = await reach(ticket, settings, wires, signal, options).catch((error) => {
@@ -162,22 +159,12 @@ export class Peers {
       throw new PlainPeer();
     }
     serve(connection).catch((error) => debug(() => `serving a peer: ${error}`)); // it has ended
-    const own = this.of(keyOf(connection)).find((own) => own.connection === connection);
+    const own = this.of(key).find((own) => own.connection === connection);
     if (!own) throw new StreamError("lost", "the connection has ended already");
     return own;
   }
 }
 
 async function openOn(own: PeerConnection, signal: AbortSignal): Promise<On> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
-  const session: OpenedSession = await own.open(limit);
-  return { own, session };
-}
-
-function keyOf({ publicKey }: Connection): string {
-  return hex(publicKey);
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { own, session: await own.open(signal) };
 }

@@ -99,9 +99,9 @@ export class Traffic implements Disposable {
     };
   }
 
-  /** Bytes that the sessions under way have moved; undefined if there are none of that direction. */
-  moved(isIncoming: boolean): number | undefined {
-    const live = [...this.#live].filter((session) => session.isIncoming === isIncoming);
+  /** Bytes that the sessions under way have moved that were opened here; undefined if there are none. */
+  movedFromHere(): number | undefined {
+    const live = [...this.#live].filter(({ isIncoming }) => !isIncoming);
     if (live.length === 0) return undefined;
     const amounts = live.map(({ amount }) => amount());
     return amounts.reduce((sum, { sent, received }) => sum + sent + received, 0);

@@ -30,10 +30,10 @@ export class TrialStream implements Duplex {
   /** The session that it is, once that is known. Rejects if there is none any more. */
   readonly settled: Promise<On>;
   #first: On;
-  #writer: WritableStreamDefaultWriter<Uint8Array>;
-  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #writer!: WritableStreamDefaultWriter<Uint8Array>;
+  #reader!: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   /** What came first. */
-  #reading: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
+  #reading!: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
   #isSettled = false;
   /** Whether what was sent is being sent again. */
   #isChanging = false;
@@ -53,13 +53,9 @@ export class TrialStream implements Duplex {
     isShared: () => boolean,
   ) {
     this.#first = first;
-    this.#writer = first.session.stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // writes fail with the same
-    this.#reader = first.session.stream.readable.getReader();
-    this.#reading = this.#reader.read();
-    this.#reading.catch(() => {}); // told to whoever reads
+    this.#take(first);
     this.settled = this.#settle(again, isShared);
-    this.settled.catch(() => {}); // as above
+    this.settled.catch(() => {}); // told to whoever reads
     this.readable = new ReadableStream({
       type: "bytes",
       pull: (controller) => this.#pull(controller as ReadableByteStreamController),
@@ -126,14 +122,22 @@ export class TrialStream implements Duplex {
     return false;
   }
 
-  async #changeTo({ session: { stream } }: On): Promise<void> {
+  #take({ session: { stream } }: On): void {
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#reader = stream.readable.getReader();
+    this.#readOn();
+  }
+
+  #readOn(): void {
+    this.#reading = this.#reader.read();
+    this.#reading.catch(() => {}); // told to whoever reads
+  }
+
+  async #changeTo(on: On): Promise<void> {
     this.#isChanging = true;
     const old = this.#writer, oldReader = this.#reader;
-    this.#writer = stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // as above
-    this.#reader = stream.readable.getReader();
-    this.#reading = this.#reader.read();
-    this.#reading.catch(() => {}); // as above
+    this.#take(on);
     old.abort().catch(() => {}); // it is gone
     oldReader.cancel().catch(() => {}); // as above
     this.#first.session[Symbol.dispose]();
@@ -167,8 +171,7 @@ export class TrialStream implements Duplex {
     await this.settled;
     const { value, done } = await this.#reading;
     if (!done) {
-      this.#reading = this.#reader.read();
-      this.#reading.catch(() => {}); // as above
+      this.#readOn();
       return controller.enqueue(value);
     }
     controller.close();

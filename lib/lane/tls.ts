@@ -1,6 +1,7 @@
 /** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
 
 import { abortable } from "../abortable.ts";
+import { closeQuietly } from "../closed_socket.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import type { Transport } from "./lane.ts";
@@ -103,13 +104,5 @@ class TlsTransport implements Transport {
 
   close(): void {
     closeQuietly(this.#tls);
-  }
-}
-
-function closeQuietly(connection: Deno.Conn): void {
-  try {
-    connection.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error; // closed already
   }
 }

@@ -2,7 +2,6 @@
 
 import { abortable } from "../abortable.ts";
 import { OwnAddress, reach } from "../dial.ts";
-import { StreamError } from "../duplex.ts";
 import { Failure } from "../failure.ts";
 import { readIdentity } from "../identity.ts";
 import type { Connection } from "../iroh.ts";
@@ -11,9 +10,9 @@ import type { Settings } from "../settings.ts";
 import { debug } from "../stderr.ts";
 import { samePublicKey, type Ticket } from "../ticket.ts";
 import { begin, OWN_ALPN, StreamKind } from "../wire/own.ts";
-import { CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
+import { CLOSE_REASONS, CloseCode, PLAIN_ALPN, sendHello } from "../wire/plain.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../wire/plain_peers.ts";
-import { type LaneOpening, type Line, movingSession } from "./line.ts";
+import { codeFor, type LaneOpening, type Line, movingSession } from "./line.ts";
 
 /**
  * Dials, and opens a stream.
@@ -69,9 +68,8 @@ async function open(
     stream: moving.session,
     finish,
     async giveUp(error) {
-      const isLost = error instanceof StreamError && error.kind === "lost";
-      if (isLost) await connection.closeAndSend(CloseCode.LANE_LOST, "the lane is lost");
-      else await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+      const code = codeFor(error);
+      await connection.closeAndSend(code, CLOSE_REASONS.get(code)!);
     },
     [Symbol.dispose]: () => moving[Symbol.dispose](),
   };

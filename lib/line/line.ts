@@ -1,9 +1,10 @@
 /** A line: what carries git-annex's bytes to a peer and back, however it came about. */
 
-import type { Duplex, StreamError } from "../duplex.ts";
+import { type Duplex, StreamError } from "../duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { Ends } from "../lane/start.ts";
 import { debug } from "../stderr.ts";
+import { CloseCode } from "../wire/plain.ts";
 import { Session } from "../wire/session.ts";
 
 /**
@@ -19,6 +20,12 @@ export interface Line extends Disposable {
   finish(): Promise<void>;
   /** Ends it in the middle, and tells the peer so. @param error Why, if it was not this end's wish. */
   giveUp(error: unknown): Promise<void>;
+}
+
+/** With what code to give up a line. @param error What has ended it. */
+export function codeFor(error: unknown): bigint {
+  const isLost = error instanceof StreamError && error.kind === "lost";
+  return isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
 }
 
 /** A stream on which to agree on a lane. Dispose of it with the lane. */

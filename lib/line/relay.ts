@@ -28,12 +28,12 @@ const ADDRESS = /^endpoint[a-z2-7]{1,4096}$/;
 export async function relayTo(address: string, here: Promise<Here>): Promise<number> {
   using signals = new Signals();
   const { signal } = signals;
-  const { settings, repository } = await here;
+  const place = await here, { settings, repository } = place;
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
   const warm = repository && ADDRESS.test(address)
     ? await openWarm(address, repository, settings, onLane, signal)
     : undefined;
-  using line = warm ?? await openCold(address, await here, onLane, signal);
+  using line = warm ?? await openCold(address, place, onLane, signal);
   try {
     const end = await splice(stdio, line.stream, signal);
     signal.throwIfAborted();

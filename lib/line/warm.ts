@@ -7,8 +7,7 @@ import { findHub } from "../hub/entry.ts";
 import type { Repository } from "../repository.ts";
 import type { Settings } from "../settings.ts";
 import { debug } from "../stderr.ts";
-import { CloseCode } from "../wire/plain.ts";
-import { type Line, movingSession } from "./line.ts";
+import { codeFor, type Line, movingSession } from "./line.ts";
 
 /** For the listener to be told of the end. */
 const TELL_LIMIT_MS = 500;
@@ -43,8 +42,9 @@ export async function openWarm(
     const report = () => {
       const { sent, received } = session, { lane } = moving;
       const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
-      if (JSON.stringify(now) === reported) return;
-      reported = JSON.stringify(now);
+      const text = JSON.stringify(now);
+      if (text === reported) return;
+      reported = text;
       warm.report(now);
     };
     const timer = setInterval(report, REPORT_MS);
@@ -55,10 +55,9 @@ export async function openWarm(
         await inTime(warm.flush());
       },
       async giveUp(error) {
-        const isLost = error instanceof StreamError && error.kind === "lost";
-        const code = isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
         report();
-        const told = session.turnAway(new StreamError("refused", "given up", { code }));
+        const reason = new StreamError("refused", "given up", { code: codeFor(error) });
+        const told = session.turnAway(reason);
         await inTime(told.then(() => warm.flush()));
       },
       [Symbol.dispose]() {

@@ -1,6 +1,5 @@
 /** What `status` tells, as an object: docs/status.schema.json describes it for programs that read it. */
 
-import { Buffer } from "node:buffer";
 import config from "../../deno.json" with { type: "json" };
 import { askStatus } from "../hub/client.ts";
 import { findHub } from "../hub/entry.ts";
@@ -56,7 +55,7 @@ export async function statusReport(
     readLastSeen(repository),
   ]);
   const known = new Map((facts?.peers ?? []).map((peer) => [peer.key, peer]));
-  const byKey = Map.groupBy(remotes, ({ publicKey }) => Buffer.from(publicKey).toString("hex"));
+  const byKey = Map.groupBy(remotes, ({ publicKey }) => publicKey.toHex());
   // Of those who were here once and are no remotes nothing is told but while they are.
   const active = [...known.values()].filter((peer) =>
     peer.connected || peer.bytesSent + peer.bytesReceived > 0

@@ -3,7 +3,6 @@
  * dial: a file `KEY.plain` in the user's runtime folder, which counts for a day.
  */
 
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { ensureRuntimeFolder, runtimeFolders } from "../runtime_folder.ts";
 import { debug } from "../stderr.ts";
@@ -39,5 +38,5 @@ export async function rememberPlainAlone(publicKey: Uint8Array, folder?: string)
 }
 
 function fileName(publicKey: Uint8Array): string {
-  return `${Buffer.from(publicKey).toString("hex")}.plain`;
+  return `${publicKey.toHex()}.plain`;
 }

@@ -106,7 +106,8 @@ export class Session implements Duplex {
     this.readable = new ReadableStream({
       pull: (controller) =>
         this.#pull(controller).catch((error) => {
-          if (error instanceof StreamError) this.fail(error); // whatever it is, it ends the session
+          // Whatever it is: who gives up the one direction gives up the other.
+          if (error instanceof StreamError) this.fail(error);
           throw error;
         }),
       cancel: (reason) => this.#cancel(reason),
@@ -328,11 +329,7 @@ export class Session implements Duplex {
     try {
       return await this.#link!.lane.read(); // which fails when the session does
     } catch (error) {
-      const reason = beforeTheEnd(
-        error instanceof StreamError ? error : await this.#laneError(error),
-      );
-      this.fail(reason);
-      throw reason;
+      throw beforeTheEnd(error instanceof StreamError ? error : await this.#laneError(error));
     } finally {
       this.#state = "under way";
     }
@@ -342,10 +339,7 @@ export class Session implements Duplex {
     try {
       return (await this.#reader.read()).value;
     } catch (error) {
-      if (!(error instanceof StreamError)) throw error;
-      const reason = explained(beforeTheEnd(error));
-      this.fail(reason); // who gives up the one direction gives up the other
-      throw reason;
+      throw error instanceof StreamError ? explained(beforeTheEnd(error)) : error;
     }
   }
 
@@ -391,11 +385,8 @@ export class Session implements Duplex {
 
   /** The end of a transport without `end` is not the end of the data. */
   async #cutShort(): Promise<StreamError> {
-    const error = this.#receivesByLane
-      ? beforeTheEnd(await this.#laneError(undefined))
-      : new StreamError("reset", "the peer gave up the stream");
-    this.fail(error);
-    return error;
+    if (this.#receivesByLane) return beforeTheEnd(await this.#laneError(undefined));
+    return new StreamError("reset", "the peer gave up the stream");
   }
 
   /** Why the lane broke: the connection may have ended, and know more. */
