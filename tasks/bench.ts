@@ -55,9 +55,7 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   async firewall(env, amount) {
     const network = await makeNetwork(env, "lan");
     const both = await serveBoth(env, network, {});
-    const own = await listenerPort(network.a, both.address);
-    await closeFirewall(network.a, own, DUMBPIPE_PORT);
-    await closeFirewall(network.b);
+    await closeFirewalls(network, both);
     tell(
       "Firewalls at both ends, that of the listener open for its UDP port alone",
       await benchBulk(env, network, both, amount, ["up", "down", "both"]),
@@ -94,6 +92,16 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
       await benchBulk(env, network, both, amount, ["up", "down", "both"]),
     );
   },
+  async farFirewall(env, { runs, bytes }) {
+    const network = await makeNetwork(env, "lan, long cable");
+    const both = await serveBoth(env, network, {});
+    await closeFirewalls(network, both);
+    const amount = { runs, bytes: Math.ceil(bytes / 8) };
+    tell(
+      "Round trip of 50 ms, firewalls at both ends",
+      await benchBulk(env, network, both, amount, ["up", "down", "both"]),
+    );
+  },
   async annex(env, amount) {
     const row = await benchAnnex(env, amount.runs, amount.bytes);
     tell(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
@@ -120,6 +128,12 @@ function say(line: string): void {
 
 function tell(title: string, rows: readonly Row[]): void {
   say(`\n### ${title}\n\n${table(rows)}`);
+}
+
+/** Lets nothing in but what answers, and at the listeners what comes to their UDP ports. */
+async function closeFirewalls({ a, b }: Network, { address }: BothServed): Promise<void> {
+  await closeFirewall(a, await listenerPort(a, address), DUMBPIPE_PORT);
+  await closeFirewall(b);
 }
 
 async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {

@@ -10,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { constants, gzipSync } from "node:zlib";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
-import { PERMISSIONS } from "./permissions.ts";
+import { RUN_FLAGS } from "./run_flags.ts";
 
 /** For each release: Deno's name of the platform, and the end of the name of iroh's package for it. */
 const TARGETS: Record<string, { platform: string; addon: string; suffix?: string }> = {
@@ -85,7 +85,7 @@ async function main(): Promise<number> {
       "compile",
       "--no-check",
       "--no-code-cache", // it would lie at a name that others can guess, in a folder for all
-      ...PERMISSIONS,
+      ...RUN_FLAGS,
       ...platform,
       "--include",
       ADDON,

@@ -7,7 +7,7 @@
 
 import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
-import { PERMISSIONS } from "./permissions.ts";
+import { PERMISSIONS } from "./run_flags.ts";
 import { denoDir, installProgram } from "./program.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
 import { pathWithGitAnnex, ToolMissing } from "./tools.ts";

@@ -1,7 +1,7 @@
 /** The program as tests and demo start it, under its name on a PATH. */
 
 import { dirname, join } from "node:path";
-import { PERMISSIONS } from "./permissions.ts";
+import { RUN_FLAGS } from "./run_flags.ts";
 
 /** Names a compiled program. */
 const COMPILED = "GIT_ANNEX_P2P_IROH_PROGRAM";
@@ -17,7 +17,7 @@ export function programCommand(): string[] {
   const compiled = Deno.env.get(COMPILED);
   if (compiled) return [compiled];
   const config = ["--config", join(root, "deno.json"), "--frozen", "--cached-only", "--no-check"];
-  return [Deno.execPath(), "run", "--quiet", ...config, ...PERMISSIONS, join(root, "main.ts")];
+  return [Deno.execPath(), "run", "--quiet", ...config, ...RUN_FLAGS, join(root, "main.ts")];
 }
 
 /** Makes a `git-annex-p2p-iroh` in a folder. */
