@@ -6,13 +6,20 @@
 import { abortable } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
-import { LaneError, type Transport } from "./lane.ts";
+import type { Transport } from "./lane.ts";
+import { STREAMS, StripedReader, StripedWriter } from "./stripes.ts";
 
 /** Application protocol both ends name. */
 const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
-const TRANSPORT = { keepAliveInterval: 5_000, maxIdleTimeout: 25_000 };
-/** Deno seldom has more at a time. */
-const READ_BYTES = 128 * 1024;
+const TRANSPORT = {
+  keepAliveInterval: 5_000,
+  maxIdleTimeout: 25_000,
+  // Of Deno's three, the one that a lost packet slows down least (docs/benchmarks.md).
+  congestionControl: "low-latency",
+  // What others may send before it is read is bounded by these.
+  maxConcurrentUnidirectionalStreams: STREAMS,
+  maxConcurrentBidirectionalStreams: 0,
+} as const;
 
 /** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
 export class QuicPort implements Disposable {
@@ -52,12 +59,10 @@ export class QuicPort implements Disposable {
       endpoint: this.#endpoint,
       ...TRANSPORT,
     });
-    const connection = await abortable(dialing, signal, (late) => late.close());
-    const stream = abortable(connection.createBidirectionalStream(), signal);
-    return new QuicTransport(this, connection, await stream.catch(closing(connection)));
+    return new QuicTransport(this, await abortable(dialing, signal, (late) => late.close()));
   }
 
-  /** Whoever connects, before its stream, until this is disposed of. */
+  /** Whoever connects, until this is disposed of. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
     for (;;) {
       let incoming: Deno.QuicIncoming;
@@ -72,11 +77,7 @@ export class QuicPort implements Disposable {
 
   async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
     const accepting = incoming.accept() as Promise<Deno.QuicConn>;
-    const connection = await abortable(accepting, signal, (late) => late.close());
-    const reader = connection.incomingBidirectionalStreams.getReader();
-    const { value } = await abortable(reader.read(), signal).catch(closing(connection));
-    if (!value) throw new LaneError("it ended without a stream");
-    return new QuicTransport(this, connection, value);
+    return new QuicTransport(this, await abortable(accepting, signal, (late) => late.close()));
   }
 
   /** The socket stays open for a transport, which is then the one to close it. */
@@ -95,30 +96,22 @@ export class QuicPort implements Disposable {
   }
 }
 
-function closing(connection: Deno.QuicConn): (error: unknown) => never {
-  return (error) => {
-    connection.close();
-    throw error;
-  };
-}
-
 class QuicTransport implements Transport {
   readonly kind = "QUIC";
   readonly remote: string;
   #port: QuicPort;
   #connection: Deno.QuicConn;
-  #reader: ReadableStreamBYOBReader;
-  /** Lent to each read, which gives it back. */
-  #memory = new ArrayBuffer(READ_BYTES);
-  #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
+  #incoming: ReadableStreamDefaultReader<Deno.QuicReceiveStream>;
+  #reader: StripedReader;
+  #writer: StripedWriter;
   #kept = false;
 
-  constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
+  constructor(port: QuicPort, connection: Deno.QuicConn) {
     this.#port = port;
     this.#connection = connection;
-    this.#reader = stream.readable.getReader({ mode: "byob" });
-    this.#writer = stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#incoming = connection.incomingUnidirectionalStreams.getReader();
+    this.#reader = new StripedReader(async () => (await this.#incoming.read()).value);
+    this.#writer = new StripedWriter(() => connection.createUnidirectionalStream());
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
   }
@@ -129,17 +122,12 @@ class QuicTransport implements Transport {
     this.#port.keep();
   }
 
-  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    for (;;) {
-      const { value, done } = await this.#reader.read(new Uint8Array(this.#memory));
-      if (done) return undefined;
-      this.#memory = value.buffer;
-      if (value.length > 0) return value;
-    }
+  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#reader.read();
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    await this.#writer.write(bytes);
+  write(bytes: Uint8Array): Promise<void> {
+    return this.#writer.write(bytes);
   }
 
   close(): void {
