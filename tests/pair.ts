@@ -200,7 +200,7 @@ export async function withDirectAddress(host: Host, address: string): Promise<st
 export async function listenerPort(host: Host, address: string): Promise<number> {
   const { publicKey } = decodeTicket(address);
   const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
-  const key = Array.from(publicKey, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const key = publicKey.toHex();
   const { direct } = JSON.parse(await Deno.readTextFile(join(folder, `${key}.json`)));
   return Number(/^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1]);
 }

@@ -11,7 +11,7 @@ export interface Transport {
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /** Hands over all bytes, which may be changed after that. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Ends it at once, both directions. What waits for it fails. May be called again. */
+  /** Ends it at once, both directions. What waits for it fails, or ends. May be called again. */
   close(): void;
   /** Called for the one that becomes the lane: the port it came by is about to be closed. */
   keep?(): void;
@@ -77,7 +77,7 @@ export class Lane {
     await this.#transport.write(bytes);
   }
 
-  /** Ends it at once, both directions. What waits for it fails. May be called again. */
+  /** Ends it at once, both directions. What waits for it fails, or ends. May be called again. */
   close(): void {
     this.#transport.close();
   }

@@ -21,7 +21,7 @@ const LIMIT_MS = 10_000;
 const CHOOSER_LIMIT_MS = 8_000;
 /** For the handshake and the secret of somebody who connects. */
 const GREETING_LIMIT_MS = 2_000;
-/** TLS is several times as fast, so it is worth a wait during which nothing stands still. */
+/** TLS is some half faster, at half the CPU: worth a wait during which nothing stands still. */
 const TLS_HEAD_START_MS = 300;
 /** Who have connected and not yet shown the secret. */
 const MOST_STRANGERS = 8;

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
 import { splitSocketAddress } from "../socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
 import type { Lane } from "./lane.ts";
 import { LanePorts } from "./making.ts";
 import type { Offer } from "./offer.ts";
+import { QuicPort } from "./quic.ts";
 
 const HOSTS = ["127.0.0.1"];
 const never = new AbortController().signal;
@@ -35,11 +37,10 @@ async function lanes(
 
 /** Bytes go there and back. */
 async function assertCarries([a, b]: [Lane, Lane]): Promise<void> {
-  const data = crypto.getRandomValues(new Uint8Array(60_000));
+  const data = randomBytes(2_500_000); // by QUIC, several times round all streams
   for (const [from, to] of [[a, b], [b, a]] as const) {
-    const writing = from.write(data);
-    assert.deepEqual(Buffer.from(await to.take(data.length)), Buffer.from(data));
-    await writing;
+    const [taken] = await Promise.all([to.take(data.length), from.write(data)]);
+    assert.equal(Buffer.compare(taken, data), 0);
   }
   a.close();
   b.close();
@@ -136,4 +137,35 @@ Deno.test("LanePorts: lanes one after another leave no file open", async () => {
     assert(performance.now() < deadline);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+});
+
+Deno.test("QuicPort: a peer that stops in the middle of the handshake ends a lane and nothing else", async () => {
+  const certificate = await makeCertificate(), limit = AbortSignal.timeout(10_000);
+  using dialing = QuicPort.open("127.0.0.1", certificate)!;
+  using dialed = QuicPort.open("127.0.0.1", certificate)!;
+  const accepting = (async () => {
+    for await (const accept of dialed.incoming()) await assert.rejects(accept(limit));
+  })();
+  // Of the end that dials, the other hears its first packet and no more.
+  const between = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  let from: Deno.Addr | undefined;
+  const passing = (async () => {
+    for await (const [packet, source] of between) {
+      const isFirst = from === undefined;
+      from ??= source;
+      if (isFirst) {
+        const { port } = dialed;
+        await between.send(packet, { transport: "udp", hostname: "127.0.0.1", port });
+      } else if ((source as Deno.NetAddr).port === dialed.port) await between.send(packet, from);
+    }
+  })();
+  const { port } = between.addr as Deno.NetAddr;
+  const transport = await dialing.connect(`127.0.0.1:${port}`, certificate.der, limit);
+  const reading = transport.read();
+  dialed[Symbol.dispose]();
+  await assert.rejects(reading, /aborted by peer/); // and no promise that nobody waits for
+  await accepting;
+  transport.close();
+  between.close();
+  await passing;
 });

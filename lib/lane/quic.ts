@@ -59,7 +59,7 @@ export class QuicPort implements Disposable {
       endpoint: this.#endpoint,
       ...TRANSPORT,
     });
-    return new QuicTransport(this, await abortable(dialing, signal, (late) => late.close()));
+    return await this.#transport(dialing, signal);
   }
 
   /** Whoever connects, until this is disposed of. */
@@ -76,8 +76,16 @@ export class QuicPort implements Disposable {
   }
 
   async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
-    const accepting = incoming.accept() as Promise<Deno.QuicConn>;
-    return new QuicTransport(this, await abortable(accepting, signal, (late) => late.close()));
+    return await this.#transport(incoming.accept() as Promise<Deno.QuicConn>, signal);
+  }
+
+  async #transport(coming: Promise<Deno.QuicConn>, signal: AbortSignal): Promise<Transport> {
+    const connecting = coming.then((connection) => {
+      // Deno 2.6 rejects it where nobody asks for it; whoever reads or writes is told, too.
+      connection.closed.catch(() => {});
+      return connection;
+    });
+    return new QuicTransport(this, await abortable(connecting, signal, (late) => late.close()));
   }
 
   /** The socket stays open for a transport, which is then the one to close it. */

@@ -10,10 +10,11 @@ async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** Streams as a QUIC connection has them: they come in the order in which they were opened. */
+/** Streams as a QUIC connection has them: they come in the order opened, and their bytes as one. */
 class Streams {
-  opened = 0;
-  readonly writers: WritableStreamDefaultWriter<Bytes>[] = [];
+  /** Bytes that each has been given. */
+  readonly written: number[] = [];
+  readonly #ends: { close(): void; abort(error: Error): void }[] = [];
   readonly #accepting = new TransformStream<ReadableStream<Bytes>>(undefined, undefined, {
     highWaterMark: Infinity,
   });
@@ -24,32 +25,66 @@ class Streams {
   constructor(readonly slow: () => number) {}
 
   open = async (): Promise<WritableStream<Uint8Array>> => {
-    this.opened++;
-    const { slow } = this;
-    const { readable, writable } = new TransformStream<Bytes, Bytes>();
-    this.writers.push(writable.getWriter());
-    const reader = readable.getReader(), writer = this.writers.at(-1)!;
-    await this.#opening.write(
-      new ReadableStream<Bytes>({
-        type: "bytes",
-        async pull(controller) {
-          const { value, done } = await reader.read();
-          await turns(slow());
-          if (!done) return controller.enqueue(value);
-          controller.close();
-          (controller as ReadableByteStreamController).byobRequest?.respond(0);
-        },
-      }),
-    );
-    return new WritableStream({ write: (chunk) => writer.write(Uint8Array.from(chunk)) });
+    const { slow, written } = this, index = written.push(0) - 1;
+    const waiting: Uint8Array[] = [];
+    let ended = false, changed = Promise.withResolvers<void>();
+    const change = () => {
+      changed.resolve();
+      changed = Promise.withResolvers();
+    };
+    let abort: (error: Error) => void;
+    const readable = new ReadableStream<Bytes>({
+      type: "bytes",
+      start(controller) {
+        abort = (error) => controller.error(error);
+      },
+      async pull(controller) {
+        while (waiting.length === 0 && !ended) await changed.promise;
+        await turns(slow()); // more may come meanwhile, and joins what is there
+        if (waiting.length > 0) {
+          return controller.enqueue(Uint8Array.from(Buffer.concat(waiting.splice(0))));
+        }
+        controller.close();
+        (controller as ReadableByteStreamController).byobRequest?.respond(0);
+      },
+    });
+    let broken: Error | undefined;
+    this.#ends.push({
+      close() {
+        ended = true;
+        change();
+      },
+      abort(error) {
+        broken = error;
+        abort(error);
+      },
+    });
+    await this.#opening.write(readable);
+    return new WritableStream({
+      write(chunk) {
+        if (broken) throw broken;
+        written[index]! += chunk.length;
+        waiting.push(Uint8Array.from(chunk));
+        change();
+      },
+    });
   };
 
   accept = async (): Promise<ReadableStream<Bytes> | undefined> =>
     (await this.#accepted.read()).value;
 
+  end(index: number): void {
+    this.#ends[index]!.close();
+  }
+
+  cut(index: number): void {
+    this.#ends[index]!.abort(new Error("cut"));
+  }
+
   /** No stream comes any more, and those that came end. */
-  async end(): Promise<void> {
-    await Promise.all([this.#opening.close(), ...this.writers.map((writer) => writer.close())]);
+  async endAll(): Promise<void> {
+    for (const end of this.#ends) end.close();
+    await this.#opening.close();
   }
 }
 
@@ -80,36 +115,41 @@ Deno.test("stripes: what goes in comes out, in order, whatever the pieces and th
         await writer.write(lent);
         lent.fill(0); // it may be changed
       }
-      await streams.end();
+      await streams.endAll();
       assert.equal(await reading, total);
     }),
     { numRuns: 60 },
   );
 });
 
-Deno.test("stripes: a long transfer uses several streams, a short one a single one", async () => {
-  const streams = new Streams(() => 0);
-  const writer = new StripedWriter(streams.open), reader = new StripedReader(streams.accept);
-  const reading = (async () => {
-    let length = 0;
-    for (let piece; (piece = await reader.read());) length += piece.length;
-    return length;
-  })();
+Deno.test("stripes: 256 KiB go on each of four streams in turn, opened when they are needed", async () => {
+  const streams = new Streams(() => 0), writer = new StripedWriter(streams.open);
   await writer.write(new Uint8Array(1000));
-  assert.equal(streams.opened, 1);
-  await writer.write(new Uint8Array(5_000_000));
-  assert.equal(streams.opened, 4);
-  await streams.end();
-  assert.equal(await reading, 5_001_000);
+  assert.deepEqual(streams.written, [1000]);
+  await writer.write(new Uint8Array(262_144 - 1000));
+  assert.deepEqual(streams.written, [262_144]);
+  await writer.write(new Uint8Array(1));
+  assert.deepEqual(streams.written, [262_144, 1]);
+  await writer.write(new Uint8Array(4 * 262_144));
+  assert.deepEqual(streams.written, [2 * 262_144, 262_145, 262_144, 262_144]);
 });
 
-Deno.test("stripes: what ends a stream ends the reading, what breaks one the writing", async () => {
+Deno.test("stripes: the end of a stream is the end of all, after what came before", async () => {
   const streams = new Streams(() => 0);
   const writer = new StripedWriter(streams.open), reader = new StripedReader(streams.accept);
-  const writing = writer.write(new Uint8Array(10));
+  await writer.write(new Uint8Array(300_000));
+  streams.end(1);
+  let length = 0;
+  for (let piece; (piece = await reader.read());) length += piece.length;
+  assert.equal(length, 300_000);
+});
+
+Deno.test("stripes: what breaks a stream breaks writing and reading", async () => {
+  const streams = new Streams(() => 0);
+  const writer = new StripedWriter(streams.open), reader = new StripedReader(streams.accept);
+  await writer.write(new Uint8Array(10));
   assert.equal((await reader.read())!.length, 10);
-  await writing;
-  await streams.writers[0]!.abort(new Error("cut"));
+  streams.cut(0);
   await assert.rejects(writer.write(new Uint8Array(10)), /cut/);
   await assert.rejects(reader.read(), /cut/);
 });
