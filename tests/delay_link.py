@@ -3,13 +3,15 @@ bridge, and passes each Ethernet frame on so many milliseconds after it came.
 
     delay_link.py HOST_NAMESPACE ADDRESS/BITS HUB_NAMESPACE PORT_NAME BRIDGE MILLISECONDS
 
-Runs until it is ended. It carries some tens of thousands of frames a second.
+Runs until it is ended. It carries some tens of thousands of frames a second, and holds some thousands
+that come at once, as the routers on a long way do.
 """
 
 import fcntl, os, select, struct, subprocess, sys, time
 from collections import deque
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+MOST_WAITING = "5000"
 
 
 def ip(*words):
@@ -28,9 +30,9 @@ delay = float(milliseconds) / 1000
 ends = [tap(f"near{os.getpid()}", host), tap(f"far{os.getpid()}", hub)]
 ip("-n", host, "link", "set", f"near{os.getpid()}", "name", "eth0")
 ip("-n", host, "addr", "add", address, "dev", "eth0")
-ip("-n", host, "link", "set", "eth0", "up")
+ip("-n", host, "link", "set", "eth0", "txqueuelen", MOST_WAITING, "up")
 ip("-n", hub, "link", "set", f"far{os.getpid()}", "name", port)
-ip("-n", hub, "link", "set", port, "master", bridge, "up")
+ip("-n", hub, "link", "set", port, "master", bridge, "txqueuelen", MOST_WAITING, "up")
 print("ready", flush=True)
 waiting = deque()
 while True:

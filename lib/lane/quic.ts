@@ -14,9 +14,7 @@ const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = {
   keepAliveInterval: 5_000,
   maxIdleTimeout: 25_000,
-  // Of Deno's three, the one that a lost packet slows down least (docs/benchmarks.md).
-  congestionControl: "low-latency",
-  // What others may send before it is read is bounded by these.
+  // They bound what others may send before it is read.
   maxConcurrentUnidirectionalStreams: STREAMS,
   maxConcurrentBidirectionalStreams: 0,
 } as const;
