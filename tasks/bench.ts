@@ -96,7 +96,7 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const network = await makeNetwork(env, "lan, long cable");
     const both = await serveBoth(env, network, {});
     await closeFirewalls(network, both);
-    const amount = { runs, bytes: Math.ceil(bytes / 4) };
+    const amount = { runs, bytes: Math.ceil(bytes / 8) };
     tell(
       "Round trip of 50 ms, firewalls at both ends",
       await benchBulk(env, network, both, amount, ["up", "down", "both"]),
