@@ -83,7 +83,7 @@ export function newIdentity(): Identity {
  */
 export async function storeIdentity(repository: Repository, identity: Identity): Promise<boolean> {
   const path = identityPath(repository);
-  const line = Buffer.from(identity.secretKey).toString("hex") + "\n";
+  const line = identity.secretKey.toHex() + "\n";
   try {
     return await writeAtomically(path, line, { mode: 0o600, ifPresent: "keep" });
   } catch (error) {

@@ -83,24 +83,12 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const rows = await benchBulk(env, network, both, amount, ["up", "down", "both"]);
     tell(`LAN of ${LINK_MEGABITS} Mbit/s (${LINK_MEGABITS / 8} MB/s)`, rows);
   },
-  async far(env, { runs, bytes }) {
-    const network = await makeNetwork(env, "lan, long cable");
-    const both = await serveBoth(env, network, {});
-    const amount = { runs, bytes: Math.ceil(bytes / 8) };
-    tell(
-      "Round trip of 50 ms",
-      await benchBulk(env, network, both, amount, ["up", "down", "both"]),
-    );
+  async far(env, amount) {
+    tell("Round trip of 50 ms", await benchFar(env, amount));
   },
-  async farFirewall(env, { runs, bytes }) {
-    const network = await makeNetwork(env, "lan, long cable");
-    const both = await serveBoth(env, network, {});
-    await closeFirewalls(network, both);
-    const amount = { runs, bytes: Math.ceil(bytes / 8) };
-    tell(
-      "Round trip of 50 ms, firewalls at both ends",
-      await benchBulk(env, network, both, amount, ["up", "down", "both"]),
-    );
+  async farFirewall(env, amount) {
+    const rows = await benchFar(env, amount, closeFirewalls);
+    tell("Round trip of 50 ms, firewalls at both ends", rows);
   },
   async annex(env, amount) {
     const row = await benchAnnex(env, amount.runs, amount.bytes);
@@ -134,6 +122,19 @@ function tell(title: string, rows: readonly Row[]): void {
 async function closeFirewalls({ a, b }: Network, { address }: BothServed): Promise<void> {
   await closeFirewall(a, await listenerPort(a, address), DUMBPIPE_PORT);
   await closeFirewall(b);
+}
+
+/** @param change What to do to the network before. */
+async function benchFar(
+  env: TestEnv,
+  { runs, bytes }: Amount,
+  change?: (network: Network, both: BothServed) => Promise<void>,
+): Promise<Row[]> {
+  const network = await makeNetwork(env, "lan, long cable");
+  const both = await serveBoth(env, network, {});
+  await change?.(network, both);
+  const amount = { runs, bytes: Math.ceil(bytes / 8) };
+  return await benchBulk(env, network, both, amount, ["up", "down", "both"]);
 }
 
 async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {

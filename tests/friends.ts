@@ -1,6 +1,5 @@
 /** Repositories that are served, as friends have them. */
 
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { decodeTicket } from "../lib/ticket.ts";
 import { makeLoopback } from "./network.ts";
@@ -34,7 +33,7 @@ export async function makeFriend(
   const service = new Service(env, join(host.dir, `${name}-socket`), handle);
   const on = { on: host, cwd: repository };
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], on)).trim();
-  const key = Buffer.from(decodeTicket(address).publicKey).toString("hex").slice(0, 10);
+  const key = decodeTicket(address).publicKey.toHex().slice(0, 10);
   const listen = async (options: StartOptions = {}) => {
     const command = ["git-annex-p2p-iroh", address, service.path];
     const listener = await env.start(command, {

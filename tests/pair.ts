@@ -196,13 +196,17 @@ export async function withDirectAddress(host: Host, address: string): Promise<st
   return addressAt(address, `${host.ip}:${await listenerPort(host, address)}`);
 }
 
-/** The port of a repository's listener, from what it leaves for others on its host. */
+/** Where a repository's listener is, from what it leaves for others on its host. */
+export async function listenerAddresses(host: Host, address: string): Promise<string[]> {
+  const name = `${decodeTicket(address).publicKey.toHex()}.json`;
+  const path = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh", name);
+  return JSON.parse(await Deno.readTextFile(path)).direct;
+}
+
+/** Its port. */
 export async function listenerPort(host: Host, address: string): Promise<number> {
-  const { publicKey } = decodeTicket(address);
-  const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
-  const key = publicKey.toHex();
-  const { direct } = JSON.parse(await Deno.readTextFile(join(folder, `${key}.json`)));
-  return Number(/^127\.0\.0\.1:(\d+)$/.exec(direct[0])![1]);
+  const [first] = await listenerAddresses(host, address);
+  return Number(/^127\.0\.0\.1:(\d+)$/.exec(first!)![1]);
 }
 
 /** Both ends of a connection on our own wire, in the test itself. Dispose of it when done. */

@@ -17,7 +17,7 @@ const TRANSPORT = {
   // They bound what others may send before it is read.
   maxConcurrentUnidirectionalStreams: STREAMS,
   maxConcurrentBidirectionalStreams: 0,
-} as const;
+};
 
 /** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
 export class QuicPort implements Disposable {
@@ -69,12 +69,8 @@ export class QuicPort implements Disposable {
       } catch {
         return; // it says in several ways that it was stopped, and nothing else
       }
-      yield (signal) => this.#accept(incoming, signal);
+      yield (signal) => this.#transport(incoming.accept() as Promise<Deno.QuicConn>, signal);
     }
-  }
-
-  async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
-    return await this.#transport(incoming.accept() as Promise<Deno.QuicConn>, signal);
   }
 
   async #transport(coming: Promise<Deno.QuicConn>, signal: AbortSignal): Promise<Transport> {
@@ -107,7 +103,6 @@ class QuicTransport implements Transport {
   readonly remote: string;
   #port: QuicPort;
   #connection: Deno.QuicConn;
-  #incoming: ReadableStreamDefaultReader<Deno.QuicReceiveStream>;
   #reader: StripedReader;
   #writer: StripedWriter;
   #kept = false;
@@ -115,8 +110,8 @@ class QuicTransport implements Transport {
   constructor(port: QuicPort, connection: Deno.QuicConn) {
     this.#port = port;
     this.#connection = connection;
-    this.#incoming = connection.incomingUnidirectionalStreams.getReader();
-    this.#reader = new StripedReader(async () => (await this.#incoming.read()).value);
+    const incoming = connection.incomingUnidirectionalStreams.getReader();
+    this.#reader = new StripedReader(async () => (await incoming.read()).value);
     this.#writer = new StripedWriter(() => connection.createUnidirectionalStream());
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
