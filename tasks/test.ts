@@ -9,6 +9,7 @@
  */
 
 import { dirname } from "node:path";
+import { V8_FLAGS } from "./run_flags.ts";
 import { runInSandbox } from "./sandbox.ts";
 import { pathWithGitAnnex, pathWithWormhole, ToolMissing } from "./tools.ts";
 
@@ -34,7 +35,7 @@ async function main(): Promise<number> {
   }
   // Side by side, since many a test waits for a time limit of the program's.
   Deno.env.set("DENO_JOBS", Deno.env.get("DENO_JOBS") ?? JOBS);
-  const flags = ["--allow-all", "--frozen", "--cached-only", "--parallel"];
+  const flags = [V8_FLAGS, "--allow-all", "--frozen", "--cached-only", "--parallel"];
   return await runInSandbox([Deno.execPath(), "test", ...flags, ...Deno.args], LIMIT_MS);
 }
 

@@ -7,12 +7,13 @@ import { begin, receiveOpening, StreamKind } from "../lib/wire/own.ts";
 import { Session } from "../lib/wire/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { makeNetwork } from "./network.ts";
+import { closeFirewall, makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
   checksumOf,
   dumbpipeListener,
   echo,
+  listenerPort,
   makeConnection,
   makePair,
   type Pair,
@@ -90,6 +91,23 @@ promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, a
   assert.equal(code, 0);
   assert.match(stderr, /lane: QUIC with 10\.77\.0\.1:\d+\n/);
   await assertEchoed(stdoutBytes, data);
+});
+
+promise("lane: over QUIC, four connections, and their sockets are closed with each lane", {
+  ...withIptables,
+}, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  const { network, listener } = pair;
+  await closeFirewall(network.a, await listenerPort(network.a, pair.address));
+  await closeFirewall(network.b);
+  const files = async () =>
+    (await Array.fromAsync(Deno.readDir(`/proc/${listener.pid}/fd`))).length;
+  await exchange(pair, 1000);
+  const before = await files();
+  for (let i = 0; i < 8; i++) {
+    assert.match(await exchange(pair, 3_000_000), /lane: 4 connections\n.*lane: QUIC with/);
+  }
+  await env.until("the sockets to be closed", async () => await files() <= before + 1);
 });
 
 promise("lane: where none gets through, iroh carries on", withIptables, async (env) => {

@@ -24,8 +24,6 @@ const READ_AHEAD_BYTES = 512 * 1024;
 export class Lane {
   #transport: Transport;
   #ahead: ReadAhead;
-  /** What {@linkcode take} has left over. */
-  #rest: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(transport: Transport) {
     this.#transport = transport;
@@ -42,9 +40,7 @@ export class Lane {
 
   /** The next bytes, at least one; undefined at the end. @throws What the transport throws. */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const rest = this.#rest;
-    this.#rest = undefined;
-    return rest ?? await this.#ahead.read();
+    return await this.#ahead.read();
   }
 
   /** Whoever got a piece is done with it. */
@@ -57,21 +53,6 @@ export class Lane {
     this.#ahead.discard();
   }
 
-  /** So many bytes and not one more. @throws {LaneError} if it ends before. */
-  async take(length: number): Promise<Uint8Array> {
-    const taken = new Uint8Array(length);
-    for (let have = 0; have < length;) {
-      const piece = await this.read();
-      if (!piece) throw new LaneError("it ended early");
-      const part = piece.subarray(0, length - have);
-      taken.set(part, have);
-      have += part.length;
-      if (part.length < piece.length) this.#rest = piece.subarray(part.length);
-      else this.release(piece);
-    }
-    return taken;
-  }
-
   /** Hands over all bytes, which may be changed after that. */
   async write(bytes: Uint8Array): Promise<void> {
     await this.#transport.write(bytes);
@@ -80,11 +61,6 @@ export class Lane {
   /** Ends it at once, both directions. What waits for it fails, or ends. May be called again. */
   close(): void {
     this.#transport.close();
-  }
-
-  /** To be called for the one that becomes the lane. */
-  keep(): void {
-    this.#transport.keep?.();
   }
 }
 

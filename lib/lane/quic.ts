@@ -6,8 +6,7 @@
 import { abortable } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
-import type { Transport } from "./lane.ts";
-import { STREAMS, StripedReader, StripedWriter } from "./stripes.ts";
+import { LaneError, type Transport } from "./lane.ts";
 
 /** Application protocol both ends name. */
 const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
@@ -15,9 +14,13 @@ const TRANSPORT = {
   keepAliveInterval: 5_000,
   maxIdleTimeout: 25_000,
   // They bound what others may send before it is read.
-  maxConcurrentUnidirectionalStreams: STREAMS,
-  maxConcurrentBidirectionalStreams: 0,
+  maxConcurrentBidirectionalStreams: 1,
+  maxConcurrentUnidirectionalStreams: 0,
 };
+/** Deno seldom has more at a time. */
+const READ_BYTES = 128 * 1024;
+/** From when an endpoint is closed to when nothing uses it any more. */
+const COLLECT_AFTER_MS = 500;
 
 /** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
 export class QuicPort implements Disposable {
@@ -57,10 +60,12 @@ export class QuicPort implements Disposable {
       endpoint: this.#endpoint,
       ...TRANSPORT,
     });
-    return await this.#transport(dialing, signal);
+    const connection = await connected(dialing, signal);
+    const stream = abortable(connection.createBidirectionalStream(), signal);
+    return new QuicTransport(this, connection, await stream.catch(closing(connection)));
   }
 
-  /** Whoever connects, until this is disposed of. */
+  /** Whoever connects, before its stream, until this is disposed of. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
     for (;;) {
       let incoming: Deno.QuicIncoming;
@@ -69,17 +74,16 @@ export class QuicPort implements Disposable {
       } catch {
         return; // it says in several ways that it was stopped, and nothing else
       }
-      yield (signal) => this.#transport(incoming.accept() as Promise<Deno.QuicConn>, signal);
+      yield (signal) => this.#accept(incoming, signal);
     }
   }
 
-  async #transport(coming: Promise<Deno.QuicConn>, signal: AbortSignal): Promise<Transport> {
-    const connecting = coming.then((connection) => {
-      // Deno 2.6 rejects it where nobody asks for it; whoever reads or writes is told, too.
-      connection.closed.catch(() => {});
-      return connection;
-    });
-    return new QuicTransport(this, await abortable(connecting, signal, (late) => late.close()));
+  async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
+    const connection = await connected(incoming.accept() as Promise<Deno.QuicConn>, signal);
+    const reader = connection.incomingBidirectionalStreams.getReader();
+    const { value } = await abortable(reader.read(), signal).catch(closing(connection));
+    if (!value) throw new LaneError("it ended without a stream");
+    return new QuicTransport(this, connection, value);
   }
 
   /** The socket stays open for a transport, which is then the one to close it. */
@@ -87,9 +91,10 @@ export class QuicPort implements Disposable {
     this.#kept = true;
   }
 
-  /** Closes the socket, and whatever goes over it. */
+  /** Closes whatever goes over it. Deno closes the socket itself when it collects the endpoint. */
   close(): void {
     this.#endpoint.close();
+    collectSoon();
   }
 
   [Symbol.dispose](): void {
@@ -98,21 +103,58 @@ export class QuicPort implements Disposable {
   }
 }
 
+async function connected(
+  coming: Promise<Deno.QuicConn>,
+  signal: AbortSignal,
+): Promise<Deno.QuicConn> {
+  const connecting = coming.then((connection) => {
+    // Deno 2.6 rejects it where nobody asks for it; whoever reads or writes is told, too.
+    connection.closed.catch(() => {});
+    return connection;
+  });
+  return await abortable(connecting, signal, (late) => late.close());
+}
+
+function closing(connection: Deno.QuicConn): (error: unknown) => never {
+  return (error) => {
+    connection.close();
+    throw error;
+  };
+}
+
+let isCollecting = false;
+
+/**
+ * Has garbage collected, if the program was started with what that takes: the collector does not know
+ * that each endpoint holds a socket, and 3 MB into which it receives, and would leave many lying.
+ */
+function collectSoon(): void {
+  const { gc } = globalThis as { gc?: () => void };
+  if (isCollecting || !gc) return;
+  isCollecting = true;
+  Deno.unrefTimer(setTimeout(() => {
+    isCollecting = false;
+    gc();
+  }, COLLECT_AFTER_MS));
+}
+
 class QuicTransport implements Transport {
   readonly kind = "QUIC";
   readonly remote: string;
   #port: QuicPort;
   #connection: Deno.QuicConn;
-  #reader: StripedReader;
-  #writer: StripedWriter;
+  #reader: ReadableStreamBYOBReader;
+  /** Lent to each read, which gives it back. */
+  #memory = new ArrayBuffer(READ_BYTES);
+  #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
   #kept = false;
 
-  constructor(port: QuicPort, connection: Deno.QuicConn) {
+  constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
     this.#port = port;
     this.#connection = connection;
-    const incoming = connection.incomingUnidirectionalStreams.getReader();
-    this.#reader = new StripedReader(async () => (await incoming.read()).value);
-    this.#writer = new StripedWriter(() => connection.createUnidirectionalStream());
+    this.#reader = stream.readable.getReader({ mode: "byob" });
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
   }
@@ -123,12 +165,17 @@ class QuicTransport implements Transport {
     this.#port.keep();
   }
 
-  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#reader.read();
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    for (;;) {
+      const { value, done } = await this.#reader.read(new Uint8Array(this.#memory));
+      if (done) return undefined;
+      this.#memory = value.buffer;
+      if (value.length > 0) return value;
+    }
   }
 
-  write(bytes: Uint8Array): Promise<void> {
-    return this.#writer.write(bytes);
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#writer.write(bytes);
   }
 
   close(): void {

@@ -17,7 +17,8 @@ export async function connectTls(
 ): Promise<Transport> {
   const { host, port } = splitSocketAddress(address);
   const close = (late: Deno.Conn) => closeQuietly(late);
-  const tcp = await abortable(Deno.connect({ hostname: host, port }), signal, close);
+  // Deno's own signal gives the socket back at once, where nobody answers.
+  const tcp = await abortable(Deno.connect({ hostname: host, port, signal }), signal, close);
   try {
     tcp.setNoDelay();
     const caCerts = [certificatePem(der)];

@@ -1,0 +1,83 @@
+/** Which of the connections that get through is taken. One end chooses; the other is told. */
+
+import { delay } from "../abortable.ts";
+import { debug } from "../stderr.ts";
+import type { Candidate } from "./candidate.ts";
+
+/** Takes one of what is added. Close it when one has been taken, or none will be. */
+export class Choice {
+  #chooses: boolean;
+  #headStartMs: number;
+  #made = Promise.withResolvers<Candidate>();
+  #candidates = new Set<Candidate>();
+  #head = new AbortController();
+  #over = false;
+
+  /**
+   * @param chooses Whether it is this end that chooses.
+   * @param headStartMs How long QUIC waits for TLS.
+   */
+  constructor(chooses: boolean, headStartMs: number) {
+    this.#chooses = chooses;
+    this.#headStartMs = headStartMs;
+    this.#made.promise.catch(() => {}); // told to whoever awaits it
+  }
+
+  /** What was taken; never rejects. */
+  get made(): Promise<Candidate> {
+    return this.#made.promise;
+  }
+
+  /** What may be taken, when it gets through. */
+  async add(coming: Promise<Candidate>): Promise<void> {
+    let candidate: Candidate;
+    try {
+      candidate = await coming;
+    } catch (error) {
+      return debug(() => `lane: ${error instanceof Error ? error.message : error}`);
+    }
+    if (this.#over) return candidate.close();
+    debug(() => `lane: ${candidate.kind} with ${candidate.remote} gets through`);
+    this.#candidates.add(candidate);
+    try {
+      if (this.#chooses) await this.#choose(candidate);
+      else await this.#waitToBeChosen(candidate);
+    } catch (error) {
+      debug(() => `lane: ${candidate.kind} with ${candidate.remote}: ${error}`);
+      this.#candidates.delete(candidate);
+      candidate.close();
+    }
+  }
+
+  async #choose(candidate: Candidate): Promise<void> {
+    // Aborted when the choice has been made.
+    if (candidate.kind === "QUIC") {
+      await delay(this.#headStartMs, this.#head.signal).catch(() => {});
+    }
+    if (this.#over) return;
+    this.#take(candidate);
+    await candidate.choose();
+    this.#made.resolve(candidate);
+  }
+
+  async #waitToBeChosen(candidate: Candidate): Promise<void> {
+    await candidate.chosen();
+    if (this.#over) return;
+    this.#take(candidate);
+    this.#made.resolve(candidate);
+  }
+
+  #take(candidate: Candidate): void {
+    this.#candidates.delete(candidate);
+    candidate.keep();
+    this.close();
+  }
+
+  /** Closes all that was not taken. */
+  close(): void {
+    this.#over = true;
+    this.#head.abort();
+    for (const candidate of this.#candidates) candidate.close();
+    this.#candidates.clear();
+  }
+}

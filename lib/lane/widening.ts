@@ -1,0 +1,128 @@
+/** From one QUIC connection to several, by which the bytes are then dealt out (bundle.ts). */
+
+import { isIPv6 } from "node:net";
+import { abortable } from "../abortable.ts";
+import { socketAddress, splitSocketAddress } from "../socket_address.ts";
+import { debug } from "../stderr.ts";
+import { Bundle } from "./bundle.ts";
+import type { Candidate } from "./candidate.ts";
+import type { Certificate } from "./certificate.ts";
+import { Choice } from "./choice.ts";
+import { LaneError, type Transport } from "./lane.ts";
+import { meet, type Secrets } from "./meeting.ts";
+import { QuicPort } from "./quic.ts";
+
+/** How many more this end wants. */
+const MORE = 3;
+/** How many the other end may want: what is used of them is told in one byte. */
+const MOST_MORE = 8;
+/** How long to wait for them. */
+const LIMIT_MS = 2_000;
+
+/**
+ * Makes more connections beside the first, with ports of their own, as the first was made; on the first
+ * the two ends tell each other the ports.
+ *
+ * @param certificate What this end shows on them.
+ * @param chooses Whether it is this end that says which of them are used.
+ * @returns All that are used, as one, which is then the one to close them; the first alone if no other gets through.
+ * @throws {LaneError} if the other end does not do as it should, or the signal's reason. The first is closed then.
+ */
+export async function widen(
+  first: Candidate,
+  certificate: Certificate,
+  secrets: Secrets,
+  chooses: boolean,
+  signal: AbortSignal,
+): Promise<Transport> {
+  const { host } = splitSocketAddress(first.remote);
+  const own = openPorts(isIPv6(host) ? "::" : "0.0.0.0", certificate);
+  const over = new AbortController();
+  const until = AbortSignal.any([signal, over.signal]);
+  const choices: Choice[] = [];
+  try {
+    const told = own.flatMap(({ port }) => [port >> 8, port & 0xff]);
+    await abortable(first.write(Uint8Array.of(own.length, ...told)), signal);
+    for (const [i, port] of (await abortable(portsOf(first), signal)).entries()) {
+      if (!own[i] || port === 0) break;
+      const choice = new Choice(chooses, 0);
+      choices.push(choice);
+      meet([own[i]], { tcp: [], udp: [socketAddress(host, port)] }, secrets, choice, until);
+    }
+    const more = chooses
+      ? await whatGetsThrough(first, choices, signal)
+      : await whatIsUsed(first, choices, signal);
+    debug(() => `lane: ${more.length + 1} connections`);
+    return more.length > 0 ? new Bundle([first, ...more]) : first;
+  } catch (error) {
+    first.close();
+    for (const choice of choices) discard(choice);
+    throw error;
+  } finally {
+    over.abort(new LaneError("it is wide enough"));
+    for (const choice of choices) choice.close();
+    for (const port of own) port[Symbol.dispose]();
+  }
+}
+
+function openPorts(any: string, certificate: Certificate): QuicPort[] {
+  const ports: QuicPort[] = [];
+  try {
+    while (ports.length < MORE) ports.push(QuicPort.open(any, certificate)!);
+  } catch (error) {
+    debug(() => `lane: no more ports: ${error}`); // there may be enough of them
+  }
+  return ports;
+}
+
+/** What the other end tells: how many ports, and which. */
+async function portsOf(first: Candidate): Promise<number[]> {
+  const [count] = await first.take(1);
+  if (count! > MOST_MORE) throw new LaneError(`${count} more ports`);
+  const bytes = await first.take(2 * count!);
+  return Array.from({ length: count! }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
+}
+
+/** What has got through in time, which the other end is told. */
+async function whatGetsThrough(
+  first: Candidate,
+  choices: readonly Choice[],
+  signal: AbortSignal,
+): Promise<Candidate[]> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
+  const through = await Promise.all(
+    choices.map(({ made }) =>
+      abortable(made, limit, (late) => late.close()).catch((error) => {
+        debug(() => `lane: one connection less: ${error}`);
+      })
+    ),
+  );
+  const used = through.reduce((bits, candidate, i) => candidate ? bits | 1 << i : bits, 0);
+  try {
+    await abortable(first.write(Uint8Array.of(used)), signal);
+  } catch (error) {
+    for (const candidate of through) candidate?.close();
+    throw error;
+  }
+  return through.filter((candidate) => candidate !== undefined);
+}
+
+/** What the other end says is used. */
+async function whatIsUsed(
+  first: Candidate,
+  choices: readonly Choice[],
+  signal: AbortSignal,
+): Promise<Candidate[]> {
+  const [used] = await abortable(first.take(1), signal);
+  if (used! >> choices.length !== 0) throw new LaneError("connections that there are not");
+  const isUsed = (_: Choice, i: number) => (used! & 1 << i) !== 0;
+  for (const [i, choice] of choices.entries()) if (!isUsed(choice, i)) discard(choice);
+  // Which they are has been said on each of them, and may come a moment later than this.
+  return await abortable(Promise.all(choices.filter(isUsed).map(({ made }) => made)), signal);
+}
+
+/** Also where it was, or will be, taken. */
+function discard(choice: Choice): void {
+  choice.close();
+  choice.made.then((candidate) => candidate.close());
+}
