@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { abortable, delay } from "../abortable.ts";
+import { giveBackLargeBlocks } from "../allocator.ts";
 import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import { SameHostEntry } from "../find/same_host.ts";
@@ -54,6 +55,7 @@ export async function serve(address: string, socketPath: string): Promise<number
     });
   }
   const parent = Deno.ppid; // before it can have changed
+  giveBackLargeBlocks();
   const repository = await findRepository();
   const log = await openLog(repository);
   const report = (message: string) => {

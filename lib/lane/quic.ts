@@ -24,8 +24,11 @@ const COLLECT_AFTER_MS = 500;
 
 /** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
 export class QuicPort implements Disposable {
-  #endpoint: Deno.QuicEndpoint;
-  #listener: Deno.QuicListener;
+  /** Its number. */
+  readonly port: number;
+  /** Let go of when it is closed, as is all that belongs to it: Deno closes the socket by collecting it. */
+  #endpoint: Deno.QuicEndpoint | undefined;
+  #listener: Deno.QuicListener | undefined;
   /** The transport that goes on, and with it the socket, when this is disposed of. */
   #kept = false;
 
@@ -35,8 +38,10 @@ export class QuicPort implements Disposable {
   }
 
   private constructor(hostname: string, { certificatePem, privateKeyPem }: Certificate) {
-    this.#endpoint = new Deno.QuicEndpoint({ hostname, port: 0 });
-    this.#listener = this.#endpoint.listen({
+    const endpoint = new Deno.QuicEndpoint({ hostname, port: 0 });
+    this.port = endpoint.addr.port;
+    this.#endpoint = endpoint;
+    this.#listener = endpoint.listen({
       cert: certificatePem,
       key: privateKeyPem,
       alpnProtocols: [LANE_ALPN],
@@ -44,12 +49,9 @@ export class QuicPort implements Disposable {
     });
   }
 
-  get port(): number {
-    return this.#endpoint.addr.port;
-  }
-
   /** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
   async connect(address: string, der: Uint8Array, signal: AbortSignal): Promise<Transport> {
+    if (!this.#endpoint) throw new LaneError("its port is closed");
     const { host, port } = splitSocketAddress(address);
     const dialing = Deno.connectQuic<false>({
       hostname: host,
@@ -67,7 +69,7 @@ export class QuicPort implements Disposable {
 
   /** Whoever connects, before its stream, until this is disposed of. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
-    for (;;) {
+    while (this.#listener) {
       let incoming: Deno.QuicIncoming;
       try {
         incoming = await this.#listener.incoming();
@@ -91,14 +93,16 @@ export class QuicPort implements Disposable {
     this.#kept = true;
   }
 
-  /** Closes whatever goes over it. Deno closes the socket itself when it collects the endpoint. */
+  /** Closes the socket, and whatever goes over it. */
   close(): void {
-    this.#endpoint.close();
+    this.#endpoint?.close();
+    this.#endpoint = undefined;
     collectSoon();
   }
 
   [Symbol.dispose](): void {
-    this.#listener.stop();
+    this.#listener?.stop();
+    this.#listener = undefined;
     if (!this.#kept) this.close();
   }
 }
@@ -138,23 +142,29 @@ function collectSoon(): void {
   }, COLLECT_AFTER_MS));
 }
 
+/** What Deno has of a connection. */
+interface Connected {
+  readonly connection: Deno.QuicConn;
+  readonly reader: ReadableStreamBYOBReader;
+  readonly writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
+}
+
 class QuicTransport implements Transport {
   readonly kind = "QUIC";
   readonly remote: string;
   #port: QuicPort;
-  #connection: Deno.QuicConn;
-  #reader: ReadableStreamBYOBReader;
+  /** Let go of when it is closed, as by its port. */
+  #connected: Connected | undefined;
   /** Lent to each read, which gives it back. */
   #memory = new ArrayBuffer(READ_BYTES);
-  #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBufferLike>>;
   #kept = false;
 
   constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
     this.#port = port;
-    this.#connection = connection;
-    this.#reader = stream.readable.getReader({ mode: "byob" });
-    this.#writer = stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // writes fail with the same
+    const reader = stream.readable.getReader({ mode: "byob" });
+    const writer = stream.writable.getWriter();
+    writer.closed.catch(() => {}); // writes fail with the same
+    this.#connected = { connection, reader, writer };
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
   }
@@ -166,20 +176,23 @@ class QuicTransport implements Transport {
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    for (;;) {
-      const { value, done } = await this.#reader.read(new Uint8Array(this.#memory));
+    while (this.#connected) {
+      const { value, done } = await this.#connected.reader.read(new Uint8Array(this.#memory));
       if (done) return undefined;
       this.#memory = value.buffer;
       if (value.length > 0) return value;
     }
+    return undefined;
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    await this.#writer.write(bytes);
+    if (!this.#connected) throw new LaneError("it is closed");
+    await this.#connected.writer.write(bytes);
   }
 
   close(): void {
-    this.#connection.close();
+    this.#connected?.connection.close();
+    this.#connected = undefined;
     if (this.#kept) this.#port.close();
   }
 }
