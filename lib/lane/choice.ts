@@ -23,7 +23,7 @@ export class Choice {
     this.#made.promise.catch(() => {}); // told to whoever awaits it
   }
 
-  /** What was taken; never rejects. */
+  /** What was taken. Rejects if that breaks while the other end is told; waits for ever if nothing is taken. */
   get made(): Promise<Candidate> {
     return this.#made.promise;
   }
@@ -56,8 +56,9 @@ export class Choice {
     }
     if (this.#over) return;
     this.#take(candidate);
-    await candidate.choose();
-    this.#made.resolve(candidate);
+    const told = candidate.choose();
+    this.#made.resolve(told.then(() => candidate));
+    await told;
   }
 
   async #waitToBeChosen(candidate: Candidate): Promise<void> {

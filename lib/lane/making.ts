@@ -1,6 +1,6 @@
 /**
- * Making a lane: both ends listen, dial each other, and take one of what gets through. docs/protocol.md
- * says how, and why.
+ * Making a lane: both ends listen, dial each other, and take one of what gets through, or with QUIC
+ * several. docs/protocol.md says how, and why.
  */
 
 import { isIPv4, isIPv6 } from "node:net";
@@ -10,13 +10,13 @@ import { debug } from "../stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { Choice } from "./choice.ts";
 import { Lane, LaneError } from "./lane.ts";
-import { meet } from "./meeting.ts";
+import { meet, MOST_CONNECTIONS } from "./meeting.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { TlsPort } from "./tls.ts";
 import { widen } from "./widening.ts";
 
-/** From the offers to the lane. */
+/** From the offers to the choice. */
 const LIMIT_MS = 10_000;
 /** Whoever chooses gives up first: what it has chosen the other end must still wait for. */
 const CHOOSER_LIMIT_MS = 8_000;
@@ -89,11 +89,11 @@ export class LanePorts implements Disposable {
     const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
     const secrets = { own: this.offer.secret, theirs };
     const choice = new Choice(chooses, TLS_HEAD_START_MS);
-    meet(this.#ports, addresses, secrets, choice, until);
+    meet(this.#ports, addresses, secrets, choice, MOST_CONNECTIONS, until);
     try {
       const first = await abortable(choice.made, until, (candidate) => candidate.close());
       if (first.kind === "TLS") return new Lane(first);
-      return new Lane(await widen(first, this.#certificate, secrets, chooses, until));
+      return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
     } catch (error) {
       signal.throwIfAborted();
       throw error === late.reason ? new LaneError("nothing gets through") : error;

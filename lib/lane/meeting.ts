@@ -13,10 +13,10 @@ const GREETING_LIMIT_MS = 2_000;
 /** Who have connected and not yet shown the secret. */
 const MOST_STRANGERS = 8;
 /**
- * Who have connected to a port, ever. Deno does not close a TCP connection in the middle of a TLS
+ * Who may connect to a port, ever, where strangers may. Deno does not close a TCP connection in the middle of a TLS
  * handshake before the other side has said something, so that silent ones pile up as long as they want.
  */
-const MOST_CONNECTIONS = 64;
+export const MOST_CONNECTIONS = 64;
 
 /** How the two ends know each other. */
 export interface Secrets {
@@ -30,6 +30,7 @@ export interface Secrets {
  * Begins to listen on all ports, and to dial all addresses.
  *
  * @param choice Is given what gets through.
+ * @param most Who may connect to each port, ever.
  * @param until Ends it.
  */
 export function meet(
@@ -37,10 +38,11 @@ export function meet(
   { tcp, udp }: Pick<Offer, "tcp" | "udp">,
   { own, theirs }: Secrets,
   choice: Choice,
+  most: number,
   until: AbortSignal,
 ): void {
   for (const port of ports) {
-    listen(port, own, choice, until).catch((error) => {
+    listen(port, own, choice, most, until).catch((error) => {
       debug(() => `lane: cannot accept: ${error}`); // there are other ways
     });
   }
@@ -59,12 +61,13 @@ async function listen(
   port: TlsPort | QuicPort,
   secret: Uint8Array,
   choice: Choice,
+  most: number,
   until: AbortSignal,
 ): Promise<void> {
   const strangers = new Set<AbortController>();
   let connections = 0;
   for await (const accept of port.incoming()) {
-    if (++connections > MOST_CONNECTIONS) {
+    if (++connections > most) {
       await accept(AbortSignal.abort()).catch(() => {}); // which closes it
       return; // there are other ways, iroh's own among them
     }

@@ -13,8 +13,8 @@ const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = {
   keepAliveInterval: 5_000,
   maxIdleTimeout: 25_000,
-  // They bound what others may send before it is read.
-  maxConcurrentBidirectionalStreams: 1,
+  // What others may open bounds what they may send before it is read: whoever dials opens one stream.
+  maxConcurrentBidirectionalStreams: 0,
   maxConcurrentUnidirectionalStreams: 0,
 };
 /** Deno seldom has more at a time. */
@@ -46,6 +46,7 @@ export class QuicPort implements Disposable {
       key: privateKeyPem,
       alpnProtocols: [LANE_ALPN],
       ...TRANSPORT,
+      maxConcurrentBidirectionalStreams: 1,
     });
   }
 
@@ -81,6 +82,10 @@ export class QuicPort implements Disposable {
   }
 
   async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
+    if (!this.#listener) { // to accept what came before it was stopped would end the program
+      incoming.ignore();
+      throw new LaneError("its port is closed");
+    }
     const connection = await connected(incoming.accept() as Promise<Deno.QuicConn>, signal);
     const reader = connection.incomingBidirectionalStreams.getReader();
     const { value } = await abortable(reader.read(), signal).catch(closing(connection));
@@ -126,7 +131,9 @@ function closing(connection: Deno.QuicConn): (error: unknown) => never {
   };
 }
 
-let isCollecting = false;
+let timer: ReturnType<typeof setTimeout> | undefined;
+/** Something was closed while it ran, and may still be in use when it is over. */
+let isOnceMore = false;
 
 /**
  * Has garbage collected, if the program was started with what that takes: the collector does not know
@@ -134,12 +141,18 @@ let isCollecting = false;
  */
 function collectSoon(): void {
   const { gc } = globalThis as { gc?: () => void };
-  if (isCollecting || !gc) return;
-  isCollecting = true;
-  Deno.unrefTimer(setTimeout(() => {
-    isCollecting = false;
+  if (!gc) return;
+  if (timer !== undefined) {
+    isOnceMore = true;
+    return;
+  }
+  timer = setTimeout(() => {
+    timer = undefined;
     gc();
-  }, COLLECT_AFTER_MS));
+    if (isOnceMore) collectSoon();
+    isOnceMore = false;
+  }, COLLECT_AFTER_MS);
+  Deno.unrefTimer(timer);
 }
 
 /** What Deno has of a connection. */
@@ -156,7 +169,7 @@ class QuicTransport implements Transport {
   /** Let go of when it is closed, as by its port. */
   #connected: Connected | undefined;
   /** Lent to each read, which gives it back. */
-  #memory = new ArrayBuffer(READ_BYTES);
+  #memory: ArrayBuffer | undefined;
   #kept = false;
 
   constructor(port: QuicPort, connection: Deno.QuicConn, stream: Deno.QuicBidirectionalStream) {
@@ -177,6 +190,7 @@ class QuicTransport implements Transport {
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     while (this.#connected) {
+      this.#memory ??= new ArrayBuffer(READ_BYTES);
       const { value, done } = await this.#connected.reader.read(new Uint8Array(this.#memory));
       if (done) return undefined;
       this.#memory = value.buffer;

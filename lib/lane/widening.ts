@@ -16,8 +16,12 @@ import { QuicPort } from "./quic.ts";
 const MORE = 3;
 /** How many the other end may want: what is used of them is told in one byte. */
 const MOST_MORE = 8;
-/** How long to wait for them. */
+/** Who may connect to each of their ports, ever. */
+const MOST_CONNECTIONS = 8;
+/** For them to get through. */
 const LIMIT_MS = 2_000;
+/** For what the other end is to say, which waits for them, too. */
+const WORD_LIMIT_MS = 5_000;
 
 /**
  * Makes more connections beside the first, with ports of their own, as the first was made; on the first
@@ -26,7 +30,8 @@ const LIMIT_MS = 2_000;
  * @param certificate What this end shows on them.
  * @param chooses Whether it is this end that says which of them are used.
  * @returns All that are used, as one, which is then the one to close them; the first alone if no other gets through.
- * @throws {LaneError} if the other end does not do as it should, or the signal's reason. The first is closed then.
+ * @throws {LaneError} if the other end does not do as it should, what Deno says if the first breaks, or the
+ * signal's reason. The first is closed then.
  */
 export async function widen(
   first: Candidate,
@@ -42,12 +47,14 @@ export async function widen(
   const choices: Choice[] = [];
   try {
     const told = own.flatMap(({ port }) => [port >> 8, port & 0xff]);
-    await abortable(first.write(Uint8Array.of(own.length, ...told)), signal);
-    for (const [i, port] of (await abortable(portsOf(first), signal)).entries()) {
-      if (!own[i] || port === 0) break;
+    await inTime(first.write(Uint8Array.of(own.length, ...told)), signal);
+    const theirs = (await inTime(portsOf(first), signal)).slice(0, own.length);
+    for (const port of own.splice(theirs.length)) port[Symbol.dispose](); // not wanted
+    for (const [i, port] of own.entries()) {
       const choice = new Choice(chooses, 0);
       choices.push(choice);
-      meet([own[i]], { tcp: [], udp: [socketAddress(host, port)] }, secrets, choice, until);
+      const udp = [socketAddress(host, theirs[i]!)];
+      meet([port], { tcp: [], udp }, secrets, choice, MOST_CONNECTIONS, until);
     }
     const more = chooses
       ? await whatGetsThrough(first, choices, signal)
@@ -80,7 +87,9 @@ async function portsOf(first: Candidate): Promise<number[]> {
   const [count] = await first.take(1);
   if (count! > MOST_MORE) throw new LaneError(`${count} more ports`);
   const bytes = await first.take(2 * count!);
-  return Array.from({ length: count! }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
+  const ports = Array.from({ length: count! }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
+  if (ports.includes(0)) throw new LaneError("a port 0");
+  return ports;
 }
 
 /** What has got through in time, which the other end is told. */
@@ -97,9 +106,10 @@ async function whatGetsThrough(
       })
     ),
   );
-  const used = through.reduce((bits, candidate, i) => candidate ? bits | 1 << i : bits, 0);
   try {
-    await abortable(first.write(Uint8Array.of(used)), signal);
+    signal.throwIfAborted();
+    const used = through.reduce((bits, candidate, i) => candidate ? bits | 1 << i : bits, 0);
+    await inTime(first.write(Uint8Array.of(used)), signal);
   } catch (error) {
     for (const candidate of through) candidate?.close();
     throw error;
@@ -113,16 +123,26 @@ async function whatIsUsed(
   choices: readonly Choice[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  const [used] = await abortable(first.take(1), signal);
+  const [used] = await inTime(first.take(1), signal);
   if (used! >> choices.length !== 0) throw new LaneError("connections that there are not");
   const isUsed = (_: Choice, i: number) => (used! & 1 << i) !== 0;
   for (const [i, choice] of choices.entries()) if (!isUsed(choice, i)) discard(choice);
   // Which they are has been said on each of them, and may come a moment later than this.
-  return await abortable(Promise.all(choices.filter(isUsed).map(({ made }) => made)), signal);
+  return await inTime(Promise.all(choices.filter(isUsed).map(({ made }) => made)), signal);
 }
 
 /** Also where it was, or will be, taken. */
 function discard(choice: Choice): void {
   choice.close();
-  choice.made.then((candidate) => candidate.close());
+  choice.made.then((candidate) => candidate.close(), () => {}); // it is broken already
+}
+
+/** What depends on the other end. */
+async function inTime<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
+  const limit = AbortSignal.timeout(WORD_LIMIT_MS);
+  try {
+    return await abortable(waiting, AbortSignal.any([signal, limit]));
+  } catch (error) {
+    throw error === limit.reason ? new LaneError("the other end says no more") : error;
+  }
 }

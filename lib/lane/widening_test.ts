@@ -5,20 +5,28 @@ import { Bundle } from "./bundle.ts";
 import { Candidate } from "./candidate.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
+import { QuicPort } from "./quic.ts";
 import { widen } from "./widening.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
 const never = new AbortController().signal;
+/** What an end says of three ports. */
+const PORTS_BYTES = 7;
+/** It is there that the system tells of sockets. */
+const ignore = Deno.build.os !== "linux";
 
 /** One end of a connection in memory. */
 interface End extends Transport {
+  /** What it was given to send. */
+  readonly said: Bytes[];
   isClosed: boolean;
 }
 
 /** A connection in memory, as if to this host. @param change What is done to what the first end says. */
 function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, End] {
-  const there = new TransformStream<Bytes, Bytes>(), back = new TransformStream<Bytes, Bytes>();
+  const room = { highWaterMark: 100 };
+  const [there, back] = [1, 2].map(() => new TransformStream<Bytes, Bytes>(undefined, room, room));
   const end = (
     readable: ReadableStream<Bytes>,
     writable: WritableStream<Bytes>,
@@ -28,11 +36,12 @@ function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, E
     return {
       kind: "QUIC",
       remote: "127.0.0.1:1",
+      said: [],
       isClosed: false,
       read: async () => (await reader.read()).value,
-      write(bytes) {
-        writer.write(change(Uint8Array.from(bytes))).catch(() => {}); // whoever reads is told
-        return Promise.resolve();
+      async write(bytes) {
+        this.said.push(Uint8Array.from(bytes));
+        await writer.write(change(Uint8Array.from(bytes)));
       },
       close() {
         this.isClosed = true;
@@ -41,7 +50,16 @@ function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, E
       },
     };
   };
-  return [end(back.readable, there.writable, change), end(there.readable, back.writable, (b) => b)];
+  return [
+    end(back!.readable, there!.writable, change),
+    end(there!.readable, back!.writable, (bytes) => bytes),
+  ];
+}
+
+/** The ports that an end has told of. */
+function portsOf({ said }: End): number[] {
+  const [, ...bytes] = said.find(({ length }) => length === PORTS_BYTES)!;
+  return [0, 2, 4].map((at) => bytes[at]! << 8 | bytes[at + 1]!);
 }
 
 /** Two ends that know each other, on a connection that has been chosen. */
@@ -61,7 +79,7 @@ async function ends([a, b] = connection()) {
         widen(first, certificate, { own: secrets[i]!, theirs }, chooses, signal),
     };
   });
-  return { a: ends[0]!, b: ends[1]!, secrets };
+  return { a: ends[0]!, b: ends[1]!, certificates, secrets };
 }
 
 async function take(transport: Transport, length: number): Promise<Bytes> {
@@ -85,36 +103,38 @@ async function assertCarries([a, b]: readonly [Transport, Transport]): Promise<v
   b.close();
 }
 
-/** UDP sockets of this process. */
-async function sockets(): Promise<number> {
-  const names = (await Array.fromAsync(Deno.readDir("/proc/self/fd"))).map(({ name }) =>
-    Deno.readLink(`/proc/self/fd/${name}`).catch(() => "")
-  );
-  const own = new Set(
-    (await Promise.all(names)).map((name) => name.match(/^socket:\[(\d+)\]/)?.[1]),
-  );
-  const lines = (await Deno.readTextFile("/proc/self/net/udp")).trim().split("\n").slice(1);
-  return lines.filter((line) => own.has(line.trim().split(/\s+/)[9])).length;
+/** How many of these UDP ports somebody has. */
+async function openOf(ports: readonly number[]): Promise<number> {
+  const lines = (await Deno.readTextFile("/proc/self/net/udp")).split("\n");
+  return ports.filter((port) => {
+    const local = new RegExp(`^\\s*\\d+: [0-9A-F]{8}:${port.toString(16).padStart(4, "0")} `, "i");
+    return lines.some((line) => local.test(line));
+  }).length;
 }
 
 /** Deno closes them when it has collected what they belong to. */
-async function onlySockets(count: number): Promise<void> {
+async function closed(ports: readonly number[]): Promise<void> {
+  assert.equal(ports.length % 3, 0);
   const deadline = performance.now() + 40_000;
-  while (await sockets() > count) {
+  while (await openOf(ports) > 0) {
     assert(performance.now() < deadline);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-Deno.test("widen: three more connections, each with a socket of its own at either end", async () => {
-  const before = await sockets();
-  await (async () => {
-    const { a, b } = await ends();
+Deno.test({
+  name: "widen: three more connections, each with a socket of its own at either end",
+  ignore,
+}, async () => {
+  const ports = await (async () => {
+    const both = connection(), { a, b } = await ends(both);
     const wide = await Promise.all([a.widen(true), b.widen(false)]);
-    assert.equal(await sockets(), before + 6);
+    const ports = both.flatMap(portsOf);
+    assert.equal(await openOf(ports), 6);
     await assertCarries(wide);
-  })(); // which holds nothing any more when it is through
-  await onlySockets(before);
+    return ports;
+  })(); // which holds nothing else any more when it is through
+  await closed(ports);
 });
 
 Deno.test("widen: what does not get through is not used", async () => {
@@ -122,18 +142,17 @@ Deno.test("widen: what does not get through is not used", async () => {
   const others = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
   const { port } = others.addr as Deno.NetAddr;
   const wrong = [port >> 8, port & 0xff];
-  let isFirst = true;
-  const { a, b } = await ends(connection((bytes) => {
-    if (bytes.length !== 7 || !isFirst) return bytes;
-    isFirst = false;
-    return Uint8Array.from([...bytes.subarray(0, 3), ...wrong, ...bytes.subarray(5)]);
-  }));
+  const both = connection((bytes) =>
+    bytes.length === PORTS_BYTES
+      ? Uint8Array.from([...bytes.subarray(0, 3), ...wrong, ...bytes.subarray(5)])
+      : bytes
+  );
+  const { a, b } = await ends(both);
   // Nor does the end with those ports get through by itself.
   const other = await makeCertificate();
   const wide = await Promise.all([a.widen(true, never), b.widen(false, never, other)]);
   others.close();
-  assert(!isFirst);
-  assert(wide.every((transport) => transport instanceof Bundle));
+  assert.deepEqual(both[0].said.at(-1), Uint8Array.of(0b101)); // which are used
   await assertCarries(wide);
 });
 
@@ -141,17 +160,39 @@ Deno.test("widen: an end that wants none has the first alone", async () => {
   const { a, b } = await ends();
   const widened = a.widen(true);
   await b.first.write(Uint8Array.of(0));
-  assert.equal((await b.first.take(7))[0], 3);
+  assert.equal((await b.first.take(PORTS_BYTES))[0], 3);
   assert.deepEqual(await b.first.take(1), Uint8Array.of(0));
   assert.equal(await widened, a.first);
+});
+
+Deno.test("widen: what is used may be chosen later than that is said, and what is not used is closed", async () => {
+  const both = connection(), { a, b, certificates, secrets } = await ends(both);
+  const widened = a.widen(false);
+  await b.first.write(Uint8Array.of(3, ...[1, 2, 3].flatMap((port) => [0, port])));
+  await b.first.take(PORTS_BYTES);
+  const limit = AbortSignal.timeout(10_000);
+  const dialed = await Promise.all(
+    portsOf(both[0]).map(async (port) => {
+      using own = QuicPort.open("127.0.0.1", certificates[1]!)!;
+      const dialing = own.connect(`127.0.0.1:${port}`, certificates[0]!.der, limit);
+      const candidate = await Candidate.greet(await dialing, secrets[0]!, limit);
+      candidate.keep();
+      return candidate;
+    }),
+  );
+  await b.first.write(Uint8Array.of(0b011));
+  for (const candidate of dialed) await candidate.choose();
+  await assertCarries([await widened, new Bundle([b.first, dialed[0]!, dialed[1]!])]);
+  await assert.rejects(dialed[2]!.take(1));
+  dialed[2]!.close();
 });
 
 Deno.test("widen: what is against the protocol ends it", async () => {
   for (
     const [chooses, said, error] of [
       [true, [9], /9 more ports/],
+      [true, [1, 0, 0], /port 0/],
       [false, [0, 1], /connections that there are not/],
-      [false, [1, 0, 0, 1], /connections that there are not/],
       [false, [4, 0, 1, 0, 1, 0, 1, 0, 1, 8], /connections that there are not/],
     ] as const
   ) {
@@ -159,23 +200,32 @@ Deno.test("widen: what is against the protocol ends it", async () => {
     const { a, b } = await ends(both);
     const widened = a.widen(chooses);
     await b.first.write(Uint8Array.from(said));
-    await assert.rejects(
-      widened,
-      (thrown) => thrown instanceof LaneError && error.test(thrown.message),
-    );
+    const isThat = (thrown: unknown) => thrown instanceof LaneError && error.test(thrown.message);
+    await assert.rejects(widened, isThat);
     assert(both[0].isClosed);
   }
 });
 
-Deno.test("widen: it can be given up, and leaves no socket open", async () => {
-  const before = await sockets();
-  const both = connection();
-  const { a } = await ends(both);
-  const controller = new AbortController();
-  const widened = a.widen(true, controller.signal);
-  assert.equal(await sockets(), before + 3);
-  controller.abort(new Error("given up"));
-  await assert.rejects(widened, /given up/);
-  assert(both[0].isClosed);
-  await onlySockets(before);
-});
+for (const chooses of [true, false]) {
+  const who = chooses ? "who chooses" : "the other end";
+  for (const what of ["given up", "broken"]) {
+    Deno.test({
+      name: `widen: by ${who} it can be ${what}, and leaves no socket open`,
+      ignore,
+    }, async () => {
+      const ports = await (async () => {
+        const both = connection(), { a, b } = await ends(both);
+        const controller = new AbortController();
+        const widened = a.widen(chooses, controller.signal);
+        await b.first.write(Uint8Array.of(1, 0, 1)); // where nobody answers
+        assert.equal(await openOf(portsOf(both[0])), 3);
+        if (what === "given up") controller.abort(new Error("given up"));
+        else both[1].close();
+        await assert.rejects(widened, what === "given up" ? /given up/ : /./);
+        assert(both[0].isClosed);
+        return portsOf(both[0]);
+      })();
+      await closed(ports);
+    });
+  }
+}
