@@ -10,7 +10,7 @@ export const PERMISSIONS = ["--no-prompt", "--allow-all"];
  * (of each half of its young generation) are no slower. What QUIC has received into is collected when the
  * program asks for it (lib/lane/quic.ts).
  */
-export const V8_FLAGS = "--v8-flags=--max-semi-space-size=2,--expose-gc";
+const V8_FLAGS = "--v8-flags=--max-semi-space-size=2,--expose-gc-as=collectGarbage";
 
 /** The flags it is started with, or compiled. */
 export const RUN_FLAGS = [...PERMISSIONS, V8_FLAGS];

@@ -140,15 +140,15 @@ let isOnceMore = false;
  * that each endpoint holds a socket, and 3 MB into which it receives, and would leave many lying.
  */
 function collectSoon(): void {
-  const { gc } = globalThis as { gc?: () => void };
-  if (!gc) return;
+  const { collectGarbage } = globalThis as { collectGarbage?: () => void };
+  if (!collectGarbage) return;
   if (timer !== undefined) {
     isOnceMore = true;
     return;
   }
   timer = setTimeout(() => {
     timer = undefined;
-    gc();
+    collectGarbage();
     if (isOnceMore) collectSoon();
     isOnceMore = false;
   }, COLLECT_AFTER_MS);

@@ -118,6 +118,7 @@ async function closed(ports: readonly number[]): Promise<void> {
   const deadline = performance.now() + 40_000;
   while (await openOf(ports) > 0) {
     assert(performance.now() < deadline);
+    (globalThis as { gc?: () => void }).gc!();
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
