@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { splice } from "./splice.ts";
 import { UnixSocket } from "./unix_socket.ts";
+import { turns } from "../tests/turns.ts";
 
 /** Both ends of an in-memory stream: what goes into one comes out of the other. */
 function pipe(): [Duplex, Duplex] {
@@ -19,11 +20,6 @@ function pipe(): [Duplex, Duplex] {
 function spliced(signal?: AbortSignal) {
   const [left, a] = pipe(), [right, b] = pipe();
   return { left, right, end: splice(a, b, signal) };
-}
-
-/** Gives up a few turns of the event loop, so that things happen in another order. */
-async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 /** What one side of a splice does with the direction in which it writes. */

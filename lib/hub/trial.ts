@@ -80,7 +80,9 @@ export class TrialStream implements Duplex {
   ): Promise<On> {
     const over = new AbortController();
     const { signal } = over;
-    const answered = this.#answered(signal);
+    const alive = this.#isAlive(signal);
+    // A read that fails says nothing: the connection is over, or the peer has given up the stream.
+    const answered = Promise.race([this.#reading.then(() => true, () => alive), alive]);
     try {
       const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
       const late = delayAwake(limit, signal)
@@ -103,15 +105,12 @@ export class TrialStream implements Duplex {
     }
   }
 
-  /** True when something has come from the peer, false when the connection has ended. */
-  async #answered(signal: AbortSignal): Promise<boolean> {
+  /** True when any packet has come from the peer, false when the connection has ended. */
+  async #isAlive(signal: AbortSignal): Promise<boolean> {
     const { connection } = this.#first.own, before = connection.packetsReceived;
     let isOver = false;
     connection.over.then(() => isOver = true);
-    let hasRead = false;
-    this.#reading.then(() => hasRead = true, () => {}); // it is over, or the peer has given it up
     while (!isOver && !signal.aborted) {
-      if (hasRead) return true;
       if (connection.packetsReceived !== before) {
         // It may have been the packet that ends the connection, of which is heard in a moment.
         await delay(2 * LOOK_MS, signal).catch(() => {}); // as below

@@ -3,13 +3,9 @@ import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { Bundle } from "./bundle.ts";
 import type { Transport } from "./lane.ts";
+import { turns } from "../../tests/turns.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
-
-/** Gives up some turns of the event loop. */
-async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
-}
 
 /** One connection, whose bytes come out where they went in. */
 class Member implements Transport {

@@ -7,11 +7,7 @@ import { LaneLink } from "../lane/link.ts";
 import { Lane } from "../lane/lane.ts";
 import { LaneStream } from "../lane/messages.ts";
 import { Session } from "./session.ts";
-
-/** Gives up a few turns of the event loop, so that things happen in another order. */
-async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
-}
+import { turns } from "../../tests/turns.ts";
 
 /** Both ends of an in-memory stream, which passes bytes on after so many turns. */
 function pipe(wait = 0): [Duplex, Duplex] {
