@@ -13,6 +13,8 @@ const F_SETFL = 4;
 const READ_BYTES = 128 * 1024;
 /** Most bytes that are read before the peer takes them. */
 const READ_AHEAD_BYTES = 512 * 1024;
+/** For this process to end, which closes stdout, too, and sooner than it could. */
+const END_MS = 20;
 
 /**
  * This process's stdin and stdout.
@@ -24,6 +26,7 @@ export class Stdio implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
   #ahead: ReadAhead;
+  #isStdinOver = false;
   #stdin: DirectPipe | undefined;
   #stdout: DirectPipe | undefined;
 
@@ -33,7 +36,10 @@ export class Stdio implements Duplex {
     this.#ahead = new ReadAhead(async () => {
       const direct = this.#stdin?.read(buffer);
       const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
-      return length === null ? undefined : buffer.subarray(0, length);
+      if (length !== null) return buffer.subarray(0, length);
+      this.#isStdinOver = true;
+      debug(() => "all of stdin has been read");
+      return undefined;
     }, READ_AHEAD_BYTES);
     this.readable = this.#ahead.readable();
     this.writable = new WritableStream({
@@ -41,14 +47,20 @@ export class Stdio implements Duplex {
         const rest = chunk.subarray(this.#stdout?.write(chunk) ?? 0);
         if (rest.length > 0) await writeStdout(rest);
       },
-      close: closeStdout,
-      // Whoever reads it learns at once that no more comes; the exit status says why.
-      abort: closeStdout,
+      close: () => this.#close(),
+      // Whoever reads it learns that no more comes; the exit status says why.
+      abort: () => this.#close(),
     });
   }
 
   release(chunk: Uint8Array<ArrayBuffer>): void {
     this.#ahead.release(chunk);
+  }
+
+  /** At once; where stdin is over, in a moment, since the process has mostly ended by then. */
+  #close(): void {
+    if (this.#isStdinOver) setTimeout(closeStdout, END_MS);
+    else closeStdout();
   }
 
   /** For much to go through with few calls. */

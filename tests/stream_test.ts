@@ -13,14 +13,17 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { memoryOf, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import {
+  memoryOf,
+  openFilesOf,
+  promise,
+  type Started,
+  type TestEnv,
+  type Tool,
+} from "./testenv.ts";
 
 const MIB = 1024 * 1024;
 const letIn = new TextEncoder().encode(AUTH_SUCCESS);
-
-async function openFilesOf(pid: number): Promise<number> {
-  return (await Array.fromAsync(Deno.readDir(`/proc/${pid}/fd`))).length;
-}
 
 /** Waits until a number stops to grow, and returns it. */
 async function settled(env: TestEnv, what: string, number: () => number): Promise<number> {
@@ -182,6 +185,33 @@ for (const way of WAYS) {
     await dialer.write(randomBytes(100_000));
     await dialer.end();
     assert.equal((await came.promise).length, 100_000);
+    assert.equal((await dialer.ended).code, 0);
+  });
+
+  promise(`${way}: the same where all of stdin has been read, and waits for the peer`, {
+    needs,
+  }, async (env) => {
+    // More than git-annex's socket holds, so that the peer does not come to the end.
+    const given = randomBytes(1_000_000), came = Promise.withResolvers<string>();
+    const mayEnd = Promise.withResolvers<void>(), mayRead = Promise.withResolvers<void>();
+    const pair = await makePair(env, way, async (connection) => {
+      await writeAll(connection, letIn);
+      await mayEnd.promise;
+      await connection.closeWrite();
+      await mayRead.promise;
+      came.resolve((await readChecksum(connection)).checksum);
+    });
+    const dialer = await pair.connect({
+      stdin: given,
+      collect: false,
+      env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+    });
+    await dialer.says(/all of stdin has been read/);
+    mayEnd.resolve();
+    assert.equal((await drain(dialer)).length, letIn.length);
+    assert.equal(dialer.code, undefined);
+    mayRead.resolve();
+    assert.equal(await came.promise, await checksumOf(given));
     assert.equal((await dialer.ended).code, 0);
   });
 
