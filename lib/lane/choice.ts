@@ -1,6 +1,6 @@
 /** Which of the connections that get through is taken. One end chooses; the other is told. */
 
-import { delay } from "../abortable.ts";
+import { delayAwake } from "../abortable.ts";
 import { debug } from "../stderr.ts";
 import type { Candidate } from "./candidate.ts";
 
@@ -50,9 +50,9 @@ export class Choice {
   }
 
   async #choose(candidate: Candidate): Promise<void> {
-    // Aborted when the choice has been made.
+    // Aborted when the choice has been made. On a machine with too much to do TLS takes as much longer.
     if (candidate.kind === "QUIC") {
-      await delay(this.#headStartMs, this.#head.signal).catch(() => {});
+      await delayAwake(this.#headStartMs, this.#head.signal).catch(() => {});
     }
     if (this.#over) return;
     this.#take(candidate);

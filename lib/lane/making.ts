@@ -10,7 +10,7 @@ import { debug } from "../stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { Choice } from "./choice.ts";
 import { Lane, LaneError } from "./lane.ts";
-import { meet, MOST_CONNECTIONS } from "./meeting.ts";
+import { meet } from "./meeting.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { TlsPort } from "./tls.ts";
@@ -22,6 +22,11 @@ const LIMIT_MS = 10_000;
 const CHOOSER_LIMIT_MS = 8_000;
 /** TLS is some half faster, at half the CPU: worth a wait during which nothing stands still. */
 const TLS_HEAD_START_MS = 300;
+/**
+ * Who may connect to a port, ever. Deno does not close a TCP connection in the middle of a TLS
+ * handshake before the other side has said something, so that silent ones pile up as long as they want.
+ */
+const MOST_CONNECTIONS = 64;
 
 /** An end that listens. Dispose of it when the lane is made, or will not be. */
 export class LanePorts implements Disposable {

@@ -12,11 +12,6 @@ import { connectTls, type TlsPort } from "./tls.ts";
 const GREETING_LIMIT_MS = 2_000;
 /** Who have connected and not yet shown the secret. */
 const MOST_STRANGERS = 8;
-/**
- * Who may connect to a port, ever, where strangers may. Deno does not close a TCP connection in the middle of a TLS
- * handshake before the other side has said something, so that silent ones pile up as long as they want.
- */
-export const MOST_CONNECTIONS = 64;
 
 /** How the two ends know each other. */
 export interface Secrets {

@@ -100,7 +100,8 @@ export class QuicPort implements Disposable {
 
   /** Closes the socket, and whatever goes over it. */
   close(): void {
-    this.#endpoint?.close();
+    if (!this.#endpoint) return;
+    this.#endpoint.close();
     this.#endpoint = undefined;
     collectSoon();
   }
@@ -132,25 +133,25 @@ function closing(connection: Deno.QuicConn): (error: unknown) => never {
 }
 
 let timer: ReturnType<typeof setTimeout> | undefined;
-/** Something was closed while it ran, and may still be in use when it is over. */
-let isOnceMore = false;
+/** Collections still to come. */
+let collections = 0;
 
 /**
  * Has garbage collected, if the program was started with what that takes: the collector does not know
  * that each endpoint holds a socket, and 3 MB into which it receives, and would leave many lying.
  */
 function collectSoon(): void {
+  collections = 2; // what was closed may still be in use at the first
+  if (timer === undefined) collectInTime();
+}
+
+function collectInTime(): void {
   const { collectGarbage } = globalThis as { collectGarbage?: () => void };
   if (!collectGarbage) return;
-  if (timer !== undefined) {
-    isOnceMore = true;
-    return;
-  }
   timer = setTimeout(() => {
     timer = undefined;
     collectGarbage();
-    if (isOnceMore) collectSoon();
-    isOnceMore = false;
+    if (--collections > 0) collectInTime();
   }, COLLECT_AFTER_MS);
   Deno.unrefTimer(timer);
 }

@@ -106,14 +106,9 @@ async function whatGetsThrough(
       })
     ),
   );
-  try {
-    signal.throwIfAborted();
-    const used = through.reduce((bits, candidate, i) => candidate ? bits | 1 << i : bits, 0);
-    await inTime(first.write(Uint8Array.of(used)), signal);
-  } catch (error) {
-    for (const candidate of through) candidate?.close();
-    throw error;
-  }
+  signal.throwIfAborted();
+  const used = through.reduce((bits, candidate, i) => candidate ? bits | 1 << i : bits, 0);
+  await inTime(first.write(Uint8Array.of(used)), signal);
   return through.filter((candidate) => candidate !== undefined);
 }
 
@@ -123,12 +118,15 @@ async function whatIsUsed(
   choices: readonly Choice[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  const [used] = await inTime(first.take(1), signal);
-  if (used! >> choices.length !== 0) throw new LaneError("connections that there are not");
-  const isUsed = (_: Choice, i: number) => (used! & 1 << i) !== 0;
-  for (const [i, choice] of choices.entries()) if (!isUsed(choice, i)) discard(choice);
+  const [bits] = await inTime(first.take(1), signal);
+  if (bits! >> choices.length !== 0) throw new LaneError("connections that there are not");
+  const used: Promise<Candidate>[] = [];
+  for (const [i, choice] of choices.entries()) {
+    if ((bits! & 1 << i) !== 0) used.push(choice.made);
+    else discard(choice);
+  }
   // Which they are has been said on each of them, and may come a moment later than this.
-  return await inTime(Promise.all(choices.filter(isUsed).map(({ made }) => made)), signal);
+  return await inTime(Promise.all(used), signal);
 }
 
 /** Also where it was, or will be, taken. */

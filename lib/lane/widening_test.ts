@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { Bundle } from "./bundle.ts";
 import { Candidate } from "./candidate.ts";
@@ -7,6 +6,7 @@ import { type Certificate, makeCertificate } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { QuicPort } from "./quic.ts";
 import { widen } from "./widening.ts";
+import { assertCarries, collectUntil } from "../../tests/lanes.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -82,27 +82,6 @@ async function ends([a, b] = connection()) {
   return { a: ends[0]!, b: ends[1]!, certificates, secrets };
 }
 
-async function take(transport: Transport, length: number): Promise<Bytes> {
-  const pieces: Bytes[] = [];
-  for (let left = length; left > 0; left -= pieces.at(-1)!.length) {
-    const piece = await transport.read();
-    assert(piece && piece.length <= left);
-    pieces.push(piece.slice());
-  }
-  return Buffer.concat(pieces);
-}
-
-/** Bytes go there and back; both ends are closed then. */
-async function assertCarries([a, b]: readonly [Transport, Transport]): Promise<void> {
-  const data = randomBytes(3_000_000);
-  for (const [from, to] of [[a, b], [b, a]] as const) {
-    const [taken] = await Promise.all([take(to, data.length), from.write(data)]);
-    assert.equal(Buffer.compare(taken, data), 0);
-  }
-  a.close();
-  b.close();
-}
-
 /** How many of these UDP ports somebody has. */
 async function openOf(ports: readonly number[]): Promise<number> {
   const lines = (await Deno.readTextFile("/proc/self/net/udp")).split("\n");
@@ -112,15 +91,9 @@ async function openOf(ports: readonly number[]): Promise<number> {
   }).length;
 }
 
-/** Deno closes them when it has collected what they belong to. */
 async function closed(ports: readonly number[]): Promise<void> {
   assert.equal(ports.length % 3, 0);
-  const deadline = performance.now() + 40_000;
-  while (await openOf(ports) > 0) {
-    assert(performance.now() < deadline);
-    (globalThis as { gc?: () => void }).gc!();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await collectUntil(async () => await openOf(ports) === 0);
 }
 
 Deno.test({
