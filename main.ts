@@ -1,10 +1,11 @@
 /** git-annex-p2p-iroh: git-annex's P2P helper program for iroh. Command in, exit status out. */
 
 import { type Command, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
+import { connect } from "./lib/commands/connect.ts";
 import { sayFailure } from "./lib/stderr.ts";
 import { print } from "./lib/stdout.ts";
 
-/** Runs a command; each loads only what it needs. */
+/** Runs a command; each loads only what it needs, beside what is called most. */
 async function run(command: Command): Promise<number> {
   switch (command.name) {
     case "help":
@@ -20,7 +21,7 @@ async function run(command: Command): Promise<number> {
     case "status":
       return await (await import("./lib/commands/status.ts")).status(command);
     case "connect":
-      return await (await import("./lib/commands/connect.ts")).connect(command.address);
+      return await connect(command.address);
     case "ping":
       return await (await import("./lib/commands/ping.ts")).ping(command.address, command.count);
     case "serve": {
@@ -37,7 +38,7 @@ async function main(): Promise<void> {
   });
   let exitStatus: number;
   try {
-    exitStatus = await run(parseCommand(Deno.args));
+    exitStatus = await run(await parseCommand(Deno.args));
   } catch (error) {
     exitStatus = sayFailure(error);
   }

@@ -1,6 +1,5 @@
 /** The command line: which command, which arguments. */
 
-import { parseArgs } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { UsageError } from "./failure.ts";
 
@@ -19,8 +18,8 @@ export type Command =
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
 
 /** Reads the command line. @throws {UsageError} if it makes no sense. */
-export function parseCommand(args: readonly string[]): Command {
-  const { values, positionals } = parse(args);
+export async function parseCommand(args: readonly string[]): Promise<Command> {
+  const { values, positionals } = await parse(args);
   if (values.help) return { name: "help" };
   if (values.version) return { name: "version" };
   const [first, socketPath, ...more] = positionals;
@@ -44,13 +43,27 @@ export function parseCommand(args: readonly string[]): Command {
   return { name: "serve", address: first, socketPath };
 }
 
+interface Arguments {
+  readonly values: {
+    readonly help?: boolean;
+    readonly version?: boolean;
+    readonly json?: boolean;
+    readonly watch?: boolean;
+    readonly count?: string;
+  };
+  readonly positionals: readonly string[];
+}
+
 function parseCount(value = "4"): number {
   if (!/^[1-9]\d{0,5}$/.test(value)) throw new UsageError(`-n ${value} is not a count`);
   return Number(value);
 }
 
 /** @throws {UsageError} for an unknown option. */
-function parse(args: readonly string[]) {
+async function parse(args: readonly string[]): Promise<Arguments> {
+  // git-annex gives no options, and it matters how long what it calls takes to begin.
+  if (!args.some((arg) => arg.startsWith("-"))) return { values: {}, positionals: args };
+  const { parseArgs } = await import("node:util");
   try {
     return parseArgs({
       args: [...args],

@@ -17,12 +17,15 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT", "SIGBREAK"]
   : ["SIGTERM", "SIGINT", "SIGHUP"];
 
-/** Whether the process was started with a signal ignored, as `nohup` does (Linux, proc(5)). */
-function isIgnored(signal: Deno.Signal): boolean {
-  if (Deno.build.os !== "linux") return false;
-  const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
-  const number = constants.signals[signal as keyof typeof constants.signals];
-  return mask !== undefined && (BigInt(`0x${mask}`) >> BigInt(number - 1) & 1n) === 1n;
+/** Those the process was started with ignored, as `nohup` does (Linux, proc(5)). */
+function ignoredSignals(): Deno.Signal[] {
+  if (Deno.build.os !== "linux") return [];
+  const status = Deno.readTextFileSync("/proc/self/status");
+  const mask = BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  return SIGNALS.filter((signal) => {
+    const number = constants.signals[signal as keyof typeof constants.signals];
+    return (mask >> BigInt(number - 1) & 1n) === 1n;
+  });
 }
 
 /** While this is not disposed of, the first signal aborts `signal`, and a second ends the process. */
@@ -32,7 +35,7 @@ export class Signals implements Disposable {
 
   constructor() {
     // With the first listener Deno takes over the other signals, too, ignored ones included.
-    const ignored = SIGNALS.filter(isIgnored);
+    const ignored = ignoredSignals();
     for (const name of SIGNALS) {
       const handler = ignored.includes(name) ? () => {} : () => {
         const reason = new Signalled(name);

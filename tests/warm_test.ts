@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { askStatus, openSession } from "../lib/hub/client.ts";
+import { askForSession, askStatus } from "../lib/hub/client.ts";
 import { findHub, type HubEntry } from "../lib/hub/entry.ts";
 import type { ListenerFacts } from "../lib/hub/facts.ts";
 import { Idle, PeerConnection, type PeerSession } from "../lib/peer_connection.ts";
@@ -117,6 +117,13 @@ promise("warm: 30 processes at once all get through", { limitMs: 90_000 }, async
     assert.deepEqual([run.code, run.stdout], [0, answered(`${i}`)], run.stderr);
   }));
 });
+
+/** A session through a hub, which has opened it. */
+async function openSession(hub: HubEntry, address: string, signal: AbortSignal) {
+  const warm = await askForSession(hub, address, signal);
+  await warm.open;
+  return warm;
+}
 
 /** The hub of a friend, to be asked by the test itself. */
 function hubOf({ host, repository }: Friend): HubEntry {

@@ -146,6 +146,11 @@ export interface Beside {
   readonly gone: string;
   /** Told each report. */
   readonly report?: (report: Record<string, unknown>) => void;
+  /**
+   * When what comes is the stream's: not while the answer to a request is still to come. If it rejects, the
+   * stream is lost.
+   */
+  readonly begins?: Promise<unknown>;
 }
 
 /** A stream of a connection with a peer, as it is handed through a channel. Both ends are alike. */
@@ -197,6 +202,7 @@ export class ChannelStream implements Duplex {
   }
 
   async #run(): Promise<void> {
+    await this.#beside.begins;
     for (let message; (message = await this.#channel.receive());) {
       switch (message.kind) {
         case MessageKind.DATA:

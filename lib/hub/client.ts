@@ -24,8 +24,16 @@ export class NotByHub extends Error {
 
 /** A session that goes through the hub. Dispose of it when it is over. */
 export interface WarmSession extends Disposable {
+  /** Not to be used before it is {@linkcode open}. */
   readonly stream: Duplex;
-  /** Resolves when the connection with the peer, or the listener, has ended. */
+  /**
+   * Resolves when the listener has opened it.
+   *
+   * @throws {NotByHub} if it does not answer, or cannot do it; nothing has been sent to the peer then.
+   * @throws {Failure} if the peer cannot be reached, as the listener says; or the signal's reason.
+   */
+  readonly open: Promise<void>;
+  /** Resolves when the connection with the peer, or the listener, has ended, or it does not open. */
   readonly over: Promise<StreamError>;
   /** Tells the listener how far it is. */
   report(report: Record<string, unknown>): void;
@@ -35,21 +43,19 @@ export interface WarmSession extends Disposable {
   openLane(): Promise<{ stream: Duplex; ends: Ends } & Disposable>;
 }
 
-/**
- * Opens a session with a peer.
- *
- * @throws {NotByHub} if the listener does not answer, or cannot do it; nothing has been sent then.
- * @throws {Failure} if the peer cannot be reached, as the listener says.
- */
-export async function openSession(
+/** Asks for a session with a peer. @throws {NotByHub} if nobody is there. */
+export async function askForSession(
   entry: HubEntry,
   address: string,
   signal: AbortSignal,
 ): Promise<WarmSession> {
   const { channel, answer } = await ask(entry, { want: "session", address }, signal);
-  const stream = new ChannelStream(channel, { gone: GONE });
+  const open = answer.then(() => {});
+  open.catch(() => {}); // told to whoever waits for it
+  const stream = new ChannelStream(channel, { gone: GONE, begins: open });
   return {
     stream,
+    open,
     over: stream.over,
     report(report) {
       // Whoever does not hear it is gone, which the stream tells.
@@ -57,11 +63,12 @@ export async function openSession(
     },
     flush: () => channel.flush(),
     async openLane() {
-      const request: Request = { want: "lane", session: String(answer.session) };
-      const lane = await ask(entry, request, signal);
+      const { session } = await answer;
+      const lane = await ask(entry, { want: "lane", session: String(session) }, signal);
+      const { ends } = await lane.answer;
       return {
         stream: new ChannelStream(lane.channel, { gone: GONE }),
-        ends: lane.answer.ends as Ends,
+        ends: ends as Ends,
         [Symbol.dispose]: () => lane.channel[Symbol.dispose](),
       };
     },
@@ -72,27 +79,51 @@ export async function openSession(
 /** What the listener knows. @throws {NotByHub} if it does not answer. */
 export async function askStatus(entry: HubEntry, signal: AbortSignal): Promise<unknown> {
   const { channel, answer } = await ask(entry, { want: "status" }, signal);
-  channel[Symbol.dispose]();
-  return answer;
+  using _ = channel;
+  return await answer;
 }
 
+/** A request on its way. */
+interface Asked {
+  readonly channel: Channel;
+  /** Where it rejects, the channel is closed. */
+  readonly answer: Promise<Record<string, unknown>>;
+}
+
+/** @throws {NotByHub} if nobody is there. */
 async function ask(
   { socketPath, cookie }: HubEntry,
   request: Request,
   signal: AbortSignal,
-): Promise<{ channel: Channel; answer: Record<string, unknown> }> {
+): Promise<Asked> {
   const isSession = request.want === "session";
-  using answered = new Answered(isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS);
-  const late = AbortSignal.any([signal, answered.late]);
-  const channel = await connect(socketPath, late);
+  const first = new Limit(isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS, signal);
   try {
-    await abortable(channel.sendJson(MessageKind.REQUEST, { ...request, cookie }), late);
-    const welcome = await abortable(channel.receive(), late);
+    const channel = await connect(socketPath, first.signal);
+    return { channel, answer: answerTo({ ...request, cookie }, channel, first, signal) };
+  } catch (error) {
+    first[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** @param first For the listener to begin to answer; disposed of here. */
+async function answerTo(
+  request: Request & Pick<HubEntry, "cookie">,
+  channel: Channel,
+  first: Limit,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  using _ = first;
+  try {
+    await abortable(channel.sendJson(MessageKind.REQUEST, request), first.signal);
+    const welcome = await abortable(channel.receive(), first.signal);
     if (welcome?.kind !== MessageKind.WELCOME) throw new NotByHub("it does not let this one in");
-    answered[Symbol.dispose]();
+    first[Symbol.dispose]();
     debug(() => "through the running listener");
+    const isSession = request.want === "session";
     const limit = AbortSignal.timeout(isSession ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS);
-    return { channel, answer: await answerOn(channel, AbortSignal.any([signal, limit])) };
+    return await answerOn(channel, AbortSignal.any([signal, limit]));
   } catch (error) {
     channel[Symbol.dispose]();
     signal.throwIfAborted();
@@ -101,20 +132,19 @@ async function ask(
   }
 }
 
-/** Time for an answer, unless disposed of. */
-class Answered implements Disposable {
+/** Time for an answer to begin. Disposed of, it does not end. */
+class Limit implements Disposable {
+  /** Aborted when it is over, or with the one that was given. */
+  readonly signal: AbortSignal;
   #late = new AbortController();
   #over = new AbortController();
 
-  constructor(limitMs: number) {
+  constructor(limitMs: number, signal: AbortSignal) {
+    this.signal = AbortSignal.any([signal, this.#late.signal]);
     delayAwake(limitMs, this.#over.signal).then(
       () => this.#late.abort(new NotByHub(`no answer within ${limitMs} ms`)),
       () => {}, // disposed of
     );
-  }
-
-  get late(): AbortSignal {
-    return this.#late.signal;
   }
 
   [Symbol.dispose](): void {

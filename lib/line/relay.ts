@@ -2,7 +2,9 @@
 
 import { StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
+import { findHub, type HubEntry } from "../hub/entry.ts";
 import type { Here } from "../repository.ts";
+import { runtimeFolders } from "../runtime_folder.ts";
 import { Signals } from "../signals.ts";
 import { splice, type SpliceEnd } from "../splice.ts";
 import { debug } from "../stderr.ts";
@@ -28,12 +30,12 @@ const ADDRESS = /^endpoint[a-z2-7]{1,4096}$/;
 export async function relayTo(address: string, here: Promise<Here>): Promise<number> {
   using signals = new Signals();
   const { signal } = signals;
-  const place = await here, { settings, repository } = place;
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
-  const warm = repository && ADDRESS.test(address)
-    ? await openWarm(address, repository, settings, onLane, signal)
-    : undefined;
-  using line = warm ?? await openCold(address, place, onLane, signal);
+  const folders = runtimeFolders();
+  const place = await here; // git has been running meanwhile
+  const hub = ADDRESS.test(address) ? hubOf(place, folders) : undefined;
+  using line = (hub && await openWarm(address, hub, onLane, signal)) ??
+    await openCold(address, place, onLane, signal);
   try {
     const end = await splice(stdio, line.stream, signal);
     signal.throwIfAborted();
@@ -44,6 +46,16 @@ export async function relayTo(address: string, here: Promise<Here>): Promise<num
     await line.giveUp(error);
     throw error instanceof StreamError ? peerFailure(error) : error;
   }
+}
+
+/** The listener to ask, if it may be asked. */
+function hubOf(
+  { settings, repository }: Here,
+  folders: readonly string[],
+): HubEntry | undefined {
+  // One that has the lane off speaks the plain wire, on which nothing can be kept.
+  if (!repository || !settings.warm || !settings.lane) return undefined;
+  return findHub(repository, settings, folders);
 }
 
 /** Loads what is needed for that alone. */

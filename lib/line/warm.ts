@@ -2,10 +2,8 @@
 
 import { abortable } from "../abortable.ts";
 import { StreamError } from "../duplex.ts";
-import { NotByHub, openSession } from "../hub/client.ts";
-import { findHub } from "../hub/entry.ts";
-import type { Repository } from "../repository.ts";
-import type { Settings } from "../settings.ts";
+import { askForSession, NotByHub } from "../hub/client.ts";
+import type { HubEntry } from "../hub/entry.ts";
 import { debug } from "../stderr.ts";
 import { codeFor, type Line, movingSession } from "./line.ts";
 
@@ -23,19 +21,15 @@ const REPORT_MS = 250;
  */
 export async function openWarm(
   address: string,
-  repository: Repository,
-  settings: Settings,
+  hub: HubEntry,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<Line | undefined> {
-  // One that has the lane off speaks the plain wire, on which nothing can be kept.
-  if (!settings.warm || !settings.lane) return undefined;
   try {
-    const hub = findHub(repository, settings);
-    if (!hub) return undefined;
-    const warm = await openSession(hub, address, signal);
+    const warm = await askForSession(hub, address, signal);
     const openLane = () => warm.openLane();
     const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
+    await warm.open;
     const { session } = moving;
     session.passedOn(); // by the listener
     let reported = "";
