@@ -1,5 +1,5 @@
 /**
- * A copy of iroh-js's native addon, unpacked, in the user's cache folder. Unpacking it takes 70 ms and
+ * A copy of iroh-js's native addon, unpacked, in the user's cache folder. Unpacking it takes 140 ms and
  * writes 20 MB, too much for each start.
  *
  * The folder is the user's alone, or it is not used: so nobody else can change the copy, and its

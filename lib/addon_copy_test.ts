@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { crc32, gzipSync } from "node:zlib";
+import { crc32 } from "node:zlib";
 import { mayChown } from "../tests/users.ts";
 import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_copy.ts";
-import { PackedAddon } from "./packed_addon.ts";
+import { packAddon, PackedAddon } from "./packed_addon.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
 /** Longer than what is read at once, and no multiple of it. */
@@ -17,8 +17,8 @@ async function withAddon(
 ): Promise<void> {
   const dir = await Deno.makeTempDir();
   try {
-    const path = join(dir, "addon.gz"), cache = join(dir, "cache");
-    await Deno.writeFile(path, gzipSync(CONTENT));
+    const path = join(dir, "addon.packed"), cache = join(dir, "cache");
+    await Deno.writeFile(path, packAddon(CONTENT));
     await Deno.mkdir(cache, { mode: 0o700 });
     await body(new PackedAddon(path), cache, path);
   } finally {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { gzipSync } from "node:zlib";
-import { PackedAddon } from "./packed_addon.ts";
+import { packAddon, PackedAddon } from "./packed_addon.ts";
 
 /** Calls with a file of what is packed, and the path of another. */
 async function withPacked(
@@ -10,8 +9,8 @@ async function withPacked(
 ): Promise<void> {
   const dir = await Deno.makeTempDir();
   try {
-    const path = join(dir, "addon.gz");
-    await Deno.writeFile(path, gzipSync(content));
+    const path = join(dir, "addon.packed");
+    await Deno.writeFile(path, packAddon(content));
     await body(path, join(dir, "other"));
   } finally {
     await Deno.remove(dir, { recursive: true });
@@ -44,10 +43,17 @@ Deno.test("PackedAddon.isIn() knows its content, of any length", async () => {
 });
 
 Deno.test("PackedAddon says so when it is damaged or missing", async () => {
-  await withPacked(new Uint8Array(1000), async (path, other) => {
+  // Which Brotli keeps as they are, and does not notice when one is another.
+  const content = crypto.getRandomValues(new Uint8Array(1000));
+  await withPacked(content, async (path, other) => {
     const bytes = await Deno.readFile(path);
-    bytes[bytes.length >> 1]! ^= 1;
-    await Deno.writeFile(path, bytes);
+    for (const at of [bytes.length >> 1, bytes.length - 8, bytes.length - 4]) {
+      const damaged = bytes.slice();
+      damaged[at]! ^= 1;
+      await Deno.writeFile(path, damaged);
+      assert.throws(() => new PackedAddon(path).unpack(), /damaged/);
+    }
+    await Deno.writeFile(path, bytes.subarray(100));
     assert.throws(() => new PackedAddon(path).unpack());
     assert.throws(() => new PackedAddon(other), Deno.errors.NotFound);
   });

@@ -8,7 +8,7 @@
 
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { constants, gzipSync } from "node:zlib";
+import { packAddon } from "../lib/packed_addon.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
 
@@ -19,7 +19,7 @@ const TARGETS: Record<string, { platform: string; addon: string; suffix?: string
   "macos-arm64": { platform: "aarch64-apple-darwin", addon: "darwin-arm64" },
   "windows-x64": { platform: "x86_64-pc-windows-msvc", addon: "win32-x64-msvc", suffix: ".exe" },
 };
-const ADDON = "addon.gz";
+const ADDON = "addon.packed";
 
 const root = dirname(import.meta.dirname!);
 
@@ -36,8 +36,7 @@ async function makeBundle(bundle: string, work: string, addon: string): Promise<
   // The compiled program has no use for iroh's package, which finds the addon and adds nothing to it.
   const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
   await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
-  const packed = gzipSync(await readAddon(packages), { level: constants.Z_BEST_COMPRESSION });
-  await Deno.writeFile(join(bundle, ADDON), packed);
+  await Deno.writeFile(join(bundle, ADDON), packAddon(await readAddon(packages)));
   const { unstable } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   await Deno.writeTextFile(join(bundle, "deno.json"), JSON.stringify({ unstable }));
 }
