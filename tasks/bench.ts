@@ -3,7 +3,7 @@
  *
  * Measures the program against dumbpipe on test hosts (network namespaces, so Linux and root), in one
  * run, in turn, and prints medians and their ratio as Markdown. Needs dumbpipe and iroh-relay on PATH,
- * the scenarios annex and warm also git-annex, annex socat. Measures the compiled program if
+ * the scenarios annex and warm also git-annex and socat. Measures the compiled program if
  * GIT_ANNEX_P2P_IROH_PROGRAM names one.
  */
 
@@ -96,7 +96,10 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     say(`\nOver git-annex's unix socket itself: ${row.of("unix socket")!.toFixed(1)} s\n`);
   },
   async warm(_env, { runs }) {
-    for await (const { title, rows } of benchWarm(runs)) tell(title, rows);
+    for await (const { title, rows, note } of benchWarm(runs)) {
+      tell(title, rows);
+      if (note) say(`\n${note}`);
+    }
   },
 };
 
@@ -151,7 +154,7 @@ async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {
   const withRelay = new Row("one byte, found on the LAN, relay on", "ms", 0);
   const { b } = network, cwd = await makeRepository(env, b, "repository");
   for (let run = 0; run < runs; run++) {
-    for (const name of inTurn(run)) {
+    for (const name of inTurn(NAMES, run)) {
       const command = name === OURS ? [OURS, "address"] : [THEIRS, "generate-ticket"];
       const begin = performance.now();
       await env.ok(command, { on: b, cwd, env: { IROH_SECRET: "00".repeat(32) } });
@@ -188,7 +191,7 @@ async function benchBulk(
     const memoryDial = new Row(`most memory of the dialing process, ${what}`, "MiB", 0);
     const memoryServe = new Row(`most memory of the listener, ${what}`, "MiB", 0);
     for (let run = 0; run < runs; run++) {
-      for (const name of inTurn(run).filter((name) => names.includes(name))) {
+      for (const name of inTurn(NAMES, run).filter((name) => names.includes(name))) {
         const { command, pid } = served[name];
         await forgetPeak(pid);
         const before = await usage(pid);
@@ -215,7 +218,7 @@ async function benchLaneSizes(env: TestEnv, runs: number): Promise<string> {
   for (const kibibytes of LANE_SIZES_KIB) {
     const row = new Row("", "", 0);
     for (let run = 0; run < runs; run++) {
-      for (const lane of run % 2 === 0 ? ["true", "false"] : ["false", "true"]) {
+      for (const lane of inTurn(["true", "false"], run)) {
         const settings = { GIT_ANNEX_P2P_IROH_LANE: lane };
         const { command } = served[OURS];
         const { seconds } = await dial(env, network.b, "up", kibibytes << 10, command, settings);

@@ -2,23 +2,17 @@
 
 import { join } from "node:path";
 import { Annex } from "../../tests/annex.ts";
-import { makeNetwork } from "../../tests/network.ts";
+import { makeNetwork, type Topology } from "../../tests/network.ts";
 import { dumbpipeListener, randomBytes, withDirectAddress } from "../../tests/pair.ts";
 import type { Host, TestEnv } from "../../tests/testenv.ts";
-import { Row } from "./table.ts";
+import { inTurn, Row } from "./table.ts";
 
 const PIECE_BYTES = 64 << 20;
 const GET_LIMIT_S = "600";
 
 /** Seconds of each, in turn. */
 export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Promise<Row> {
-  const { a: hostA, b: hostB } = await makeNetwork(env, "lan");
-  const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
-  await a.enable();
-  await a.serve();
-  const socket = await socketOf(env);
-  const { ticket } = await dumbpipeListener(env, hostA, socket);
-  await helper(hostB, "dumbpipe", `exec dumbpipe connect ${ticket}`);
+  const { hostA, hostB, a, b, socket } = await makeAnnexes(env, "lan");
   await helper(hostB, "socket", `exec socat -b 262144 - UNIX-CONNECT:${socket}`);
 
   const [address, token] = split(await a.addresses());
@@ -43,7 +37,7 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
 
   const row = new Row("whole command", "s", 2);
   for (let run = 0; run < runs; run++) {
-    for (const name of run % 2 === 0 ? names : names.toReversed()) {
+    for (const name of inTurn(names, run)) {
       const begin = performance.now();
       const command = ["timeout", GET_LIMIT_S, "git", "annex", "get", "--quiet", "big"];
       await env.ok([...command, `--from=${name.replace(" ", "-")}`], { on: hostB, cwd: b.path });
@@ -56,8 +50,30 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
   return row;
 }
 
+/** A repository on each host. */
+export interface Annexes {
+  readonly hostA: Host;
+  readonly hostB: Host;
+  readonly a: Annex;
+  readonly b: Annex;
+  /** By which git-annex serves `a`. */
+  readonly socket: string;
+}
+
+/** Makes them, the first served by this program and by dumbpipe. */
+export async function makeAnnexes(env: TestEnv, topology: Topology): Promise<Annexes> {
+  const { a: hostA, b: hostB } = await makeNetwork(env, topology);
+  const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
+  await a.enable();
+  await a.serve();
+  const socket = await socketOf(env);
+  const { ticket } = await dumbpipeListener(env, hostA, socket);
+  await helper(hostB, "dumbpipe", `exec dumbpipe connect ${ticket}`);
+  return { hostA, hostB, a, b, socket };
+}
+
 /** The socket that git-annex has told the listener. */
-export async function socketOf(env: TestEnv): Promise<string> {
+async function socketOf(env: TestEnv): Promise<string> {
   for (const pid of await env.marked()) {
     const args = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split("\0").slice(0, -1);
     if (/^endpoint[a-z2-7]+$/.test(args.at(-2) ?? "")) {

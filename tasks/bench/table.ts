@@ -5,8 +5,8 @@ export const NAMES = ["git-annex-p2p-iroh", "dumbpipe"] as const;
 export type Name = typeof NAMES[number];
 
 /** Who goes first changes from run to run. */
-export function inTurn(run: number): readonly Name[] {
-  return run % 2 === 0 ? NAMES : NAMES.toReversed();
+export function inTurn<T>(names: readonly T[], run: number): readonly T[] {
+  return run % 2 === 0 ? names : names.toReversed();
 }
 
 /** A row: what each run has measured. */

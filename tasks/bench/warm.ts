@@ -7,10 +7,8 @@ import { join } from "node:path";
 import { decodeTicket, encodeTicket } from "../../lib/ticket.ts";
 import { OWN_ALPN } from "../../lib/wire/own.ts";
 import { PLAIN_ALPN } from "../../lib/wire/plain.ts";
-import { Annex } from "../../tests/annex.ts";
 import { makeNetwork, startRelay, type Topology } from "../../tests/network.ts";
 import {
-  dumbpipeListener,
   makeRepository,
   Service,
   silence,
@@ -19,7 +17,7 @@ import {
   withDirectAddress,
 } from "../../tests/pair.ts";
 import { type Host, memoryOf, TestEnv } from "../../tests/testenv.ts";
-import { helper, socketOf, split } from "./annex.ts";
+import { helper, makeAnnexes, split } from "./annex.ts";
 import { inTurn, type Name, NAMES, Row } from "./table.ts";
 import { dialForByte, serveBoth, usage } from "./traffic.ts";
 
@@ -29,6 +27,7 @@ const IDLE_PEERS = 50;
 const IDLE_MS = 60_000;
 const LIMIT_MS = 60 * 60_000;
 const SYNC_LIMIT_S = "50";
+const PLAIN = "tcp", PLAIN_PORT = 47_001;
 const [OURS, THEIRS] = NAMES;
 const WARM = { GIT_ANNEX_P2P_IROH_WARM: "true" }, COLD = { GIT_ANNEX_P2P_IROH_WARM: "false" };
 
@@ -36,6 +35,8 @@ const WARM = { GIT_ANNEX_P2P_IROH_WARM: "true" }, COLD = { GIT_ANNEX_P2P_IROH_WA
 export interface Table {
   readonly title: string;
   readonly rows: readonly Row[];
+  /** What else has come of it. */
+  readonly note?: string;
 }
 
 /** Each as soon as it is there. */
@@ -50,7 +51,7 @@ export async function* benchWarm(runs: number): AsyncGenerator<Table> {
     yield { title: `One byte there and back, ${where}, ${often} runs`, rows };
   }
   const title = `git annex sync without changes, round trip of 50 ms, ${runs} runs`;
-  yield { title, rows: await inEnv((env) => benchSync(env, runs)) };
+  yield { title, ...await inEnv((env) => benchSync(env, runs)) };
   yield { title: `A listener with ${IDLE_PEERS} idle peers`, rows: await inEnv(benchIdle) };
 }
 
@@ -89,7 +90,7 @@ async function benchByte(
     await unmeasured();
   }
   for (let run = 0; run < runs; run++) {
-    for (const name of inTurn(run)) {
+    for (const name of inTurn(NAMES, run)) {
       const time = await once(name, WARM);
       warm.add(name, time);
       cold.add(name, name === OURS ? await once(name, COLD) : time);
@@ -124,25 +125,28 @@ async function serveRepository(
   return { ...on, dir: cwd };
 }
 
-/** Whole `git annex sync` of repositories that are both being served, and are the same. */
-async function benchSync(env: TestEnv, runs: number): Promise<Row[]> {
-  const { a: hostA, b: hostB } = await makeNetwork(env, "lan, long cable");
-  const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
-  await a.enable();
-  await a.serve();
-  const { ticket } = await dumbpipeListener(env, hostA, await socketOf(env));
-  await helper(hostB, "dumbpipe", `exec dumbpipe connect ${ticket}`);
+/**
+ * Whole `git annex sync` of repositories that are both being served, and are the same. With socat over plain
+ * TCP, too: what of it is the network's and git-annex's own.
+ */
+async function benchSync(env: TestEnv, runs: number): Promise<Omit<Table, "title">> {
+  const { hostA, hostB, a, b, socket } = await makeAnnexes(env, "lan, long cable");
+  const listen = `TCP-LISTEN:${PLAIN_PORT},fork,nodelay`;
+  await env.start(["socat", listen, `UNIX-CONNECT:${socket}`], { on: hostA });
+  await helper(hostB, PLAIN, `exec socat - TCP:${hostA.ip}:${PLAIN_PORT},nodelay`);
   await b.enable();
   await b.serve();
 
   const [address, token] = split(await a.addresses());
-  const remotes: Record<Name, string> = {
+  const remotes = {
     [OURS]: `p2p-annex::iroh:${await withDirectAddress(hostA, address)}`,
     [THEIRS]: `p2p-annex::dumbpipe:${address}`,
+    [PLAIN]: `p2p-annex::${PLAIN}:${address}`,
   };
   await a.write("file", new TextEncoder().encode("content"));
   await a.add();
-  const sync = async (name: Name, settings = {}) => {
+  const names = Object.keys(remotes) as (keyof typeof remotes)[];
+  const sync = async (name: keyof typeof remotes, settings = {}) => {
     const begin = performance.now();
     await env.ok(["timeout", SYNC_LIMIT_S, "git", "annex", "sync", "--quiet", name], {
       on: hostB,
@@ -151,26 +155,27 @@ async function benchSync(env: TestEnv, runs: number): Promise<Row[]> {
     });
     return (performance.now() - begin) / 1000;
   };
-  for (const name of NAMES) await b.link(name, `${remotes[name]}:${token}\n`);
+  for (const name of names) await b.link(name, `${remotes[name]}:${token}\n`);
   // Again and again: a fetch with new data may hang, whatever carries it.
   await env.until("both repositories to be the same", async () => {
     await b.run(["sync", "--quiet", "--allow-unrelated-histories", OURS]);
     await a.ok(["merge", "--quiet"]);
     return await a.refs() === await b.refs();
   });
-  for (const name of NAMES) await sync(name);
+  for (const name of names) await sync(name);
 
   const warm = new Row("whole command", "s", 2);
   const cold = new Row("the same with `warm = false`", "s", 2);
   for (let run = 0; run < runs; run++) {
-    for (const name of inTurn(run)) {
+    for (const name of inTurn(names, run)) {
       const time = await sync(name, WARM);
       warm.add(name, time);
       cold.add(name, name === OURS ? await sync(name, COLD) : time);
     }
   }
   if (await a.refs() !== await b.refs()) throw new Error("there was something to sync");
-  return [warm, cold];
+  const note = `Over plain TCP, by socat: ${warm.of(PLAIN)!.toFixed(2)} s`;
+  return { rows: [warm, cold], note };
 }
 
 /** Peers that git-annex has let in, and who then do nothing. */
