@@ -31,11 +31,38 @@ export function delay(milliseconds: number, signal: AbortSignal): Promise<void> 
 }
 
 const TICK_MS = 10;
+/** What one such tick counts for at most, however long it took. */
+const MOST_TICK_MS = 12;
 
 /**
  * Like {@linkcode delay}, of time in which this process ran: on a machine that has too much to do, or
- * that slept, an answer may be there and not have been seen yet.
+ * that stood still, an answer may be there and not have been seen yet.
  */
 export async function delayAwake(milliseconds: number, signal: AbortSignal): Promise<void> {
-  for (let left = milliseconds; left > 0; left -= TICK_MS) await delay(TICK_MS, signal);
+  let before = performance.now();
+  for (let left = milliseconds; left > 0;) {
+    await delay(TICK_MS, signal);
+    const now = performance.now();
+    left -= Math.min(now - before, MOST_TICK_MS);
+    before = now;
+  }
+}
+
+/** A limit to what somebody else does, by {@linkcode delayAwake}. Disposed of, it is never reached. */
+export class Limit implements Disposable {
+  /** Aborted with the reason when it is reached, or with another signal's before. */
+  readonly signal: AbortSignal;
+  #over = new AbortController();
+
+  /** @param signals Of which each ends it. */
+  constructor(milliseconds: number, reason: Error, ...signals: readonly AbortSignal[]) {
+    const reached = new AbortController();
+    this.signal = AbortSignal.any([reached.signal, ...signals]);
+    delayAwake(milliseconds, this.#over.signal)
+      .then(() => reached.abort(reason), () => {}); // disposed of
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+  }
 }

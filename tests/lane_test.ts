@@ -243,13 +243,13 @@ async function moveOnce(
     offerLane(offering!, sessions[0], ends, env.signal),
     answerLane(answering!, sessions[1], ends, true, env.signal),
   ]).finally(() => moved.abort());
-  const [up, down, ...received] = await Promise.all([
+  const [links, up, down, ...received] = await Promise.all([
+    linking, // first: where it fails, that is why
     sendAcross(sessions[0], moved.signal),
     sendAcross(sessions[1], moved.signal),
     receiveAll(sessions[1]),
     receiveAll(sessions[0]),
   ]);
-  const links = await linking;
   assert.deepEqual(links.map((link) => link?.lane.kind), [kind, kind]);
   for (const link of links) link![Symbol.dispose]();
   for (const session of sessions) session.leave();

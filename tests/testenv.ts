@@ -70,6 +70,7 @@ export function promise(
     fn: async () => {
       if (missing.length > 0) throw new Error(reason);
       const env = await TestEnv.make(limitMs);
+      using _ = new Uncaught((error) => env.fail(error));
       const failures: unknown[] = [];
       try {
         await env.within(body(env));
@@ -79,11 +80,38 @@ export function promise(
         failures.push(new Error(`${message}\n${env.summary()}`, { cause: error }));
       }
       await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
+      if (failures.length === 0 && env.signal.aborted) failures.push(env.signal.reason);
       if (failures.length === 1) throw failures[0];
       // The reason of each is to be seen, which a SuppressedError does not show.
       if (failures.length > 1) throw new AggregateError(failures, failures.join("\n"));
     },
   });
+}
+
+/**
+ * Errors that nobody catches, while this is not disposed of. They are to fail the test and leave the
+ * process alone: Deno ends the thread of the whole test file at once, and with iroh at work on it that
+ * is a segmentation fault, which tells nobody why.
+ */
+class Uncaught implements Disposable {
+  readonly #over = new AbortController();
+
+  /** @param fail Is given each. */
+  constructor(fail: (error: Error) => void) {
+    const { signal } = this.#over;
+    addEventListener("unhandledrejection", (event) => {
+      event.preventDefault();
+      fail(new Error("nobody handles the failure of a promise", { cause: event.reason }));
+    }, { signal });
+    addEventListener("error", (event) => {
+      event.preventDefault();
+      fail(new Error("nobody catches an error", { cause: event.error }));
+    }, { signal });
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+  }
 }
 
 /** Whether a tool is there. */
@@ -162,6 +190,11 @@ export class TestEnv implements AsyncDisposable {
 
   static async make(limitMs: number): Promise<TestEnv> {
     return new TestEnv(await Deno.makeTempDir({ prefix: "p2p-iroh-test-" }), limitMs);
+  }
+
+  /** Ends the test, as its time limit does. */
+  fail(error: Error): void {
+    this.#limit.abort(error);
   }
 
   /** The outcome of a promise, or a failure at the test's time limit. */

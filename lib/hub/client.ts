@@ -1,6 +1,6 @@
 /** A process's end of the hub: asks the running listener of its repository. Loads next to nothing. */
 
-import { abortable, delayAwake } from "../abortable.ts";
+import { abortable, Limit } from "../abortable.ts";
 import type { Duplex, StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import type { Ends } from "../lane/start.ts";
@@ -97,7 +97,8 @@ async function ask(
   signal: AbortSignal,
 ): Promise<Asked> {
   const isSession = request.want === "session";
-  const first = new Limit(isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS, signal);
+  const limitMs = isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS;
+  const first = new Limit(limitMs, new NotByHub(`no answer within ${limitMs} ms`), signal);
   try {
     const channel = await connect(socketPath, first.signal);
     return { channel, answer: answerTo({ ...request, cookie }, channel, first, signal) };
@@ -129,26 +130,6 @@ async function answerTo(
     signal.throwIfAborted();
     if (error instanceof Failure || error instanceof NotByHub) throw error;
     throw new NotByHub(`it does not answer, ${systemReason(error)}`, { cause: error });
-  }
-}
-
-/** Time for an answer to begin. Disposed of, it does not end. */
-class Limit implements Disposable {
-  /** Aborted when it is over, or with the one that was given. */
-  readonly signal: AbortSignal;
-  #late = new AbortController();
-  #over = new AbortController();
-
-  constructor(limitMs: number, signal: AbortSignal) {
-    this.signal = AbortSignal.any([signal, this.#late.signal]);
-    delayAwake(limitMs, this.#over.signal).then(
-      () => this.#late.abort(new NotByHub(`no answer within ${limitMs} ms`)),
-      () => {}, // disposed of
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.#over.abort();
   }
 }
 

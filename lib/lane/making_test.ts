@@ -6,6 +6,7 @@ import { LanePorts } from "./making.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
+import { standStill } from "../../tests/turns.ts";
 
 const HOSTS = ["127.0.0.1"];
 const never = new AbortController().signal;
@@ -14,11 +15,13 @@ const never = new AbortController().signal;
 async function makeBoth(
   change: (offer: Offer, which: "chooser" | "other") => Offer,
   hosts: readonly string[] = HOSTS,
+  limitMs = 5_000,
 ): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
   using chooser = await LanePorts.open(hosts), other = await LanePorts.open(hosts);
+  const limit = AbortSignal.timeout(limitMs);
   return await Promise.allSettled([
-    chooser.make(change(other.offer, "other"), undefined, true, AbortSignal.timeout(5_000)),
-    other.make(change(chooser.offer, "chooser"), undefined, false, AbortSignal.timeout(5_000)),
+    chooser.make(change(other.offer, "other"), undefined, true, limit),
+    other.make(change(chooser.offer, "chooser"), undefined, false, limit),
   ]);
 }
 
@@ -26,8 +29,9 @@ async function makeBoth(
 async function lanes(
   change: (offer: Offer, which: "chooser" | "other") => Offer = (offer) => offer,
   hosts = HOSTS,
+  limitMs?: number,
 ): Promise<[Lane, Lane]> {
-  const both = await makeBoth(change, hosts);
+  const both = await makeBoth(change, hosts, limitMs);
   return both.map((one) => {
     if (one.status === "rejected") throw one.reason;
     return one.value;
@@ -63,6 +67,28 @@ Deno.test("LanePorts: a lane is made over IPv6", async () => {
   const made = await lanes((offer) => offer, ["::1"]);
   assert.match(made[0].remote, /^\[::1\]:/);
   await assertCarries(made);
+});
+
+Deno.test("LanePorts: a lane is made, also where the process stands still meanwhile", async () => {
+  const { incoming } = QuicPort.prototype;
+  let left = 2; // one that each end has dialed
+  QuicPort.prototype.incoming = async function* () {
+    for await (const accept of incoming.call(this)) {
+      yield (signal) => {
+        const accepted = accept(signal);
+        if (left-- > 0) standStill(2_100); // longer than it may be silent
+        return accepted;
+      };
+    }
+  };
+  try {
+    const made = await lanes((offer) => ({ ...offer, tcp: [] }), HOSTS, 30_000);
+    assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
+    assert(left <= 0);
+    for (const lane of made) lane.close();
+  } finally {
+    QuicPort.prototype.incoming = incoming;
+  }
 });
 
 Deno.test("LanePorts: nothing gets through without the secret, or to another certificate", async () => {

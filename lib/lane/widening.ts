@@ -1,7 +1,7 @@
 /** From one QUIC connection to several, by which the bytes are then dealt out (bundle.ts). */
 
 import { isIPv6 } from "node:net";
-import { abortable } from "../abortable.ts";
+import { abortable, Limit } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { Bundle } from "./bundle.ts";
@@ -98,10 +98,10 @@ async function whatGetsThrough(
   choices: readonly Choice[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
+  using limit = new Limit(LIMIT_MS, new LaneError("it does not get through"), signal);
   const through = await Promise.all(
     choices.map(({ made }) =>
-      abortable(made, limit, (late) => late.close()).catch((error) => {
+      abortable(made, limit.signal, (late) => late.close()).catch((error) => {
         debug(() => `lane: one connection less: ${error}`);
       })
     ),
@@ -137,10 +137,6 @@ function discard(choice: Choice): void {
 
 /** What depends on the other end. */
 async function inTime<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
-  const limit = AbortSignal.timeout(WORD_LIMIT_MS);
-  try {
-    return await abortable(waiting, AbortSignal.any([signal, limit]));
-  } catch (error) {
-    throw error === limit.reason ? new LaneError("the other end says no more") : error;
-  }
+  using limit = new Limit(WORD_LIMIT_MS, new LaneError("the other end says no more"), signal);
+  return await abortable(waiting, limit.signal);
 }
