@@ -48,8 +48,11 @@ export async function delayAwake(milliseconds: number, signal: AbortSignal): Pro
   }
 }
 
-/** A limit to what somebody else does, by {@linkcode delayAwake}. Disposed of, it is never reached. */
-export class Limit implements Disposable {
+/**
+ * A limit to what somebody else does, by {@linkcode delayAwake}: for a few at a time, since each looks at
+ * the clock a hundred times a second. Disposed of, it is never reached.
+ */
+export class AwakeLimit implements Disposable {
   /** Aborted with the reason when it is reached, or with another signal's before. */
   readonly signal: AbortSignal;
   #over = new AbortController();

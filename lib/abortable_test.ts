@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { delayAwake, Limit } from "./abortable.ts";
+import { AwakeLimit, delayAwake } from "./abortable.ts";
 import { standStill } from "../tests/turns.ts";
 
 const never = new AbortController().signal;
@@ -13,18 +13,18 @@ Deno.test("delayAwake() does not count the time in which the process stood still
   await over;
 });
 
-Deno.test("Limit: is reached in time, with its reason", async () => {
+Deno.test("AwakeLimit: is reached, not too early, with its reason", async () => {
   const reason = new Error("too late"), before = performance.now();
-  using limit = new Limit(100, reason, never);
+  using limit = new AwakeLimit(100, reason, never);
   await new Promise((resolve) => limit.signal.addEventListener("abort", resolve));
   assert.equal(limit.signal.reason, reason);
   assert(performance.now() - before >= 100);
 });
 
-Deno.test("Limit: ends with another signal, and not at all once it is disposed of", async () => {
+Deno.test("AwakeLimit: ends with another signal, and not at all once it is disposed of", async () => {
   const controller = new AbortController(), late = new Error("too late");
-  using one = new Limit(60_000, late, never, controller.signal);
-  const other = new Limit(20, late);
+  using one = new AwakeLimit(60_000, late, never, controller.signal);
+  const other = new AwakeLimit(20, late);
   other[Symbol.dispose]();
   await delayAwake(60, never);
   assert.equal(one.signal.aborted, false);

@@ -244,7 +244,7 @@ async function moveOnce(
     answerLane(answering!, sessions[1], ends, true, env.signal),
   ]).finally(() => moved.abort());
   const [links, up, down, ...received] = await Promise.all([
-    linking, // first: where it fails, that is why
+    linking, // here, so that its failure, too, is handled while the others go on
     sendAcross(sessions[0], moved.signal),
     sendAcross(sessions[1], moved.signal),
     receiveAll(sessions[1]),

@@ -70,20 +70,26 @@ export function promise(
     fn: async () => {
       if (missing.length > 0) throw new Error(reason);
       const env = await TestEnv.make(limitMs);
-      using _ = new Uncaught((error) => env.fail(error));
       const failures: unknown[] = [];
-      try {
-        await env.within(body(env));
-      } catch (error) {
-        env.show();
-        const message = error instanceof Error ? error.message : String(error);
-        failures.push(new Error(`${message}\n${env.summary()}`, { cause: error }));
-      }
+      using _ = new Uncaught((error) => {
+        failures.push(error);
+        env.fail(error);
+      });
+      await env.within(body(env)).catch((error) => {
+        if (!failures.includes(error)) failures.push(error);
+      });
+      const summary = failures.length > 0 ? env.summary() : "";
+      if (failures.length > 0) env.show();
       await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
-      if (failures.length === 0 && env.signal.aborted) failures.push(env.signal.reason);
-      if (failures.length === 1) throw failures[0];
+      const [cause, ...others] = failures;
+      if (cause === undefined) return;
       // The reason of each is to be seen, which a SuppressedError does not show.
-      if (failures.length > 1) throw new AggregateError(failures, failures.join("\n"));
+      const reasons = failures.map((error) =>
+        error instanceof Error ? error.message : String(error)
+      );
+      const message = [...reasons, summary].join("\n");
+      if (others.length === 0) throw new Error(message, { cause });
+      throw new AggregateError(failures, message);
     },
   });
 }
@@ -101,11 +107,11 @@ class Uncaught implements Disposable {
     const { signal } = this.#over;
     addEventListener("unhandledrejection", (event) => {
       event.preventDefault();
-      fail(new Error("nobody handles the failure of a promise", { cause: event.reason }));
+      fail(new Error(`nobody handles ${event.reason}`, { cause: event.reason }));
     }, { signal });
     addEventListener("error", (event) => {
       event.preventDefault();
-      fail(new Error("nobody catches an error", { cause: event.error }));
+      fail(new Error(`nobody catches ${event.error}`, { cause: event.error }));
     }, { signal });
   }
 

@@ -1,11 +1,11 @@
-/** Time that passes in a test, in turns of the event loop. */
+/** Time that passes in a test. */
 
-/** Gives up so many, so that things happen in another order. */
+/** Gives up so many turns of the event loop, so that things happen in another order. */
 export async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** Nothing runs in this thread meanwhile, as on a machine that sleeps. */
+/** Nothing runs in this thread meanwhile, as where the process was stopped. */
 export function standStill(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }

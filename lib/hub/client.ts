@@ -1,6 +1,6 @@
 /** A process's end of the hub: asks the running listener of its repository. Loads next to nothing. */
 
-import { abortable, Limit } from "../abortable.ts";
+import { abortable, AwakeLimit } from "../abortable.ts";
 import type { Duplex, StreamError } from "../duplex.ts";
 import { Failure, systemReason } from "../failure.ts";
 import type { Ends } from "../lane/start.ts";
@@ -98,7 +98,7 @@ async function ask(
 ): Promise<Asked> {
   const isSession = request.want === "session";
   const limitMs = isSession ? ANSWER_LIMIT_MS : PATIENT_LIMIT_MS;
-  const first = new Limit(limitMs, new NotByHub(`no answer within ${limitMs} ms`), signal);
+  const first = new AwakeLimit(limitMs, new NotByHub(`no answer within ${limitMs} ms`), signal);
   try {
     const channel = await connect(socketPath, first.signal);
     return { channel, answer: answerTo({ ...request, cookie }, channel, first, signal) };
@@ -112,7 +112,7 @@ async function ask(
 async function answerTo(
   request: Request & Pick<HubEntry, "cookie">,
   channel: Channel,
-  first: Limit,
+  first: AwakeLimit,
   signal: AbortSignal,
 ): Promise<Record<string, unknown>> {
   using _ = first;

@@ -90,7 +90,7 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
  * The hub of a repository; undefined if there is none that would do the same. Never throws.
  *
  * @param settings With which it is to reach peers; with any when not given.
- * @param folders The runtime folders, if not the user's own.
+ * @param folders The runtime folders; looked for when not given.
  */
 export function findHub(
   repository: Repository,

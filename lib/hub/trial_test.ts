@@ -85,6 +85,7 @@ Deno.test("TrialStream does not wait for its next look at the connection", async
   first.answer("yes");
   const soon = new Promise((resolve) => setTimeout(resolve, 0));
   assert.equal(await Promise.race([settled, soon]), first.on);
+  await soon;
 });
 
 Deno.test("TrialStream: what was heard counts, though the connection ends with it", async () => {

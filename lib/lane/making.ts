@@ -4,7 +4,7 @@
  */
 
 import { isIPv4, isIPv6 } from "node:net";
-import { abortable, Limit } from "../abortable.ts";
+import { abortable } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
@@ -89,10 +89,8 @@ export class LanePorts implements Disposable {
     chooses: boolean,
     signal: AbortSignal,
   ): Promise<Lane> {
-    const limitMs = chooses ? CHOOSER_LIMIT_MS : LIMIT_MS,
-      none = new LaneError("nothing gets through");
-    using limit = new Limit(limitMs, none, signal, this.#over.signal);
-    const until = limit.signal;
+    const late = AbortSignal.timeout(chooses ? CHOOSER_LIMIT_MS : LIMIT_MS);
+    const until = AbortSignal.any([signal, late, this.#over.signal]);
     const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
     const secrets = { own: this.offer.secret, theirs };
     const choice = new Choice(chooses, TLS_HEAD_START_MS);
@@ -103,7 +101,7 @@ export class LanePorts implements Disposable {
       return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
     } catch (error) {
       signal.throwIfAborted();
-      throw error;
+      throw error === late.reason ? new LaneError("nothing gets through") : error;
     } finally {
       choice.close();
     }

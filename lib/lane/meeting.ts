@@ -1,6 +1,6 @@
 /** Both ends listen and dial each other; who gets through, and knows the secret, may become the lane. */
 
-import { Limit } from "../abortable.ts";
+import { AwakeLimit } from "../abortable.ts";
 import { debug } from "../stderr.ts";
 import { Candidate } from "./candidate.ts";
 import type { Choice } from "./choice.ts";
@@ -75,7 +75,8 @@ async function listen(
     const stranger = new AbortController();
     strangers.add(stranger);
     const silent = new LaneError("it is silent");
-    const limit = new Limit(GREETING_LIMIT_MS, silent, stranger.signal, until), { signal } = limit;
+    const limit = new AwakeLimit(GREETING_LIMIT_MS, silent, stranger.signal, until),
+      { signal } = limit;
     const admitted = accept(signal).then((transport) => Candidate.admit(transport, secret, signal));
     choice.add(admitted.finally(() => {
       limit[Symbol.dispose]();

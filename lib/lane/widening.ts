@@ -1,7 +1,7 @@
 /** From one QUIC connection to several, by which the bytes are then dealt out (bundle.ts). */
 
 import { isIPv6 } from "node:net";
-import { abortable, Limit } from "../abortable.ts";
+import { abortable, AwakeLimit } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { Bundle } from "./bundle.ts";
@@ -98,10 +98,10 @@ async function whatGetsThrough(
   choices: readonly Choice[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  using limit = new Limit(LIMIT_MS, new LaneError("it does not get through"), signal);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
   const through = await Promise.all(
     choices.map(({ made }) =>
-      abortable(made, limit.signal, (late) => late.close()).catch((error) => {
+      abortable(made, limit, (late) => late.close()).catch((error) => {
         debug(() => `lane: one connection less: ${error}`);
       })
     ),
@@ -137,6 +137,6 @@ function discard(choice: Choice): void {
 
 /** What depends on the other end. */
 async function inTime<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
-  using limit = new Limit(WORD_LIMIT_MS, new LaneError("the other end says no more"), signal);
+  using limit = new AwakeLimit(WORD_LIMIT_MS, new LaneError("the other end says no more"), signal);
   return await abortable(waiting, limit.signal);
 }

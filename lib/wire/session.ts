@@ -3,7 +3,7 @@
  * connection, and may move to a lane in the middle, each direction on its own. docs/protocol.md
  */
 
-import { abortable, delay } from "../abortable.ts";
+import { abortable, AwakeLimit, delay } from "../abortable.ts";
 import { type Duplex, StreamError } from "../duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { Progress } from "../lane/messages.ts";
@@ -356,11 +356,9 @@ export class Session implements Duplex {
   }
 
   async #move(): Promise<void> {
-    const limit = AbortSignal.timeout(LANE_LIMIT_MS);
+    using limit = new AwakeLimit(LANE_LIMIT_MS, new StreamError("lost", "it moves to no lane"));
     const linked = Promise.race([this.#linked.promise, this.#failure.promise]);
-    await abortable(linked, limit).catch((error) => {
-      throw error instanceof StreamError ? error : new StreamError("lost", "it moves to no lane");
-    });
+    await abortable(linked, limit.signal);
     this.#receivesByLane = true;
     if (!this.#isWanted) this.#link!.lane.discard();
     this.#watchEnd();
