@@ -59,9 +59,15 @@ export class Channel implements Disposable {
   #begin = 0;
   #end = 0;
   #sending: Promise<void> = Promise.resolve();
+  #isCut = false;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
+  }
+
+  /** Whether the other end has closed it with something unread, as Linux tells (unix(7)). */
+  get isCut(): boolean {
+    return this.#isCut;
   }
 
   /** Sends a message. Calls may overlap. @throws What the system says when the other end is gone. */
@@ -109,7 +115,10 @@ export class Channel implements Disposable {
       this.#begin = 0;
     }
     while (this.#end - this.#begin < length) {
-      const read = await this.#connection.read(this.#buffer.subarray(this.#end)).catch(ifGone);
+      const read = await this.#connection.read(this.#buffer.subarray(this.#end)).catch((error) => {
+        this.#isCut = true;
+        return ifGone(error);
+      });
       if (read === null) return undefined;
       this.#end += read;
     }
@@ -167,6 +176,8 @@ export class ChannelStream implements Duplex {
   #read!: ReadableByteStreamController;
   #write!: WritableStreamDefaultController;
   #isReadable = true;
+  /** Of what tells the other end that this one has said all. */
+  #ending: Promise<void> | undefined;
   #wanted = Promise.withResolvers<void>();
 
   constructor(channel: Channel, beside: Beside) {
@@ -190,10 +201,10 @@ export class ChannelStream implements Duplex {
           await this.#send(MessageKind.DATA, chunk.subarray(at, at + MOST_DATA_BYTES));
         }
       },
-      close: () => this.#send(MessageKind.END),
+      close: () => this.#ending = this.#send(MessageKind.END),
       abort: (reason) => this.#tell(MessageKind.RESET, reason),
     });
-    this.#run().catch((error) => this.#lose(error)).finally(() => this.#lose());
+    this.#run().then(() => this.#leave(), (error) => this.#lose(error));
   }
 
   /** Tells the other end that the connection has ended. */
@@ -257,7 +268,16 @@ export class ChannelStream implements Duplex {
     this.#isReadable = false;
   }
 
-  /** The channel has ended. */
+  /**
+   * The channel has ended: in order where both ends have said all, and heard it. That this one's word has
+   * left may be known here only after the other end has heard it, and gone.
+   */
+  async #leave(): Promise<void> {
+    const hasSaid = await this.#ending?.then(() => true, () => false);
+    if (!hasSaid || !this.hasEnded || this.#channel.isCut) return this.#lose();
+    this.#over.resolve(new StreamError("closed", "both ends have said all"));
+  }
+
   #lose(cause?: unknown): void {
     const error = new StreamError("lost", this.#beside.gone, { cause });
     this.#over.resolve(error);
