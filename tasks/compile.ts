@@ -34,15 +34,7 @@ async function makeBundle(bundle: string, work: string, addon: string): Promise<
   await Deno.copyFile(join(root, "main.ts"), join(work, "main.ts"));
   await copyProgram(join(root, "lib"), join(work, "lib"));
   // The compiled program has no use for iroh's package, which finds the addon and adds nothing to it.
-  const flags = [
-    "--quiet",
-    "--platform",
-    "deno",
-    "--code-splitting",
-    "--minify",
-    "--external",
-    IROH,
-  ];
+  const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
   await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
   await Deno.writeFile(join(bundle, ADDON), packAddon(await readAddon(packages)));
   const { unstable } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
