@@ -81,15 +81,14 @@ export function promise(
       const summary = failures.length > 0 ? env.summary() : "";
       if (failures.length > 0) env.show();
       await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
-      const [cause, ...others] = failures;
-      if (cause === undefined) return;
+      if (failures.length === 0) return;
       // The reason of each is to be seen, which a SuppressedError does not show.
       const reasons = failures.map((error) =>
         error instanceof Error ? error.message : String(error)
       );
       const message = [...reasons, summary].join("\n");
-      if (others.length === 0) throw new Error(message, { cause });
-      throw new AggregateError(failures, message);
+      if (failures.length > 1) throw new AggregateError(failures, message);
+      throw new Error(message, { cause: failures[0] });
     },
   });
 }

@@ -59,15 +59,9 @@ export class Channel implements Disposable {
   #begin = 0;
   #end = 0;
   #sending: Promise<void> = Promise.resolve();
-  #isCut = false;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
-  }
-
-  /** Whether the other end has closed it with something unread, as Linux tells (unix(7)). */
-  get isCut(): boolean {
-    return this.#isCut;
   }
 
   /** Sends a message. Calls may overlap. @throws What the system says when the other end is gone. */
@@ -94,7 +88,11 @@ export class Channel implements Disposable {
     await this.send(kind, new TextEncoder().encode(JSON.stringify(value)));
   }
 
-  /** The next message, whose body is valid until the next call; undefined if there are no more. */
+  /**
+   * The next message, whose body is valid until the next call; undefined if there are no more.
+   *
+   * @throws {Deno.errors.ConnectionReset} if the other end has left something unread, as Linux tells.
+   */
   async receive(): Promise<Message | undefined> {
     const header = await this.#take(HEADER_BYTES);
     if (!header) return undefined;
@@ -116,7 +114,7 @@ export class Channel implements Disposable {
     }
     while (this.#end - this.#begin < length) {
       const read = await this.#connection.read(this.#buffer.subarray(this.#end)).catch((error) => {
-        this.#isCut = true;
+        if (error instanceof Deno.errors.ConnectionReset) throw error;
         return ifGone(error);
       });
       if (read === null) return undefined;
@@ -274,7 +272,7 @@ export class ChannelStream implements Duplex {
    */
   async #leave(): Promise<void> {
     const hasSaid = await this.#ending?.then(() => true, () => false);
-    if (!hasSaid || !this.hasEnded || this.#channel.isCut) return this.#lose();
+    if (!hasSaid || !this.hasEnded) return this.#lose();
     this.#over.resolve(new StreamError("closed", "both ends have said all"));
   }
 

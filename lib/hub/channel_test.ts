@@ -4,29 +4,25 @@ import { Channel, ChannelStream, MessageKind } from "./channel.ts";
 
 /** A stream, and the other end of its channel. */
 class Ends implements AsyncDisposable {
-  private constructor(
-    readonly stream: ChannelStream,
-    readonly other: Channel,
-    readonly folder: string,
-  ) {}
+  readonly stream: ChannelStream;
+
+  private constructor(readonly own: Channel, readonly other: Channel, readonly folder: string) {
+    this.stream = new ChannelStream(own, { gone: "gone" });
+  }
 
   static async make(): Promise<Ends> {
     const folder = await Deno.makeTempDir();
     const path = join(folder, "socket");
     using listener = Deno.listen({ transport: "unix", path });
-    const [one, other] = await Promise.all([
+    const [own, other] = await Promise.all([
       Deno.connect({ transport: "unix", path }),
       listener.accept(),
     ]);
-    return new Ends(
-      new ChannelStream(new Channel(one), { gone: "gone" }),
-      new Channel(other),
-      folder,
-    );
+    return new Ends(new Channel(own), new Channel(other), folder);
   }
 
-  /** Both directions are ended, and the other end is told so or is not. */
-  async say(): Promise<void> {
+  /** Both ends say all; the other one has not heard it yet. */
+  async sayAll(): Promise<void> {
     await this.other.send(MessageKind.END);
     for await (const _ of this.stream.readable);
     await this.stream.writable.close();
@@ -39,15 +35,16 @@ class Ends implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.other[Symbol.dispose]();
     await this.stream.over;
+    this.own[Symbol.dispose]();
     await Deno.remove(this.folder, { recursive: true });
   }
 }
 
-const options = { ignore: Deno.build.os === "windows", sanitizeResources: false };
+const options = { ignore: Deno.build.os === "windows" };
 
 Deno.test("ChannelStream: the end is in order once both ends have said all", options, async () => {
   await using ends = await Ends.make();
-  await ends.say();
+  await ends.sayAll();
   assert.equal((await ends.other.receive())?.kind, MessageKind.END);
   ends.other[Symbol.dispose]();
   assert.equal(await ends.over(), "closed");
@@ -55,7 +52,7 @@ Deno.test("ChannelStream: the end is in order once both ends have said all", opt
 
 Deno.test("ChannelStream: it is lost where the other end has not heard all", options, async () => {
   await using ends = await Ends.make();
-  await ends.say();
+  await ends.sayAll();
   ends.other[Symbol.dispose]();
   assert.equal(await ends.over(), Deno.build.os === "linux" ? "lost" : "closed");
 });

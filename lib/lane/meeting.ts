@@ -75,8 +75,8 @@ async function listen(
     const stranger = new AbortController();
     strangers.add(stranger);
     const silent = new LaneError("it is silent");
-    const limit = new AwakeLimit(GREETING_LIMIT_MS, silent, stranger.signal, until),
-      { signal } = limit;
+    const limit = new AwakeLimit(GREETING_LIMIT_MS, silent, stranger.signal, until);
+    const { signal } = limit;
     const admitted = accept(signal).then((transport) => Candidate.admit(transport, secret, signal));
     choice.add(admitted.finally(() => {
       limit[Symbol.dispose]();
