@@ -105,7 +105,7 @@ promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, a
 
 const NOTHING_STAYS =
   "lane: over QUIC, four connections, of which nothing stays open, or in memory";
-promise(NOTHING_STAYS, withIptables, async (env) => {
+promise(NOTHING_STAYS, { ...withIptables, takesTurns: true }, async (env) => {
   const pair = await makePair(env, "direct", echo);
   const { network, listener: { pid } } = pair;
   await closeFirewall(network.a, await listenerPort(network.a, pair.address));
@@ -200,9 +200,7 @@ const CHANGES = [["TLS", 300], ["QUIC", 60]] as const;
 for (const [kind, changes] of CHANGES) {
   promise(
     `lane: sessions that move to ${kind} while both ends send, ${changes} times, lose nothing`,
-    {
-      limitMs: 240_000,
-    },
+    { limitMs: 240_000, takesTurns: true },
     async (env) => {
       // All on one connection, which has far fewer streams at once: so each must end at both its ends.
       await using connection = await makeConnection(env);

@@ -47,12 +47,14 @@ export interface PromiseOptions {
   /** Without these it is skipped, or fails where `CI=true`. */
   readonly needs?: readonly Tool[];
   readonly limitMs?: number;
+  /** It keeps all processors busy, or is soon done only if nobody else does: one such test runs at a time. */
+  readonly takesTurns?: boolean;
 }
 
 /** Declares a test that keeps what `name` promises. */
 export function promise(
   name: string,
-  { needs = [], limitMs = 60_000 }: PromiseOptions,
+  { needs = [], limitMs = 60_000, takesTurns = false }: PromiseOptions,
   body: (env: TestEnv) => Promise<void>,
 ): void {
   const missing = needs.filter((tool) => !have(tool));
@@ -69,6 +71,7 @@ export function promise(
     sanitizeResources: false,
     fn: async () => {
       if (missing.length > 0) throw new Error(reason);
+      using _turn = takesTurns ? await turn() : undefined;
       const env = await TestEnv.make(limitMs);
       const failures: unknown[] = [];
       using _ = new Uncaught((error) => {
@@ -117,6 +120,13 @@ class Uncaught implements Disposable {
   [Symbol.dispose](): void {
     this.#over.abort();
   }
+}
+
+/** Waits until it is this test's turn; disposed of, it is the next one's, in whichever test file. */
+async function turn(): Promise<Disposable> {
+  const file = await Deno.open(import.meta.filename!);
+  await file.lock(true);
+  return file;
 }
 
 /** Whether a tool is there. */

@@ -4,6 +4,9 @@ import { delayAwake } from "../abortable.ts";
 import { debug } from "../stderr.ts";
 import type { Candidate } from "./candidate.ts";
 
+/** So much longer than in time in which this process ran may a head start take. */
+const MOST_BY_THE_CLOCK = 30;
+
 /** Takes one of what is added. Close it when one has been taken, or none will be. */
 export class Choice {
   #chooses: boolean;
@@ -50,15 +53,20 @@ export class Choice {
   }
 
   async #choose(candidate: Candidate): Promise<void> {
-    // Aborted when the choice has been made. On a machine with too much to do TLS takes as much longer.
-    if (candidate.kind === "QUIC") {
-      await delayAwake(this.#headStartMs, this.#head.signal).catch(() => {});
-    }
+    if (candidate.kind === "QUIC") await this.#headStart();
     if (this.#over) return;
     this.#take(candidate);
     const told = candidate.choose();
     this.#made.resolve(told.then(() => candidate));
     await told;
+  }
+
+  /** Over, too, when the choice has been made. */
+  async #headStart(): Promise<void> {
+    // On a machine with too much to do TLS takes longer, but all the rest does, too.
+    const enough = AbortSignal.timeout(MOST_BY_THE_CLOCK * this.#headStartMs);
+    const until = AbortSignal.any([this.#head.signal, enough]);
+    await delayAwake(this.#headStartMs, until).catch(() => {}); // it is over
   }
 
   async #waitToBeChosen(candidate: Candidate): Promise<void> {

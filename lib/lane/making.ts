@@ -4,7 +4,7 @@
  */
 
 import { isIPv4, isIPv6 } from "node:net";
-import { abortable } from "../abortable.ts";
+import { abortable, AwakeLimit } from "../abortable.ts";
 import { socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
@@ -16,10 +16,10 @@ import { QuicPort } from "./quic.ts";
 import { TlsPort } from "./tls.ts";
 import { widen } from "./widening.ts";
 
-/** From the offers to the choice. */
-const LIMIT_MS = 10_000;
-/** Whoever chooses gives up first: what it has chosen the other end must still wait for. */
-const CHOOSER_LIMIT_MS = 8_000;
+/** From the offers to the choice, for whoever chooses, who then tells the other end that there is none. */
+const LIMIT_MS = 8_000;
+/** The same by the clock. The other end has longer: for what has been chosen it must still wait. */
+const CHOOSER_CLOCK_LIMIT_MS = 25_000, CLOCK_LIMIT_MS = 30_000;
 /** TLS is some half faster, at half the CPU: worth a wait during which nothing stands still. */
 const TLS_HEAD_START_MS = 300;
 /**
@@ -89,8 +89,11 @@ export class LanePorts implements Disposable {
     chooses: boolean,
     signal: AbortSignal,
   ): Promise<Lane> {
-    const late = AbortSignal.timeout(chooses ? CHOOSER_LIMIT_MS : LIMIT_MS);
-    const until = AbortSignal.any([signal, late, this.#over.signal]);
+    const nothing = new LaneError("nothing gets through");
+    const clock = AbortSignal.timeout(chooses ? CHOOSER_CLOCK_LIMIT_MS : CLOCK_LIMIT_MS);
+    const over = AbortSignal.any([signal, clock, this.#over.signal]);
+    using limit = chooses ? new AwakeLimit(LIMIT_MS, nothing, over) : undefined;
+    const until = limit?.signal ?? over;
     const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
     const secrets = { own: this.offer.secret, theirs };
     const choice = new Choice(chooses, TLS_HEAD_START_MS);
@@ -101,7 +104,7 @@ export class LanePorts implements Disposable {
       return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
     } catch (error) {
       signal.throwIfAborted();
-      throw error === late.reason ? new LaneError("nothing gets through") : error;
+      throw error === clock.reason ? nothing : error;
     } finally {
       choice.close();
     }

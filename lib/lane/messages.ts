@@ -27,6 +27,8 @@ const HEADER_BYTES = 3, PROGRESS_BYTES = 9;
 export class LaneStream {
   #reader: ReadableStreamBYOBReader;
   #writer: WritableStreamDefaultWriter<Uint8Array>;
+  /** Read already, for {@linkcode hasMore}. */
+  #ahead: Promise<Message | undefined> | undefined;
 
   constructor(stream: Duplex) {
     this.#reader = stream.readable.getReader({ mode: "byob" });
@@ -60,6 +62,18 @@ export class LaneStream {
    * @throws {LaneError} if it is none.
    */
   async receive(): Promise<Message | undefined> {
+    const next = this.#ahead ?? this.#next();
+    this.#ahead = undefined;
+    return await next;
+  }
+
+  /** Whether there is a next message, which is left where it is. @throws As {@linkcode receive}. */
+  async hasMore(): Promise<boolean> {
+    this.#ahead ??= this.#next();
+    return await this.#ahead !== undefined;
+  }
+
+  async #next(): Promise<Message | undefined> {
     const header = await this.#take(HEADER_BYTES);
     if (!header) return undefined;
     const length = header[1]! << 8 | header[2]!;

@@ -77,7 +77,12 @@ export async function answerLane(
     }
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
-    return await ports.make(offered.offer, seenAt, false, signal);
+    const gaveUp = new AbortController();
+    messages.hasMore().then((hasMore) => {
+      if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
+    }, (error) => gaveUp.abort(error));
+    const until = AbortSignal.any([signal, gaveUp.signal]);
+    return await ports.make(offered.offer, seenAt, false, until);
   })();
   return await moveTo(making, messages, session);
 }

@@ -18,10 +18,10 @@ const MORE = 3;
 const MOST_MORE = 8;
 /** Who may connect to each of their ports, ever. */
 const MOST_CONNECTIONS = 8;
-/** For them to get through. */
-const LIMIT_MS = 2_000;
+/** For them to get through, and the same by the clock. */
+const LIMIT_MS = 2_000, CLOCK_LIMIT_MS = 10_000;
 /** For what the other end is to say, which waits for them, too. */
-const WORD_LIMIT_MS = 5_000;
+const WORD_LIMIT_MS = 15_000;
 
 /**
  * Makes more connections beside the first, with ports of their own, as the first was made; on the first
@@ -98,10 +98,11 @@ async function whatGetsThrough(
   choices: readonly Choice[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
+  const clock = AbortSignal.timeout(CLOCK_LIMIT_MS);
+  using limit = new AwakeLimit(LIMIT_MS, new LaneError("it is late"), clock, signal);
   const through = await Promise.all(
     choices.map(({ made }) =>
-      abortable(made, limit, (late) => late.close()).catch((error) => {
+      abortable(made, limit.signal, (late) => late.close()).catch((error) => {
         debug(() => `lane: one connection less: ${error}`);
       })
     ),

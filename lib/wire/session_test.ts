@@ -7,42 +7,8 @@ import { LaneLink } from "../lane/link.ts";
 import { Lane } from "../lane/lane.ts";
 import { LaneStream } from "../lane/messages.ts";
 import { Session } from "./session.ts";
+import { pipe } from "../../tests/pipe.ts";
 import { turns } from "../../tests/turns.ts";
-
-/** Both ends of an in-memory stream, which passes bytes on after so many turns. */
-function pipe(wait = 0): [Duplex, Duplex] {
-  const slow = () =>
-    new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>(
-      {
-        async transform(chunk, controller) {
-          await turns(wait);
-          controller.enqueue(Uint8Array.from(chunk));
-        },
-      },
-      { highWaterMark: 2 },
-      { highWaterMark: 2 },
-    );
-  const there = slow(), back = slow();
-  return [
-    { readable: bytes(back.readable), writable: there.writable },
-    { readable: bytes(there.readable), writable: back.writable },
-  ];
-}
-
-/** The same as a stream of bytes, as iroh's are. */
-function bytes(readable: ReadableStream<Uint8Array<ArrayBuffer>>) {
-  const reader = readable.getReader();
-  return new ReadableStream<Uint8Array<ArrayBuffer>>({
-    type: "bytes",
-    async pull(controller) {
-      const { value, done } = await reader.read();
-      if (!done) return controller.enqueue(value);
-      controller.close();
-      (controller as ReadableByteStreamController).byobRequest?.respond(0);
-    },
-    cancel: (reason) => reader.cancel(reason),
-  });
-}
 
 /** Both ends of a lane in memory. It holds no more than one piece; `cut` ends it like a cable. */
 function laneInMemory(wait: number, pieceBytes: number): [Transport, Transport] {

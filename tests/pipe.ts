@@ -1,0 +1,39 @@
+/** Streams that lead nowhere but to each other. */
+
+import type { Duplex } from "../lib/duplex.ts";
+import { turns } from "./turns.ts";
+
+/** Both ends of an in-memory stream, which passes bytes on after so many turns. */
+export function pipe(wait = 0): [Duplex, Duplex] {
+  const slow = () =>
+    new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>(
+      {
+        async transform(chunk, controller) {
+          await turns(wait);
+          controller.enqueue(Uint8Array.from(chunk));
+        },
+      },
+      { highWaterMark: 2 },
+      { highWaterMark: 2 },
+    );
+  const there = slow(), back = slow();
+  return [
+    { readable: bytes(back.readable), writable: there.writable },
+    { readable: bytes(there.readable), writable: back.writable },
+  ];
+}
+
+/** The same as a stream of bytes, as iroh's are. */
+function bytes(readable: ReadableStream<Uint8Array<ArrayBuffer>>) {
+  const reader = readable.getReader();
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    type: "bytes",
+    async pull(controller) {
+      const { value, done } = await reader.read();
+      if (!done) return controller.enqueue(value);
+      controller.close();
+      (controller as ReadableByteStreamController).byobRequest?.respond(0);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
