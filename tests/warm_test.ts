@@ -86,7 +86,10 @@ promise(
   },
 );
 
-promise("warm: 100 connects at once through one listener", { limitMs: 90_000 }, async (env) => {
+promise("warm: 100 connects at once through one listener", {
+  limitMs: 90_000,
+  takesTurns: true,
+}, async (env) => {
   const [a, b] = await makeFriends(env);
   const address = await a.at(), hub = hubOf(b);
   const sessions = await Promise.all(Array.from({ length: 100 }, async (_, i) => {
@@ -109,7 +112,10 @@ promise("warm: 100 connects at once through one listener", { limitMs: 90_000 }, 
   assert.equal(a.service.total, 100);
 });
 
-promise("warm: 30 processes at once all get through", { limitMs: 90_000 }, async (env) => {
+promise("warm: 30 processes at once all get through", {
+  limitMs: 90_000,
+  takesTurns: true,
+}, async (env) => {
   const [a, b] = await makeFriends(env);
   const address = await a.at();
   await Promise.all(Array.from({ length: 30 }, async (_, i) => {

@@ -19,14 +19,21 @@ export class Choice {
   /**
    * @param chooses Whether it is this end that chooses.
    * @param headStartMs How long QUIC waits for TLS.
+   * @param until Aborted, nothing is taken any more; what was taken by then stays so.
    */
-  constructor(chooses: boolean, headStartMs: number) {
+  constructor(chooses: boolean, headStartMs: number, until: AbortSignal) {
     this.#chooses = chooses;
     this.#headStartMs = headStartMs;
     this.#made.promise.catch(() => {}); // told to whoever awaits it
+    const giveUp = () => {
+      this.close();
+      this.#made.reject(until.reason); // which says nothing to one that was taken
+    };
+    if (until.aborted) giveUp();
+    else until.addEventListener("abort", giveUp, { once: true, signal: this.#head.signal });
   }
 
-  /** What was taken. Rejects if that breaks while the other end is told; waits for ever if nothing is taken. */
+  /** What was taken. Rejects if that breaks while the other end is told, or nothing is taken. */
   get made(): Promise<Candidate> {
     return this.#made.promise;
   }

@@ -96,10 +96,10 @@ export class LanePorts implements Disposable {
     const until = limit?.signal ?? over;
     const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
     const secrets = { own: this.offer.secret, theirs };
-    const choice = new Choice(chooses, TLS_HEAD_START_MS);
+    const choice = new Choice(chooses, TLS_HEAD_START_MS, until);
     meet(this.#ports, addresses, secrets, choice, MOST_CONNECTIONS, until);
     try {
-      const first = await abortable(choice.made, until, (candidate) => candidate.close());
+      const first = await abortable(choice.made, signal, (candidate) => candidate.close());
       if (first.kind === "TLS") return new Lane(first);
       return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
     } catch (error) {

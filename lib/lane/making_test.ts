@@ -44,9 +44,25 @@ function onlyTcp(offer: Offer): Offer {
 }
 
 Deno.test("LanePorts: a lane is made over TLS, the cheapest, and the ports are closed then", async () => {
-  const made = await lanes();
+  const offers: Offer[] = [];
+  const made = await lanes((offer) => {
+    offers.push(offer);
+    return offer;
+  });
   assert.deepEqual(made.map(({ kind }) => kind), ["TLS", "TLS"]);
   await assertCarries(made);
+  const tcp = offers.flatMap(({ tcp }) => tcp), udp = offers.flatMap(({ udp }) => udp);
+  assert.deepEqual([tcp.length, udp.length], [2, 2]);
+  for (const address of tcp) {
+    const { host, port } = splitSocketAddress(address);
+    await assert.rejects(Deno.connect({ hostname: host, port }));
+  }
+  // Deno closes it when it is collected; until then nobody is let in.
+  using stranger = QuicPort.open("127.0.0.1", await makeCertificate())!;
+  for (const [i, address] of udp.entries()) {
+    const limit = AbortSignal.timeout(2_000);
+    await assert.rejects(stranger.connect(address, offers[i]!.certificate, limit));
+  }
 });
 
 Deno.test("LanePorts: whichever end can be reached, and whichever way, a lane is made", async () => {
@@ -70,8 +86,8 @@ Deno.test("LanePorts: a lane is made over IPv6", async () => {
   await assertCarries(made);
 });
 
-/** Longer than who connects may be silent, and than one who chooses waits. */
-for (const milliseconds of [2_100, 8_100]) {
+/** Longer than who connects may be silent, at both ends; and than who chooses waits. */
+for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
   Deno.test(`LanePorts: a lane is made, also where the process stands still for ${milliseconds} ms`, async () => {
     const { incoming } = QuicPort.prototype;
     const stoodStill = new Set<QuicPort>();
@@ -79,7 +95,7 @@ for (const milliseconds of [2_100, 8_100]) {
       for await (const accept of incoming.call(this)) {
         yield (signal) => {
           const accepted = accept(signal);
-          const isFirst = !stoodStill.has(this) && stoodStill.size < 2; // of those of the two ends
+          const isFirst = !stoodStill.has(this) && stoodStill.size < times;
           if (isFirst) standStill(milliseconds);
           stoodStill.add(this);
           return accepted;

@@ -7,7 +7,7 @@ import { type Lane, LaneError } from "./lane.ts";
 import { LaneLink, type Linked } from "./link.ts";
 import { LanePorts } from "./making.ts";
 import { LaneStream, type Message } from "./messages.ts";
-import { BadOffer } from "./offer.ts";
+import { BadOffer, type Offer } from "./offer.ts";
 
 /** From the lane stream to the other end's offer, for which that may wait until the peer is let in. */
 const OFFER_LIMIT_MS = 15_000;
@@ -44,7 +44,9 @@ export async function offerLane(
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
     const answer = await heard(messages, signal);
-    if (answer?.kind === "offer") return await ports.make(answer.offer, seenAt, true, signal);
+    if (answer?.kind === "offer") {
+      return await make(ports, answer.offer, seenAt, true, messages, signal);
+    }
     debug(() => "lane: the peer wants none");
     return undefined;
   })();
@@ -77,12 +79,7 @@ export async function answerLane(
     }
     using ports = await LanePorts.open(hosts);
     await messages.send({ kind: "offer", offer: ports.offer });
-    const gaveUp = new AbortController();
-    messages.hasMore().then((hasMore) => {
-      if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
-    }, (error) => gaveUp.abort(error));
-    const until = AbortSignal.any([signal, gaveUp.signal]);
-    return await ports.make(offered.offer, seenAt, false, until);
+    return await make(ports, offered.offer, seenAt, false, messages, signal);
   })();
   return await moveTo(making, messages, session);
 }
@@ -91,6 +88,28 @@ export async function answerLane(
 async function heard(messages: LaneStream, signal: AbortSignal): Promise<Message | undefined> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(OFFER_LIMIT_MS)]);
   return await abortable(messages.receive(), limit);
+}
+
+/** Makes it, unless the other end gives up, which is then the end of the lane stream. */
+async function make(
+  ports: LanePorts,
+  theirs: Offer,
+  seenAt: string | undefined,
+  chooses: boolean,
+  messages: LaneStream,
+  signal: AbortSignal,
+): Promise<Lane> {
+  const gaveUp = new AbortController();
+  messages.hasMore().then((hasMore) => {
+    if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
+  }, (error) => gaveUp.abort(new LaneError(`the other end says ${error}`)));
+  const until = AbortSignal.any([signal, gaveUp.signal]);
+  const lane = await ports.make(theirs, seenAt, chooses, until);
+  if (until.aborted) {
+    lane.close(); // by now it leads to nobody
+    throw until.reason;
+  }
+  return lane;
 }
 
 /** @param making The lane, if there is to be one. */

@@ -2,11 +2,20 @@ import assert from "node:assert/strict";
 import { pipe } from "../../tests/pipe.ts";
 import { makeCertificate } from "./certificate.ts";
 import { LaneError } from "./lane.ts";
+import { LanePorts } from "./making.ts";
 import { LaneStream } from "./messages.ts";
-import { answerLane, type Movable } from "./start.ts";
+import type { Offer } from "./offer.ts";
+import { answerLane, type Movable, offerLane } from "./start.ts";
 
 const ENDS = { hosts: ["127.0.0.1"], seenAt: undefined };
 const never = new AbortController().signal;
+
+/** An offer of nobody, by which nothing is reached. */
+async function nowhere(): Promise<Offer> {
+  const { der: certificate } = await makeCertificate();
+  const secret = crypto.getRandomValues(new Uint8Array(32));
+  return { certificate, secret, tcp: [], udp: [] };
+}
 
 /** A session that is never to move. */
 function unmoved(): Movable {
@@ -18,9 +27,7 @@ Deno.test("answerLane: gives up, and closes its ports, as soon as whoever choose
   const [ours, theirs] = pipe();
   const answering = answerLane(theirs, unmoved(), ENDS, true, never);
   const messages = new LaneStream(ours);
-  const { der: certificate } = await makeCertificate();
-  const secret = crypto.getRandomValues(new Uint8Array(32));
-  await messages.send({ kind: "offer", offer: { certificate, secret, tcp: [], udp: [] } });
+  await messages.send({ kind: "offer", offer: await nowhere() });
   const answer = await messages.receive();
   assert(answer?.kind === "offer");
   const [hostname, port] = answer.offer.tcp[0]!.split(":");
@@ -29,6 +36,48 @@ Deno.test("answerLane: gives up, and closes its ports, as soon as whoever choose
   messages.close();
   await assert.rejects(answering, new LaneError("the other end has given up"));
   await assert.rejects(connect()); // refused, or reset
+});
+
+Deno.test("answerLane: gives up where what comes before there is a lane makes no sense", async () => {
+  const [ours, theirs] = pipe();
+  const answering = answerLane(theirs, unmoved(), ENDS, true, never);
+  const messages = new LaneStream(ours);
+  await messages.send({ kind: "offer", offer: await nowhere() });
+  assert.equal((await messages.receive())?.kind, "offer");
+  await messages.send({ kind: "offer", offer: { ...await nowhere(), secret: new Uint8Array(1) } });
+  // A lane error: what is no lane is no reason to end the connection.
+  await assert.rejects(answering, { name: "LaneError", message: /^the other end says / });
+});
+
+Deno.test("offerLane: does not move where the other end has given up, and lets in nevertheless", async () => {
+  const [ours, theirs] = pipe();
+  const offering = offerLane(ours, unmoved(), ENDS, never);
+  const messages = new LaneStream(theirs);
+  const offered = await messages.receive();
+  assert(offered?.kind === "offer");
+  using ports = await LanePorts.open(ENDS.hosts);
+  await messages.send({ kind: "offer", offer: ports.offer });
+  messages.close();
+  const made = ports.make(offered.offer, undefined, false, AbortSignal.timeout(3_000));
+  await assert.rejects(offering, new LaneError("the other end has given up"));
+  await made.then((lane) => lane.close(), () => {}); // whether it came to a choice before
+});
+
+Deno.test("offerLane: where nothing gets through, both ends are through as soon as its time is over", async () => {
+  const [ours, theirs] = pipe();
+  const begun = performance.now();
+  const unreachable = { hosts: [], seenAt: undefined };
+  const both = await Promise.allSettled([
+    offerLane(ours, unmoved(), unreachable, never),
+    answerLane(theirs, unmoved(), unreachable, true, never),
+  ]);
+  const reasons = both.map((end) => end.status === "rejected" && String(end.reason));
+  assert.deepEqual(reasons, [
+    "LaneError: nothing gets through",
+    "LaneError: the other end has given up",
+  ]);
+  const took = performance.now() - begun;
+  assert(took >= 8_000, `${took} ms`);
 });
 
 Deno.test("LaneStream: whether there is more takes nothing away", async () => {

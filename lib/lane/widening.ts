@@ -51,7 +51,7 @@ export async function widen(
     const theirs = (await inTime(portsOf(first), signal)).slice(0, own.length);
     for (const port of own.splice(theirs.length)) port[Symbol.dispose](); // not wanted
     for (const [i, port] of own.entries()) {
-      const choice = new Choice(chooses, 0);
+      const choice = new Choice(chooses, 0, until);
       choices.push(choice);
       const udp = [socketAddress(host, theirs[i]!)];
       meet([port], { tcp: [], udp }, secrets, choice, MOST_CONNECTIONS, until);

@@ -18,7 +18,7 @@ import {
 import { CLOSE_REASONS } from "./plain.ts";
 
 /** From `move` to the lane being there on this side, too. */
-const LANE_LIMIT_MS = 10_000;
+const LANE_LIMIT_MS = 40_000;
 
 /** For what ends the connection to be known here, when the lane ends with it. */
 const REASON_LIMIT_MS = 1_000;
