@@ -338,6 +338,26 @@ promise("warm: a peer that was started anew is reached by the next process", {
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
 
+for (const others of [0, 1]) {
+  promise(`warm: a peer that vanishes is given up within 30 s, with ${others} other sessions`, {
+    limitMs: 90_000,
+  }, async (env) => {
+    const [a, b] = await makeFriends(env);
+    const address = await a.at();
+    assert.equal((await exchange(b, address)).isWarm, true);
+    for (let i = 0; i < others; i++) {
+      await (await b.connect(address, { stdin: "open" })).says(/AUTH-SUCCESS/);
+    }
+    a.listener.kill("SIGSTOP");
+    const begin = performance.now();
+    const { code, stderr } = await (await b.connect(address, { stdin: "word" })).ended;
+    const took = performance.now() - begin;
+    assert.equal(code, 1);
+    assert.match(stderr, /it answers no more, and was dialed again: cannot reach the peer; tried /);
+    assert(took < 30_000, `${took} ms`);
+  });
+}
+
 promise("warm: what a process is told when its listener does not get through", {
   limitMs: 90_000,
 }, async (env) => {

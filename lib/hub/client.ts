@@ -12,7 +12,7 @@ import type { Request } from "./request.ts";
 /** A listener that does not begin to answer within this time is not waited for. */
 const ANSWER_LIMIT_MS = 200;
 /** To dial, and what goes before; a listener that has begun to answer may still stop to. */
-const SESSION_LIMIT_MS = 35_000;
+const SESSION_LIMIT_MS = 28_000;
 /** Where nothing stands still meanwhile. */
 const PATIENT_LIMIT_MS = 5_000;
 const GONE = "this repository's listener has ended";
@@ -122,14 +122,30 @@ async function answerTo(
     if (welcome?.kind !== MessageKind.WELCOME) throw new NotByHub("it does not let this one in");
     first[Symbol.dispose]();
     debug(() => "through the running listener");
-    const isSession = request.want === "session";
-    const limit = AbortSignal.timeout(isSession ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS);
-    return await answerOn(channel, AbortSignal.any([signal, limit]));
+    return await answerInTime(request, channel, signal);
   } catch (error) {
     channel[Symbol.dispose]();
     signal.throwIfAborted();
     if (error instanceof Failure || error instanceof NotByHub) throw error;
     throw new NotByHub(`it does not answer, ${systemReason(error)}`, { cause: error });
+  }
+}
+
+/** @throws {Failure} where a session has taken so long that the process is not to begin anew by itself. */
+async function answerInTime(
+  { want }: Request,
+  channel: Channel,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  const isSession = want === "session";
+  const limit = AbortSignal.timeout(isSession ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS);
+  try {
+    return await answerOn(channel, AbortSignal.any([signal, limit]));
+  } catch (error) {
+    if (!isSession || error !== limit.reason) throw error;
+    throw new Failure("this repository's listener has stopped answering", {
+      hint: "end git annex remotedaemon, and start it again",
+    });
   }
 }
 

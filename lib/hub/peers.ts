@@ -19,6 +19,9 @@ import { type On, TrialStream } from "./trial.ts";
  */
 const AWAY_MS = 60_000, AWAY_LIMIT_MS = 4_000;
 
+/** After a trial of a connection that was kept: with that, and what goes before, half a minute at most. */
+const AGAIN_LIMIT_MS = 20_000;
+
 /** What is needed to reach peers. */
 export interface PeersOptions {
   /** The listener's. */
@@ -115,7 +118,7 @@ export class Peers {
         const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
-      return this.#openAnew(ticket, signal);
+      return this.#openAnew(ticket, signal, AGAIN_LIMIT_MS);
     };
     const isShared = () =>
       before.some((own) => own === kept ? own.isShared : own.idleSince === undefined);
@@ -130,24 +133,25 @@ export class Peers {
     };
   }
 
-  async #openAnew(ticket: Ticket, signal: AbortSignal): Promise<On> {
+  async #openAnew(ticket: Ticket, signal: AbortSignal, limitMs?: number): Promise<On> {
     const key = ticket.publicKey.toHex();
     let dialing = this.#dialing.get(key);
     if (!dialing) {
       // Goes on when whoever wanted it goes away: it is of use to the next one.
-      dialing = this.#dial(ticket).finally(() => this.#dialing.delete(key));
+      dialing = this.#dial(ticket, limitMs).finally(() => this.#dialing.delete(key));
       dialing.catch(() => {}); // told to whoever waits
       this.#dialing.set(key, dialing);
     }
     return await openOn(await abortable(dialing, signal), signal);
   }
 
-  async #dial(ticket: Ticket): Promise<PeerConnection> {
+  async #dial(ticket: Ticket, limitMs?: number): Promise<PeerConnection> {
     const { endpoint, settings, signal, serve } = this.#options;
     const wires = [OWN_ALPN, PLAIN_ALPN];
     const key = ticket.publicKey.toHex(), failedAt = this.#failed.get(key) ?? -Infinity;
     const isAway = performance.now() - failedAt < AWAY_MS;
-    const options = { from: endpoint, ...isAway ? { limitMs: AWAY_LIMIT_MS } : {} };
+    const most = isAway ? AWAY_LIMIT_MS : limitMs;
+    const options = { from: endpoint, ...most === undefined ? {} : { limitMs: most } };
     const { connection } = await reach(ticket, settings, wires, signal, options).catch((error) => {
       // As of when it was tried in earnest.
       if (error instanceof Unreachable && !isAway) this.#failed.set(key, performance.now());

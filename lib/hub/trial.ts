@@ -97,7 +97,8 @@ export class TrialStream implements Duplex {
       return on;
     } catch (error) {
       if (error instanceof StreamError) throw error;
-      throw new StreamError("lost", systemReason(error), { cause: error });
+      const reason = `it answers no more, and was dialed again: ${systemReason(error)}`;
+      throw new StreamError("lost", reason, { cause: error });
     } finally {
       this.#isSettled = true;
       this.#sent = [];
