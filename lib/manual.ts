@@ -140,7 +140,7 @@ export const EXIT_STATUS: readonly Entry[] = [
   { term: "0", text: "all went well" },
   { term: "1", text: "it did not, stderr says why" },
   { term: "2", text: "the command line makes no sense" },
-  { term: "128+N", text: "ended by signal N" },
+  { term: "128+N", text: "ended by signal N; a serving process ends with 0" },
 ];
 
 const WIDTH = 80;

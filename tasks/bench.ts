@@ -52,6 +52,18 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   async pays(env, { runs }) {
     say(`\n### When a lane pays, on a LAN\n\n${await benchLaneSizes(env, runs)}`);
   },
+  async iroh(env, { runs, bytes }) {
+    const network = await makeNetwork(env, "lan");
+    const both = await serveBoth(env, network, {});
+    const amount = { runs, bytes: Math.ceil(bytes / 32) };
+    const verbs = ["up", "down", "both"] as const;
+    network.b.env.GIT_ANNEX_P2P_IROH_LANE = "false";
+    const alone = await benchBulk(env, network, both, amount, verbs);
+    tell("LAN, by iroh's connection alone (`lane = false`)", alone);
+    const { pid, command } = both.served[THEIRS];
+    both.served[OURS] = { pid, command: [OURS, command.at(-1)!] };
+    tell("LAN, dumbpipe listens for both", await benchBulk(env, network, both, amount, verbs));
+  },
   async firewall(env, amount) {
     const network = await makeNetwork(env, "lan");
     const both = await serveBoth(env, network, {});
@@ -152,6 +164,13 @@ async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {
   // dumbpipe cannot do without the address in its ticket, so it is always measured with that.
   const found = new Row("one byte, found on the LAN, no relay", "ms", 0);
   const withRelay = new Row("one byte, found on the LAN, relay on", "ms", 0);
+  // As by default, on a network that leads nowhere.
+  const away = { ...onLan, GIT_ANNEX_P2P_IROH_RELAY: "n0", GIT_ANNEX_P2P_IROH_LOOKUP: "n0" };
+  const offline = new Row(
+    "one byte, found on the LAN, iroh's relays and DNS out of reach",
+    "ms",
+    0,
+  );
   const { b } = network, cwd = await makeRepository(env, b, "repository");
   for (let run = 0; run < runs; run++) {
     for (const name of inTurn(NAMES, run)) {
@@ -162,16 +181,17 @@ async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {
       const once = async (command: readonly string[], settings = {}) =>
         (await dial(env, b, "up", 1, command, settings)).seconds * 1000;
       const time = await once(served[name].command);
-      for (const row of [known, noLane, found, withRelay]) {
+      for (const row of [known, noLane, found, withRelay, offline]) {
         if (row === known || name === THEIRS) row.add(name, time);
       }
       if (name === THEIRS) continue;
       noLane.add(name, await once(served[name].command, { GIT_ANNEX_P2P_IROH_LANE: "false" }));
       found.add(name, await once([OURS, address], onLan));
       withRelay.add(name, await once([OURS, address], settings));
+      offline.add(name, await once([OURS, address], away));
     }
   }
-  return [print, known, noLane, found, withRelay];
+  return [print, known, noLane, found, withRelay, offline];
 }
 
 async function benchBulk(
