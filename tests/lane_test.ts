@@ -169,11 +169,12 @@ for (const side of ["listener", "dialer"] as const) {
     const data = randomBytes(2_000_000);
     const on = { GIT_ANNEX_P2P_IROH_LANE: "true" };
     const setting = side === "dialer" ? off : on;
-    for (let i = 0; i < 2; i++) { // the second time it is known of the peer
+    for (const isKnown of [false, true]) { // of the peer, once it has been found out
       const dialer = await pair.connect({ stdin: data, env: { ...DEBUG, ...setting } });
       const { code, stdoutBytes, stderr } = await dialer.ended;
       assert.equal(code, 0);
       assert.doesNotMatch(stderr, /lane/);
+      assert.equal(/another protocol/.test(stderr), side === "listener" && !isKnown);
       await assertEchoed(stdoutBytes, data);
     }
   });

@@ -1,27 +1,41 @@
 /**
- * many_dials.ts ADDRESS RELAY COUNT: connects so often, one after another, each time with a key of
- * its own, says so after each hundred, and waits for a line on stdin before it goes on.
+ * many_dials.ts ADDRESS RELAY COUNT WIRE: connects so often, one after another, each time with a key of
+ * its own, on the wire that is "plain" or "own", says so after each hundred, and waits for a line on stdin
+ * before it goes on.
  *
  * One process, so that what a test measures is the listener and not the start of programs.
  */
 
 import assert from "node:assert/strict";
-import { Endpoint } from "../lib/iroh.ts";
+import type { Duplex } from "../lib/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh.ts";
 import { parseSettings } from "../lib/settings.ts";
 import { splice } from "../lib/splice.ts";
 import { decodeTicket } from "../lib/ticket.ts";
+import { begin, OWN_ALPN, StreamKind } from "../lib/wire/own.ts";
 import { CloseCode, PLAIN_ALPN, sendHello } from "../lib/wire/plain.ts";
+import { Session } from "../lib/wire/session.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 
-async function exchange(address: string, relay: string): Promise<void> {
+/** What a session's bytes go by. */
+async function sessionOn(connection: Connection): Promise<Duplex> {
+  const stream = await connection.open();
+  if (connection.alpn === OWN_ALPN) {
+    await begin(stream, StreamKind.SESSION, 0);
+    return new Session(stream, connection.over);
+  }
+  await sendHello(stream);
+  return stream;
+}
+
+async function exchange(address: string, relay: string, alpn: string): Promise<void> {
   const { publicKey, direct } = decodeTicket(address);
   const settings = parseSettings(`p2p-iroh.relay\n${relay}\0`);
   await using endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false });
   const peer = { publicKey, direct, relay: relay === "none" ? undefined : relay };
-  const connection = await endpoint.connect(peer, PLAIN_ALPN, AbortSignal.timeout(DIAL_LIMIT_MS));
-  const stream = await connection.open();
-  await sendHello(stream);
+  const connection = await endpoint.connect(peer, alpn, AbortSignal.timeout(DIAL_LIMIT_MS));
+  const stream = await sessionOn(connection);
   let received = 0;
   const { forth, back } = await splice({
     readable: new Blob([new Uint8Array(1000)]).stream(),
@@ -33,9 +47,10 @@ async function exchange(address: string, relay: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const [address, relay, count] = Deno.args;
+  const [address, relay, count, wire] = Deno.args;
+  const alpn = wire === "own" ? OWN_ALPN : PLAIN_ALPN;
   for (let i = 1; i <= Number(count); i++) {
-    await exchange(address!, relay!);
+    await exchange(address!, relay!, alpn);
     if (i % 100 > 0) continue;
     console.log(`${i} done`);
     await Deno.stdin.read(new Uint8Array(1));
