@@ -160,6 +160,37 @@ Deno.test("LanePorts: strangers are dropped, and keep nobody out", async () => {
   for (const stranger of silent) stranger.close();
 });
 
+Deno.test("LanePorts: strangers are dropped over QUIC, too, and keep nobody out", async () => {
+  using chooser = await LanePorts.open(HOSTS), other = await LanePorts.open(HOSTS);
+  const waiting = other.make({ ...chooser.offer, tcp: [], udp: [] }, undefined, false, never);
+  const [address] = other.offer.udp, { host, port } = splitSocketAddress(address!);
+  const garbage = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  for (let i = 0; i < 100; i++) {
+    await garbage.send(crypto.getRandomValues(new Uint8Array(1200)), {
+      transport: "udp",
+      hostname: host,
+      port,
+    });
+  }
+  garbage.close();
+  using own = QuicPort.open("127.0.0.1", await makeCertificate())!;
+  const connect = () => own.connect(address!, other.offer.certificate, AbortSignal.timeout(4_000));
+  const silent = await connect(), wrong = await connect(), short = await connect();
+  await silent.write(new Uint8Array()); // nothing of a stream is seen before something is sent
+  await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
+  await short.write(new Uint8Array(31));
+  using limit = new AwakeLimit(4_000, new Error("they were not dropped in time"));
+  const making = chooser.make({ ...other.offer, tcp: [] }, undefined, true, never);
+  const made = await Promise.all([making, waiting]);
+  assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
+  for (const stranger of [silent, wrong, short]) {
+    const over = stranger.read().then((piece) => assert.equal(piece, undefined), () => {});
+    await abortable(over, limit.signal);
+    stranger.close();
+  }
+  await assertCarries(made);
+});
+
 Deno.test({
   name: "LanePorts: lanes one after another leave no file open",
   ignore: Deno.build.os !== "linux", // where the system tells which are open
