@@ -21,8 +21,18 @@ const LAN_LIMIT_MS = 5_000;
 const LAN_ANSWER_LIMIT_MS = 2_000;
 /** A look-up takes about this long, and begins with any other way that is tried. */
 const LOOKUP_MS = 300;
-/** Attempts that are kept apart, each with a socket of its own. */
+/**
+ * Addresses of the local network that are tried together. The truth is a few of them, so that with more
+ * somebody lies.
+ */
+const MOST_TOGETHER = 64;
+/** Known ways that are tried apart, each with a socket of its own. */
 const MOST_APART = 32;
+/** Places for addresses of the local network that are; each is free again some seconds after its try. */
+const MOST_PLACES = 64;
+/** How long one of the local network keeps its place when others wait for one. */
+const APART_MS = 1_000;
+const HAD_ITS_TIME = new Failure(`no answer within ${APART_MS / 1000} s, and others wait`);
 
 /** One of the ways that may lead to a peer. */
 interface Way {
@@ -94,7 +104,7 @@ export async function reach(
   using dial = new Dial(ticket.publicKey, settings, alpns, { limit, limitMs }, Endpoint);
   try {
     const connection = await abortable(dial.first(known, lan, from), signal);
-    const way = wayOf(connection, [...known, ...dial.ofLan]);
+    const way = wayOf(connection, [...known, dial.ofLan]);
     debug(() => `connected, found by ${way}, ${connection.path}`);
     return { connection, way };
   } catch (error) {
@@ -130,8 +140,9 @@ function knownWays(ticket: Ticket, settings: Settings, sameHost: readonly string
 
 /** One dial. Dispose of it when it is over: what has been connected stays. */
 class Dial implements Disposable {
-  /** What was found on the local network. */
-  readonly ofLan: Way[] = [];
+  /** Addresses on the local network that have been tried. */
+  #ofLan = new Set<string>();
+  #lan: LanSearch | undefined;
   #publicKey: Uint8Array;
   #settings: Settings;
   #alpns: readonly string[];
@@ -141,8 +152,12 @@ class Dial implements Disposable {
   #race: Race<Connection>;
   #known: readonly Way[] = [];
   #timers: ReturnType<typeof setTimeout>[] = [];
-  /** Whether each way has a socket of its own. */
+  /** Whether each way is to have a socket of its own, and whether it has. */
+  #toSeparate = false;
   #apart = false;
+  /** Places of those that are tried apart on the local network, and what frees those that had their time. */
+  #places = 0;
+  #overdue: AbortController[] = [];
   #endpoints = new Set<Endpoint>();
   #disposed = false;
 
@@ -163,6 +178,11 @@ class Dial implements Disposable {
       (late) => late.close(0n, "another way was faster"),
       (error) => this.#failed(error),
     );
+  }
+
+  /** What was found on the local network. */
+  get ofLan(): Way {
+    return { name: LOCAL_NETWORK, direct: [...this.#ofLan] };
   }
 
   /** What came of each way. */
@@ -190,7 +210,7 @@ class Dial implements Disposable {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#race.giveUp(new Error("the dial is over")); // nothing, when somebody has won
     this.#disposed = true;
-    for (const endpoint of this.#endpoints) closeSoon(endpoint);
+    for (const endpoint of this.#endpoints) close(endpoint);
   }
 
   /** All that needs no asking in one attempt, so that the peer sees one connection. */
@@ -213,13 +233,24 @@ class Dial implements Disposable {
   /** What is found on the local network, each time something is. */
   #enterLan(endpoint: Endpoint, lan: LanSearch): void {
     this.#after(LAN_LIMIT_MS, this.#race.expect(LOCAL_NETWORK, "nobody there has its key"));
-    lan.whenFound((addresses) => {
-      const ways = addresses.map((address) => ({ name: LOCAL_NETWORK, direct: [address] }));
-      if (this.ofLan.length === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#separate());
-      this.ofLan.push(...ways);
-      if (this.#apart) ways.forEach((way) => this.#enterApart(way));
-      else this.#enter(endpoint, ways);
+    this.#lan = lan;
+    lan.whenFound(() => {
+      if (!this.#apart) this.#enterFound(endpoint, lan);
+      this.#fillPlaces();
     });
+  }
+
+  #enterFound(endpoint: Endpoint, lan: LanSearch): void {
+    const found: string[] = [];
+    while (this.#ofLan.size < MOST_TOGETHER) {
+      const address = lan.take();
+      if (address === undefined) break;
+      if (this.#ofLan.size === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#separate());
+      this.#ofLan.add(address);
+      found.push(address);
+    }
+    if (found.length > 0) this.#enter(endpoint, [{ name: LOCAL_NETWORK, direct: found }]);
+    if (this.#toSeparate || this.#ofLan.size === MOST_TOGETHER) this.#separate();
   }
 
   #enter(endpoint: Endpoint, ways: readonly Way[]): void {
@@ -248,24 +279,66 @@ class Dial implements Disposable {
    * where another endpoint answers, then stands in the way of all the others.
    */
   #separate(): void {
-    const ways = [...this.#known, ...this.ofLan];
-    if (this.#apart || ways.length < 2) return;
+    this.#toSeparate = true; // as soon as there are two
+    if (this.#apart || this.#known.length + this.#ofLan.size < 2) return;
     debug(() => "trying each way by itself");
     this.#apart = true;
-    for (const way of ways) this.#enterApart(way);
+    for (const way of this.#known.slice(0, MOST_APART)) {
+      this.#race.enter(
+        [way.name],
+        async (over) => await this.#connectFrom(await this.#bindFor(way), way, over),
+      );
+    }
+    this.#lan?.startAnew();
+    this.#fillPlaces();
   }
 
-  #enterApart(way: Way): void {
-    if (this.#endpoints.size >= MOST_APART) return;
-    this.#race.enter([way.name], async (over) => {
-      const endpoint = await this.#bind({
-        relay: way.relay || way.lookup ? this.#settings.relay : { kind: "none" },
-        lookup: way.lookup ?? false,
-      });
-      const peer = { publicKey: this.#publicKey, direct: way.direct ?? [], relay: way.relay };
-      const signal = AbortSignal.any([this.#limit, over]);
-      return await connectWithFirst(endpoint, peer, this.#alpns, signal);
+  /** Tries more of what is found on the local network, as far as there are places. */
+  #fillPlaces(): void {
+    const lan = this.#lan;
+    if (!lan || !this.#apart || this.#disposed || this.#limit.aborted) return;
+    while (this.#places < MOST_PLACES) {
+      const address = lan.take();
+      if (address === undefined) return;
+      this.#places++;
+      this.#ofLan.add(address);
+      this.#race.enter([LOCAL_NETWORK], (over) => this.#tryInPlace(lan, address, over));
+    }
+    if (lan.hasMore) { for (const place of this.#overdue.splice(0)) place.abort(HAD_ITS_TIME); }
+  }
+
+  /** Tries one address of the local network until it fails, or has had its time and others wait. */
+  async #tryInPlace(lan: LanSearch, address: string, over: AbortSignal): Promise<Connection> {
+    const way = { name: LOCAL_NETWORK, direct: [address] };
+    const place = new AbortController();
+    this.#after(APART_MS, () => {
+      if (lan.hasMore) place.abort(HAD_ITS_TIME);
+      else this.#overdue.push(place);
     });
+    const signal = AbortSignal.any([over, place.signal]);
+    const endpoint = await this.#bindFor(way);
+    try {
+      return await this.#connectFrom(endpoint, way, signal);
+    } catch (error) {
+      const closed = close(endpoint).then(() => {
+        this.#endpoints.delete(endpoint);
+        this.#places--;
+        this.#fillPlaces();
+      });
+      // The next one is to be under way before this one has failed: the race is over when all have.
+      if (lan.hasMore && !this.#limit.aborted) await closed;
+      throw error;
+    }
+  }
+
+  /** An endpoint that knows no other way. */
+  #bindFor({ relay, lookup = false }: Way): Promise<Endpoint> {
+    return this.#bind({ relay: relay || lookup ? this.#settings.relay : { kind: "none" }, lookup });
+  }
+
+  #connectFrom(endpoint: Endpoint, way: Way, over: AbortSignal): Promise<Connection> {
+    const peer = { publicKey: this.#publicKey, direct: way.direct ?? [], relay: way.relay };
+    return connectWithFirst(endpoint, peer, this.#alpns, AbortSignal.any([this.#limit, over]));
   }
 
   /** An endpoint, closed at the end unless it has the connection. */
@@ -277,7 +350,7 @@ class Dial implements Disposable {
     const { external } = this.#settings;
     const own = external !== undefined && isIP(external) !== 0 ? external : undefined;
     const endpoint = await this.#Endpoint.bind({ relay, lookup, bind, external: own });
-    if (this.#disposed) closeSoon(endpoint);
+    if (this.#disposed) close(endpoint);
     else this.#endpoints.add(endpoint);
     return endpoint;
   }
@@ -287,9 +360,9 @@ class Dial implements Disposable {
   }
 }
 
-/** Not to be waited for: it takes a second that a caller of git-annex would wait, too. */
-function closeSoon(endpoint: Endpoint): void {
-  endpoint[Symbol.asyncDispose]().catch((error) => debug(() => `closing a socket: ${error}`));
+/** Not to be waited for at the end: it may take a second that a caller of git-annex would wait, too. */
+async function close(endpoint: Endpoint): Promise<void> {
+  await endpoint[Symbol.asyncDispose]().catch((error) => debug(() => `closing a socket: ${error}`));
 }
 
 /** Connects with the first protocol that the peer speaks, at the cost of a round trip for each. */

@@ -26,6 +26,8 @@ const LAN = { GIT_ANNEX_P2P_IROH_LAN: "true" };
 interface Neighbours {
   readonly a: Host;
   readonly b: Host;
+  /** On the same network; nobody runs anything there. */
+  readonly third: Host;
   readonly address: string;
   readonly service: Service;
   readonly listener: Started;
@@ -37,7 +39,7 @@ async function makeNeighbours(
   topology: Topology = "lan",
   handle = echo,
 ): Promise<Neighbours> {
-  const { a, b } = await makeNetwork(env, topology);
+  const { a, b, relay: third } = await makeNetwork(env, topology);
   for (const host of [a, b]) Object.assign(host.env, LAN);
   const cwd = await makeRepository(env, a, "repository");
   const service = new Service(env, join(a.dir, "socket"), handle);
@@ -47,6 +49,7 @@ async function makeNeighbours(
   return {
     a,
     b,
+    third,
     address,
     service,
     listener,
@@ -193,6 +196,43 @@ promise("lan: where a liar says that another endpoint has the key, the right one
     if (/trying each way by itself/.test(stderr)) apart++;
   }
 });
+
+/** From how many addresses there are lies, how many each, and whether another endpoint answers at one. */
+const CROWDS = [
+  { senders: 40, lies: 1, answered: false },
+  { senders: 40, lies: 8, answered: false },
+  { senders: 40, lies: 1, answered: true },
+  { senders: 120, lies: 8, answered: true },
+];
+for (const { senders, lies, answered } of CROWDS) {
+  const name = `lan: ${lies} ${lies === 1 ? "lie" : "lies"} from each of ${senders} addresses` +
+    `${answered ? ", with somebody at one of them," : ""} do not keep the truth out`;
+  promise(name, { needs, limitMs: 120_000 }, async (env) => {
+    const { a, third, address, service, dial } = await makeNeighbours(env);
+    const cwd = await makeRepository(env, a, "another");
+    const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+    const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
+    await another.says(/serving endpoint/);
+    const aliases = Array.from({ length: senders }, (_, i) => `10.77.0.${100 + i}/24`);
+    const add = aliases.map((alias) => `ip addr add ${alias} dev br0`).join(" && ");
+    await env.ok(["sh", "-c", add], { on: third });
+    const wrong = answered ? `10.77.0.1:${await listenerPort(a, own)}` : "";
+    const args = [instanceOf(address), `${senders}`, `${lies}`, wrong];
+    const crowd = await env.start(["python3", "-c", CROWD_OF_LIARS, ...args], { on: third });
+    await crowd.says(/lying/);
+    // Sometimes the truth is faster: the test is of the other times.
+    for (let lied = 0; lied < 4;) {
+      const started = performance.now();
+      const dialer = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+      const { code, stdout, stderr } = await dialer.ended;
+      assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}hello\n`]);
+      assert(performance.now() - started < 10_000, `${performance.now() - started} ms`);
+      const liars = new Set(stderr.match(/10\.77\.0\.[12]\d\d(?= says it is at)/g));
+      if (liars.size > 32) lied++;
+    }
+    assert.equal(crowd.code, undefined);
+  });
+}
 
 promise("lan: a signal ends a dial at once", { needs }, async (env) => {
   const { b } = await makeNeighbours(env);
@@ -406,6 +446,32 @@ while True:
     packet, _ = s.recvfrom(9000)
     if packet[2] & 0x80 or b"_irohv1" not in packet: continue
     for packet in lies: s.sendto(packet, ("224.0.0.251", 5353))
+`;
+
+/**
+ * `KEY SENDERS LIES [AT]`: tells other lies from each of its addresses, 10.77.0.100 and so on, without end:
+ * ports where nobody is, and one socket address where another endpoint is.
+ */
+const CROWD_OF_LIARS = `${GROUP}
+key, count, lies, wrong = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+instance = key + "._irohv1._udp.local"
+def lie(port, host):
+    target = key + "-" + str(port) + ".local"
+    srv = record(instance, 33, struct.pack(">HHH", 0, 0, port) + name(target))
+    return struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1) + srv + record(target, 1, socket.inet_aton(host))
+senders = []
+for i in range(count):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    host = "10.77.0." + str(100 + i)
+    s.bind((host, 0))
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(host))
+    senders.append((s, host))
+print("lying", flush=True)
+while True:
+    for port in range(9, 9 + lies):
+        for s, host in senders: s.sendto(lie(port, host), ("224.0.0.251", 5353))
+        if wrong: senders[0][0].sendto(lie(int(wrong.split(":")[1]), wrong.split(":")[0]), ("224.0.0.251", 5353))
+        time.sleep(0.02)
 `;
 
 /** Says where it is, as iroh does: after up to 100 ms, unless two others have answered by then. */

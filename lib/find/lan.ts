@@ -7,6 +7,7 @@ import { isIPv6 } from "node:net";
 import { abortable } from "../abortable.ts";
 import { isAnyHost, socketAddress, splitSocketAddress } from "../socket_address.ts";
 import { debug } from "../stderr.ts";
+import { Hearsay } from "./hearsay.ts";
 import { type Interface, isLinkLocalIpv6, onLink } from "./interfaces.ts";
 import {
   addressesOf,
@@ -39,9 +40,6 @@ const MOST_ADDRESSES_ANNOUNCED = 12;
 /** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
 const ASK_AT_MS = [100, 300, 700];
 const ASK_AGAIN_MS = 1_000;
-/** What a dial takes from one sender, so that one that lies takes no places but its own. */
-const MOST_ADDRESSES_PER_SENDER = 8;
-const MOST_SENDERS = 16;
 
 /** Says where a listener is, while it runs. Dispose of it when the listener stops. */
 export class LanAnnouncer implements AsyncDisposable {
@@ -138,18 +136,22 @@ function addressesOn(link: Interface, bound: readonly string[]): string[] {
 /** Looks for an endpoint on the local network. Dispose of it to stop. */
 export class LanSearch implements Disposable {
   #publicKey: Uint8Array;
-  /** What each sender has said: socket addresses, as hints. Who answers there has to prove the key. */
-  #said = new Map<string, string[]>();
+  #hearsay = new Hearsay();
+  /** Not asked for each packet, of which there may be thousands. */
+  #isNear = onLink();
   #multicast: Multicast;
   #timers: Timer[];
-  #listener: ((addresses: readonly string[]) => void) | undefined;
+  #listener: (() => void) | undefined;
 
   constructor(publicKey: Uint8Array) {
     this.#publicKey = publicKey;
     const ask = () => this.#multicast.query(queryFor(publicKey));
     this.#multicast = new Multicast({
       received: (packet, from) => this.#receive(packet, from),
-      joined: ask,
+      joined: () => {
+        this.#isNear = onLink();
+        ask();
+      },
     });
     this.#timers = [
       ...ASK_AT_MS.map((time) => setTimeout(ask, time)),
@@ -157,10 +159,25 @@ export class LanSearch implements Disposable {
     ];
   }
 
-  /** Calls `listener` with the addresses that a sender says, when they are new. */
-  whenFound(listener: (addresses: readonly string[]) => void): void {
-    for (const addresses of this.#said.values()) listener(addresses);
+  /** Calls `listener` when there is something to take, now or later. */
+  whenFound(listener: () => void): void {
     this.#listener = listener;
+    listener();
+  }
+
+  /** An address to try that has not been taken; not the one that was said first, but any. */
+  take(): string | undefined {
+    return this.#hearsay.next();
+  }
+
+  /** Whether there is something to take. */
+  get hasMore(): boolean {
+    return this.#hearsay.hasNext;
+  }
+
+  /** From now on, nothing has been taken. */
+  startAnew(): void {
+    this.#hearsay.startAnew();
   }
 
   [Symbol.dispose](): void {
@@ -172,21 +189,15 @@ export class LanSearch implements Disposable {
   #receive(packet: DnsPacket, from: string): void {
     const addresses = addressesOf(this.#publicKey, packet);
     if (addresses.length === 0) return;
-    const isNear = onLink();
+    const isNear = this.#isNear;
     // Nothing is taken from off the link, nor sent there because of what somebody says on it.
     if (!isNear(from)) return;
-    const said = this.#said.get(from) ?? [];
-    if (said.length === 0 && this.#said.size >= MOST_SENDERS) return;
-    const known = new Set([...this.#said.values()].flat());
-    const fresh = addresses
-      .filter((address) =>
-        !known.has(address) && !isLinkLocalIpv6(splitSocketAddress(address).host) &&
-        isNear(splitSocketAddress(address).host)
-      )
-      .slice(0, MOST_ADDRESSES_PER_SENDER - said.length);
+    const near = addresses.map((address) => ({ address, host: splitSocketAddress(address).host }))
+      .filter(({ host }) => !isLinkLocalIpv6(host) && isNear(host))
+      .map(({ address }) => address);
+    const fresh = this.#hearsay.add(from, near);
     if (fresh.length === 0) return;
     debug(() => `local network: ${from} says it is at ${fresh.join(", ")}`);
-    this.#said.set(from, [...said, ...fresh]);
-    this.#listener?.(fresh);
+    this.#listener?.();
   }
 }

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { Hearsay } from "./hearsay.ts";
+
+function all(hearsay: Hearsay): string[] {
+  const addresses: string[] = [];
+  for (let address; (address = hearsay.next()) !== undefined;) addresses.push(address);
+  return addresses.sort();
+}
+
+Deno.test("Hearsay gives each address once, until it starts anew", () => {
+  const hearsay = new Hearsay();
+  assert.deepEqual(hearsay.add("a", ["1", "2", "2"]), ["1", "2"]);
+  assert.deepEqual(hearsay.add("b", ["2", "3"]), ["3"]); // what is new to everybody
+  assert(hearsay.hasNext);
+  assert.deepEqual(all(hearsay), ["1", "2", "3"]);
+  assert(!hearsay.hasNext);
+  assert.deepEqual(hearsay.add("a", ["1"]), []);
+  assert.deepEqual(all(hearsay), []);
+  hearsay.startAnew();
+  assert.deepEqual(all(hearsay), ["1", "2", "3"]);
+});
+
+Deno.test("Hearsay remembers no more than so much, whoever says whatever", () => {
+  const hearsay = new Hearsay();
+  for (let sender = 0; sender < 1_000; sender++) {
+    for (let i = 0; i < 20; i++) {
+      hearsay.add(`${sender}`, [`${sender}:${i}`, `${sender}:${i + 20}`]);
+    }
+  }
+  assert.equal(all(hearsay).length, 64 * 8);
+});
+
+Deno.test("Hearsay lets in who comes last, and forgets first what has been tried", () => {
+  const hearsay = new Hearsay();
+  for (let sender = 0; sender < 64; sender++) hearsay.add(`liar ${sender}`, [`${sender}`]);
+  hearsay.next();
+  hearsay.add("b", ["truth"]); // in the place of the one that has been tried
+  const rest = all(hearsay);
+  assert.equal(rest.length, 64);
+  assert(rest.includes("truth"));
+});
+
+Deno.test("Hearsay leaves to chance who is next, each sender with the same chance", () => {
+  let truths = 0;
+  for (let i = 0; i < 1_000; i++) {
+    const hearsay = new Hearsay();
+    hearsay.add("liar", ["1", "2", "3", "4", "5", "6", "7", "8"]);
+    hearsay.add("b", ["truth"]);
+    if (hearsay.next() === "truth") truths++;
+  }
+  assert(truths > 400 && truths < 600, `${truths} of 1000`);
+});
