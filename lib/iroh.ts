@@ -163,6 +163,16 @@ export class Endpoint implements AsyncDisposable {
     await this.#endpoint.addExternalAddr(full);
   }
 
+  /** From now on it may be at this relay, too. */
+  async addRelay(url: string): Promise<void> {
+    await this.#endpoint.insertRelay(relayConfig(url));
+  }
+
+  /** From now on it is at another relay, if there is one. What goes on through this one goes on. */
+  async removeRelay(url: string): Promise<void> {
+    await this.#endpoint.removeRelay(url);
+  }
+
   /**
    * Connects to a peer.
    *
@@ -550,12 +560,14 @@ function relayMode(setting: RelaySetting): Iroh.RelayMode {
       return iroh.RelayMode.disabled();
     case "own": {
       const relays = iroh.RelayMap.empty();
-      for (const url of setting.urls) {
-        relays.insert(url.startsWith("https:") ? { url, quicPort: RELAY_QUIC_PORT } : { url });
-      }
+      for (const url of setting.urls) relays.insert(relayConfig(url));
       return iroh.RelayMode.custom(relays);
     }
   }
+}
+
+function relayConfig(url: string): Iroh.RelayConfig {
+  return url.startsWith("https:") ? { url, quicPort: RELAY_QUIC_PORT } : { url };
 }
 
 function alpnBytes(alpn: string): number[] {

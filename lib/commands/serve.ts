@@ -11,6 +11,7 @@ import { Hub, type HubOptions } from "../hub/hub.ts";
 import { LastSeenFile } from "../hub/last_seen.ts";
 import { Peers } from "../hub/peers.ts";
 import { Traffic } from "../hub/traffic.ts";
+import { homeRelay, keepHomeRelay } from "../home_relay.ts";
 import { type Identity, readIdentity } from "../identity.ts";
 import type { Endpoint } from "../iroh.ts";
 import { Lifecycle, listenerFolder } from "../lifecycle.ts";
@@ -18,7 +19,7 @@ import { loadIroh } from "../load_iroh.ts";
 import { Listener } from "../listener.ts";
 import { LogFile } from "../log_file.ts";
 import { findRepository, readSettings, type Repository } from "../repository.ts";
-import type { Settings } from "../settings.ts";
+import type { RelaySetting, Settings } from "../settings.ts";
 import { Signals } from "../signals.ts";
 import { debug, describeFailure, say } from "../stderr.ts";
 import { decodeTicket, samePublicKey } from "../ticket.ts";
@@ -88,7 +89,9 @@ async function serveRepository(
   await using lifecycle = await Lifecycle.begin(repository, socketPath, parent);
   const closed = new AbortController();
   const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
-  const endpoint = await bindEndpoint(settings, identity, stop).catch((error) => {
+  const choice = homeRelay(settings.relay, decodeTicket(address).relays);
+  const relay: RelaySetting = choice ? { kind: "own", urls: [choice.home] } : settings.relay;
+  const endpoint = await bindEndpoint({ ...settings, relay }, identity, stop).catch((error) => {
     if (!stop.aborted) throw error;
   });
   if (!endpoint) return report(`stopping, ${systemReason(stop.reason)}`);
@@ -120,6 +123,7 @@ async function serveRepository(
     closed.abort(new Error("the endpoint is closed"))
   );
   const watchingRelay = reportRelay(endpoint, report, stop);
+  const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
   const facts = { endpoint, since: new Date(), peers, traffic, lastSeen };
   {
     // Not to be found any more as soon as nobody new is let in.
@@ -138,6 +142,7 @@ async function serveRepository(
     report(`stopping, ${systemReason(stop.reason)}`);
   }
   await watchingRelay;
+  await keepingRelay;
   await listener.drain(DRAIN_LIMIT_MS);
   over.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
