@@ -92,11 +92,16 @@ export async function keepHomeRelay(
   }
 }
 
-/** Whether a relay answers what iroh itself asks, to see how far it is. */
+/**
+ * Whether a relay answers what iroh itself asks, to see how far it is. On a connection of its own: one
+ * that was kept may be dead since this host moved to another network, and with HTTP/2 stays in use.
+ */
 async function answers(relay: string, signal: AbortSignal): Promise<boolean> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(ASK_LIMIT_MS)]);
+  using client = Deno.createHttpClient({ http2: false });
+  const options = { client, redirect: "manual", signal: limit } as const;
   try {
-    const response = await fetch(new URL("/ping", relay), { redirect: "manual", signal: limit });
+    const response = await fetch(new URL("/ping", relay), options);
     await response.body?.cancel();
     return response.ok;
   } catch (error) {
