@@ -23,7 +23,7 @@ import { benchAnnex } from "./bench/annex.ts";
 import { inTurn, NAMES, Row, table } from "./bench/table.ts";
 import { type BothServed, dial, forgetPeak, serveBoth, usage, type Verb } from "./bench/traffic.ts";
 import { benchWarm } from "./bench/warm.ts";
-import { runInSandbox, sandbox } from "./sandbox.ts";
+import { canNameNamespaces, runInSandbox } from "./sandbox.ts";
 import { pathWithGitAnnex } from "./tools.ts";
 
 const LIMIT_MS = 3 * 60 * 60_000;
@@ -270,7 +270,7 @@ async function main(): Promise<number> {
     const self = [Deno.execPath(), "run", "--allow-all", import.meta.url];
     return await runInSandbox([...self, ...Deno.args, "--inside"], LIMIT_MS);
   }
-  if (sandbox() !== "namespaces") {
+  if (!canNameNamespaces()) {
     say("the test hosts need network namespaces: run it as root on Linux");
     return 1;
   }

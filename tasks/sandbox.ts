@@ -16,9 +16,12 @@ import fcntl, socket, struct
 fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14s", b"lo", 0x1 | 0x40, b""))
 `;
 
+/** Where `ip netns` keeps the names of network namespaces (ip-netns(8)). */
+const NAMES = "/run/netns";
+
 /** Where programs under test run. */
 export type Sandbox =
-  /** With all of root's rights inside: a test can make further network namespaces. */
+  /** With all of root's rights inside: a test can make further network namespaces, if they can be named. */
   | "namespaces"
   /** There are no namespaces to be had on this machine. */
   | "none";
@@ -26,6 +29,18 @@ export type Sandbox =
 /** Where this process runs. */
 export function sandbox(): Sandbox {
   return Deno.env.get(MARK) === "namespaces" ? "namespaces" : "none";
+}
+
+/**
+ * Whether `ip netns add` can name a network namespace here. It cannot where the folder for it is that
+ * of another root than the sandbox's, and nothing could be mounted over it.
+ */
+export function canNameNamespaces(): boolean {
+  try {
+    return sandbox() === "namespaces" && Deno.statSync(NAMES).uid === Deno.uid();
+  } catch {
+    return false; // it is not there
+  }
 }
 
 /**
@@ -59,8 +74,10 @@ async function namespacePrefix(): Promise<string[]> {
   if (Deno.build.os !== "linux") return [];
   const flags = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
   const asRoot = Deno.uid() === 0 ? [] : ["--map-root-user"];
+  // A folder of the sandbox's own for the names: the machine's is root's, and names would stay in it.
+  const names = `{ mkdir -p ${NAMES} && mount -t tmpfs names ${NAMES}; } 2>/dev/null`;
   // Not with exec: the shell, as process 1, collects the orphans that have ended.
-  const start = 'python3 -c "$0" && "$@"; exit $?';
+  const start = `${names}; python3 -c "$0" && "$@"; exit $?`;
   const prefix = ["unshare", ...asRoot, ...flags, "sh", "-c", start, LOOPBACK_UP];
   return await succeeds([...prefix, "true"]) ? prefix : [];
 }

@@ -9,7 +9,8 @@
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { denoDir, installProgram, isCompiled } from "../tasks/program.ts";
-import { sandbox } from "../tasks/sandbox.ts";
+import { canNameNamespaces } from "../tasks/sandbox.ts";
+import { mayChown } from "./users.ts";
 
 /** How often a condition is looked at that nobody announces. */
 const LOOK_MS = 20;
@@ -33,7 +34,10 @@ export type Tool =
   | "bash"
   | "zsh"
   | "fish"
+  /** Network namespaces, for hosts of their own. */
   | "namespaces"
+  /** Root of the machine, who can give files to other users. */
+  | "users"
   /** A program under test that was compiled, */
   | "compiled"
   /** and if it was, with a Deno that can join multicast groups. */
@@ -133,7 +137,9 @@ async function turn(): Promise<Disposable> {
 export function have(tool: Tool): boolean {
   switch (tool) {
     case "namespaces":
-      return sandbox() === "namespaces" && isOnPath("ip");
+      return canNameNamespaces() && isOnPath("ip");
+    case "users":
+      return mayChown();
     case "compiled":
       return isCompiled();
     case "multicast":

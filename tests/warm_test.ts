@@ -217,7 +217,7 @@ async function entryOf(friend: Friend): Promise<{ path: string; text: string }> 
 }
 
 promise("warm: what somebody else has planted in the runtime folder is refused", {
-  needs: ["namespaces"], // and root, who can give files away
+  needs: ["users"],
 }, async (env) => {
   const [a, b] = await makeFriends(env);
   const address = await a.at(), { path, text } = await entryOf(b);
