@@ -18,7 +18,7 @@ import {
 } from "./testenv.ts";
 
 /** What the tests with git-annex need. */
-export const ANNEX_TOOLS: readonly Tool[] = ["git-annex"];
+export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "timeout"];
 
 /**
  * One try of a git-annex command. git-annex races with itself, whatever carries its bytes, and may then

@@ -75,7 +75,7 @@ promise("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, asyn
 });
 
 promise("git-annex: an interrupted transfer goes on where it stopped", {
-  needs,
+  needs: [...needs, "proc"],
   limitMs: 180_000,
 }, async (env) => {
   const { a, b } = await makeLinked(env);
@@ -115,7 +115,7 @@ promise("git-annex: an interrupted transfer goes on where it stopped", {
 });
 
 promise("git-annex: remotedaemon in the background, stopped and started again", {
-  needs,
+  needs: [...needs, "proc"],
   limitMs: 180_000,
 }, async (env) => {
   const { a, b } = await makeAnnexes(env);

@@ -211,7 +211,7 @@ promise("connect ends on a signal while nobody takes what it sends", {}, async (
 
 promise(
   "connect ends on a signal while nobody reads its stdout",
-  { needs: ["namespaces"] },
+  { needs: ["namespaces", "proc"] },
   async (env) => {
     const pair = await makePair(env, "loopback", async (connection) => {
       await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));

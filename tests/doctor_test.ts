@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Annex } from "./annex.ts";
+import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { makeNetwork, startRelay } from "./network.ts";
 import { echo, makePair, makeRepository } from "./pair.ts";
 import { type Host, promise, type Run, type TestEnv } from "./testenv.ts";
@@ -30,7 +30,7 @@ async function filesBelow(folder: string): Promise<string[]> {
 }
 
 promise("doctor says that all is well where it is, and exits 0", {
-  needs: ["git-annex", "wormhole", "iroh-relay", "namespaces", "multicast"],
+  needs: [...ANNEX_TOOLS, "wormhole", "iroh-relay", "namespaces", "multicast"],
   limitMs: 90_000,
 }, async (env) => {
   const { a, relay } = await makeNetwork(env, "lan");

@@ -7,7 +7,7 @@ import { bootAdvice, cronLine, launchdAgent, systemdUnit } from "../lib/doctor/b
 import { CALLS, OPTIONS, SETTINGS } from "../lib/manual.ts";
 import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
-import { Annex } from "./annex.ts";
+import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { killQuietly, promise, type TestEnv } from "./testenv.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
@@ -94,7 +94,7 @@ async function hasEnded(pid: number): Promise<boolean> {
 }
 
 promise("the unit of systemd and the agent of launchd start remotedaemon, and see it end", {
-  needs: ["git-annex", "namespaces"],
+  needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {
   const host = await env.host("host");
@@ -120,7 +120,7 @@ promise("the unit of systemd and the agent of launchd start remotedaemon, and se
 });
 
 promise("the line for cron starts remotedaemon, in a folder of any name", {
-  needs: ["git-annex", "namespaces"],
+  needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {
   const host = await env.host("host");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
 import { newIdentity } from "../lib/identity.ts";
-import { Annex, linkBoth, syncUntilSame } from "./annex.ts";
+import { Annex, ANNEX_TOOLS, linkBoth, syncUntilSame } from "./annex.ts";
 import { makeNetwork, startRelay, type Topology } from "./network.ts";
 import {
   addressAt,
@@ -296,7 +296,7 @@ promise("lan: iroh programs that hold back when two have answered are heard neve
 });
 
 promise("lan: malformed, oversized and countless packets do no harm", {
-  needs,
+  needs: [...needs, "proc"],
   limitMs: 120_000,
 }, async (env) => {
   const { b, dial, listener } = await makeNeighbours(env);
@@ -341,7 +341,7 @@ promise("lan: where there is no multicast the program says so, and goes on", {
 });
 
 promise("lan: git-annex syncs, and git fetches and pushes, by address alone", {
-  needs: [...needs, "git-annex"],
+  needs: [...needs, ...ANNEX_TOOLS],
   limitMs: 240_000,
 }, async (env) => {
   const network = await makeNetwork(env, "lan");

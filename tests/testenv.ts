@@ -38,13 +38,20 @@ export type Tool =
   | "namespaces"
   /** Root of the machine, who can give files to other users. */
   | "users"
+  /** Linux's list of processes, and what they have open. */
+  | "proc"
+  | "timeout"
   /** A program under test that was compiled, */
   | "compiled"
   /** and if it was, with a Deno that can join multicast groups. */
   | "multicast";
 
-/** What is not there in each of the two ways to run the tests, and so is not missed. */
-const MAY_LACK: readonly Tool[] = ["compiled", "multicast"];
+/** What is not there in each way to run the tests, and so is not missed: macOS lacks some of Linux. */
+const MAY_LACK: readonly Tool[] = [
+  "compiled",
+  "multicast",
+  ...Deno.build.os === "darwin" ? ["proc", "timeout"] as const : [],
+];
 
 /** What to say of a test. */
 export interface PromiseOptions {
@@ -61,20 +68,14 @@ export function promise(
   { needs = [], limitMs = 60_000, takesTurns = false }: PromiseOptions,
   body: (env: TestEnv) => Promise<void>,
 ): void {
-  const missing = needs.filter((tool) => !have(tool));
-  const reason = `needs ${missing.join(", ")}`;
-  const wanted = Deno.env.get("CI") === "true" && !missing.some((tool) => MAY_LACK.includes(tool));
-  if (missing.length > 0 && !wanted) {
-    Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: () => {} });
-    return;
-  }
+  const reason = whatIsMissing(needs);
   Deno.test({
-    name,
+    ...named(name, ...needs),
     // Processes are waited for in the test's environment, whose end may come before theirs.
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {
-      if (missing.length > 0) throw new Error(reason);
+      if (reason) throw new Error(reason);
       using _turn = takesTurns ? await turn() : undefined;
       const env = await TestEnv.make(limitMs);
       const failures: unknown[] = [];
@@ -98,6 +99,20 @@ export function promise(
       throw new Error(message, { cause: failures[0] });
     },
   });
+}
+
+/** A test's name, with the reason if it is skipped for what it needs, as {@linkcode promise} has it. */
+export function named(name: string, ...needs: readonly Tool[]): { name: string; ignore: boolean } {
+  const reason = whatIsMissing(needs);
+  const isWanted = Deno.env.get("CI") === "true" &&
+    !needs.some((tool) => MAY_LACK.includes(tool) && !have(tool));
+  if (!reason || isWanted) return { name, ignore: false };
+  return { name: `${name} (skipped: ${reason})`, ignore: true };
+}
+
+function whatIsMissing(needs: readonly Tool[]): string | undefined {
+  const missing = needs.filter((tool) => !have(tool));
+  return missing.length > 0 ? `needs ${missing.join(", ")}` : undefined;
 }
 
 /**
@@ -140,6 +155,8 @@ export function have(tool: Tool): boolean {
       return canNameNamespaces() && isOnPath("ip");
     case "users":
       return mayChown();
+    case "proc":
+      return isFile("/proc/self/maps");
     case "compiled":
       return isCompiled();
     case "multicast":
@@ -150,13 +167,17 @@ export function have(tool: Tool): boolean {
 }
 
 function isOnPath(program: string): boolean {
-  return (Deno.env.get("PATH") ?? "").split(delimiter).some((folder) => {
-    try {
-      return Deno.statSync(join(folder, program)).isFile;
-    } catch {
-      return false; // not there
-    }
-  });
+  return (Deno.env.get("PATH") ?? "").split(delimiter).some((folder) =>
+    isFile(join(folder, program))
+  );
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false; // not there
+  }
 }
 
 /** The outcome of a program that has ended. */

@@ -65,7 +65,7 @@ promise("warm: 20 MB each way at once through the listener, by a lane of the pro
 
 promise(
   "warm: the addon is not loaded by a process that goes through the listener",
-  {},
+  { needs: ["proc"] },
   async (env) => {
     const [a, b] = await makeFriends(env);
     const mapsOf = async (process: Started) => {

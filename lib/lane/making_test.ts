@@ -7,6 +7,7 @@ import { LanePorts } from "./making.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
+import { named } from "../../tests/testenv.ts";
 import { standStill } from "../../tests/turns.ts";
 
 const HOSTS = ["127.0.0.1"];
@@ -191,10 +192,8 @@ Deno.test("LanePorts: strangers are dropped over QUIC, too, and keep nobody out"
   await assertCarries(made);
 });
 
-Deno.test({
-  name: "LanePorts: lanes one after another leave no file open",
-  ignore: Deno.build.os !== "linux", // where the system tells which are open
-}, async () => {
+const NO_FILE = "LanePorts: lanes one after another leave no file open";
+Deno.test(named(NO_FILE, "proc"), async () => {
   const openFiles = async () => (await Array.fromAsync(Deno.readDir("/proc/self/fd"))).length;
   // A QUIC dial that came too late holds its socket until it times out: TLS alone.
   await assertCarries(await lanes(onlyTcp));

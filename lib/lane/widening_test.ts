@@ -7,14 +7,13 @@ import { LaneError, type Transport } from "./lane.ts";
 import { QuicPort } from "./quic.ts";
 import { widen } from "./widening.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
+import { named } from "../../tests/testenv.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
 const never = new AbortController().signal;
 /** What an end says of three ports. */
 const PORTS_BYTES = 7;
-/** It is there that the system tells of sockets. */
-const ignore = Deno.build.os !== "linux";
 
 /** One end of a connection in memory. */
 interface End extends Transport {
@@ -96,10 +95,8 @@ async function closed(ports: readonly number[]): Promise<void> {
   await collectUntil(async () => await openOf(ports) === 0);
 }
 
-Deno.test({
-  name: "widen: three more connections, each with a socket of its own at either end",
-  ignore,
-}, async () => {
+const OWN_SOCKETS = "widen: three more connections, each with a socket of its own at either end";
+Deno.test(named(OWN_SOCKETS, "proc"), async () => {
   const ports = await (async () => {
     const both = connection(), { a, b } = await ends(both);
     const wide = await Promise.all([a.widen(true), b.widen(false)]);
@@ -183,10 +180,8 @@ Deno.test("widen: what is against the protocol ends it", async () => {
 for (const chooses of [true, false]) {
   const who = chooses ? "who chooses" : "the other end";
   for (const what of ["given up", "broken"]) {
-    Deno.test({
-      name: `widen: by ${who} it can be ${what}, and leaves no socket open`,
-      ignore,
-    }, async () => {
+    const name = `widen: by ${who} it can be ${what}, and leaves no socket open`;
+    Deno.test(named(name, "proc"), async () => {
       const ports = await (async () => {
         const both = connection(), { a, b } = await ends(both);
         const controller = new AbortController();
