@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { mayChown } from "../tests/users.ts";
+import { named } from "../tests/testenv.ts";
+import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "../tests/users.ts";
 import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_copy.ts";
 import { packAddon, PackedAddon } from "./packed_addon.ts";
 
@@ -42,6 +43,33 @@ async function assertIntact(path: string): Promise<void> {
 
 function namesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+}
+
+/** Makes a copy in a process of its own. @returns Whether it is intact, or why there is none. */
+async function inAnotherProcess(
+  path: string,
+  cache: string,
+  prefix: readonly string[] = [],
+): Promise<string> {
+  const modules = ["./addon_copy.ts", "./packed_addon.ts"].map((name) => import.meta.resolve(name));
+  const code = `
+    const { ensureAddonCopy } = await import(${JSON.stringify(modules[0])});
+    const { PackedAddon } = await import(${JSON.stringify(modules[1])});
+    const packed = new PackedAddon(${JSON.stringify(path)});
+    try {
+      const copy = await ensureAddonCopy(packed, ${JSON.stringify(cache)});
+      console.log(packed.isIn(copy));
+    } catch (error) {
+      console.log(error.name + ": " + error.message);
+    }`;
+  const config = join(import.meta.dirname!, "..", "deno.json");
+  const command = [...prefix, Deno.execPath(), "eval", "--quiet", "--config", config, code];
+  const { stdout, stderr } = await new Deno.Command(command[0]!, {
+    args: command.slice(1),
+    env: { NO_COLOR: "1" },
+  }).output();
+  assert.equal(new TextDecoder().decode(stderr), "");
+  return new TextDecoder().decode(stdout);
 }
 
 Deno.test("cacheFolder() is where each system wants it", () => {
@@ -102,7 +130,6 @@ Deno.test("ensureAddonCopy() replaces a copy that is not as it should be", onUni
       await Deno.symlink("nothing", path);
     },
   };
-  if (Deno.uid() !== 0) spoilings["unreadable"] = (path) => Deno.chmod(path, 0);
   for (const [name, spoil] of Object.entries(spoilings)) {
     await t.step(name, () =>
       withAddon(async (packed, cache) => {
@@ -202,29 +229,50 @@ Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, asy
     }));
 });
 
-Deno.test("ensureAddonCopy() takes a cache folder that the user's own group can write to", {
-  ignore: Deno.build.os === "windows",
-}, async () => {
-  await withAddon(async (packed, cache) => {
-    await Deno.chmod(cache, 0o775);
-    await assertIntact(await ensureAddonCopy(packed, cache));
-  });
-});
+Deno.test(
+  "ensureAddonCopy() takes a cache folder that the user's own group can write to",
+  onUnix,
+  async () => {
+    await withAddon(async (packed, cache) => {
+      await Deno.chmod(cache, 0o775);
+      await assertIntact(await ensureAddonCopy(packed, cache));
+    });
+  },
+);
 
-Deno.test("ensureAddonCopy() says so where it cannot write, and leaves nothing", {
-  ignore: Deno.build.os === "windows" || Deno.uid() === 0, // whom no mode keeps out
-}, async () => {
-  await withAddon(async (packed, cache) => {
+const WRITES_NOT = "ensureAddonCopy() says so where it cannot write, and leaves nothing";
+Deno.test(named(WRITES_NOT, ...MERE_MORTAL_TOOLS), async () => {
+  await withAddon(async (_, cache, path) => {
     const folder = join(cache, "git-annex-p2p-iroh");
     await Deno.mkdir(folder, { mode: 0o500 });
-    await assert.rejects(ensureAddonCopy(packed, cache), Deno.errors.PermissionDenied);
+    assert.match(await inAnotherProcess(path, cache, MERE_MORTAL), /^PermissionDenied: /);
     assert.deepEqual(namesIn(folder), []);
   });
 });
 
+const READS_NOT = "ensureAddonCopy() replaces a copy that it may not read";
+Deno.test(named(READS_NOT, ...MERE_MORTAL_TOOLS), async () => {
+  await withAddon(async (packed, cache, path) => {
+    const copy = await ensureAddonCopy(packed, cache);
+    await Deno.chmod(copy, 0);
+    assert.equal(await inAnotherProcess(path, cache, MERE_MORTAL), "true\n");
+    await assertIntact(copy);
+  });
+});
+
+Deno.test("ensureAddonCopy() leaves nothing where a copy cannot get its name", onUnix, async () => {
+  await withAddon(async (packed, cache) => {
+    const folder = join(cache, "git-annex-p2p-iroh");
+    await Deno.mkdir(folder, { mode: 0o700 });
+    await Deno.mkdir(join(folder, NAME, "something"), { recursive: true });
+    await assert.rejects(ensureAddonCopy(packed, cache), /directory/);
+    assert.deepEqual(namesIn(folder), [NAME]);
+    assert.deepEqual(namesIn(join(folder, NAME)), ["something"]);
+  });
+});
+
 Deno.test(
-  "ensureAddonCopy() trusts nothing of another user",
-  { ignore: !mayChown() },
+  named("ensureAddonCopy() trusts nothing of another user", "users"),
   async (t) => {
     await t.step("a copy is replaced", () =>
       withAddon(async (packed, cache) => {
@@ -266,33 +314,11 @@ Deno.test(
   onUnix,
   async () => {
     await withAddon(async (_, cache, path) => {
-      const modules = ["./addon_copy.ts", "./packed_addon.ts"].map((name) =>
-        import.meta.resolve(name)
+      const said = await Promise.all(
+        Array.from({ length: 4 }, () => inAnotherProcess(path, cache)),
       );
-      const code = `
-      const { ensureAddonCopy } = await import(${JSON.stringify(modules[0])});
-      const { PackedAddon } = await import(${JSON.stringify(modules[1])});
-      const packed = new PackedAddon(${JSON.stringify(path)});
-      try {
-        const copy = await ensureAddonCopy(packed, ${JSON.stringify(cache)});
-        console.log(packed.isIn(copy));
-      } catch (error) {
-        console.log(error.message);
-      }`;
-      const config = join(import.meta.dirname!, "..", "deno.json");
-      const outputs = await Promise.all(
-        Array.from({ length: 4 }, () =>
-          new Deno.Command(Deno.execPath(), {
-            args: ["eval", "--quiet", "--config", config, code],
-            env: { NO_COLOR: "1" },
-          }).output()),
-      );
-      for (const { stdout, stderr } of outputs) {
-        assert.equal(new TextDecoder().decode(stderr), "");
-        assert.match(
-          new TextDecoder().decode(stdout),
-          /^(true|another process is making the copy)\n$/,
-        );
+      for (const line of said) {
+        assert.match(line, /^(true|CacheFolderError: another process is making the copy)\n$/);
       }
       const folder = join(cache, "git-annex-p2p-iroh");
       assert.deepEqual(namesIn(folder), [NAME]);

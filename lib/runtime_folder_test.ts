@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { mayChown } from "../tests/users.ts";
+import { named } from "../tests/testenv.ts";
 import {
   candidatePaths,
   ensureRuntimeFolder,
@@ -66,8 +66,7 @@ Deno.test(
 );
 
 Deno.test(
-  "ensureRuntimeFolder() uses no folder of another user",
-  { ignore: !mayChown() },
+  named("ensureRuntimeFolder() uses no folder of another user", "users"),
   async () => {
     await withFolder(async (dir) => {
       const path = join(dir, "theirs");

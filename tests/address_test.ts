@@ -5,15 +5,13 @@ import { join } from "node:path";
 import { decodeTicket } from "../lib/ticket.ts";
 import { makeRepository } from "./pair.ts";
 import { type Host, promise, type TestEnv } from "./testenv.ts";
+import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "./users.ts";
 
 async function address(env: TestEnv, on: Host, cwd: string): Promise<string> {
   const text = await env.ok(["git-annex-p2p-iroh", "address"], { on, cwd });
   assert.match(text, /^endpoint[a-z2-7]+\n$/);
   return text.trim();
 }
-
-/** Root may read everything, except without these of its rights. */
-const MERE_MORTAL = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
 
 promise("address is the same from every folder of a repository", {}, async (env) => {
   const on = await env.host("a");
@@ -139,14 +137,18 @@ promise("address says what is wrong, in one line, and changes nothing", {}, asyn
   assert.match(noGit.stderr, /^git-annex-p2p-iroh: git is not on PATH; install git.*\n$/);
 });
 
-promise("address: an identity that may not be read is reported, and stays", {}, async (env) => {
+promise("address: an identity that may not be read is reported, and stays", {
+  needs: MERE_MORTAL_TOOLS,
+}, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "repository");
   const first = await address(env, on, repository);
   const secret = join(repository, ".git", "annex", "creds", "iroh-secret");
   await Deno.chmod(secret, 0);
-  const prefix = Deno.uid() === 0 ? MERE_MORTAL : [];
-  const run = await env.run([...prefix, "git-annex-p2p-iroh", "address"], { on, cwd: repository });
+  const run = await env.run([...MERE_MORTAL, "git-annex-p2p-iroh", "address"], {
+    on,
+    cwd: repository,
+  });
   assert.equal(run.code, 1);
   assert.match(
     run.stderr,

@@ -40,6 +40,7 @@ export type Tool =
   | "users"
   /** Linux's list of processes, and what they have open. */
   | "proc"
+  | "setpriv"
   | "timeout"
   /** A program under test that was compiled, */
   | "compiled"
