@@ -133,7 +133,7 @@ for (const way of WAYS) {
     promise(
       `${way}: connections one after another on the ${wire} wire leave no file open and no memory taken`,
       {
-        needs: ["namespaces", ...needs],
+        needs: ["namespaces", "proc", ...needs],
         limitMs: 240_000,
       },
       async (env) => {

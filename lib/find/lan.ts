@@ -14,24 +14,18 @@ import {
   announcement,
   type DnsPacket,
   goodbye,
-  isAnnouncementOfAnother,
   isQuery,
   isQueryFor,
+  othersAnnounced,
   queryFor,
 } from "./mdns_records.ts";
 import { type IpVersion, ipVersion, Multicast } from "./multicast.ts";
+import { ANSWERS_ENOUGH, Politeness } from "./politeness.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
 /** At least this long between two answers, however many ask: they are for all. */
 const ANSWER_INTERVAL_MS = 100;
-/**
- * A question to everybody is answered after a random time, later by those that have answered the last
- * one, and not by those that have heard two others do so. iroh programs keep to that (swarm-discovery's
- * sender.rs), so that answering sooner, or always, would keep them from ever being heard.
- */
-const POLITE_DELAY_MS = 100;
-const ANSWERS_ENOUGH = 2;
 /** Lost packets are not sent again by anyone, so what has changed is said twice (RFC 6762, 8.3). */
 const REPEAT_MS = 1_000;
 const GOODBYE_LIMIT_MS = 500;
@@ -39,7 +33,7 @@ const GOODBYE_LIMIT_MS = 500;
 const MOST_ADDRESSES_ANNOUNCED = 12;
 /** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
 const ASK_AT_MS = [100, 300, 700];
-const ASK_AGAIN_MS = 1_000;
+const ASK_AGAIN_MS = 500;
 
 /** Says where a listener is, while it runs. Dispose of it when the listener stops. */
 export class LanAnnouncer implements AsyncDisposable {
@@ -51,7 +45,7 @@ export class LanAnnouncer implements AsyncDisposable {
   #repeating = new Set<Timer>();
   /** The question to everybody that is waiting for an answer, by IP version. */
   #asked = new Map<IpVersion, { timer: Timer; answers: number }>();
-  #answeredLast = false;
+  #politeness = new Politeness();
 
   /** @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
   constructor(publicKey: Uint8Array, boundSockets: readonly string[]) {
@@ -83,24 +77,25 @@ export class LanAnnouncer implements AsyncDisposable {
 
   #receive(packet: DnsPacket, version: IpVersion): void {
     if (isQueryFor(this.#publicKey, packet)) return this.#announceSoon();
+    if (isQuery(packet)) return this.#answerPolitely(version);
+    const others = othersAnnounced(this.#publicKey, packet), now = performance.now();
+    for (const other of others) this.#politeness.heard(other, now);
     const asked = this.#asked.get(version);
-    if (isQuery(packet)) {
-      if (!asked) this.#answerPolitely(version);
-    } else if (asked && isAnnouncementOfAnother(this.#publicKey, packet)) asked.answers++;
+    if (!asked || (asked.answers += others.length) < ANSWERS_ENOUGH) return;
+    clearTimeout(asked.timer);
+    this.#asked.delete(version);
+    this.#politeness.stoodBack();
   }
 
   #answerPolitely(version: IpVersion): void {
-    const delay = (Math.random() + (this.#answeredLast ? 1 : 0)) * POLITE_DELAY_MS;
-    const asked = {
-      answers: 0,
-      timer: setTimeout(() => {
-        this.#asked.delete(version);
-        this.#answeredLast = asked.answers < ANSWERS_ENOUGH;
-        // In the version of the question alone, so that it counts as one answer.
-        if (this.#answeredLast) this.#announce(version);
-      }, delay),
-    };
-    this.#asked.set(version, asked);
+    if (this.#asked.has(version)) return;
+    const timer = setTimeout(() => {
+      this.#asked.delete(version);
+      this.#politeness.answered(performance.now());
+      // In the version of the question alone, so that it counts as one answer.
+      this.#announce(version);
+    }, this.#politeness.delay(performance.now()));
+    this.#asked.set(version, { timer, answers: 0 });
   }
 
   /** Announces now, or as soon as that is due again. */

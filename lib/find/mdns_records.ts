@@ -79,13 +79,14 @@ function asks(packet: DnsPacket, wanted: string, owner: string): boolean {
   );
 }
 
-/** Whether a packet says of any other endpoint where it is. */
-export function isAnnouncementOfAnother(publicKey: Uint8Array, packet: DnsPacket): boolean {
+/** Of which other endpoints a packet says where they are: their names. */
+export function othersAnnounced(publicKey: Uint8Array, packet: DnsPacket): string[] {
+  if (isQuery(packet)) return [];
   const own = `${keyLabel(publicKey)}.${SERVICE}`;
-  return !isQuery(packet) &&
-    (packet.answers ?? []).some(({ name, type }) =>
-      type === "SRV" && bareName(name).endsWith(`.${SERVICE}`) && !sameName(name, own)
-    );
+  const names = (packet.answers ?? []).filter(({ type }) => type === "SRV")
+    .map(({ name }) => bareName(name))
+    .filter((name) => name.endsWith(`.${SERVICE}`) && name !== own);
+  return [...new Set(names)];
 }
 
 /**

@@ -7,9 +7,9 @@ import {
   type DnsPacket,
   type DnsRecord,
   goodbye,
-  isAnnouncementOfAnother,
   isQuery,
   isQueryFor,
+  othersAnnounced,
   queryFor,
 } from "./mdns_records.ts";
 
@@ -156,10 +156,54 @@ Deno.test("isQuery knows iroh's question, in capitals too, and no other", () => 
   assert(!isQueryFor(KEY, decode(bytesOf({ flags: 0, questions: [["_irohv1._udp.local", PTR]] }))));
 });
 
-Deno.test("isAnnouncementOfAnother knows other endpoints from one's own", () => {
-  assert(!isAnnouncementOfAnother(KEY, decode(bytesOf(byIroh))));
-  assert(isAnnouncementOfAnother(new Uint8Array(32), decode(bytesOf(byIroh))));
-  assert(!isAnnouncementOfAnother(new Uint8Array(32), decode(encode(goodbye(KEY)))));
+Deno.test("othersAnnounced knows other endpoints from one's own", () => {
+  assert.deepEqual(othersAnnounced(KEY, decode(bytesOf(byIroh))), []);
+  assert.deepEqual(othersAnnounced(new Uint8Array(32), decode(bytesOf(byIroh))), [instance]);
+  assert.deepEqual(othersAnnounced(new Uint8Array(32), decode(encode(goodbye(KEY)))), []);
+});
+
+// As they were caught on a network: iroh-mdns-address-lookup 0.6.1 (swarm-discovery 0.6.5) of iroh 1.4.1.
+const CAUGHT_QUERY = "000000000001000000000000075f69726f687631045f756470056c6f63616c00000c0001";
+const CAUGHT_KEY = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
+const CAUGHT_ANNOUNCEMENT =
+  "000084000000000400000003075f69726f687631045f756470056c6f63616c00000c00010000007800373435" +
+  "6a66677979376374726a61767078766b623572676c776637676b756f35766f78323768786573636433766773" +
+  "66636732697761c00cc02a0021000100000078004700000000126739356a66677979376374726a6176707876" +
+  "6b623572676c776637676b756f35766f78323768786573636433766773666367326977612d34373131056c6f" +
+  "63616c00c02a0021000100000078004700000000126839356a66677979376374726a61767078766b62357267" +
+  "6c776637676b756f35766f78323768786573636433766773666367326977612d34373132056c6f63616c00c0" +
+  "2a0010000100000078002f1c72656c61793d68747470733a2f2f72656c61792e6578616d706c652f11757365" +
+  "722d646174613d736f6d656f6e65c073000100010000007800040a000001c07300010001000000780004c0a8" +
+  "0709c0c6001c0001000000780010fd000000000000000000000000000009";
+const caught = (hex: string) => decode(Uint8Array.fromHex(hex));
+
+Deno.test("what iroh programs really send is understood", () => {
+  const key = Uint8Array.fromHex(CAUGHT_KEY);
+  assert(isQuery(caught(CAUGHT_QUERY)));
+  assert(!isQueryFor(key, caught(CAUGHT_QUERY)));
+  assert.deepEqual(addressesOf(key, caught(CAUGHT_QUERY)), []);
+  const announced = caught(CAUGHT_ANNOUNCEMENT);
+  assert(!isQuery(announced));
+  const there = ["10.0.0.1:4711", "192.168.7.9:4711", "[fd00::9]:4712"];
+  assert.deepEqual(addressesOf(key, announced), there);
+  assert.equal(othersAnnounced(KEY, announced).length, 1);
+  assert.deepEqual(othersAnnounced(key, announced), []);
+});
+
+Deno.test("announcement says what iroh programs say, but for the TXT record", () => {
+  const key = Uint8Array.fromHex(CAUGHT_KEY), theirs = caught(CAUGHT_ANNOUNCEMENT);
+  const ours = decode(encode(announcement(key, addressesOf(key, theirs))));
+  const whole = ({ name, type, class: class_, ttl, data }: DnsRecord) => ({
+    name,
+    type,
+    class: class_,
+    ttl,
+    data,
+  });
+  const without = (records: readonly DnsRecord[] = []) =>
+    records.filter(({ type }) => type !== "TXT").map(whole);
+  assert.deepEqual(without(ours.answers), without(theirs.answers));
+  assert.deepEqual(without(ours.additionals), without(theirs.additionals));
 });
 
 Deno.test("property: what is announced is what is found, for any key, addresses and ports", () => {
