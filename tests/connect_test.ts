@@ -1,9 +1,16 @@
 /** The connecting side: whom it reaches, and what it says when it does not. */
 
 import assert from "node:assert/strict";
-import { encodeTicket } from "../lib/ticket.ts";
+import { join } from "node:path";
 import { newIdentity } from "../lib/identity.ts";
+import { Endpoint } from "../lib/iroh.ts";
+import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
+import { OWN_ALPN, receiveOpening } from "../lib/wire/own.ts";
+import { PLAIN_ALPN, receiveHello } from "../lib/wire/plain.ts";
+import { Session } from "../lib/wire/session.ts";
+import { freePort, makeLoopback } from "./network.ts";
 import {
+  addressAt,
   AUTH_SUCCESS,
   checksumOf,
   echo,
@@ -11,11 +18,20 @@ import {
   makeRepository,
   type Pair,
   randomBytes,
+  Service,
   silence,
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { killQuietly, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import {
+  type Host,
+  killQuietly,
+  promise,
+  type Run,
+  type Started,
+  type TestEnv,
+  type Tool,
+} from "./testenv.ts";
 
 const unknown = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
 
@@ -327,6 +343,119 @@ promise(
     assert.match(run.stderr, /the setting GIT_ANNEX_P2P_IROH_BIND is "x"/);
   },
 );
+
+/** A setting, set anew in each place that goes before the one that was set last. */
+async function inEachPlace(
+  env: TestEnv,
+  { on, cwd }: { on: Host; cwd: string },
+  key: string,
+  values: readonly [user: string, repository: string, environment: string],
+  look: (value: string, start: (args: string[]) => Promise<Run>) => Promise<void>,
+): Promise<void> {
+  const variable = `GIT_ANNEX_P2P_IROH_${key.toUpperCase()}`;
+  // Tests set some for the program, which are not to be in the way.
+  const environments = [["-u", variable], ["-u", variable], [`${variable}=${values[2]}`]];
+  for (const [i, value] of values.entries()) {
+    const place = ["--global", "--local"][i];
+    if (place) await env.ok(["git", "config", place, `p2p-iroh.${key}`, value], { on, cwd });
+    await look(value, (args) => {
+      const command = ["env", ...environments[i]!, "git-annex-p2p-iroh", ...args];
+      return env.run(command, { on, cwd, stdin: "" });
+    });
+  }
+}
+
+promise(
+  "settings: the user's count, the repository's before them, and the environment before both",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo), on = pair.network.b;
+    const cwd = await makeRepository(env, on, "repository");
+    await inEachPlace(
+      env,
+      { on, cwd },
+      "relay",
+      ["https://user.example/", "https://repository.example/", "https://environment.example/"],
+      async (value, start) => {
+        const { code, stdout } = await start(["address"]);
+        assert.equal(code, 0);
+        assert.deepEqual(decodeTicket(stdout.trim()).relays, [value]);
+        // What an address holds stays in it: the next one is made from the start.
+        await Deno.remove(join(cwd, ".git/annex/creds"), { recursive: true });
+      },
+    );
+    await inEachPlace(
+      env,
+      { on, cwd },
+      "bind",
+      ["192.0.2.1:7", "192.0.2.2:7", "192.0.2.3:7"], // none is this host's
+      async (value, start) => {
+        const { stderr } = await start([pair.dialed]);
+        assertOneLine(stderr);
+        assert.match(stderr, new RegExp(`cannot open a UDP socket on ${value.replace(/7$/, "0")}`));
+      },
+    );
+  },
+);
+
+promise("settings: what git config says is where the listener listens", {}, async (env) => {
+  const { a, b } = await makeLoopback(env), port = freePort();
+  const cwd = await makeRepository(env, a, "repository");
+  const service = new Service(env, join(a.dir, "socket"), echo);
+  await env.ok(["git", "config", "p2p-iroh.bind", `127.0.0.1:${port}`], { on: a, cwd });
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+  const listener = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  await listener.says(/serving endpoint/);
+  const at = addressAt(address, `127.0.0.1:${port}`);
+  const run = await env.iroh([at], { on: b, stdin: "hello\n" });
+  assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
+});
+
+/** A peer on a wire of this name, in the test itself, and what to dial. */
+async function makePeer(env: TestEnv, alpn: string): Promise<{ peer: Endpoint; dialed: string }> {
+  const bind = "127.0.0.1:0";
+  const options = { relay: { kind: "none" }, lookup: false, bind, alpns: [alpn] } as const;
+  const peer = await Endpoint.bind(options);
+  env.cleanup(() => peer[Symbol.asyncDispose]());
+  const address = encodeTicket({ publicKey: peer.publicKey, relays: [] });
+  return { peer, dialed: addressAt(address, peer.boundSockets()[0]!) };
+}
+
+for (const alpn of [OWN_ALPN, PLAIN_ALPN]) {
+  promise(
+    `connect tells a stream that is given up from a lost peer, on ${alpn}`,
+    {},
+    async (env) => {
+      const { peer, dialed } = await makePeer(env, alpn);
+      const dialer = await env.start(["git-annex-p2p-iroh", dialed], {
+        stdin: "open",
+        env: { GIT_ANNEX_P2P_IROH_LANE: `${alpn === OWN_ALPN}` }, // without it is the plain wire
+      });
+      const { value: incoming } = await env.within(peer.incoming().next());
+      const connection = await incoming!.accept(env.signal);
+      const stream = await connection.accept(env.signal);
+      if (alpn === OWN_ALPN) await receiveOpening(stream);
+      else await receiveHello(stream);
+      const { writable } = alpn === OWN_ALPN ? new Session(stream, connection.over) : stream;
+      const writer = writable.getWriter();
+      await writer.write(new TextEncoder().encode(`${AUTH_SUCCESS}DATA 1000000\n`));
+      await dialer.says(/DATA 1000000\n/);
+      const started = performance.now();
+      await writer.abort(); // and the connection stays
+      // There is no session for this wire: each direction ends on its own, and stdin is the other.
+      if (alpn === PLAIN_ALPN) await dialer.end();
+      const { code, stdout, stderr } = await dialer.ended;
+      assert(performance.now() - started < 5_000); // a lost peer is waited for longer
+      assert.deepEqual([code, stdout], [1, `${AUTH_SUCCESS}DATA 1000000\n`]);
+      assertOneLine(stderr);
+      assert.match(
+        stderr,
+        /: the peer gave up the stream; git-annex there may say why; try again\n/,
+      );
+      assert.doesNotMatch(stderr, /lost/);
+    },
+  );
+}
 
 promise("connect says when the UDP socket cannot be had", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
