@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Duplex } from "../lib/duplex.ts";
 import { type Connection, Endpoint } from "../lib/iroh.ts";
 import { decodeTicket } from "../lib/ticket.ts";
+import { OWN_ALPN, StreamKind } from "../lib/wire/own.ts";
 import { PLAIN_ALPN, sendHello } from "../lib/wire/plain.ts";
 import {
   AUTH_SUCCESS,
@@ -21,11 +22,11 @@ import { promise, type Run, type TestEnv } from "./testenv.ts";
 const text = new TextEncoder();
 
 /** Dials a listener from the test itself, with a key of its own. */
-async function dial(env: TestEnv, pair: Pair): Promise<Connection> {
+async function dial(env: TestEnv, pair: Pair, alpn = PLAIN_ALPN): Promise<Connection> {
   const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
   env.cleanup(() => endpoint[Symbol.asyncDispose]());
   const { publicKey, direct } = decodeTicket(pair.dialed);
-  return await endpoint.connect({ publicKey, direct }, PLAIN_ALPN, env.signal);
+  return await endpoint.connect({ publicKey, direct }, alpn, env.signal);
 }
 
 async function send(stream: Duplex, data: string): Promise<void> {
@@ -107,6 +108,59 @@ promise("serve turns away whoever does not say hello, and goes on for the others
   assert.match(await pair.log(), /was turned away, no hello in time/);
 });
 
+promise("serve turns away whoever is silent on the own wire, and goes on for the others", {
+  limitMs: 90_000,
+}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  const { works } = await friend(pair);
+  const started = performance.now();
+  const silent = await dial(env, pair, OWN_ALPN); // opens no stream
+  const halting = await dial(env, pair, OWN_ALPN); // begins to say what a stream is for
+  await send(await halting.open(), String.fromCharCode(StreamKind.SESSION, 0, 0));
+  const ends = await Promise.all([silent.ended, halting.ended]);
+  for (const end of ends) assert.deepEqual(end, { by: "peer", code: 4n, reason: "no hello" });
+  const seconds = (performance.now() - started) / 1000;
+  assert(seconds > 9 && seconds < 15, `${seconds} s`);
+  await works();
+  assert.equal(pair.service.total, 1); // git-annex has not been asked for them
+  assert.equal((await exchange(pair)).code, 0);
+});
+
+promise("serve ends a connection on the plain wire, too, that is not let in after 30 s", {
+  limitMs: 90_000,
+}, async (env) => {
+  // Lets in whoever says so first, like git-annex.
+  const pair = await makePair(env, "loopback", async (connection) => {
+    const first = new Uint8Array(100);
+    if (await connection.read(first) === null) return;
+    if (new TextDecoder().decode(first).startsWith("AUTH good")) return await echo(connection);
+    await writeAll(connection, text.encode("AUTH-FAILURE\n"));
+    while (await connection.read(first) !== null);
+  });
+  const good = await pair.connect({ stdin: "open" });
+  await good.write("AUTH good\n");
+  await good.says(/AUTH-SUCCESS/);
+  const started = performance.now();
+  const silent = await dial(env, pair); // says hello, and no more
+  await sendHello(await silent.open());
+  const bad = await dial(env, pair);
+  const stream = await bad.open();
+  await sendHello(stream);
+  await send(stream, "AUTH wrong\n");
+  const reader = stream.readable.getReader();
+  assert.equal(new TextDecoder().decode((await reader.read()).value), "AUTH-FAILURE\n");
+  const ends = await Promise.all([silent.ended, bad.ended]);
+  const notAuthenticated = { by: "peer", code: 5n, reason: "not authenticated in time" };
+  for (const end of ends) assert.deepEqual(end, notAuthenticated);
+  const seconds = (performance.now() - started) / 1000;
+  assert(seconds > 29 && seconds < 35, `${seconds} s`);
+  await env.until("git-annex's sides to be closed", () => pair.service.open === 1);
+  await good.write("still there\n");
+  await good.says(/still there/);
+  await good.end();
+  assert.equal((await good.ended).code, 0);
+});
+
 promise("serve passes on to git-annex that a peer has given up a stream", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const connection = await dial(env, pair);
@@ -155,14 +209,21 @@ promise("serve ends a connection that git-annex has not let in after 30 s, and n
 });
 
 promise("serve ends in an orderly way when git-annex refuses and closes", {}, async (env) => {
+  let isFirst = true;
   const pair = await makePair(env, "loopback", async (connection) => {
+    if (isFirst) {
+      isFirst = false;
+      return await echo(connection);
+    }
     await connection.read(new Uint8Array(100));
     await writeAll(connection, text.encode("AUTH-FAILURE\n"));
   });
+  const { works } = await friend(pair);
   const dialer = await pair.connect({ stdin: "open" });
   await dialer.write("AUTH wrong\n");
   const { code, stdout, stderr } = await dialer.ended;
   assert.deepEqual([code, stdout, stderr], [0, "AUTH-FAILURE\n", ""]);
+  await works();
 });
 
 promise("serve keeps room for peers who authenticate, however many strangers there are", {
