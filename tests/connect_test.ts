@@ -296,8 +296,9 @@ for (const way of WAYS) {
       times.push(performance.now() - closed);
       assert.equal(run.code, 0);
     }
-    // endpoint.close() alone would take more than a second each time.
-    assert(Math.min(...times) < 700, `${times} ms`);
+    // endpoint.close() alone would take more than a second each time. The median: in one run of the
+    // five, or two, other tests may have both processors.
+    assert(times.toSorted((a, b) => a - b)[2]! < 700, `${times} ms`);
   });
 }
 
