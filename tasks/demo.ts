@@ -127,6 +127,8 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
     GIT_CONFIG_GLOBAL: join(home, "gitconfig"),
     GIT_ANNEX_P2P_IROH_RELAY: "none",
     GIT_ANNEX_P2P_IROH_LOOKUP: "none",
+    // Where there are no namespaces, the network is a real one.
+    GIT_ANNEX_P2P_IROH_LAN: "false",
   };
   await Deno.writeTextFile(
     env.GIT_CONFIG_GLOBAL,
