@@ -158,18 +158,28 @@ promise("address: an identity that may not be read is reported, and stays", {
   assert.equal(await address(env, on, repository), first);
 });
 
+/** What a small file takes in memory. */
+const PAGE_BYTES = 4096;
+
+/** A repository on a disk of its own, on which a file takes all the room there is. */
+async function makeFullDisk(
+  env: TestEnv,
+): Promise<{ on: Host; repository: string; full: string }> {
+  const on = await env.host("a");
+  const disk = join(on.dir, "disk"), repository = join(disk, "repository");
+  await Deno.mkdir(disk);
+  await env.ok(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]);
+  env.cleanup(async () => void await env.run(["umount", disk]));
+  await env.ok(["git", "init", "-q", repository], { on });
+  await env.run(["sh", "-c", `cat /dev/zero >${disk}/full`]); // until there is no room
+  return { on, repository, full: join(disk, "full") };
+}
+
 promise(
   "address leaves nothing half-written when the disk is full",
   { needs: ["namespaces"] },
   async (env) => {
-    const on = await env.host("a");
-    const disk = join(on.dir, "disk");
-    await Deno.mkdir(disk);
-    await env.ok(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]);
-    env.cleanup(async () => void await env.run(["umount", disk]));
-    await env.ok(["git", "init", "-q", join(disk, "repository")], { on });
-    await env.run(["sh", "-c", `cat /dev/zero >${disk}/full`]); // until there is no room
-    const repository = join(disk, "repository");
+    const { on, repository, full } = await makeFullDisk(env);
     const run = await env.iroh(["address"], { on, cwd: repository });
     assert.equal(run.code, 1);
     assert.equal(run.stdout, "");
@@ -180,7 +190,28 @@ promise(
     const creds = join(repository, ".git", "annex", "creds");
     const left = await Array.fromAsync(Deno.readDir(creds)).catch(() => []);
     assert.deepEqual(left, []);
-    await Deno.remove(join(disk, "full"));
+    await Deno.remove(full);
+    await address(env, on, repository);
+  },
+);
+
+promise(
+  "address leaves nothing half-written when there is room for one of its files and not for both",
+  { needs: ["namespaces"] },
+  async (env) => {
+    const { on, repository, full } = await makeFullDisk(env);
+    const creds = join(repository, ".git", "annex", "creds");
+    await Deno.mkdir(creds, { recursive: true, mode: 0o700 });
+    await Deno.truncate(full, (await Deno.stat(full)).size - PAGE_BYTES);
+    const run = await env.iroh(["address"], { on, cwd: repository });
+    assert.deepEqual([run.code, run.stdout], [1, ""]);
+    // The address had been written before.
+    assert.match(
+      run.stderr,
+      /^git-annex-p2p-iroh: cannot write the identity file \S+, no space left on device; make room.*\n$/,
+    );
+    assert.deepEqual(await Array.fromAsync(Deno.readDir(creds)), []);
+    await Deno.remove(full);
     await address(env, on, repository);
   },
 );
