@@ -117,6 +117,20 @@ promise("connect says what is wrong with an address", {}, async (env) => {
   }
 });
 
+promise("connect says when git is not there", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo), on = pair.network.b;
+  const program = join(on.dir, "bin", "git-annex-p2p-iroh");
+  const run = await env.run([program, pair.dialed], {
+    on,
+    stdin: "hello\n",
+    env: { PATH: "/nonexistent" },
+  });
+  assert.deepEqual([run.code, run.stdout], [1, ""]);
+  assertOneLine(run.stderr);
+  assert.match(run.stderr, /: git is not on PATH; install git, or mend PATH\n$/);
+  assert.equal(pair.service.total, 0);
+});
+
 promise("connect says when no way to the peer is known, at once", {}, async (env) => {
   const run = await env.iroh([unknown], { stdin: "" });
   assert.equal(run.code, 1);
