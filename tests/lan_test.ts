@@ -102,8 +102,72 @@ promise("lan: who has it off neither asks nor is announced", { needs }, async (e
   assert.doesNotMatch(ear.stdout.slice(count), /response/);
 });
 
+promise("lan: an iroh program that asks who is there, and nothing else, is answered", {
+  needs,
+}, async (env) => {
+  const { b } = await makeNeighbours(env);
+  const ear = await listenToMulticast(env, b);
+  const ask = () => env.ok(["python3", "-c", ASK], { on: b });
+  for (let i = 0; i < 2; i++) {
+    const heard = await hearsNext(env, ear, /query from 10\.77\.0\.2\n(response .*)\n/, ask);
+    assert.match(heard, /\nresponse from 10\.77\.0\.1 10\.77\.0\.1\n$/);
+  }
+});
+
+promise("lan: what has changed of a network is announced without being asked", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { a, b, third, listener } = await makeNeighbours(env);
+  const ear = await listenToMulticast(env, b);
+  const moved = /response from 10\.77\.0\.11 .*\n/;
+  const change = () => changeAddress(env, a, "10.77.0.1", "10.77.0.11");
+  assert.match(await hearsNext(env, ear, moved, change), / 10\.77\.0\.11\n/);
+
+  await hearsNext(env, ear, moved, async () => {
+    await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
+    await untilQuiet(env, ear); // so that it is seen
+    await env.ok(["ip", "link", "set", "eth0", "up"], { on: a });
+  });
+
+  // Of two networks, each is told what holds there.
+  const far = third.prefix.at(-1)!; // its namespace
+  await env.ok(["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "far1"], { on: a });
+  await env.ok(["ip", "link", "set", "far1", "netns", far], { on: a });
+  await env.ok(["ip", "addr", "add", "10.78.0.254/24", "dev", "far1"], { on: third });
+  await env.ok(["ip", "link", "set", "far1", "up"], { on: third });
+  const farEar = await listenToMulticast(env, third, "10.78.0.254");
+  const second = await hearsNext(env, ear, moved, async () => {
+    await env.ok(["ip", "addr", "add", "10.78.0.1/24", "dev", "eth1"], { on: a });
+    await env.ok(["ip", "link", "set", "eth1", "up"], { on: a });
+  });
+  assert.equal(second, "response from 10.77.0.11 10.77.0.11\n");
+  await farEar.says(/response/);
+  await untilQuiet(env, farEar);
+  listener.kill("SIGTERM");
+  await farEar.says(/goodbye/);
+  const lines = (ear: Started) => [...new Set(ear.stdout.trim().split("\n").slice(1))].sort();
+  assert.deepEqual(lines(farEar), [
+    "goodbye from 10.78.0.1",
+    "response from 10.78.0.1 10.78.0.1",
+  ]);
+  assert.doesNotMatch(ear.stdout, /query|10\.78/);
+});
+
+promise("lan, IPv6: a listener is announced, and takes its leave", { needs }, async (env) => {
+  const { b, listener } = await makeNeighbours(env, "lan, IPv6");
+  const ear = await listenToMulticast(env, b, "eth0");
+  await ear.says(/response from [0-9a-f:]+\S* fd77::1\n/); // for what has changed is said twice
+  assert.doesNotMatch(ear.stdout, /goodbye/);
+  listener.kill("SIGTERM");
+  assert.equal((await listener.ended).code, 0);
+  await ear.says(/goodbye from [0-9a-f:]+/);
+  await untilQuiet(env, ear);
+  assert.match(ear.stdout, /goodbye.*\n$/); // nothing after it
+});
+
 promise("lan: a network that comes up after the programs is used", { needs }, async (env) => {
-  const { a, b, dial, listener } = await makeNeighbours(env);
+  const { a, b, address, service, dial, listener } = await makeNeighbours(env);
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: b });
   const down = await (await dial()).ended;
@@ -117,6 +181,21 @@ promise("lan: a network that comes up after the programs is used", { needs }, as
   assert.equal((await waiting.ended).stdout, `${AUTH_SUCCESS}hello\n`);
   assertEchoed(await (await dial()).ended);
   assert.equal(listener.code, undefined);
+
+  // And after a listener that has never seen it.
+  listener.kill("SIGTERM");
+  await listener.ended;
+  await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
+  const later = await env.start(["git-annex-p2p-iroh", address, service.path], {
+    on: a,
+    cwd: join(a.dir, "repository"),
+    env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
+  await later.says(/serving endpoint/);
+  await later.says(/local network, eth0 .* IPv4: send /); // which cannot be sent to
+  await env.ok(["ip", "link", "set", "eth0", "up"], { on: a });
+  assertEchoed(await (await dial()).ended);
+  assert.equal(later.code, undefined);
 });
 
 promise("lan: the dialing host changes its address in mid-session", {
@@ -389,26 +468,49 @@ function instanceOf(address: string): string {
   return bits.match(/.{1,5}/g)!.map((five) => alphabet[parseInt(five.padEnd(5, "0"), 2)]).join("");
 }
 
+/** Lets the announcements pass that are made twice. */
+async function untilQuiet(env: TestEnv, ear: Started): Promise<void> {
+  let heard = "", since = performance.now();
+  await env.until("silence", () => {
+    if (ear.stdout !== heard) [heard, since] = [ear.stdout, performance.now()];
+    return performance.now() - since > 2_500;
+  });
+}
+
+/** What an ear hears next of what `pattern` says. */
+async function hearsNext(
+  env: TestEnv,
+  ear: Started,
+  pattern: RegExp,
+  cause: () => Promise<unknown>,
+) {
+  await untilQuiet(env, ear);
+  const before = ear.stdout.length;
+  await cause();
+  const fresh = () => pattern.exec(ear.stdout.slice(before))?.[0];
+  await env.until(`${pattern}`, () => fresh() !== undefined);
+  return fresh()!;
+}
+
 async function changeAddress(env: TestEnv, on: Host, from: string, to: string): Promise<void> {
   await env.ok(["ip", "addr", "del", `${from}/24`, "dev", "eth0"], { on }); // and the route with it
   await env.ok(["ip", "addr", "add", `${to}/24`, "dev", "eth0"], { on });
   await env.ok(["ip", "route", "add", "default", "via", "10.77.0.254"], { on });
 }
 
-async function listenToMulticast(env: TestEnv, on: Host): Promise<Started> {
-  const ear = await env.start(["python3", "-c", EAR], { on });
+async function listenToMulticast(env: TestEnv, on: Host, ...where: string[]): Promise<Started> {
+  const ear = await env.start(["python3", "-c", EAR, ...where], { on });
   await ear.says(/ready/);
   return ear;
 }
 
 const GROUP = `
 import socket, struct, sys, time
-def group():
+def group(here="0.0.0.0"):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind(("0.0.0.0", 5353))
-    here = socket.inet_aton("0.0.0.0")
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + here)
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + socket.inet_aton(here))
     return s
 def name(text):
     return b"".join(bytes([len(l)]) + l.encode() for l in text.split(".")) + b"\\0"
@@ -416,16 +518,47 @@ def record(owner, kind, data, ttl=120):
     return name(owner) + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data
 `;
 
-/** Tells of every packet about iroh's service that comes by. */
+/** `[ADDRESS | INTERFACE]`: tells of every packet about iroh's service that comes by there: by IPv4 or by IPv6. */
 const EAR = `${GROUP}
-s = group(); print("ready", flush=True)
+def group6(interface):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(("::", 5353))
+    index = struct.pack("@I", socket.if_nametoindex(interface))
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, "ff02::fb") + index)
+    return s
+def addresses(packet):
+    def after_name(i):
+        while packet[i]:
+            if packet[i] >= 0xC0: return i + 2
+            i += packet[i] + 1
+        return i + 1
+    questions, *records = struct.unpack(">HHHH", packet[4:12])
+    i = 12; found = []
+    for _ in range(questions): i = after_name(i) + 4
+    for _ in range(sum(records)):
+        i = after_name(i)
+        kind, _, _, length = struct.unpack(">HHIH", packet[i:i + 10])
+        data = packet[i + 10:i + 10 + length]; i += 10 + length
+        if kind == 1: found.append(socket.inet_ntoa(data))
+        if kind == 28: found.append(socket.inet_ntop(socket.AF_INET6, data))
+    return found
+where = sys.argv[1] if len(sys.argv) > 1 else "0.0.0.0"
+s = group(where) if "." in where else group6(where); print("ready", flush=True)
 while True:
-    packet, (host, port) = s.recvfrom(9000)
+    packet, (host, *_) = s.recvfrom(9000)
     if b"_irohv1" not in packet.lower(): continue
     kind = "response" if packet[2] & 0x80 else "query"
     # A goodbye is the PTR alone, with a TTL of nothing.
     if kind == "response" and struct.unpack(">H", packet[6:8])[0] == 1: kind = "goodbye"
-    print(kind, "from", host, flush=True)
+    print(kind, "from", host, *addresses(packet), flush=True)
+`;
+
+/** Asks who is there, as iroh's own programs do: that one question, and nothing else. */
+const ASK = `${GROUP}
+query = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + name("_irohv1._udp.local") + struct.pack(">HH", 12, 1)
+group().sendto(query, ("224.0.0.251", 5353))
 `;
 
 /**
