@@ -292,13 +292,8 @@ for (const { senders, lies, answered } of CROWDS) {
     const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
     const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
     await another.says(/serving endpoint/);
-    const aliases = Array.from({ length: senders }, (_, i) => `10.77.0.${100 + i}/24`);
-    const add = aliases.map((alias) => `ip addr add ${alias} dev br0`).join(" && ");
-    await env.ok(["sh", "-c", add], { on: third });
     const wrong = answered ? `10.77.0.1:${await listenerPort(a, own)}` : "";
-    const args = [instanceOf(address), `${senders}`, `${lies}`, wrong];
-    const crowd = await env.start(["python3", "-c", CROWD_OF_LIARS, ...args], { on: third });
-    await crowd.says(/lying/);
+    const crowd = await lieFromMany(env, third, address, { senders, lies, wrong });
     // Sometimes the truth is faster: the test is of the other times.
     for (let lied = 0; lied < 4;) {
       const started = performance.now();
@@ -378,20 +373,63 @@ promise("lan: malformed, oversized and countless packets do no harm", {
   needs: [...needs, "proc"],
   limitMs: 120_000,
 }, async (env) => {
-  const { b, dial, listener } = await makeNeighbours(env);
+  const { a, b, dial, listener } = await makeNeighbours(env);
+  assertEchoed(await (await dial()).ended); // what a connection takes is not the flood's
+  const memory = () => memoryOf(listener.pid);
+  const before = await memory(), receivedBefore = await datagramsReceived(env, a);
   const flood = await env.start(["python3", "-c", FLOOD], { on: b });
   const dials = (async () => {
     for (let i = 0; i < 5; i++) assertEchoed(await (await dial()).ended);
   })();
   await flood.says(/half/);
-  const memory = () => memoryOf(listener.pid);
-  const before = await memory();
   await dials;
   assert.equal((await flood.ended).code, 0);
   assertEchoed(await (await dial()).ended);
+  const ear = await listenToMulticast(env, b);
+  await env.ok(["python3", "-c", ASK], { on: b });
+  await ear.says(/response from 10\.77\.0\.1 /); // it still hears, and answers
   assert.equal(listener.code, undefined);
+  const received = await datagramsReceived(env, a) - receivedBefore;
+  assert(received > 9_000, `${received} packets came`);
   const grown = await memory() - before;
   assert(grown < 30, `${grown} MiB more`);
+});
+
+promise("lan: countless lies about the peer that is looked for do the dialer no harm", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { b, third } = await makeNeighbours(env);
+  const wanted = unknown();
+  const dialer = await env.start(["git-annex-p2p-iroh", wanted], {
+    on: b,
+    env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
+  await dialer.says(/dialing/);
+  const before = await memoryOf(dialer.pid), receivedBefore = await datagramsReceived(env, b);
+  // More than ten thousand, each another one, without end: it is asked again and again.
+  const crowd = await lieFromMany(env, third, wanted, { senders: 120, lies: 200 });
+  let most = 0;
+  await env.until("the dialer to give up", async () => {
+    most = Math.max(most, await memoryOf(dialer.pid).catch(() => 0)); // it has ended
+    return dialer.code !== undefined;
+  });
+  const received = await datagramsReceived(env, b) - receivedBefore;
+  const { code, stderr } = await dialer.ended;
+  assert.equal(code, 1);
+  assert.match(stderr, /trying each way by itself/);
+  assert.match(stderr, /tried the local network \(no answer within/);
+  assert(received > 10_000, `${received} packets came`);
+  // Sockets for those that are tried at once, and iroh itself; not a socket for each lie.
+  assert(most - before < 200, `${most - before} MiB more`);
+  assert.equal(crowd.code, undefined);
+  console.log(
+    received,
+    before,
+    most,
+    stderr.split("\n").filter((l) => /attempt failed/.test(l)).length,
+    stderr.slice(-300),
+  );
 });
 
 promise("lan: where there is no multicast the program says so, and goes on", {
@@ -466,6 +504,28 @@ function instanceOf(address: string): string {
   let bits = "";
   for (const byte of decodeTicket(address).publicKey) bits += byte.toString(2).padStart(8, "0");
   return bits.match(/.{1,5}/g)!.map((five) => alphabet[parseInt(five.padEnd(5, "0"), 2)]).join("");
+}
+
+/** Datagrams that programs on a host have been given, over IPv4. */
+async function datagramsReceived(env: TestEnv, on: Host): Promise<number> {
+  const counts = await env.ok(["grep", "^Udp: [0-9]", "/proc/net/snmp"], { on });
+  return Number(counts.split(" ")[1]);
+}
+
+/** Starts to tell lies of an endpoint, from many addresses. */
+async function lieFromMany(
+  env: TestEnv,
+  on: Host,
+  address: string,
+  { senders, lies, wrong = "" }: { senders: number; lies: number; wrong?: string },
+): Promise<Started> {
+  const aliases = Array.from({ length: senders }, (_, i) => `10.77.0.${100 + i}/24`);
+  const add = aliases.map((alias) => `ip addr add ${alias} dev br0`).join(" && ");
+  await env.ok(["sh", "-c", add], { on });
+  const args = [instanceOf(address), `${senders}`, `${lies}`, wrong];
+  const crowd = await env.start(["python3", "-c", CROWD_OF_LIARS, ...args], { on });
+  await crowd.says(/lying/);
+  return crowd;
 }
 
 /** Lets the announcements pass that are made twice. */
