@@ -34,9 +34,14 @@ export class Hearsay {
     return this.#waiting().length > 0;
   }
 
-  /** An address that has not been tried, and from now on has: any one that any one sender says. */
+  /**
+   * An address that has not been tried, and from now on has: any one of any of the senders of whom the
+   * least has been tried, so that who says much gets no more turns than who says little.
+   */
   next(): string | undefined {
-    const said = anyOf(this.#waiting());
+    const waiting = this.#waiting();
+    const least = Math.min(...waiting.map(({ tried }) => tried));
+    const said = anyOf(waiting.filter(({ tried }) => tried === least))?.untried;
     const address = said && anyOf(said);
     if (address !== undefined) this.#tried.add(address);
     return address;
@@ -48,10 +53,11 @@ export class Hearsay {
   }
 
   /** What each sender says that has not been tried, if there is something. */
-  #waiting(): string[][] {
-    return [...this.#said.values()]
-      .map((said) => said.filter((address) => !this.#tried.has(address)))
-      .filter((said) => said.length > 0);
+  #waiting(): { tried: number; untried: string[] }[] {
+    return [...this.#said.values()].map((said) => {
+      const untried = said.filter((address) => !this.#tried.has(address));
+      return { tried: said.length - untried.length, untried };
+    }).filter(({ untried }) => untried.length > 0);
   }
 
   #addresses(): Set<string> {
