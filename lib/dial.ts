@@ -316,7 +316,10 @@ class Dial implements Disposable {
       else this.#overdue.push(place);
     });
     const signal = AbortSignal.any([over, place.signal]);
-    const endpoint = await this.#bindFor(way);
+    const endpoint = await this.#bindFor(way).catch((error) => {
+      this.#places--;
+      throw error;
+    });
     try {
       return await this.#connectFrom(endpoint, way, signal);
     } catch (error) {
