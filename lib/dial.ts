@@ -26,13 +26,11 @@ const LOOKUP_MS = 300;
  * somebody lies.
  */
 const MOST_TOGETHER = 64;
-/** Known ways that are tried apart, each with a socket of its own. */
-const MOST_APART = 32;
 /** Places for addresses of the local network that are; each is free again some seconds after its try. */
 const MOST_PLACES = 64;
 /** How long one of the local network keeps its place when others wait for one. */
 const APART_MS = 1_000;
-const HAD_ITS_TIME = new Failure(`no answer within ${APART_MS / 1000} s, and others wait`);
+const HAD_ITS_TIME = new Error(`no answer within ${APART_MS / 1000} s, and others wait`);
 
 /** One of the ways that may lead to a peer. */
 interface Way {
@@ -245,6 +243,7 @@ class Dial implements Disposable {
     while (this.#ofLan.size < MOST_TOGETHER) {
       const address = lan.take();
       if (address === undefined) break;
+      if (this.#ofLan.has(address)) continue; // forgotten, and said again
       if (this.#ofLan.size === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#separate());
       this.#ofLan.add(address);
       found.push(address);
@@ -283,7 +282,7 @@ class Dial implements Disposable {
     if (this.#apart || this.#known.length + this.#ofLan.size < 2) return;
     debug(() => "trying each way by itself");
     this.#apart = true;
-    for (const way of this.#known.slice(0, MOST_APART)) {
+    for (const way of this.#known) {
       this.#race.enter(
         [way.name],
         async (over) => await this.#connectFrom(await this.#bindFor(way), way, over),
@@ -318,7 +317,7 @@ class Dial implements Disposable {
     const signal = AbortSignal.any([over, place.signal]);
     const endpoint = await this.#bindFor(way).catch((error) => {
       this.#places--;
-      throw error;
+      throw new Error(systemReason(error), { cause: error }); // of this one alone
     });
     try {
       return await this.#connectFrom(endpoint, way, signal);
@@ -329,7 +328,7 @@ class Dial implements Disposable {
         this.#fillPlaces();
       });
       // The next one is to be under way before this one has failed: the race is over when all have.
-      if (lan.hasMore && !this.#limit.aborted) await closed;
+      if (lan.hasMore) await abortable(closed, this.#limit).catch(() => {}); // it fails as it would
       throw error;
     }
   }

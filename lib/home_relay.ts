@@ -17,8 +17,8 @@ const ASK_EVERY_MS = 5_000;
 const ASK_LIMIT_MS = 3_000;
 /** Looks at an endpoint that knows a relay that answers alone, and yet is not there; 0.4 s are usual. */
 const MOST_STRAYS = 3;
-/** Looks before such a relay is trusted again: a minute. */
-const LOOKS_AFTER_STRAY = 12;
+/** Looks before such a relay is trusted again: a minute, then twice as long each time, an hour at most. */
+const LOOKS_AFTER_STRAY = 12, MOST_LOOKS_AFTER_STRAY = 720;
 
 /** What is needed of an endpoint. */
 export interface AtRelays {
@@ -68,14 +68,18 @@ export async function keepHomeRelay(
   signal: AbortSignal,
   { ask = answers, everyMs = ASK_EVERY_MS }: KeepOptions = {},
 ): Promise<void> {
-  let hasOthers = false, strays = 0, distrusted = 0;
+  let hasOthers = false, strays = 0, distrusted = 0, distrust = LOOKS_AFTER_STRAY;
   while (!signal.aborted) {
     try {
       const isUp = await ask(home, signal);
       if (signal.aborted) return;
-      strays = isUp && !hasOthers && endpoint.addresses().relay !== home ? strays + 1 : 0;
-      if (strays >= MOST_STRAYS) distrusted = LOOKS_AFTER_STRAY;
-      else if (distrusted > 0) distrusted--;
+      const isHome = endpoint.addresses().relay === home;
+      if (isHome) distrust = LOOKS_AFTER_STRAY;
+      strays = isUp && !hasOthers && !isHome ? strays + 1 : 0;
+      if (strays >= MOST_STRAYS) {
+        distrusted = distrust;
+        distrust = Math.min(2 * distrust, MOST_LOOKS_AFTER_STRAY);
+      } else if (distrusted > 0) distrusted--;
       const needsOthers = !isUp || distrusted > 0;
       if (needsOthers !== hasOthers) {
         debug(() => `the home relay ${home} is ${needsOthers ? "away" : "there"}`);

@@ -35,13 +35,15 @@ export class Hearsay {
   }
 
   /**
-   * An address that has not been tried, and from now on has: any one of any of the senders of whom the
-   * least has been tried, so that who says much gets no more turns than who says little.
+   * An address that has not been tried, and from now on has. Every other time, on the average, any one of
+   * any sender; else of those of whom the least has been tried, so that who says much gets no more turns
+   * than who says little, nor who is always somebody new more than who says a second one.
    */
   next(): string | undefined {
     const waiting = this.#waiting();
     const least = Math.min(...waiting.map(({ tried }) => tried));
-    const said = anyOf(waiting.filter(({ tried }) => tried === least))?.untried;
+    const isOpen = Math.random() < 0.5;
+    const said = anyOf(waiting.filter(({ tried }) => isOpen || tried === least))?.untried;
     const address = said && anyOf(said);
     if (address !== undefined) this.#tried.add(address);
     return address;

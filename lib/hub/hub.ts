@@ -5,8 +5,8 @@
 
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
-import { abortable } from "../abortable.ts";
-import { closeQuietly } from "../closed_socket.ts";
+import { abortable, delay } from "../abortable.ts";
+import { closeQuietly, isClosed } from "../closed_socket.ts";
 import { type Duplex, giveUp, StreamError } from "../duplex.ts";
 import { Failure } from "../failure.ts";
 import { endsOf } from "../lane/ends.ts";
@@ -23,6 +23,7 @@ import type { Amount, Traffic } from "./traffic.ts";
 
 /** For a process to say what it wants. */
 const REQUEST_LIMIT_MS = 2_000;
+const ACCEPT_AGAIN_MS = 250;
 const GONE = "the process is gone";
 
 /** What the hub needs. */
@@ -77,10 +78,23 @@ export class Hub implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    for await (const connection of this.#listener) {
-      this.#handle(new Channel(connection as Deno.UnixConn)).catch((error) => {
+    for (let connection; (connection = await this.#next());) {
+      this.#handle(new Channel(connection)).catch((error) => {
         debug(() => `hub: ${error}`); // one process's trouble is not another's
       });
+    }
+  }
+
+  /** Who comes next; undefined when the socket is closed. */
+  async #next(): Promise<Deno.UnixConn | undefined> {
+    for (;;) {
+      try {
+        return await this.#listener.accept();
+      } catch (error) {
+        if (isClosed(error)) return undefined;
+        debug(() => `hub: cannot accept: ${error}`); // as where this process has too many files open
+        await delay(ACCEPT_AGAIN_MS, this.#options.signal);
+      }
     }
   }
 

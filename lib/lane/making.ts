@@ -90,21 +90,24 @@ export class LanePorts implements Disposable {
     signal: AbortSignal,
   ): Promise<Lane> {
     const nothing = new LaneError("nothing gets through");
-    const clock = AbortSignal.timeout(chooses ? CHOOSER_CLOCK_LIMIT_MS : CLOCK_LIMIT_MS);
+    const last = AbortSignal.timeout(CLOCK_LIMIT_MS);
+    const clock = chooses ? AbortSignal.timeout(CHOOSER_CLOCK_LIMIT_MS) : last;
     const over = AbortSignal.any([signal, clock, this.#over.signal]);
-    using limit = chooses ? new AwakeLimit(LIMIT_MS, nothing, over) : undefined;
-    const until = limit?.signal ?? over;
+    using awake = chooses ? new AwakeLimit(LIMIT_MS, nothing, over) : undefined;
+    const until = awake?.signal ?? over;
     const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
     const secrets = { own: this.offer.secret, theirs };
     const choice = new Choice(chooses, TLS_HEAD_START_MS, until);
     meet(this.#ports, addresses, secrets, choice, MOST_CONNECTIONS, until);
     try {
-      const first = await abortable(choice.made, signal, (candidate) => candidate.close());
+      // Also for what was chosen and cannot be told so.
+      const limit = AbortSignal.any([signal, last]);
+      const first = await abortable(choice.made, limit, (candidate) => candidate.close());
       if (first.kind === "TLS") return new Lane(first);
       return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
     } catch (error) {
       signal.throwIfAborted();
-      throw error === clock.reason ? nothing : error;
+      throw error === clock.reason || error === last.reason ? nothing : error;
     } finally {
       choice.close();
     }
