@@ -303,7 +303,8 @@ class Dial implements Disposable {
       this.#ofLan.add(address);
       this.#race.enter([LOCAL_NETWORK], (over) => this.#tryInPlace(lan, address, over));
     }
-    if (lan.hasMore) { for (const place of this.#overdue.splice(0)) place.abort(HAD_ITS_TIME); }
+    if (!lan.hasMore) return;
+    for (const place of this.#overdue.splice(0)) place.abort(HAD_ITS_TIME);
   }
 
   /** Tries one address of the local network until it fails, or has had its time and others wait. */

@@ -17,7 +17,7 @@ import {
 } from "./frames.ts";
 import { CLOSE_REASONS } from "./plain.ts";
 
-/** From `move` to the lane being there on this side, too. */
+/** From `move` to the lane being there on this side, too: longer than the words that widen it may take. */
 const LANE_LIMIT_MS = 40_000;
 
 /** For what ends the connection to be known here, when the lane ends with it. */
