@@ -1,15 +1,15 @@
 /** git-annex-p2p-iroh: git-annex's P2P helper program for iroh. Command in, exit status out. */
 
-import { type Command, parseCommand, VERSION_TEXT } from "./lib/cli.ts";
+import { type Command, parseCommand, VERSION_TEXT } from "./lib/console/arguments.ts";
 import { connect } from "./lib/commands/connect.ts";
-import { sayFailure } from "./lib/stderr.ts";
-import { print } from "./lib/stdout.ts";
+import { sayFailure } from "./lib/console/stderr.ts";
+import { print } from "./lib/console/stdout.ts";
 
 /** Runs a command; each loads only what it needs, beside what is called most. */
 async function run(command: Command): Promise<number> {
   switch (command.name) {
     case "help":
-      await print((await import("./lib/manual.ts")).helpText());
+      await print((await import("./lib/console/manual.ts")).helpText());
       return 0;
     case "version":
       await print(VERSION_TEXT);

@@ -3,12 +3,12 @@
  *
  * Makes one executable. It reads all that is embedded in it at each start, so that is kept small: the
  * sources and their packages as a bundle, of which a call loads only its parts, and iroh's addon for the
- * target, packed (lib/addon.ts unpacks it).
+ * target, packed (lib/iroh/addon.ts unpacks it).
  */
 
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { packAddon } from "../lib/packed_addon.ts";
+import { packAddon } from "../lib/iroh/packed_addon.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
 

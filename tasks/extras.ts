@@ -21,7 +21,7 @@ import {
   SUMMARY,
   usageOf,
   WITH_GIT_ANNEX,
-} from "../lib/manual.ts";
+} from "../lib/console/manual.ts";
 import { thirdPartyLicenses } from "./licenses.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { decodeTicket } from "../lib/ticket.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
 import { makeRepository } from "./pair.ts";
 import { type Host, promise, type TestEnv } from "./testenv.ts";
 import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "./users.ts";

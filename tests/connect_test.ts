@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { newIdentity } from "../lib/identity.ts";
-import { Endpoint } from "../lib/iroh.ts";
-import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
-import { OWN_ALPN, receiveOpening } from "../lib/wire/own.ts";
-import { PLAIN_ALPN, receiveHello } from "../lib/wire/plain.ts";
-import { Session } from "../lib/wire/session.ts";
+import { newIdentity } from "../lib/repository/identity.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
+import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
+import { OWN_ALPN, receiveOpening } from "../lib/protocol/mux.ts";
+import { PLAIN_ALPN, receiveHello } from "../lib/protocol/dumbpipe.ts";
+import { Session } from "../lib/protocol/session.ts";
 import { freePort, makeLoopback } from "./network.ts";
 import {
   addressAt,

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { bootAdvice, cronLine, launchdAgent, systemdUnit } from "../lib/doctor/boot.ts";
-import { CALLS, OPTIONS, SETTINGS } from "../lib/manual.ts";
+import { CALLS, OPTIONS, SETTINGS } from "../lib/console/manual.ts";
 import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";

@@ -1,7 +1,7 @@
 /** Repositories that are served, as friends have them. */
 
 import { join } from "node:path";
-import { decodeTicket } from "../lib/ticket.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
 import { makeLoopback } from "./network.ts";
 import { echo, makeRepository, Service, withDirectAddress } from "./pair.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
-import { newIdentity } from "../lib/identity.ts";
+import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
+import { newIdentity } from "../lib/repository/identity.ts";
 import { Annex, ANNEX_TOOLS, linkBoth, syncUntilSame } from "./annex.ts";
 import { makeNetwork, startRelay, type Topology } from "./network.ts";
 import {

@@ -1,12 +1,12 @@
 /** Large transfers on a direct connection beside iroh's. */
 
 import { createHash } from "node:crypto";
-import type { Duplex } from "../lib/duplex.ts";
-import type { Connection } from "../lib/iroh.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
+import type { Connection } from "../lib/iroh/endpoint.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
-import { answerLane, offerLane } from "../lib/lane/start.ts";
-import { begin, receiveOpening, StreamKind } from "../lib/wire/own.ts";
-import { Session } from "../lib/wire/session.ts";
+import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
+import { begin, receiveOpening, StreamKind } from "../lib/protocol/mux.ts";
+import { Session } from "../lib/protocol/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { closeFirewall, makeNetwork } from "./network.ts";

@@ -7,14 +7,14 @@
  */
 
 import assert from "node:assert/strict";
-import type { Duplex } from "../lib/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
-import { parseSettings } from "../lib/settings.ts";
-import { splice } from "../lib/splice.ts";
-import { decodeTicket } from "../lib/ticket.ts";
-import { begin, OWN_ALPN, StreamKind } from "../lib/wire/own.ts";
-import { CloseCode, PLAIN_ALPN, sendHello } from "../lib/wire/plain.ts";
-import { Session } from "../lib/wire/session.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import { parseSettings } from "../lib/repository/settings.ts";
+import { splice } from "../lib/streams/splice.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { begin, OWN_ALPN, StreamKind } from "../lib/protocol/mux.ts";
+import { CloseCode, PLAIN_ALPN, sendHello } from "../lib/protocol/dumbpipe.ts";
+import { Session } from "../lib/protocol/session.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 

@@ -7,10 +7,10 @@
  *   which it prints.
  */
 
-import { reach } from "../lib/dial.ts";
-import type { Duplex } from "../lib/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
-import { parseSettings } from "../lib/settings.ts";
+import { reach } from "../lib/dial/dialer.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import { parseSettings } from "../lib/repository/settings.ts";
 
 const ALPN = "test", REFLECT = "reflect";
 const signal = AbortSignal.timeout(60_000);

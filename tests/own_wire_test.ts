@@ -1,11 +1,11 @@
 /** What a peer may do on our own wire, by mistake or on purpose, and what becomes of the others. */
 
 import assert from "node:assert/strict";
-import type { Duplex } from "../lib/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
-import { decodeTicket } from "../lib/ticket.ts";
-import { begin, OWN_ALPN, ping, StreamKind } from "../lib/wire/own.ts";
-import { Session } from "../lib/wire/session.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { begin, OWN_ALPN, ping, StreamKind } from "../lib/protocol/mux.ts";
+import { Session } from "../lib/protocol/session.ts";
 import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
 import { concat, promise, type TestEnv } from "./testenv.ts";
 

@@ -2,10 +2,10 @@
 
 import { join } from "node:path";
 import iroh from "@number0/iroh";
-import { newIdentity } from "../lib/identity.ts";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
-import { decodeTicket } from "../lib/ticket.ts";
-import { OWN_ALPN } from "../lib/wire/own.ts";
+import { newIdentity } from "../lib/repository/identity.ts";
+import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { OWN_ALPN } from "../lib/protocol/mux.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 

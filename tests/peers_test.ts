@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { decodeTicket, encodeTicket, samePublicKey } from "../lib/ticket.ts";
+import { decodeTicket, encodeTicket, samePublicKey } from "../lib/repository/ticket.ts";
 import { makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,

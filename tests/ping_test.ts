@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { newIdentity } from "../lib/identity.ts";
-import { Endpoint } from "../lib/iroh.ts";
-import { decodeTicket, encodeTicket } from "../lib/ticket.ts";
-import { OWN_ALPN, ping } from "../lib/wire/own.ts";
-import { CloseCode } from "../lib/wire/plain.ts";
+import { newIdentity } from "../lib/repository/identity.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
+import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
+import { OWN_ALPN, ping } from "../lib/protocol/mux.ts";
+import { CloseCode } from "../lib/protocol/dumbpipe.ts";
 import { dumbpipeListener, echo, makePair, Service, WAYS } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
 import { promise, type Tool } from "./testenv.ts";

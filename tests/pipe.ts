@@ -1,6 +1,6 @@
 /** Streams that lead nowhere but to each other. */
 
-import type { Duplex } from "../lib/duplex.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
 import { turns } from "./turns.ts";
 
 /** Both ends of an in-memory stream, which passes bytes on after so many turns. */

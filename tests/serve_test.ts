@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { Duplex } from "../lib/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh.ts";
-import { decodeTicket } from "../lib/ticket.ts";
-import { OWN_ALPN, StreamKind } from "../lib/wire/own.ts";
-import { PLAIN_ALPN, sendHello } from "../lib/wire/plain.ts";
+import type { Duplex } from "../lib/streams/duplex.ts";
+import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { OWN_ALPN, StreamKind } from "../lib/protocol/mux.ts";
+import { PLAIN_ALPN, sendHello } from "../lib/protocol/dumbpipe.ts";
 import {
   AUTH_SUCCESS,
   echo,

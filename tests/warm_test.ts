@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { askForSession, askStatus } from "../lib/hub/client.ts";
-import { findHub, type HubEntry } from "../lib/hub/entry.ts";
-import type { ListenerFacts } from "../lib/hub/facts.ts";
-import { Idle, PeerConnection, type PeerSession } from "../lib/peer_connection.ts";
-import { parseSettings } from "../lib/settings.ts";
-import { splitSocketAddress } from "../lib/socket_address.ts";
-import { decodeTicket } from "../lib/ticket.ts";
-import { Session } from "../lib/wire/session.ts";
+import { askForSession, askStatus } from "../lib/control/client.ts";
+import { findHub, type HubEntry } from "../lib/control/locator.ts";
+import type { ListenerFacts } from "../lib/listener/snapshot.ts";
+import { Idle, PeerConnection, type PeerSession } from "../lib/protocol/peer_connection.ts";
+import { parseSettings } from "../lib/repository/settings.ts";
+import { splitSocketAddress } from "../lib/platform/socket_address.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { Session } from "../lib/protocol/session.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
 import {
   AUTH_SUCCESS,

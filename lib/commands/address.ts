@@ -1,8 +1,8 @@
 /** `git-annex-p2p-iroh address`: this repository's address, made if it has none. */
 
-import { ownAddress } from "../own_address.ts";
-import { findRepository, readSettings } from "../repository.ts";
-import { print } from "../stdout.ts";
+import { ownAddress } from "../repository/address.ts";
+import { findRepository, readSettings } from "../repository/repository.ts";
+import { print } from "../console/stdout.ts";
 
 /** Prints the address, one line, as git-annex stores it. */
 export async function address(): Promise<number> {

@@ -6,10 +6,10 @@ import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkGitAnnex, checkGitRemote, checkOwnName, checkWormhole } from "../doctor/programs.ts";
 import { checkIdentity, checkListener } from "../doctor/serving.ts";
-import { Failure, systemReason } from "../failure.ts";
-import { findRepository, readSettings, type Repository } from "../repository.ts";
-import { printable } from "../stderr.ts";
-import { print } from "../stdout.ts";
+import { Failure, systemReason } from "../console/failure.ts";
+import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
+import { printable } from "../console/stderr.ts";
+import { print } from "../console/stdout.ts";
 
 const WIDTH = "failure  ".length;
 

@@ -1,16 +1,16 @@
 /** `git-annex-p2p-iroh ping ADDRESS`: can that peer be reached, in which way, how fast? */
 
-import { abortable, delay } from "../abortable.ts";
-import { reach, type Reached, Unreachable } from "../dial.ts";
-import { Failure, systemReason } from "../failure.ts";
-import type { Connection } from "../iroh.ts";
-import { readSettings } from "../repository.ts";
-import { Signals } from "../signals.ts";
-import { say } from "../stderr.ts";
-import { print } from "../stdout.ts";
-import { decodeTicket, type Ticket } from "../ticket.ts";
-import { OWN_ALPN, ping as pingStream } from "../wire/own.ts";
-import { CloseCode, PLAIN_ALPN } from "../wire/plain.ts";
+import { abortable, delay } from "../async/abort.ts";
+import { reach, type Reached, Unreachable } from "../dial/dialer.ts";
+import { Failure, systemReason } from "../console/failure.ts";
+import type { Connection } from "../iroh/endpoint.ts";
+import { readSettings } from "../repository/repository.ts";
+import { Signals } from "../console/signals.ts";
+import { say } from "../console/stderr.ts";
+import { print } from "../console/stdout.ts";
+import { decodeTicket, type Ticket } from "../repository/ticket.ts";
+import { OWN_ALPN, ping as pingStream } from "../protocol/mux.ts";
+import { CloseCode, PLAIN_ALPN } from "../protocol/dumbpipe.ts";
 
 const INTERVAL_MS = 1_000;
 /** No reply within this time is a lost one. */

@@ -1,30 +1,30 @@
 /** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serve, until no longer wanted. */
 
 import { join } from "node:path";
-import { abortable, delay } from "../abortable.ts";
-import { giveBackLargeBlocks } from "../allocator.ts";
-import { StreamError } from "../duplex.ts";
-import { Failure, systemReason } from "../failure.ts";
-import { SameHostEntry } from "../find/same_host.ts";
-import { homeRelay, keepHomeRelay } from "../home_relay.ts";
-import { listenerFacts } from "../hub/facts.ts";
-import { Hub, type HubOptions } from "../hub/hub.ts";
-import { LastSeenFile } from "../hub/last_seen.ts";
-import { Peers } from "../hub/peers.ts";
-import { Traffic } from "../hub/traffic.ts";
-import { type Identity, readIdentity } from "../identity.ts";
-import type { Endpoint } from "../iroh.ts";
-import { Lifecycle, listenerFolder } from "../lifecycle.ts";
-import { loadIroh } from "../load_iroh.ts";
-import { Listener } from "../listener.ts";
-import { LogFile } from "../log_file.ts";
-import { findRepository, readSettings, type Repository } from "../repository.ts";
-import type { RelaySetting, Settings } from "../settings.ts";
-import { Signals } from "../signals.ts";
-import { debug, describeFailure, say } from "../stderr.ts";
-import { decodeTicket, samePublicKey } from "../ticket.ts";
-import { OWN_ALPN } from "../wire/own.ts";
-import { PLAIN_ALPN } from "../wire/plain.ts";
+import { abortable, delay } from "../async/abort.ts";
+import { giveBackLargeBlocks } from "../platform/malloc.ts";
+import { StreamError } from "../streams/duplex.ts";
+import { Failure, systemReason } from "../console/failure.ts";
+import { SameHostEntry } from "../discovery/same_host.ts";
+import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
+import { listenerFacts } from "../listener/snapshot.ts";
+import { Hub, type HubOptions } from "../listener/control_server.ts";
+import { LastSeenFile } from "../listener/last_seen.ts";
+import { Peers } from "../listener/connection_pool.ts";
+import { Traffic } from "../listener/traffic.ts";
+import { type Identity, readIdentity } from "../repository/identity.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
+import { Lifecycle, listenerFolder } from "../listener/lifecycle.ts";
+import { loadIroh } from "../iroh/load.ts";
+import { Listener } from "../listener/listener.ts";
+import { LogFile } from "../console/log_file.ts";
+import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
+import type { RelaySetting, Settings } from "../repository/settings.ts";
+import { Signals } from "../console/signals.ts";
+import { debug, describeFailure, say } from "../console/stderr.ts";
+import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
+import { OWN_ALPN } from "../protocol/mux.ts";
+import { PLAIN_ALPN } from "../protocol/dumbpipe.ts";
 
 /** For what is in progress when the listener stops. */
 const DRAIN_LIMIT_MS = 10_000;
@@ -214,7 +214,7 @@ async function bindEndpoint(
 
 /** Says on the local network where this repository is. */
 async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDisposable> {
-  const { LanAnnouncer } = await import("../find/lan.ts");
+  const { LanAnnouncer } = await import("../discovery/mdns.ts");
   return new LanAnnouncer(identity.publicKey, endpoint.boundSockets());
 }
 

@@ -1,11 +1,11 @@
 /** `git-annex-p2p-iroh status`: what is going on. */
 
-import { delay } from "../abortable.ts";
-import { findRepository } from "../repository.ts";
-import { Signals } from "../signals.ts";
+import { delay } from "../async/abort.ts";
+import { findRepository } from "../repository/repository.ts";
+import { Signals } from "../console/signals.ts";
 import { statusReport } from "../status/report.ts";
 import { statusText } from "../status/text.ts";
-import { print } from "../stdout.ts";
+import { print } from "../console/stdout.ts";
 
 const WATCH_MS = 1_000;
 /** Home, and erase what is below (ECMA-48: CUP, ED). */

@@ -1,13 +1,13 @@
 /** Whether the network lets this program through. */
 
-import { delay } from "../abortable.ts";
-import { Failure } from "../failure.ts";
-import { interfaces } from "../find/interfaces.ts";
-import { Multicast } from "../find/multicast.ts";
-import type { Endpoint } from "../iroh.ts";
-import { loadIroh } from "../load_iroh.ts";
-import type { Settings } from "../settings.ts";
-import { splitSocketAddress, withAnyPort } from "../socket_address.ts";
+import { delay } from "../async/abort.ts";
+import { Failure } from "../console/failure.ts";
+import { interfaces } from "../platform/network_interfaces.ts";
+import { Multicast } from "../discovery/mdns_sockets.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
+import { loadIroh } from "../iroh/load.ts";
+import type { Settings } from "../repository/settings.ts";
+import { splitSocketAddress, withAnyPort } from "../platform/socket_address.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 const RELAY_LIMIT_MS = 10_000;

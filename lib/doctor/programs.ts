@@ -1,9 +1,9 @@
 /** Whether the programs are there that have to work together. */
 
 import { delimiter, join } from "node:path";
-import { abortable } from "../abortable.ts";
-import { VERSION_TEXT } from "../cli.ts";
-import { systemReason } from "../failure.ts";
+import { abortable } from "../async/abort.ts";
+import { VERSION_TEXT } from "../console/arguments.ts";
+import { systemReason } from "../console/failure.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";

@@ -1,11 +1,11 @@
 /** Whether a repository has an identity, and is being served. */
 
 import { basename, dirname } from "node:path";
-import { Failure } from "../failure.ts";
-import { type Identity, identityPath, readIdentity } from "../identity.ts";
-import { listenerFolder, runningListener } from "../lifecycle.ts";
-import type { Repository } from "../repository.ts";
-import { decodeTicket, samePublicKey } from "../ticket.ts";
+import { Failure } from "../console/failure.ts";
+import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
+import { listenerFolder, runningListener } from "../listener/lifecycle.ts";
+import type { Repository } from "../repository/repository.ts";
+import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 /** The secret key: there, sound and private. */

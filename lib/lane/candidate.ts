@@ -2,7 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
-import { abortable } from "../abortable.ts";
+import { abortable } from "../async/abort.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { SECRET_BYTES } from "./offer.ts";
 

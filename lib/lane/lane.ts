@@ -1,6 +1,6 @@
 /** A direct connection beside iroh's, over which a session goes on. */
 
-import { ReadAhead } from "../read_ahead.ts";
+import { ReadAhead } from "../streams/read_ahead.ts";
 
 /** What a lane is made of, as TLS and QUIC have it. */
 export interface Transport {

@@ -2,7 +2,7 @@
 
 import { base64 } from "@scure/base";
 import { BlockList, isIP } from "node:net";
-import { parseSocketAddress, splitSocketAddress } from "../socket_address.ts";
+import { parseSocketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 
 /** How to reach one end. */
 export interface Offer {

@@ -3,8 +3,8 @@
  * both of them dialing at once, each from the port on which it listens.
  */
 
-import { abortable } from "../abortable.ts";
-import { socketAddress, splitSocketAddress } from "../socket_address.ts";
+import { abortable } from "../async/abort.ts";
+import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
 

@@ -1,8 +1,8 @@
 /** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
 
-import { abortable } from "../abortable.ts";
-import { closeQuietly } from "../closed_socket.ts";
-import { socketAddress, splitSocketAddress } from "../socket_address.ts";
+import { abortable } from "../async/abort.ts";
+import { closeQuietly } from "../platform/socket_errors.ts";
+import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import type { Transport } from "./lane.ts";
 

@@ -1,8 +1,8 @@
 /** The git remotes of a repository that are reached over iroh. */
 
-import { remoteUrls, type Repository } from "../repository.ts";
-import { debug } from "../stderr.ts";
-import { decodeTicket } from "../ticket.ts";
+import { remoteUrls, type Repository } from "../repository/repository.ts";
+import { debug } from "../console/stderr.ts";
+import { decodeTicket } from "../repository/ticket.ts";
 
 /** A git remote. */
 export interface Remote {

@@ -1,14 +1,14 @@
 /** What `status` tells, as an object: docs/status.schema.json describes it for programs that read it. */
 
 import config from "../../deno.json" with { type: "json" };
-import { askStatus } from "../hub/client.ts";
-import { findHub } from "../hub/entry.ts";
-import type { ListenerFacts, PeerFacts } from "../hub/facts.ts";
-import { readLastSeen } from "../hub/last_seen.ts";
-import { runningListener } from "../lifecycle.ts";
-import { presentAddress } from "../own_address.ts";
-import type { Repository } from "../repository.ts";
-import { debug } from "../stderr.ts";
+import { askStatus } from "../control/client.ts";
+import { findHub } from "../control/locator.ts";
+import type { ListenerFacts, PeerFacts } from "../listener/snapshot.ts";
+import { readLastSeen } from "../listener/last_seen.ts";
+import { runningListener } from "../listener/lifecycle.ts";
+import { presentAddress } from "../repository/address.ts";
+import type { Repository } from "../repository/repository.ts";
+import { debug } from "../console/stderr.ts";
 import { irohRemotes } from "./remotes.ts";
 
 /** A later format keeps what this one has, or has another number. */

@@ -1,6 +1,6 @@
 /** What `status` tells, for people. */
 
-import { printable } from "../stderr.ts";
+import { printable } from "../console/stderr.ts";
 import type { StatusReport } from "./report.ts";
 
 type Peer = StatusReport["peers"][number];

@@ -5,11 +5,11 @@
  * One process, since so many programs would take all of the machine.
  */
 
-import type { Duplex } from "../../lib/duplex.ts";
-import { type Connection, Endpoint } from "../../lib/iroh.ts";
-import { decodeTicket } from "../../lib/ticket.ts";
-import { begin, StreamKind } from "../../lib/wire/own.ts";
-import { PLAIN_ALPN, sendHello } from "../../lib/wire/plain.ts";
+import type { Duplex } from "../../lib/streams/duplex.ts";
+import { type Connection, Endpoint } from "../../lib/iroh/endpoint.ts";
+import { decodeTicket } from "../../lib/repository/ticket.ts";
+import { begin, StreamKind } from "../../lib/protocol/mux.ts";
+import { PLAIN_ALPN, sendHello } from "../../lib/protocol/dumbpipe.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 

@@ -4,9 +4,9 @@
  */
 
 import { join } from "node:path";
-import { decodeTicket, encodeTicket } from "../../lib/ticket.ts";
-import { OWN_ALPN } from "../../lib/wire/own.ts";
-import { PLAIN_ALPN } from "../../lib/wire/plain.ts";
+import { decodeTicket, encodeTicket } from "../../lib/repository/ticket.ts";
+import { OWN_ALPN } from "../../lib/protocol/mux.ts";
+import { PLAIN_ALPN } from "../../lib/protocol/dumbpipe.ts";
 import { makeNetwork, startRelay, type Topology } from "../../tests/network.ts";
 import {
   makeRepository,

@@ -1,0 +1,82 @@
+/** A line: what carries git-annex's bytes to a peer and back, however it came about. */
+
+import { type Duplex, StreamError } from "../streams/duplex.ts";
+import type { Lane } from "../lane/lane.ts";
+import type { Ends } from "../lane/negotiation.ts";
+import { debug } from "../console/stderr.ts";
+import { CloseCode } from "../protocol/dumbpipe.ts";
+import { Session } from "../protocol/session.ts";
+
+/**
+ * A lane takes the time in which iroh moves 1 MiB or so, by docs/benchmarks.md. To begin at a quarter
+ * of that costs what ends before a lane pays at most 100 ms, and saves all that goes on as much.
+ */
+const LANE_AFTER_BYTES = 256 * 1024;
+
+/** Dispose of it when it is over. */
+export interface Line extends Disposable {
+  readonly stream: Duplex;
+  /** Ends it, both directions being through. */
+  finish(): Promise<void>;
+  /** Ends it in the middle, and tells the peer so. @param error Why, if it was not this end's wish. */
+  giveUp(error: unknown): Promise<void>;
+}
+
+/** With what code to give up a line. @param error What has ended it. */
+export function codeFor(error: unknown): bigint {
+  const isLost = error instanceof StreamError && error.kind === "lost";
+  return isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
+}
+
+/** A stream on which to agree on a lane. Dispose of it with the lane. */
+export interface LaneOpening extends Disposable {
+  readonly stream: Duplex;
+  readonly ends: Ends;
+}
+
+/** A session of our own wire, which goes on by a lane as soon as that pays. */
+export interface MovingSession extends Disposable {
+  readonly session: Session;
+  /** The lane, while it goes by one. */
+  readonly lane: Lane | undefined;
+}
+
+/**
+ * @param stream After what says what it is for.
+ * @param over Resolves when iroh's connection has ended.
+ * @param onLane Called when it goes by a lane.
+ */
+export function movingSession(
+  stream: Duplex,
+  over: Promise<StreamError>,
+  openLane: () => Promise<LaneOpening>,
+  onLane: () => void,
+  signal: AbortSignal,
+): MovingSession {
+  const resources = new DisposableStack();
+  let offered = false, lane: Lane | undefined;
+  const session: Session = new Session(stream, over, () => {
+    if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
+    offered = true;
+    makeLane().catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
+  });
+  async function makeLane(): Promise<void> {
+    const [{ offerLane }, opening] = await Promise.all([
+      import("../lane/negotiation.ts"),
+      openLane(),
+    ]);
+    resources.use(opening);
+    const link = await offerLane(opening.stream, session, opening.ends, signal);
+    if (!link) return;
+    resources.use(link);
+    lane = link.lane;
+    onLane();
+  }
+  return {
+    session,
+    get lane() {
+      return lane;
+    },
+    [Symbol.dispose]: () => resources.dispose(),
+  };
+}

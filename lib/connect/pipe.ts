@@ -1,0 +1,117 @@
+/** What `connect` does, once it is known where it runs: relays stdin to a peer and it to stdout. */
+
+import { StreamError } from "../streams/duplex.ts";
+import { Failure, systemReason } from "../console/failure.ts";
+import { findHub, type HubEntry } from "../control/locator.ts";
+import type { Here } from "../repository/repository.ts";
+import { runtimeFolders } from "../platform/runtime_folder.ts";
+import { Signals } from "../console/signals.ts";
+import { splice, type SpliceEnd } from "../streams/splice.ts";
+import { debug } from "../console/stderr.ts";
+import { Stdio } from "../platform/stdio.ts";
+import type { Line } from "./outbound.ts";
+import { openWarm } from "./via_listener.ts";
+
+/** The connection did not end as it should. */
+export class ConnectionFailure extends Failure {
+  override readonly name = "ConnectionFailure";
+}
+
+/** What an address looks like; whether it is one is for whoever dials. */
+const ADDRESS = /^endpoint[a-z2-7]{1,4096}$/;
+
+/**
+ * Connects, and relays until both directions have ended or the peer has closed.
+ *
+ * @param here Where this process runs.
+ * @returns 0 when the peer closed in an orderly way.
+ * @throws {Failure} if it cannot be reached, or is lost in mid-stream.
+ */
+export async function relayTo(address: string, here: Promise<Here>): Promise<number> {
+  using signals = new Signals();
+  const { signal } = signals;
+  const stdio = new Stdio(), onLane = () => stdio.expectMuch();
+  const folders = runtimeFolders();
+  const place = await here; // git has been running meanwhile
+  const hub = ADDRESS.test(address) ? hubOf(place, folders) : undefined;
+  using line = (hub && await openWarm(address, hub, onLane, signal)) ??
+    await openCold(address, place, onLane, signal);
+  try {
+    const end = await splice(stdio, line.stream, signal);
+    signal.throwIfAborted();
+    throwIfFailed(end);
+    await line.finish();
+    return 0;
+  } catch (error) {
+    await line.giveUp(error);
+    throw error instanceof StreamError ? peerFailure(error) : error;
+  }
+}
+
+/** The listener to ask, if it may be asked. */
+function hubOf(
+  { settings, repository }: Here,
+  folders: readonly string[],
+): HubEntry | undefined {
+  // One that has the lane off speaks the plain wire, on which nothing can be kept.
+  if (!repository || !settings.warm || !settings.lane) return undefined;
+  return findHub(repository, settings, folders);
+}
+
+/** Loads what is needed for that alone. */
+async function openCold(
+  address: string,
+  { settings, repository }: Here,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line> {
+  // So that the addon is there by the time it is needed, which tells what went wrong.
+  import("../iroh/load.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
+  const [{ openCold }, { decodeTicket }] = await Promise.all([
+    import("./standalone.ts"),
+    import("../repository/ticket.ts"),
+  ]);
+  try {
+    return await openCold(decodeTicket(address), settings, repository, onLane, signal);
+  } catch (error) {
+    throw error instanceof StreamError ? peerFailure(error) : error;
+  }
+}
+
+/** Throws if the relaying ended otherwise than it should. */
+function throwIfFailed(end: SpliceEnd): void {
+  // Once all that the peer had to say is here, it needs not take all that we would say.
+  const whole = end.back.error === undefined;
+  const errors = [end.back.error, end.forth.error].filter((error) => error !== undefined);
+  for (const error of errors) debug(() => `a direction ended early: ${error}`);
+  for (const error of errors) {
+    // Whoever called has closed our stdout: it wants no more, which is its right.
+    if (error instanceof Deno.errors.BrokenPipe) continue;
+    if (!(error instanceof StreamError)) {
+      throw new ConnectionFailure(`cannot relay, ${systemReason(error)}`, { cause: error });
+    }
+    // "closed" without the end of the stream before is how dumbpipe ends, too.
+    if (error.kind !== "closed" && !(whole && error.kind === "reset")) throw error;
+  }
+}
+
+function peerFailure(error: StreamError): ConnectionFailure {
+  switch (error.kind) {
+    case "refused":
+      return new ConnectionFailure(`the peer ended the connection: ${error.message}`, {
+        hint: "is git annex remotedaemon running there?",
+        cause: error,
+      });
+    case "reset":
+    case "closed":
+      return new ConnectionFailure(error.message, {
+        hint: "git-annex there may say why; try again",
+        cause: error,
+      });
+    case "lost":
+      return new ConnectionFailure(`the peer is lost in mid-stream, ${error.message}`, {
+        hint: "try again when it is back; git-annex goes on where it stopped",
+        cause: error,
+      });
+  }
+}

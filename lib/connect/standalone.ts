@@ -1,0 +1,94 @@
+/** A line that this process makes by itself, with an endpoint of its own. */
+
+import { abortable } from "../async/abort.ts";
+import { OwnAddress, reach } from "../dial/dialer.ts";
+import { Failure } from "../console/failure.ts";
+import { readIdentity } from "../repository/identity.ts";
+import type { Connection } from "../iroh/endpoint.ts";
+import type { Repository } from "../repository/repository.ts";
+import type { Settings } from "../repository/settings.ts";
+import { debug } from "../console/stderr.ts";
+import { samePublicKey, type Ticket } from "../repository/ticket.ts";
+import { begin, OWN_ALPN, StreamKind } from "../protocol/mux.ts";
+import { CLOSE_REASONS, CloseCode, PLAIN_ALPN, sendHello } from "../protocol/dumbpipe.ts";
+import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
+import { codeFor, type LaneOpening, type Line, movingSession } from "./outbound.ts";
+
+/**
+ * Dials, and opens a stream.
+ *
+ * @param onLane Called when it goes by a lane.
+ * @throws {OwnAddress}, {Unreachable} and what else {@linkcode reach} throws.
+ */
+export async function openCold(
+  ticket: Ticket,
+  settings: Settings,
+  repository: Repository | undefined,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line> {
+  if (repository && await isOwn(ticket, repository)) throw new OwnAddress();
+  const wires = await wiresFor(ticket, settings);
+  const { connection } = await reach(ticket, settings, wires, signal);
+  if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
+    await rememberPlainAlone(ticket.publicKey);
+  }
+  try {
+    return await open(connection, settings, onLane, signal);
+  } catch (error) {
+    await connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    throw error;
+  }
+}
+
+async function open(
+  connection: Connection,
+  settings: Settings,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line> {
+  // The endpoint is left to the end of the process: closing it takes a second that a caller of
+  // git-annex would wait for, and everything has been sent by then.
+  const finish = () => connection.closeAndSend(CloseCode.DONE, "");
+  const stream = await abortable(connection.open(), signal);
+  if (connection.alpn === PLAIN_ALPN) {
+    await abortable(sendHello(stream), signal);
+    const giveUp = () => connection.closeAndSend(CloseCode.STOPPED, "stopped");
+    return { stream, finish, giveUp, [Symbol.dispose]() {} };
+  }
+  await abortable(begin(stream, StreamKind.SESSION, 0), signal);
+  const openLane = async (): Promise<LaneOpening> => {
+    const { endsOf } = await import("../lane/local_addresses.ts");
+    const stream = await connection.open();
+    await begin(stream, StreamKind.LANE, 0);
+    return { stream, ends: endsOf(connection, settings.bind), [Symbol.dispose]() {} };
+  };
+  const moving = movingSession(stream, connection.over, openLane, onLane, signal);
+  return {
+    stream: moving.session,
+    finish,
+    async giveUp(error) {
+      const code = codeFor(error);
+      await connection.closeAndSend(code, CLOSE_REASONS.get(code)!);
+    },
+    [Symbol.dispose]: () => moving[Symbol.dispose](),
+  };
+}
+
+async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
+  try {
+    const identity = await readIdentity(repository);
+    return identity !== undefined && samePublicKey(identity, ticket);
+  } catch (error) {
+    // A damaged identity is the listener's concern, and keeps nobody from connecting.
+    if (error instanceof Failure) debug(() => `own address not known: ${error.message}`);
+    else throw error;
+    return false;
+  }
+}
+
+/** The protocols to try, the preferred one first. */
+async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
+  const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
+  return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
+}

@@ -1,0 +1,74 @@
+/** A line through the running listener of this repository, by a connection that it keeps. */
+
+import { abortable } from "../async/abort.ts";
+import { StreamError } from "../streams/duplex.ts";
+import { askForSession, NotByHub } from "../control/client.ts";
+import type { HubEntry } from "../control/locator.ts";
+import { debug } from "../console/stderr.ts";
+import { codeFor, type Line, movingSession } from "./outbound.ts";
+
+/** For the listener to be told of the end. */
+const TELL_LIMIT_MS = 500;
+/** How often the listener is told how far it is: it waits for what is moving before it stops. */
+const REPORT_MS = 250;
+
+/**
+ * Asks the listener for a stream.
+ *
+ * @param onLane Called when it goes by a lane.
+ * @returns Undefined if the process is to do it by itself; then nothing has been sent.
+ * @throws {Failure} if the peer cannot be reached, as the listener says.
+ */
+export async function openWarm(
+  address: string,
+  hub: HubEntry,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<Line | undefined> {
+  try {
+    const warm = await askForSession(hub, address, signal);
+    const openLane = () => warm.openLane();
+    const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
+    await warm.open;
+    const { session } = moving;
+    session.passedOn(); // by the listener
+    let reported = "";
+    const report = () => {
+      const { sent, received } = session, { lane } = moving;
+      const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
+      const text = JSON.stringify(now);
+      if (text === reported) return;
+      reported = text;
+      warm.report(now);
+    };
+    const timer = setInterval(report, REPORT_MS);
+    return {
+      stream: session,
+      async finish() {
+        report();
+        await inTime(warm.flush());
+      },
+      async giveUp(error) {
+        report();
+        const reason = new StreamError("refused", "given up", { code: codeFor(error) });
+        const told = session.turnAway(reason);
+        await inTime(told.then(() => warm.flush()));
+      },
+      [Symbol.dispose]() {
+        clearInterval(timer);
+        moving[Symbol.dispose]();
+        warm[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof NotByHub)) throw error;
+    debug(() => `not through the running listener: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** Waits for what the listener is told, but not where it takes nothing. */
+async function inTime(telling: Promise<void>): Promise<void> {
+  const limit = AbortSignal.timeout(TELL_LIMIT_MS);
+  await abortable(telling, limit).catch((error) => debug(() => `not told: ${error}`));
+}

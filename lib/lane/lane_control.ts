@@ -1,0 +1,105 @@
+/**
+ * A lane in use, and the lane stream beside it, on which each end says how far it has got: so that the
+ * end of a direction is known to have come, and a lane that carries nothing any more is noticed.
+ */
+
+import { StreamError } from "../streams/duplex.ts";
+import { debug } from "../console/stderr.ts";
+import { type Lane, LaneError } from "./lane.ts";
+import type { LaneStream, Progress } from "./signaling.ts";
+
+/** How often each end says how far it has got. */
+export const PROGRESS_MS = 5_000;
+/** So many times in a row nothing has come of what was sent: the lane is lost. */
+const MOST_STALLED = 4;
+
+/** What of a session a link needs. */
+export interface Linked {
+  /** Bytes whose sending has begun, and one more for the end. */
+  readonly begun: number;
+  readonly progress: Progress;
+  stopped(): void;
+  fail(error: StreamError): void;
+}
+
+/** Ties a session to its lane. Dispose of it when the session is over. */
+export class LaneLink implements Disposable {
+  readonly lane: Lane;
+  /** What the other end said last, what had been begun by then, and how often it was the same. */
+  received = -1;
+  #begun = 0;
+  #stalled = 0;
+  #stream: LaneStream;
+  #session: Linked;
+  #acknowledged = Promise.withResolvers<void>();
+  #timer: ReturnType<typeof setInterval>;
+  #ending: ReturnType<typeof setTimeout> | undefined;
+  #disposed = false;
+
+  /** @param progressMs How often to say how far it is. */
+  constructor(lane: Lane, stream: LaneStream, session: Linked, progressMs = PROGRESS_MS) {
+    this.lane = lane;
+    this.#stream = stream;
+    this.#session = session;
+    this.#timer = setInterval(() => this.#tell(), progressMs);
+    this.#listen().catch((error) => {
+      debug(() => `lane: ${error}`);
+      if (error instanceof LaneError) this.#lose(error.message);
+    }).finally(() => {
+      // It ends with the session, of whose end this side may hear a moment later; otherwise the other
+      // end has no lane.
+      if (this.#disposed) return;
+      this.#ending = setTimeout(() => this.#lose("the peer has given up the lane"), progressMs);
+    });
+  }
+
+  /** Resolves when the other end has all that was sent. */
+  get acknowledged(): Promise<void> {
+    return this.#acknowledged.promise;
+  }
+
+  ended(): void {
+    this.#tell();
+  }
+
+  stop(): void {
+    this.#send({ kind: "stop" });
+  }
+
+  #tell(): void {
+    this.#send({ kind: "progress", progress: this.#session.progress });
+  }
+
+  #send(message: Parameters<LaneStream["send"]>[0]): void {
+    this.#stream.send(message).catch((error) => debug(() => `lane: not told: ${error}`)); // as above
+  }
+
+  async #listen(): Promise<void> {
+    for (let message; (message = await this.#stream.receive());) {
+      if (message.kind === "progress") this.#see(message.progress);
+      else if (message.kind === "stop") this.#session.stopped();
+      else throw new LaneError(`${message.kind} after the choice`);
+    }
+  }
+
+  #see({ received, state }: Progress): void {
+    if (state === "ended") this.#acknowledged.resolve();
+    const waits = state === "passed on" && received === this.received && received < this.#begun;
+    this.#stalled = waits ? this.#stalled + 1 : 0;
+    this.received = state === "ended" ? received + 1 : received;
+    this.#begun = this.#session.begun;
+    if (this.#stalled >= MOST_STALLED) this.#lose("the direct connection carries nothing any more");
+  }
+
+  #lose(reason: string): void {
+    this.#session.fail(new StreamError("lost", reason));
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    clearInterval(this.#timer);
+    clearTimeout(this.#ending);
+    this.#stream.close();
+    this.lane.close();
+  }
+}

@@ -1,0 +1,37 @@
+/** By which addresses the two ends of a connection may reach each other directly. */
+
+import { interfaces } from "../platform/network_interfaces.ts";
+import type { Connection } from "../iroh/endpoint.ts";
+import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
+import { debug } from "../console/stderr.ts";
+import type { Ends } from "./negotiation.ts";
+
+/** @param bind The setting: where it names an address, that one alone is used. */
+export function endsOf(connection: Connection, bind: string | undefined): Ends {
+  const [kind, at] = connection.path.split(" ");
+  const seenAt = kind === "direct" ? splitSocketAddress(at!).host : undefined;
+  return { hosts: hostsFor(connection, seenAt, bind), seenAt };
+}
+
+function hostsFor(connection: Connection, seenAt: string | undefined, bind?: string): string[] {
+  const bound = bind === undefined ? undefined : splitSocketAddress(bind).host;
+  if (bound !== undefined && !isAnyHost(bound)) return [bound];
+  if (seenAt !== undefined && isLoopback(seenAt)) return [seenAt];
+  const own = interfaces().flatMap(({ addresses }) => addresses);
+  return [...new Set([...own, ...addressesFromOutside(connection)])];
+}
+
+/** What iroh knows of this host: public addresses, and what a router has mapped. */
+function addressesFromOutside(connection: Connection): string[] {
+  try {
+    const { direct } = connection.endpoint.addresses();
+    return direct.map((address) => splitSocketAddress(address).host);
+  } catch (error) {
+    debug(() => `the endpoint does not say where it is: ${error}`); // those of the interfaces are left
+    return [];
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "::1" || host.startsWith("127.");
+}

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { pipe } from "../../tests/pipe.ts";
+import { makeCertificate } from "./certificate.ts";
+import { LaneError } from "./lane.ts";
+import { LanePorts } from "./gathering.ts";
+import { LaneStream } from "./signaling.ts";
+import type { Offer } from "./offer.ts";
+import { answerLane, type Movable, offerLane } from "./negotiation.ts";
+
+const ENDS = { hosts: ["127.0.0.1"], seenAt: undefined };
+const never = new AbortController().signal;
+
+/** An offer of nobody, by which nothing is reached. */
+async function nowhere(): Promise<Offer> {
+  const { der: certificate } = await makeCertificate();
+  const secret = crypto.getRandomValues(new Uint8Array(32));
+  return { certificate, secret, tcp: [], udp: [] };
+}
+
+/** A session that is never to move. */
+function unmoved(): Movable {
+  const useLane = () => Promise.reject(new Error("it has moved"));
+  return { expectLane: () => {}, useLane } as unknown as Movable;
+}
+
+Deno.test("answerLane: gives up, and closes its ports, as soon as whoever chooses has", async () => {
+  const [ours, theirs] = pipe();
+  const answering = answerLane(theirs, unmoved(), ENDS, true, never);
+  const messages = new LaneStream(ours);
+  await messages.send({ kind: "offer", offer: await nowhere() });
+  const answer = await messages.receive();
+  assert(answer?.kind === "offer");
+  const [hostname, port] = answer.offer.tcp[0]!.split(":");
+  const connect = () => Deno.connect({ hostname: hostname!, port: Number(port) });
+  (await connect()).close(); // it is open
+  messages.close();
+  await assert.rejects(answering, new LaneError("the other end has given up"));
+  await assert.rejects(connect()); // refused, or reset
+});
+
+Deno.test("answerLane: gives up where what comes before there is a lane makes no sense", async () => {
+  const [ours, theirs] = pipe();
+  const answering = answerLane(theirs, unmoved(), ENDS, true, never);
+  const messages = new LaneStream(ours);
+  await messages.send({ kind: "offer", offer: await nowhere() });
+  assert.equal((await messages.receive())?.kind, "offer");
+  await messages.send({ kind: "offer", offer: { ...await nowhere(), secret: new Uint8Array(1) } });
+  // A lane error: what is no lane is no reason to end the connection.
+  await assert.rejects(answering, { name: "LaneError", message: /^the other end says / });
+});
+
+Deno.test("offerLane: does not move where the other end has given up, and lets in nevertheless", async () => {
+  const [ours, theirs] = pipe();
+  const offering = offerLane(ours, unmoved(), ENDS, never);
+  const messages = new LaneStream(theirs);
+  const offered = await messages.receive();
+  assert(offered?.kind === "offer");
+  using ports = await LanePorts.open(ENDS.hosts);
+  await messages.send({ kind: "offer", offer: ports.offer });
+  messages.close();
+  const made = ports.make(offered.offer, undefined, false, AbortSignal.timeout(3_000));
+  await assert.rejects(offering, new LaneError("the other end has given up"));
+  await made.then((lane) => lane.close(), () => {}); // whether it came to a choice before
+});
+
+Deno.test("offerLane: where nothing gets through, both ends are through as soon as its time is over", async () => {
+  const [ours, theirs] = pipe();
+  const begun = performance.now();
+  const unreachable = { hosts: [], seenAt: undefined };
+  const both = await Promise.allSettled([
+    offerLane(ours, unmoved(), unreachable, never),
+    answerLane(theirs, unmoved(), unreachable, true, never),
+  ]);
+  const reasons = both.map((end) => end.status === "rejected" && String(end.reason));
+  assert.deepEqual(reasons, [
+    "LaneError: nothing gets through",
+    "LaneError: the other end has given up",
+  ]);
+  const took = performance.now() - begun;
+  assert(took >= 8_000, `${took} ms`);
+});
+
+Deno.test("LaneStream: whether there is more takes nothing away", async () => {
+  const [ours, theirs] = pipe();
+  const sending = new LaneStream(ours), receiving = new LaneStream(theirs);
+  const more = receiving.hasMore();
+  await sending.send({ kind: "none" });
+  await sending.send({ kind: "stop" });
+  assert.deepEqual([await more, await receiving.hasMore()], [true, true]);
+  assert.deepEqual(await receiving.receive(), { kind: "none" });
+  assert.deepEqual(await receiving.receive(), { kind: "stop" });
+  const none = receiving.hasMore();
+  sending.close();
+  assert.deepEqual([await none, await receiving.receive()], [false, undefined]);
+});

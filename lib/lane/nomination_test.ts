@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { pipe } from "../../tests/pipe.ts";
+import { Candidate } from "./candidate.ts";
+import { Choice } from "./nomination.ts";
+import type { Transport } from "./lane.ts";
+
+const SECRET = new Uint8Array(32);
+const never = new AbortController().signal;
+
+/** A connection that got through, at the end that chooses; whose words are held back from then on. */
+async function candidate() {
+  const [ours, theirs] = pipe();
+  const held = Promise.withResolvers<void>();
+  let isClosed = false, holds = false;
+  const transport = ({ readable, writable }: typeof ours): Transport => {
+    const reader = readable.getReader(), writer = writable.getWriter();
+    return {
+      kind: "TLS",
+      remote: "memory",
+      read: async () => (await reader.read()).value,
+      async write(bytes) {
+        await writer.write(bytes);
+        if (holds) await held.promise;
+      },
+      close: () => void (isClosed = true),
+    };
+  };
+  const [chooser, other] = await Promise.all([
+    Candidate.admit(transport(ours), SECRET, never),
+    Candidate.greet(transport(theirs), SECRET, never),
+  ]);
+  holds = true;
+  return { chooser, other, release: held.resolve, isClosed: () => isClosed };
+}
+
+Deno.test("Choice: what the other end has been told of is taken, though the time is over before it is known", async () => {
+  const { chooser, other, release, isClosed } = await candidate();
+  const limit = new AbortController();
+  const choice = new Choice(true, 0, limit.signal);
+  choice.add(Promise.resolve(chooser));
+  await other.chosen();
+  limit.abort(new Error("late"));
+  release();
+  assert.equal(await choice.made, chooser);
+  assert.equal(isClosed(), false);
+});
+
+Deno.test("Choice: takes nothing once the time is over, and closes what comes", async () => {
+  const { chooser, isClosed } = await candidate();
+  const limit = new AbortController();
+  const choice = new Choice(true, 0, limit.signal);
+  const late = new Error("late");
+  limit.abort(late);
+  await choice.add(Promise.resolve(chooser));
+  await assert.rejects(choice.made, late);
+  assert.equal(isClosed(), true);
+});

@@ -1,0 +1,200 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { Bundle } from "./striped_transport.ts";
+import { Candidate } from "./candidate.ts";
+import { type Certificate, makeCertificate } from "./certificate.ts";
+import { LaneError, type Transport } from "./lane.ts";
+import { QuicPort } from "./quic.ts";
+import { widen } from "./striping.ts";
+import { assertCarries, collectUntil } from "../../tests/lanes.ts";
+import { named } from "../../tests/testenv.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+const never = new AbortController().signal;
+/** What an end says of three ports. */
+const PORTS_BYTES = 7;
+
+/** One end of a connection in memory. */
+interface End extends Transport {
+  /** What it was given to send. */
+  readonly said: Bytes[];
+  isClosed: boolean;
+}
+
+/** A connection in memory, as if to this host. @param change What is done to what the first end says. */
+function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, End] {
+  const room = { highWaterMark: 100 };
+  const [there, back] = [1, 2].map(() => new TransformStream<Bytes, Bytes>(undefined, room, room));
+  const end = (
+    readable: ReadableStream<Bytes>,
+    writable: WritableStream<Bytes>,
+    change: (bytes: Bytes) => Bytes,
+  ): End => {
+    const reader = readable.getReader(), writer = writable.getWriter();
+    return {
+      kind: "QUIC",
+      remote: "127.0.0.1:1",
+      said: [],
+      isClosed: false,
+      read: async () => (await reader.read()).value,
+      async write(bytes) {
+        this.said.push(Uint8Array.from(bytes));
+        await writer.write(change(Uint8Array.from(bytes)));
+      },
+      close() {
+        this.isClosed = true;
+        reader.cancel().catch(() => {});
+        writer.abort(new Error("closed")).catch(() => {});
+      },
+    };
+  };
+  return [
+    end(back!.readable, there!.writable, change),
+    end(there!.readable, back!.writable, (bytes) => bytes),
+  ];
+}
+
+/** The ports that an end has told of. */
+function portsOf({ said }: End): number[] {
+  const [, ...bytes] = said.find(({ length }) => length === PORTS_BYTES)!;
+  return [0, 2, 4].map((at) => bytes[at]! << 8 | bytes[at + 1]!);
+}
+
+/** Two ends that know each other, on a connection that has been chosen. */
+async function ends([a, b] = connection()) {
+  const secret = new Uint8Array(32);
+  const candidates = Promise.all([
+    Candidate.greet(a, secret, never),
+    Candidate.admit(b, secret, never),
+  ]);
+  const certificates = await Promise.all([makeCertificate(), makeCertificate()]);
+  const secrets = [randomBytes(32), randomBytes(32)];
+  const ends = (await candidates).map((first, i) => {
+    const theirs = { certificate: certificates[1 - i]!.der, secret: secrets[1 - i]! };
+    return {
+      first,
+      widen: (chooses: boolean, signal = never, certificate: Certificate = certificates[i]!) =>
+        widen(first, certificate, { own: secrets[i]!, theirs }, chooses, signal),
+    };
+  });
+  return { a: ends[0]!, b: ends[1]!, certificates, secrets };
+}
+
+/** How many of these UDP ports somebody has. */
+async function openOf(ports: readonly number[]): Promise<number> {
+  const lines = (await Deno.readTextFile("/proc/self/net/udp")).split("\n");
+  return ports.filter((port) => {
+    const local = new RegExp(`^\\s*\\d+: [0-9A-F]{8}:${port.toString(16).padStart(4, "0")} `, "i");
+    return lines.some((line) => local.test(line));
+  }).length;
+}
+
+async function closed(ports: readonly number[]): Promise<void> {
+  assert.equal(ports.length % 3, 0);
+  await collectUntil(async () => await openOf(ports) === 0);
+}
+
+const OWN_SOCKETS = "widen: three more connections, each with a socket of its own at either end";
+Deno.test(named(OWN_SOCKETS, "proc"), async () => {
+  const ports = await (async () => {
+    const both = connection(), { a, b } = await ends(both);
+    const wide = await Promise.all([a.widen(true), b.widen(false)]);
+    const ports = both.flatMap(portsOf);
+    assert.equal(await openOf(ports), 6);
+    await assertCarries(wide);
+    return ports;
+  })(); // which holds nothing else any more when it is through
+  await closed(ports);
+});
+
+Deno.test("widen: what does not get through is not used", async () => {
+  // Of three ports the other end hears two that are right.
+  const others = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const { port } = others.addr as Deno.NetAddr;
+  const wrong = [port >> 8, port & 0xff];
+  const both = connection((bytes) =>
+    bytes.length === PORTS_BYTES
+      ? Uint8Array.from([...bytes.subarray(0, 3), ...wrong, ...bytes.subarray(5)])
+      : bytes
+  );
+  const { a, b } = await ends(both);
+  // Nor does the end with those ports get through by itself.
+  const other = await makeCertificate();
+  const wide = await Promise.all([a.widen(true, never), b.widen(false, never, other)]);
+  others.close();
+  assert.deepEqual(both[0].said.at(-1), Uint8Array.of(0b101)); // which are used
+  await assertCarries(wide);
+});
+
+Deno.test("widen: an end that wants none has the first alone", async () => {
+  const { a, b } = await ends();
+  const widened = a.widen(true);
+  await b.first.write(Uint8Array.of(0));
+  assert.equal((await b.first.take(PORTS_BYTES))[0], 3);
+  assert.deepEqual(await b.first.take(1), Uint8Array.of(0));
+  assert.equal(await widened, a.first);
+});
+
+Deno.test("widen: what is used may be chosen later than that is said, and what is not used is closed", async () => {
+  const both = connection(), { a, b, certificates, secrets } = await ends(both);
+  const widened = a.widen(false);
+  await b.first.write(Uint8Array.of(3, ...[1, 2, 3].flatMap((port) => [0, port])));
+  await b.first.take(PORTS_BYTES);
+  const limit = AbortSignal.timeout(10_000);
+  const dialed = await Promise.all(
+    portsOf(both[0]).map(async (port) => {
+      using own = QuicPort.open("127.0.0.1", certificates[1]!)!;
+      const dialing = own.connect(`127.0.0.1:${port}`, certificates[0]!.der, limit);
+      const candidate = await Candidate.greet(await dialing, secrets[0]!, limit);
+      candidate.keep();
+      return candidate;
+    }),
+  );
+  await b.first.write(Uint8Array.of(0b011));
+  for (const candidate of dialed) await candidate.choose();
+  await assertCarries([await widened, new Bundle([b.first, dialed[0]!, dialed[1]!])]);
+  await assert.rejects(dialed[2]!.take(1));
+  dialed[2]!.close();
+});
+
+Deno.test("widen: what is against the protocol ends it", async () => {
+  for (
+    const [chooses, said, error] of [
+      [true, [9], /9 more ports/],
+      [true, [1, 0, 0], /port 0/],
+      [false, [0, 1], /connections that there are not/],
+      [false, [4, 0, 1, 0, 1, 0, 1, 0, 1, 8], /connections that there are not/],
+    ] as const
+  ) {
+    const both = connection();
+    const { a, b } = await ends(both);
+    const widened = a.widen(chooses);
+    await b.first.write(Uint8Array.from(said));
+    const isThat = (thrown: unknown) => thrown instanceof LaneError && error.test(thrown.message);
+    await assert.rejects(widened, isThat);
+    assert(both[0].isClosed);
+  }
+});
+
+for (const chooses of [true, false]) {
+  const who = chooses ? "who chooses" : "the other end";
+  for (const what of ["given up", "broken"]) {
+    const name = `widen: by ${who} it can be ${what}, and leaves no socket open`;
+    Deno.test(named(name, "proc"), async () => {
+      const ports = await (async () => {
+        const both = connection(), { a, b } = await ends(both);
+        const controller = new AbortController();
+        const widened = a.widen(chooses, controller.signal);
+        await b.first.write(Uint8Array.of(1, 0, 1)); // where nobody answers
+        assert.equal(await openOf(portsOf(both[0])), 3);
+        if (what === "given up") controller.abort(new Error("given up"));
+        else both[1].close();
+        await assert.rejects(widened, what === "given up" ? /given up/ : /./);
+        assert(both[0].isClosed);
+        return portsOf(both[0]);
+      })();
+      await closed(ports);
+    });
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * The hub: the running listener's private unix socket, through which processes of the same repository
+ * reach peers by connections that are there already. What the two say is in channel.ts and request.ts.
+ */
+
+import { Buffer } from "node:buffer";
+import { timingSafeEqual } from "node:crypto";
+import { abortable, delay } from "../async/abort.ts";
+import { closeQuietly, isClosed } from "../platform/socket_errors.ts";
+import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
+import { Failure } from "../console/failure.ts";
+import { endsOf } from "../lane/local_addresses.ts";
+import type { Repository } from "../repository/repository.ts";
+import type { Settings } from "../repository/settings.ts";
+import { splice } from "../streams/splice.ts";
+import { debug } from "../console/stderr.ts";
+import { decodeTicket } from "../repository/ticket.ts";
+import { Channel, ChannelError, ChannelStream, jsonOf, MessageKind } from "../control/channel.ts";
+import { LeftEntry } from "../control/locator.ts";
+import type { PeerLine, Peers } from "./connection_pool.ts";
+import type { Request } from "../control/request.ts";
+import type { Amount, Traffic } from "./traffic.ts";
+
+/** For a process to say what it wants. */
+const REQUEST_LIMIT_MS = 2_000;
+const ACCEPT_AGAIN_MS = 250;
+const GONE = "the process is gone";
+
+/** What the hub needs. */
+export interface HubOptions {
+  readonly repository: Repository;
+  readonly settings: Settings;
+  readonly peers: Peers;
+  readonly traffic: Traffic;
+  /** What `status` is told. */
+  readonly status: () => object;
+  /** Ends what goes through it. */
+  readonly signal: AbortSignal;
+}
+
+/** How far a process says it is. */
+type Report = Amount & { readonly lane: string | undefined };
+
+/** Answers the processes of a repository. Dispose of it when the listener stops. */
+export class Hub implements AsyncDisposable {
+  #options: HubOptions;
+  #entry: LeftEntry;
+  #listener: Deno.UnixListener;
+  /** By what the processes were told. */
+  #sessions = new Map<string, PeerLine>();
+
+  private constructor(options: HubOptions, entry: LeftEntry, listener: Deno.UnixListener) {
+    this.#options = options;
+    this.#entry = entry;
+    this.#listener = listener;
+  }
+
+  /** Opens the socket, and says where it is. @throws {RuntimeFolderError} and what the system says. */
+  static async open(options: HubOptions): Promise<Hub> {
+    const entry = await LeftEntry.prepare(options.repository);
+    const listener = Deno.listen({ transport: "unix", path: entry.socketPath });
+    const hub = new Hub(options, entry, listener);
+    try {
+      await Deno.chmod(entry.socketPath, 0o600);
+      await entry.leave(options.settings);
+    } catch (error) {
+      await hub[Symbol.asyncDispose]();
+      throw error;
+    }
+    hub.#run().catch((error) => debug(() => `hub: ${error}`)); // the socket is closed
+    return hub;
+  }
+
+  /** Nobody new is let in; what is under way goes on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    closeQuietly(this.#listener);
+    await this.#entry[Symbol.asyncDispose]();
+  }
+
+  async #run(): Promise<void> {
+    for (let connection; (connection = await this.#next());) {
+      this.#handle(new Channel(connection)).catch((error) => {
+        debug(() => `hub: ${error}`); // one process's trouble is not another's
+      });
+    }
+  }
+
+  /** Who comes next; undefined when the socket is closed. */
+  async #next(): Promise<Deno.UnixConn | undefined> {
+    for (;;) {
+      try {
+        return await this.#listener.accept();
+      } catch (error) {
+        if (isClosed(error)) return undefined;
+        debug(() => `hub: cannot accept: ${error}`); // as where this process has too many files open
+        await delay(ACCEPT_AGAIN_MS, this.#options.signal);
+      }
+    }
+  }
+
+  async #handle(channel: Channel): Promise<void> {
+    using _ = channel;
+    const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]);
+    const request = await abortable(this.#requestOn(channel), limit);
+    await channel.send(MessageKind.WELCOME);
+    try {
+      await this.#answer(request, channel);
+    } catch (error) {
+      if (!(error instanceof Failure)) debug(() => `hub: ${error}`);
+      // Without a message it is the process's to try.
+      const { message, hint, exitStatus } = error instanceof Failure ? error : {};
+      await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
+    }
+  }
+
+  async #requestOn(channel: Channel): Promise<Request> {
+    const message = await channel.receive();
+    if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
+    const { cookie, want, address, session } = jsonOf(message);
+    const shown = Buffer.from(String(cookie)), right = Buffer.from(this.#entry.cookie);
+    if (shown.length !== right.length || !timingSafeEqual(shown, right)) {
+      throw new ChannelError("somebody who does not know the cookie");
+    }
+    if (want === "session" && typeof address === "string") return { want, address };
+    if (want === "lane" && typeof session === "string") return { want, session };
+    if (want === "status") return { want };
+    throw new ChannelError("a request that is none");
+  }
+
+  async #answer(request: Request, channel: Channel): Promise<void> {
+    switch (request.want) {
+      case "status":
+        return await channel.sendJson(MessageKind.ANSWER, this.#options.status());
+      case "session":
+        return await this.#session(request.address, channel);
+      case "lane":
+        return await this.#lane(request.session, channel);
+    }
+  }
+
+  async #session(address: string, channel: Channel): Promise<void> {
+    const ticket = decodeTicket(address);
+    let report: Report = { sent: 0, received: 0, lane: undefined };
+    const stream = new ChannelStream(channel, {
+      gone: GONE,
+      report: (message) => report = amountOf(message) ?? report,
+    });
+    const gone = new AbortController();
+    // A process that has said all goes; what it has said is passed on.
+    stream.over.then((error) => !stream.hasEnded && gone.abort(error));
+    const signal = AbortSignal.any([this.#options.signal, gone.signal]);
+    using line = await this.#options.peers.open(ticket, signal);
+    const id = crypto.randomUUID();
+    this.#sessions.set(id, line);
+    using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };
+    using _live = this.#options.traffic.begin({
+      key: ticket.publicKey.toHex(),
+      isIncoming: false,
+      amount: () => report,
+      lane: () => report.lane,
+    });
+    tellOver(line, stream).catch(() => {}); // the process is gone, or has been told by its stream
+    await handOver(channel, { session: id }, line.stream);
+    await splice(stream, line.stream, signal);
+  }
+
+  async #lane(id: string, channel: Channel): Promise<void> {
+    const line = this.#sessions.get(id);
+    if (!line) throw new StreamError("closed", "the session is over");
+    const { own, session } = await line.on;
+    const ends = endsOf(own.connection, this.#options.settings.bind);
+    const lane = await session.openLane(this.#options.signal);
+    const stream = new ChannelStream(channel, { gone: GONE });
+    await handOver(channel, { ends }, lane);
+    await splice(stream, lane, this.#options.signal);
+  }
+}
+
+/** Tells the process when the connection with the peer has ended. */
+async function tellOver({ on }: PeerLine, stream: ChannelStream): Promise<void> {
+  const { connection } = (await on).own;
+  const { by } = await connection.ended;
+  // What the listener has closed is no orderly end of the peer's.
+  const lost = new StreamError("lost", "this repository's listener has given it up");
+  await stream.tellOver(by === "us" ? lost : await connection.over);
+}
+
+/** Answers that a stream with the peer is there, which is given up if the process is not any more. */
+async function handOver(channel: Channel, answer: object, stream: Duplex): Promise<void> {
+  try {
+    await channel.sendJson(MessageKind.ANSWER, answer);
+  } catch (error) {
+    giveUp(stream);
+    throw error;
+  }
+}
+
+/** What a process says of how far it is; undefined if that is nothing. */
+function amountOf({ sent, received, lane }: Record<string, unknown>): Report | undefined {
+  if (!Number.isSafeInteger(sent) || !Number.isSafeInteger(received)) return undefined;
+  return {
+    sent: sent as number,
+    received: received as number,
+    lane: typeof lane === "string" ? lane : undefined,
+  };
+}

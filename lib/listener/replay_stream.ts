@@ -1,0 +1,180 @@
+/**
+ * A session on a connection that was kept, of which nobody knows whether the peer is still there. What
+ * is sent is sent at once, and kept until something comes from the peer; if nothing does for a moment,
+ * a new connection is dialed, and the same is sent there. git-annex at the peer sees at most a session
+ * more, which has got no further than to say who it is.
+ */
+
+import { delay, delayAwake } from "../async/abort.ts";
+import { type Duplex, StreamError } from "../streams/duplex.ts";
+import { systemReason } from "../console/failure.ts";
+import type { OpenedSession, PeerConnection } from "../protocol/peer_connection.ts";
+import { debug } from "../console/stderr.ts";
+
+/** Beside two round trips; where other sessions would be lost, so long that it is beyond doubt. */
+const ANSWER_LIMIT_MS = 300, SURE_LIMIT_MS = 5_000;
+const LOOK_MS = 10;
+/** Most that is sent before something has come. */
+const MOST_UNANSWERED_BYTES = 64 * 1024;
+
+/** A session, and the connection it is on. */
+export interface On {
+  readonly own: PeerConnection;
+  readonly session: OpenedSession;
+}
+
+/** A stream of a session that may have to be opened again. */
+export class TrialStream implements Duplex {
+  readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly writable: WritableStream<Uint8Array>;
+  /** The session that it is, once that is known. Rejects if there is none any more. */
+  readonly settled: Promise<On>;
+  #first: On;
+  #writer!: WritableStreamDefaultWriter<Uint8Array>;
+  #reader!: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  /** What came first. */
+  #reading!: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
+  #isSettled = false;
+  /** Whether what was sent is being sent again. */
+  #isChanging = false;
+  #sent: Uint8Array[] = [];
+  #sentBytes = 0;
+  #ended = false;
+  /** Aborted when nobody wants it any more. */
+  #givenUp = new AbortController();
+
+  /**
+   * @param again Gives up what there is with the peer, dials, and opens the session anew.
+   * @param isShared Whether other sessions would be lost by that.
+   */
+  constructor(
+    first: On,
+    again: (signal: AbortSignal) => Promise<On>,
+    isShared: () => boolean,
+  ) {
+    this.#first = first;
+    this.#take(first);
+    this.settled = this.#settle(again, isShared);
+    this.settled.catch(() => {}); // told to whoever reads
+    this.readable = new ReadableStream({
+      type: "bytes",
+      pull: (controller) => this.#pull(controller as ReadableByteStreamController),
+      cancel: async (reason) => {
+        this.#givenUp.abort(reason);
+        await this.#reader.cancel(reason);
+      },
+    });
+    this.writable = new WritableStream({
+      write: (chunk) => this.#write(chunk),
+      close: () => this.#close(),
+      abort: async (reason) => {
+        this.#givenUp.abort(reason);
+        await this.#writer.abort(reason);
+      },
+    });
+  }
+
+  async #settle(
+    again: (signal: AbortSignal) => Promise<On>,
+    isShared: () => boolean,
+  ): Promise<On> {
+    const over = new AbortController();
+    const { signal } = over;
+    const alive = this.#isAlive(signal);
+    // A read that fails says nothing: the connection is over, or the peer has given up the stream.
+    const answered = Promise.race([this.#reading.then(() => true, () => alive), alive]);
+    try {
+      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
+      const late = delayAwake(limit, signal)
+        .then(() => isShared() ? delayAwake(SURE_LIMIT_MS, signal) : undefined);
+      if (await Promise.race([answered, late.then(() => false)])) return this.#first;
+      debug(() => "the peer does not answer on the connection that was kept; dialing again");
+      const on = await again(this.#givenUp.signal);
+      await this.#changeTo(on).catch((error) => {
+        on.session[Symbol.dispose]();
+        throw error;
+      });
+      return on;
+    } catch (error) {
+      if (error instanceof StreamError) throw error;
+      const reason = `it answers no more, and was dialed again: ${systemReason(error)}`;
+      throw new StreamError("lost", reason, { cause: error });
+    } finally {
+      this.#isSettled = true;
+      this.#sent = [];
+      over.abort();
+    }
+  }
+
+  /** True when any packet has come from the peer, false when the connection has ended. */
+  async #isAlive(signal: AbortSignal): Promise<boolean> {
+    const { connection } = this.#first.own, before = connection.packetsReceived;
+    let isOver = false;
+    connection.over.then(() => isOver = true);
+    while (!isOver && !signal.aborted) {
+      if (connection.packetsReceived !== before) {
+        // It may have been the packet that ends the connection, of which is heard in a moment.
+        await delay(2 * LOOK_MS, signal).catch(() => {}); // as below
+        return !isOver;
+      }
+      await delay(LOOK_MS, signal).catch(() => {}); // settled: nobody listens any more
+    }
+    return false;
+  }
+
+  #take({ session: { stream } }: On): void {
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#reader = stream.readable.getReader();
+    this.#readOn();
+  }
+
+  #readOn(): void {
+    this.#reading = this.#reader.read();
+    this.#reading.catch(() => {}); // told to whoever reads
+  }
+
+  async #changeTo(on: On): Promise<void> {
+    this.#isChanging = true;
+    const old = this.#writer, oldReader = this.#reader;
+    this.#take(on);
+    old.abort().catch(() => {}); // it is gone
+    oldReader.cancel().catch(() => {}); // as above
+    this.#first.session[Symbol.dispose]();
+    for (const chunk of this.#sent) await this.#writer.write(chunk);
+    if (this.#ended) this.#writer.close().catch(() => {}); // its reading tells
+  }
+
+  async #write(chunk: Uint8Array): Promise<void> {
+    const isTooMuch = this.#sentBytes + chunk.length > MOST_UNANSWERED_BYTES;
+    if (this.#isSettled || this.#isChanging || isTooMuch) {
+      await this.settled;
+      return await this.#writer.write(chunk);
+    }
+    this.#sent.push(chunk.slice());
+    this.#sentBytes += chunk.length;
+    // Whether it gets there is known when it is settled.
+    this.#writer.write(chunk.slice()).catch(() => {});
+  }
+
+  async #close(): Promise<void> {
+    this.#ended = true;
+    if (!this.#isSettled && !this.#isChanging) this.#writer.close().catch(() => {}); // as above
+    await this.settled;
+    await this.#writer.close().catch(async (error) => {
+      if (!(error instanceof TypeError)) throw error;
+      await this.#writer.closed; // it was closed above
+    });
+  }
+
+  async #pull(controller: ReadableByteStreamController): Promise<void> {
+    await this.settled;
+    const { value, done } = await this.#reading;
+    if (!done) {
+      this.#readOn();
+      return controller.enqueue(value);
+    }
+    controller.close();
+    controller.byobRequest?.respond(0);
+  }
+}

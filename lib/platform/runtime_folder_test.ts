@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { named } from "../../tests/testenv.ts";
+import {
+  candidatePaths,
+  ensureRuntimeFolder,
+  RuntimeFolderError,
+  runtimeFolders,
+} from "./runtime_folder.ts";
+
+const onUnix = { ignore: Deno.build.os === "windows" };
+
+async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await body(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("candidatePaths() prefers XDG_RUNTIME_DIR, when it is an absolute path", onUnix, () => {
+  assert.equal(candidatePaths("/run/user/7")[0], "/run/user/7/git-annex-p2p-iroh");
+  assert.equal(candidatePaths("relative").length, 1);
+  assert.match(candidatePaths("")[0]!, new RegExp(`/git-annex-p2p-iroh-${Deno.uid()}$`));
+});
+
+Deno.test("ensureRuntimeFolder() makes a folder that is closed to others", onUnix, async () => {
+  await withFolder(async (dir) => {
+    const path = join(dir, "made");
+    assert.equal(await ensureRuntimeFolder([path]), path);
+    assert.equal((await Deno.stat(path)).mode! & 0o777, 0o700);
+    assert.equal(await ensureRuntimeFolder([path]), path);
+  });
+});
+
+Deno.test(
+  "ensureRuntimeFolder() uses no folder that somebody else could have planted",
+  onUnix,
+  async () => {
+    await withFolder(async (dir) => {
+      const open = join(dir, "open"), link = join(dir, "link"), file = join(dir, "file");
+      await Deno.mkdir(open);
+      await Deno.chmod(open, 0o770);
+      await Deno.mkdir(join(dir, "target"), { mode: 0o700 });
+      await Deno.symlink(join(dir, "target"), link);
+      await Deno.writeTextFile(file, "");
+      const missing = join(dir, "no", "such");
+      await assert.rejects(
+        ensureRuntimeFolder([open, link, file, missing]),
+        (error: RuntimeFolderError) => {
+          assert(error instanceof RuntimeFolderError);
+          assert.match(
+            error.message,
+            /open is open to others.*link is not a folder.*file is not a folder.*such: no such file/,
+          );
+          return true;
+        },
+      );
+      assert.deepEqual(runtimeFolders([open, link, file, missing]), []);
+      const fine = join(dir, "fine");
+      assert.equal(await ensureRuntimeFolder([open, fine]), fine);
+      assert.deepEqual(runtimeFolders([open, fine]), [fine]);
+    });
+  },
+);
+
+Deno.test(
+  named("ensureRuntimeFolder() uses no folder of another user", "users"),
+  async () => {
+    await withFolder(async (dir) => {
+      const path = join(dir, "theirs");
+      await Deno.mkdir(path, { mode: 0o700 });
+      await Deno.chown(path, 12345, 12345);
+      await assert.rejects(ensureRuntimeFolder([path]), { message: /belongs to somebody else/ });
+    });
+  },
+);

@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { Duplex } from "../streams/duplex.ts";
+import { BadHello, receiveHello, sendHello } from "./dumbpipe.ts";
+
+/** A stream that gives these pieces, each when it is wanted. */
+function giving(pieces: Uint8Array[]): Duplex {
+  const left = [...pieces];
+  return {
+    readable: new ReadableStream({
+      type: "bytes",
+      pull(controller) {
+        const piece = left.shift();
+        if (piece) return controller.enqueue(Uint8Array.from(piece));
+        controller.close();
+        controller.byobRequest?.respond(0);
+      },
+    }),
+    writable: new WritableStream(),
+  };
+}
+
+function cut(bytes: Uint8Array, lengths: number[]): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  let rest = bytes;
+  for (const length of lengths) {
+    if (rest.length === 0) break;
+    pieces.push(rest.subarray(0, length));
+    rest = rest.subarray(length);
+  }
+  return rest.length > 0 ? [...pieces, rest] : pieces;
+}
+
+Deno.test("sendHello() sends dumbpipe's five bytes", async () => {
+  const sent: number[] = [];
+  const writable = new WritableStream<Uint8Array>({ write: (chunk) => void sent.push(...chunk) });
+  await sendHello({ readable: new ReadableStream(), writable });
+  assert.equal(new TextDecoder().decode(Uint8Array.from(sent)), "hello");
+  assert(!writable.locked);
+});
+
+Deno.test("receiveHello() takes the hello and not a byte of what follows, however it is cut", async () => {
+  const lengths = fc.array(fc.integer({ min: 1, max: 8 }), { maxLength: 10 });
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 30 }), lengths, async (rest, lengths) => {
+      const stream = giving(
+        cut(new Uint8Array([...new TextEncoder().encode("hello"), ...rest]), lengths),
+      );
+      await receiveHello(stream);
+      const after = (await Array.fromAsync(stream.readable)).flatMap((chunk) => [...chunk]);
+      assert.deepEqual(after, [...rest]);
+    }),
+  );
+});
+
+Deno.test("receiveHello() refuses everything else", async () => {
+  for (const text of ["", "h", "hell", "hellO", "Hello", "GET / HTTP/1.1"]) {
+    const stream = giving(cut(new TextEncoder().encode(text), [3]));
+    await assert.rejects(receiveHello(stream), BadHello, text);
+  }
+});

@@ -1,0 +1,115 @@
+/**
+ * Our own wire, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
+ * another implementation.
+ *
+ * Either end opens streams. The first byte of each says what it is for.
+ */
+
+import type { Duplex } from "../streams/duplex.ts";
+
+/** Application protocol both ends name in the QUIC handshake. */
+export const OWN_ALPN = "git-annex-p2p-iroh/1";
+
+/** What a stream is for. */
+export const StreamKind = {
+  /** {@linkcode PING_BYTES} follow, which the other end sends back. git-annex is not asked. */
+  PING: 1,
+  /** The number of a session, and git-annex's bytes, in frames (session.ts). */
+  SESSION: 2,
+  /** The number of a session, for which the two ends agree on a lane (lane/). */
+  LANE: 3,
+} as const;
+
+/** What whoever opens a stream says it is for. */
+export type Opening =
+  | { readonly kind: typeof StreamKind.PING }
+  /** @param session Number of the session, given by whoever opens it, and used once on a connection. */
+  | {
+    readonly kind: typeof StreamKind.SESSION | typeof StreamKind.LANE;
+    readonly session: number;
+  };
+
+/** Bytes of a session's number. */
+const NUMBER_BYTES = 4;
+
+/** Any bytes; random ones, so that no answer is taken for another. */
+const PING_BYTES = 8;
+
+/** The peer does not keep to the protocol. */
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+}
+
+/** Says what a stream is for that was opened here: one for a session, or for its lane. */
+export async function begin(
+  stream: Duplex,
+  kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
+  session: number,
+): Promise<void> {
+  const bytes = new Uint8Array(1 + NUMBER_BYTES);
+  bytes[0] = kind;
+  new DataView(bytes.buffer).setUint32(1, session);
+  const writer = stream.writable.getWriter();
+  await writer.write(bytes);
+  writer.releaseLock();
+}
+
+/** Learns what a stream of the other end is for. @throws {ProtocolError} if that is not known. */
+export async function receiveOpening(stream: Duplex): Promise<Opening> {
+  const [kind] = await readExactly(stream, 1);
+  switch (kind) {
+    case StreamKind.PING:
+      return { kind };
+    case StreamKind.SESSION:
+    case StreamKind.LANE: {
+      const number = await readExactly(stream, NUMBER_BYTES);
+      return { kind, session: new DataView(number.buffer, number.byteOffset).getUint32(0) };
+    }
+    default:
+      await stream.writable.abort();
+      throw new ProtocolError(`a stream of kind ${kind}`);
+  }
+}
+
+/** One ping on a new stream. @throws {ProtocolError} if something else comes back. */
+export async function ping(stream: Duplex): Promise<void> {
+  const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
+  const writer = stream.writable.getWriter();
+  await writer.write(Uint8Array.of(StreamKind.PING, ...sent));
+  // Not waited for: that the peer has the end of the stream is known a round trip later.
+  writer.close().catch(() => {}); // whoever closes the connection ends it, too
+  const received = await readExactly(stream, PING_BYTES);
+  await readEnd(stream);
+  if (received.some((byte, i) => byte !== sent[i])) {
+    throw new ProtocolError("something else than was sent came back");
+  }
+}
+
+/** Answers a ping. @throws {ProtocolError} if it is none. */
+export async function answerPing(stream: Duplex): Promise<void> {
+  const writer = stream.writable.getWriter();
+  await writer.write(await readExactly(stream, PING_BYTES));
+  await Promise.all([writer.close(), readEnd(stream)]);
+}
+
+/** A stream whose end is never read counts for ever among those that a peer may open at once. */
+async function readEnd(stream: Duplex): Promise<void> {
+  const reader = stream.readable.getReader({ mode: "byob" });
+  try {
+    const { done } = await reader.read(new Uint8Array(1));
+    if (!done) throw new ProtocolError("a stream that goes on");
+  } finally {
+    reader.releaseLock();
+  }
+}
+
+async function readExactly(stream: Duplex, length: number): Promise<Uint8Array> {
+  const reader = stream.readable.getReader({ mode: "byob" });
+  try {
+    const { value } = await reader.read(new Uint8Array(length), { min: length });
+    if (value?.length !== length) throw new ProtocolError("a stream that is cut short");
+    return value;
+  } finally {
+    reader.releaseLock();
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * The address of a repository, kept in `annex/creds/iroh-address`. git-annex binds each pairing to
+ * the exact text of an address, so it is made once and never again, whatever the settings say later.
+ */
+
+import { join } from "node:path";
+import { abortable } from "../async/abort.ts";
+import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { systemReason } from "../console/failure.ts";
+import {
+  cannotWrite,
+  credsDir,
+  type Identity,
+  IdentityError,
+  newIdentity,
+  readIdentity,
+  storeIdentity,
+} from "./identity.ts";
+import type { Repository } from "./repository.ts";
+import type { Settings } from "./settings.ts";
+import { debug } from "../console/stderr.ts";
+import { decodeTicket, encodeTicket, samePublicKey, TicketError } from "./ticket.ts";
+
+const MAX_FILE_BYTES = 8 * 1024;
+/** Whoever holds the lock writes two small files. */
+const LOCK_LIMIT_MS = 10_000;
+
+/**
+ * The address of a repository; sets up its identity first if it has none. Of several first runs at
+ * once all get the same.
+ *
+ * The address of a new identity names its key and, with relays of the user's own, the first of them.
+ * An identity that was there before, from the shell script, has the bare key as its address.
+ *
+ * @throws {IdentityError} if identity or address cannot be read or written; a new one then leaves
+ * nothing behind.
+ */
+export async function ownAddress(repository: Repository, settings: Settings): Promise<string> {
+  await Deno.mkdir(credsDir(repository), { recursive: true, mode: 0o700 }).catch((error) => {
+    throw cannotWrite(`to the folder ${credsDir(repository)}`, error);
+  });
+  using _lock = await lockFolder(credsDir(repository));
+  const identity = await readIdentity(repository);
+  if (identity) return await addressOf(repository, identity);
+  return await newAddress(repository, settings);
+}
+
+/** The address of a repository as it is; undefined if it has no identity. Changes nothing. */
+export async function presentAddress(repository: Repository): Promise<string | undefined> {
+  const identity = await readIdentity(repository);
+  return identity && (await keptAddress(repository, identity) ?? bareAddress(identity));
+}
+
+async function addressOf(repository: Repository, identity: Identity): Promise<string> {
+  const kept = await keptAddress(repository, identity);
+  if (kept) return kept;
+  const address = bareAddress(identity);
+  // A repository one may only read is no reason to fail: this address follows from the key alone.
+  await writeAddress(repository, address).catch((error) => debug(() => String(error)));
+  return address;
+}
+
+async function keptAddress(
+  repository: Repository,
+  identity: Identity,
+): Promise<string | undefined> {
+  const kept = await readAddress(repository);
+  return kept && samePublicKey(decodeTicket(kept), identity) ? kept : undefined;
+}
+
+function bareAddress({ publicKey }: Identity): string {
+  return encodeTicket({ publicKey, relays: [] });
+}
+
+async function newAddress(repository: Repository, settings: Settings): Promise<string> {
+  const identity = newIdentity();
+  const relays = settings.relay.kind === "own" ? settings.relay.urls.slice(0, 1) : [];
+  const address = encodeTicket({ publicKey: identity.publicKey, relays });
+  // The address goes first: one that belongs to no identity does no harm, while an identity
+  // without its address would be taken for the shell script's.
+  await writeAddress(repository, address);
+  try {
+    if (await storeIdentity(repository, identity)) return address;
+  } catch (error) {
+    await Deno.remove(addressPath(repository)).catch(ignoreNotFound);
+    throw error;
+  }
+  const other = await readIdentity(repository); // the shell script was run at the same time
+  if (!other) throw new IdentityError("the identity file was removed while it was being made");
+  return await addressOf(repository, other);
+}
+
+function addressPath(repository: Repository): string {
+  return join(credsDir(repository), "iroh-address");
+}
+
+async function readAddress(repository: Repository): Promise<string | undefined> {
+  const path = addressPath(repository);
+  try {
+    const text = new TextDecoder().decode(await readAtMost(path, MAX_FILE_BYTES)).trim();
+    decodeTicket(text);
+    return text;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    const why = error instanceof TicketError ? "it holds no address" : systemReason(error);
+    throw new IdentityError(`the address file ${path} is damaged, ${why}`, {
+      hint: "restore it from a backup, or remove it if no peer is paired with this repository",
+      cause: error,
+    });
+  }
+}
+
+async function writeAddress(repository: Repository, address: string): Promise<void> {
+  const path = addressPath(repository);
+  try {
+    await writeAtomically(path, address + "\n", { mode: 0o600, ifPresent: "replace" });
+  } catch (error) {
+    throw cannotWrite(`the address file ${path}`, error);
+  }
+}
+
+/** Keeps other processes of this program out of `ownAddress` until it is disposed of. */
+async function lockFolder(path: string): Promise<Disposable> {
+  let folder: Deno.FsFile;
+  try {
+    folder = await Deno.open(path, { read: true });
+  } catch (error) {
+    return noLock(path, error); // Windows opens no folders
+  }
+  try {
+    await abortable(folder.lock(true), AbortSignal.timeout(LOCK_LIMIT_MS));
+    return folder;
+  } catch (error) {
+    folder.close();
+    if (!(error instanceof DOMException)) return noLock(path, error); // NFS locks no folders
+    throw new IdentityError(`cannot lock the folder ${path}, ${systemReason(error)}`, {
+      hint: "is another git-annex-p2p-iroh address running there?",
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Two first runs at once still end with one key, since storing an identity never replaces one; they
+ * could at worst differ in the relay they print.
+ */
+function noLock(path: string, error: unknown): Disposable {
+  debug(() => `no lock on ${path}: ${error}`);
+  return { [Symbol.dispose]() {} };
+}
