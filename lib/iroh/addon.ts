@@ -20,7 +20,7 @@ export class AddonError extends Failure {
 /** What iroh-js's own loader gives: all that it exports is the addon's. @throws {AddonError} */
 export async function loadAddon(): Promise<unknown> {
   const require = createRequire(import.meta.url);
-  const packed = new PackedAddon(new URL("../addon.packed", import.meta.url)); // tasks/compile.ts puts it there
+  const packed = new PackedAddon(new URL("./addon.packed", import.meta.url)); // tasks/compile.ts puts it there
   try {
     return require(await ensureAddonCopy(packed, cacheFolder()));
   } catch (error) { // so it is where the home directory is mounted with `noexec`

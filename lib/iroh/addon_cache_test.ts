@@ -51,7 +51,9 @@ async function inAnotherProcess(
   cache: string,
   prefix: readonly string[] = [],
 ): Promise<string> {
-  const modules = ["./addon_copy.ts", "./packed_addon.ts"].map((name) => import.meta.resolve(name));
+  const modules = ["./addon_cache.ts", "./packed_addon.ts"].map((name) =>
+    import.meta.resolve(name)
+  );
   const code = `
     const { ensureAddonCopy } = await import(${JSON.stringify(modules[0])});
     const { PackedAddon } = await import(${JSON.stringify(modules[1])});
@@ -62,7 +64,7 @@ async function inAnotherProcess(
     } catch (error) {
       console.log(error.name + ": " + error.message);
     }`;
-  const config = join(import.meta.dirname!, "..", "deno.json");
+  const config = join(import.meta.dirname!, "..", "..", "deno.json");
   const command = [...prefix, Deno.execPath(), "eval", "--quiet", "--config", config, code];
   const { stdout, stderr } = await new Deno.Command(command[0]!, {
     args: command.slice(1),
