@@ -1,6 +1,6 @@
-/** What people can read about the program: the one source of `--help`, man page and completions. */
+/** Texts about the program: the only source of `--help`, man page and completions. */
 
-/** A term and what is to be said of it. */
+/** A term and its explanation. */
 export interface Entry {
   readonly term: string;
   readonly text: string;
@@ -8,9 +8,9 @@ export interface Entry {
 
 /** A call, and the words after the program's name. */
 export interface Call extends Entry {
-  /** Who makes it. */
+  /** Who types or runs it. */
   readonly by: "git-annex" | "people";
-  /** Options it takes, as in {@linkcode OPTIONS}. */
+  /** Short names of the {@linkcode OPTIONS} that it takes. */
   readonly options?: readonly string[];
 }
 
@@ -18,16 +18,15 @@ const PROGRAM = "git-annex-p2p-iroh";
 
 export const SUMMARY = "connect git-annex repositories over iroh";
 
-export const PURPOSE =
-  "Connects git-annex repositories over iroh: directly where it can, through " +
-  "NATs and firewalls, and by a relay where nothing else works. git-annex finds it on PATH and " +
-  "runs it; what you type is";
+export const PURPOSE = "Connects git-annex repositories over iroh: directly if possible, through " +
+  "NATs and firewalls, or else through a relay. git-annex finds this program on PATH and runs it. " +
+  "You type:";
 
-/** What people type, with git-annex. */
+/** Commands of git-annex that the user types. */
 export const WITH_GIT_ANNEX: readonly Entry[] = [
   { term: "git annex p2p --enable iroh", text: "give this repository an address" },
-  { term: "git annex remotedaemon", text: "let paired peers in" },
-  { term: "git annex p2p --pair", text: "link it with a friend's repository" },
+  { term: "git annex remotedaemon", text: "let paired peers connect" },
+  { term: "git annex p2p --pair", text: "pair this repository with a friend's" },
   { term: "git annex sync --content", text: "exchange files" },
 ];
 
@@ -35,37 +34,36 @@ export const CALLS: readonly Call[] = [
   {
     term: "address",
     by: "git-annex",
-    text: "print this repository's address; the first time, make it",
+    text: "print this repository's address; the first call creates it",
   },
   {
     term: "ADDRESS",
     by: "git-annex",
-    text: "connect to a peer, relay stdin to it and it to stdout",
+    text: "connect to a peer; send it stdin, and write what it sends to stdout",
   },
   {
     term: "ADDRESS SOCKETFILE",
     by: "git-annex",
-    text: "serve: hand each connection to the unix socket given, until SIGTERM, or until " +
+    text: "serve: connect each peer to the unix socket SOCKETFILE; end at SIGTERM, or when " +
       "git-annex no longer needs it",
   },
   {
     term: "status",
     by: "people",
-    text: "what is going on: is this repository being served, and who of its peers is connected, " +
-      "in which way, with how much to and fro?",
+    text: "show whether this repository is being served, which peers are connected and how, and " +
+      "how much data they exchange",
     options: ["-j", "-w"],
   },
   {
     term: "ping ADDRESS",
     by: "people",
-    text: "can that peer be reached, in which way, and how fast?",
+    text: "test whether a peer can be reached, how, and how fast",
     options: ["-n"],
   },
   {
     term: "doctor",
     by: "people",
-    text: "is everything there that this repository needs to be reached, and to reach others? " +
-      "changes nothing",
+    text: "check all that this repository needs to reach peers and to be reached; changes nothing",
   },
 ];
 
@@ -80,72 +78,77 @@ export const OPTIONS: readonly Option[] = [
     short: "-j",
     long: "--json",
     term: "-j, --json",
-    text: "status for programs: an object a line",
+    text: "status: print one JSON object a line, for programs",
   },
   {
     short: "-w",
     long: "--watch",
     term: "-w, --watch",
-    text: "status again and again, until Ctrl-C",
+    text: "status: repeat every second, until Ctrl-C",
   },
-  { short: "-n", long: "--count", term: "-n, --count COUNT", text: "how many pings; default 4" },
-  { short: "-h", long: "--help", term: "-h, --help", text: "show this text" },
+  {
+    short: "-n",
+    long: "--count",
+    term: "-n, --count COUNT",
+    text: "ping: number of pings; default 4",
+  },
+  { short: "-h", long: "--help", term: "-h, --help", text: "show this help" },
   { short: "-V", long: "--version", term: "-V, --version", text: "show the version" },
 ];
 
 export const ABOUT_SETTINGS =
-  "Settings, in git config (git config p2p-iroh.KEY VALUE), or in the " +
-  "environment variable GIT_ANNEX_P2P_IROH_KEY, in capitals, with _ for -, which goes first:";
+  "Settings are in git config: git config p2p-iroh.KEY VALUE. The environment " +
+  "variable GIT_ANNEX_P2P_IROH_KEY (KEY in capitals, with _ for each -) overrides a setting.";
 
 export const SETTINGS: readonly Entry[] = [
   {
     term: "relay",
-    text: "n0 (iroh's public relays), none, or URLs of your own relays; default n0",
+    text: "n0 (iroh's public relays), none, or the URLs of your own relays; default n0",
   },
   {
     term: "lookup",
-    text: "n0 (iroh's public DNS) or none; default n0, and none when relay is not n0",
+    text: "n0 (iroh's public DNS) or none; default n0, or none if relay is not n0",
   },
   {
     term: "lan",
-    text: "true or false: find, and be found by, peers on the local network; default true",
+    text: "true or false: find peers on the local network, and be found by them; default true",
   },
   {
     term: "lane",
     text: "true or false: move large transfers to a direct connection beside iroh's, which is " +
-      "many times as fast; default true",
+      "many times faster; default true",
   },
   {
     term: "warm",
-    text: "true or false: connect through the listener of this repository, which keeps its " +
-      "connections; default true",
+    text: "true or false: connect through this repository's serving process, which keeps its " +
+      "connections open; default true",
   },
-  { term: "bind", text: "ADDRESS:PORT of the UDP socket; default any port" },
+  { term: "bind", text: "ADDRESS:PORT of the serving process's UDP socket; default any port" },
   {
     term: "external",
-    text: "ADDRESS or ADDRESS:PORT at which others see this host, where no relay tells; default " +
+    text: "ADDRESS or ADDRESS:PORT at which peers see this host, if no relay reports it; default " +
       "none",
   },
   {
     term: "max-connections",
-    text: "how many connections of git-annex's to serve at once; default 100",
+    text: "maximum number of git-annex connections served at once, 1 to 10000; default 100",
   },
 ];
 
 export const ABOUT_LOGS =
-  "GIT_ANNEX_P2P_IROH_LOG=debug writes a log to stderr. A serving process " +
+  "GIT_ANNEX_P2P_IROH_LOG=debug writes a debug log to stderr. A serving process " +
   "keeps its own log in annex/p2p-iroh/log in the git directory.";
 
 export const EXIT_STATUS: readonly Entry[] = [
-  { term: "0", text: "all went well" },
-  { term: "1", text: "it did not, stderr says why" },
-  { term: "2", text: "the command line makes no sense" },
-  { term: "128+N", text: "ended by signal N; a serving process ends with 0" },
+  { term: "0", text: "success" },
+  { term: "1", text: "failure, stderr says why" },
+  { term: "2", text: "wrong command line" },
+  { term: "128+N", text: "ended by signal N; but a serving process and status --watch exit 0" },
 ];
 
 const WIDTH = 80;
 
-/** Text of `--help`, in lines of at most 80 characters. */
+/** Returns the text of `--help`, in lines of at most 80 characters. */
 export function helpText(): string {
   const usage = CALLS.map(({ term }, i) => `${i === 0 ? "Usage:" : "      "} ${usageOf(term)}`);
   const calls = CALLS.map(({ term }) => term);
@@ -153,8 +156,8 @@ export function helpText(): string {
     usage.join("\n"),
     fill(PURPOSE),
     list(WITH_GIT_ANNEX, WITH_GIT_ANNEX),
-    `Calls, as git-annex makes them:\n${list(CALLS.filter(({ by }) => by === "git-annex"), calls)}`,
-    `For you:\n${list(CALLS.filter(({ by }) => by === "people"), calls)}`,
+    `Commands that git-annex runs:\n${list(CALLS.filter(({ by }) => by === "git-annex"), calls)}`,
+    `Commands for you:\n${list(CALLS.filter(({ by }) => by === "people"), calls)}`,
     'An ADDRESS begins with "endpoint".',
     `Options:\n${list(OPTIONS, OPTIONS)}`,
     `${fill(ABOUT_SETTINGS)}\n${list(SETTINGS, SETTINGS)}`,
@@ -163,7 +166,7 @@ export function helpText(): string {
   ].join("\n\n") + "\n";
 }
 
-/** A call as it is typed, with its options. */
+/** Returns a call as it is typed, with its options. */
 export function usageOf(term: string): string {
   const { options = [] } = CALLS.find((call) => call.term === term)!;
   const optional = OPTIONS.filter(({ short }) => options.includes(short)).map(({ long, term }) => {
@@ -173,7 +176,7 @@ export function usageOf(term: string): string {
   return `${PROGRAM} ${term}${optional.join("")}`;
 }
 
-/** Terms, and beside them what is to be said of each. @param all Those that the column has room for. */
+/** Returns terms with their explanations beside them. @param all Terms that fit into the left column. */
 function list(entries: readonly Entry[], all: readonly (Entry | string)[]): string {
   const terms = all.map((entry) => typeof entry === "string" ? entry : entry.term);
   const column = 2 + Math.max(...terms.map((term) => term.length)) + 3;
@@ -183,7 +186,7 @@ function list(entries: readonly Entry[], all: readonly (Entry | string)[]): stri
   ).join("\n");
 }
 
-/** Text broken into lines between its words. */
+/** Breaks a text into lines, between words. */
 function fill(text: string, width = WIDTH): string {
   const lines = [""];
   for (const word of text.split(" ")) {
