@@ -1,0 +1,157 @@
+/** The structure of lib/ is what docs/architecture.md says. */
+
+import assert from "node:assert/strict";
+import { dirname, join, relative } from "node:path";
+
+const root = dirname(import.meta.dirname!);
+const PAGES = ["docs/architecture.md", "docs/control-socket.md", "CONTRIBUTING.md"];
+const MOST_TERMS = 15;
+
+/** The module that only one room may import. */
+const IROH_JS = "@number0/iroh", IROH_ROOM = "iroh";
+
+/** Imports of each module of the program, without its unit tests, by path from the root. */
+const imports: ReadonlyMap<string, readonly string[]> = await importsOf("lib");
+const page = await text("docs/architecture.md");
+
+Deno.test("lib/ holds folders and no module", async () => {
+  const entries = await Array.fromAsync(Deno.readDir(join(root, "lib")));
+  assert.deepEqual(entries.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name), []);
+});
+
+Deno.test("docs/architecture.md: its table has every room of lib/, and no other", async () => {
+  const entries = await Array.fromAsync(Deno.readDir(join(root, "lib")));
+  const rooms = entries.filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  assert.deepEqual(roomsOf(page).toSorted(), rooms.toSorted());
+});
+
+Deno.test("a room of lib/ imports only from rooms below it", () => {
+  const rooms = roomsOf(page), upward: string[] = [];
+  for (const [from, targets] of imports) {
+    for (const to of targets.filter((target) => target.startsWith("lib/"))) {
+      if (rooms.indexOf(roomOf(from)) > rooms.indexOf(roomOf(to))) upward.push(`${from} → ${to}`);
+    }
+  }
+  assert.deepEqual(upward, []);
+});
+
+Deno.test("rooms of lib/ do not import each other in a circle", () => {
+  const graph = new Map<string, string[]>();
+  for (const [from, targets] of imports) {
+    const others = targets.filter((to) => to.startsWith("lib/")).map(roomOf)
+      .filter((room) => room !== roomOf(from));
+    graph.set(roomOf(from), [...graph.get(roomOf(from)) ?? [], ...others]);
+  }
+  assert.equal(circleIn(graph), undefined);
+});
+
+Deno.test("files of lib/ do not import each other in a circle", () => {
+  assert.equal(circleIn(imports), undefined);
+});
+
+Deno.test("modules of lib/ import nothing of the project outside of lib/ but deno.json", () => {
+  const outside = [...new Set([...imports.values()].flat())]
+    .filter((target) => !target.startsWith("lib/") && !isPackage(target) && target !== "deno.json");
+  assert.deepEqual(outside, []);
+});
+
+Deno.test(`only lib/${IROH_ROOM}/ imports ${IROH_JS}`, () => {
+  const importers = [...imports].filter(([, targets]) => targets.includes(IROH_JS));
+  assert.notEqual(importers.length, 0);
+  const rooms = new Set(importers.map(([from]) => roomOf(from)));
+  assert.deepEqual([...rooms], [IROH_ROOM]);
+});
+
+for (const name of PAGES) {
+  Deno.test(`${name}: every module it names exists`, async () => {
+    const named = [...(await text(name)).matchAll(/(?:[\w.-]+\/)*\w+\.ts\b/g)].map(([path]) =>
+      path
+    );
+    assert.notEqual(named.length, 0);
+    const missing = new Set(named.filter((path) => !exists(path) && !exists(join("lib", path))));
+    assert.deepEqual([...missing], []);
+  });
+}
+
+Deno.test(`docs/architecture.md: its glossary has at most ${MOST_TERMS} terms`, () => {
+  const terms = [...section(page, "Glossary").matchAll(/^- \*\*(.+?)\*\*: /gm)].map(([, term]) =>
+    term
+  );
+  assert.notEqual(terms.length, 0);
+  assert(terms.length <= MOST_TERMS, `${terms.length} terms`);
+});
+
+/** The rooms in the order of the page's table, the highest first. */
+function roomsOf(page: string): string[] {
+  return [...section(page, "Rooms").matchAll(/^\| `lib\/(\w+)\/`/gm)].map(([, room]) => room!);
+}
+
+/** The text of a page under a heading of the second level. */
+function section(page: string, heading: string): string {
+  const part = page.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
+  assert(part, `no section ${heading}`);
+  return part;
+}
+
+function roomOf(path: string): string {
+  return path.split("/")[1]!;
+}
+
+function isPackage(target: string): boolean {
+  return /^(node:|@?[a-z0-9-]+(\/|$))/.test(target) && !exists(target);
+}
+
+/**
+ * What every module in a folder imports, statically, dynamically or as a type: files by their path from
+ * the root, packages by name.
+ */
+async function importsOf(folder: string): Promise<Map<string, string[]>> {
+  const found = new Map<string, string[]>();
+  for await (const { name, isDirectory } of Deno.readDir(join(root, folder))) {
+    const path = `${folder}/${name}`;
+    if (isDirectory) {
+      for (const [inner, targets] of await importsOf(path)) found.set(inner, targets);
+    } else if (name.endsWith(".ts") && !name.endsWith("_test.ts")) {
+      const specifiers = (await text(path)).matchAll(/\b(?:from|import)\s*\(?\s*"([^"]+)"/g);
+      found.set(path, [...specifiers].map(([, specifier]) => resolved(specifier!, folder)));
+    }
+  }
+  return found;
+}
+
+function resolved(specifier: string, folder: string): string {
+  if (!specifier.startsWith(".")) return specifier;
+  return relative(root, join(root, folder, specifier)).replaceAll("\\", "/");
+}
+
+/** A circle of a graph, as text; undefined if it has none. */
+function circleIn(graph: ReadonlyMap<string, readonly string[]>): string | undefined {
+  const done = new Set<string>();
+  const follow = (node: string, way: readonly string[]): string | undefined => {
+    if (way.includes(node)) return [...way.slice(way.indexOf(node)), node].join(" → ");
+    if (done.has(node)) return undefined;
+    for (const next of graph.get(node) ?? []) {
+      const circle = follow(next, [...way, node]);
+      if (circle) return circle;
+    }
+    done.add(node);
+    return undefined;
+  };
+  for (const node of graph.keys()) {
+    const circle = follow(node, []);
+    if (circle) return circle;
+  }
+  return undefined;
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(join(root, path)).isFile;
+  } catch {
+    return false; // not there
+  }
+}
+
+async function text(path: string): Promise<string> {
+  return await Deno.readTextFile(join(root, path));
+}
