@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import { type Host, promise, type Run, type TestEnv } from "./testenv.ts";
+import { type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
 
 /** The copy of a host's user, and what else is in its folder. */
 async function copyOf(on: Host): Promise<string> {
@@ -37,7 +37,7 @@ async function dial(
   return run;
 }
 
-promise("iroh's addon is unpacked once, to the user's cache folder", {
+scenario("iroh's addon is unpacked once, to the user's cache folder", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -52,7 +52,7 @@ promise("iroh's addon is unpacked once, to the user's cache folder", {
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-promise("a damaged copy of iroh's addon is replaced, and never loaded", {
+scenario("a damaged copy of iroh's addon is replaced, and never loaded", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -68,7 +68,7 @@ promise("a damaged copy of iroh's addon is replaced, and never loaded", {
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-promise("without a cache folder that can be trusted the program works as well", {
+scenario("without a cache folder that can be trusted the program works as well", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -90,7 +90,7 @@ async function withNoexec(env: TestEnv, name: string): Promise<{ on: Host; noexe
   return { on, noexec };
 }
 
-promise("a copy of iroh's addon that the system does not load is done without", {
+scenario("a copy of iroh's addon that the system does not load is done without", {
   needs: ["compiled", "namespaces"],
 }, async (env) => {
   const address = await makeAddress(env, await env.host("a"));
@@ -100,7 +100,7 @@ promise("a copy of iroh's addon that the system does not load is done without", 
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-promise("where iroh's addon can be loaded from nowhere, the program says what to do", {
+scenario("where iroh's addon can be loaded from nowhere, the program says what to do", {
   needs: ["compiled", "namespaces"],
 }, async (env) => {
   const address = await makeAddress(env, await env.host("a"));

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { makeRepository } from "./pair.ts";
-import { type Host, promise, type TestEnv } from "./testenv.ts";
+import { type Host, scenario, type TestEnv } from "./testenv.ts";
 import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "./users.ts";
 
 async function address(env: TestEnv, on: Host, cwd: string): Promise<string> {
@@ -13,7 +13,7 @@ async function address(env: TestEnv, on: Host, cwd: string): Promise<string> {
   return text.trim();
 }
 
-promise("address is the same from every folder of a repository", {}, async (env) => {
+scenario("address is the same from every folder of a repository", {}, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "with spaces, ümlauts & 日本");
   const first = await address(env, on, repository);
@@ -26,7 +26,7 @@ promise("address is the same from every folder of a repository", {}, async (env)
   assert.equal((await Deno.stat(creds)).mode! & 0o777, 0o700);
 });
 
-promise(
+scenario(
   "address works in a bare repository, and is shared by linked work trees",
   {},
   async (env) => {
@@ -46,7 +46,7 @@ promise(
   },
 );
 
-promise("address of a submodule is its own", {}, async (env) => {
+scenario("address of a submodule is its own", {}, async (env) => {
   const on = await env.host("a");
   const inner = await makeRepository(env, on, "inner"),
     outer = await makeRepository(env, on, "outer");
@@ -67,14 +67,14 @@ promise("address of a submodule is its own", {}, async (env) => {
   assert((await Deno.stat(join(outer, ".git/modules/module/annex/creds/iroh-secret"))).isFile);
 });
 
-promise("address: two first runs at once end with one", {}, async (env) => {
+scenario("address: two first runs at once end with one", {}, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "repository");
   const runs = Array.from({ length: 8 }, () => address(env, on, repository));
   assert.equal(new Set(await Promise.all(runs)).size, 1);
 });
 
-promise(
+scenario(
   "address holds the first own relay, if there was one from the start, and stays",
   {},
   async (env) => {
@@ -87,7 +87,7 @@ promise(
   },
 );
 
-promise("address is the one dumbpipe gives for the same key, in hex and in base32", {
+scenario("address is the one dumbpipe gives for the same key, in hex and in base32", {
   needs: ["dumbpipe"],
 }, async (env) => {
   const on = await env.host("a");
@@ -109,7 +109,7 @@ promise("address is the one dumbpipe gives for the same key, in hex and in base3
   }
 });
 
-promise("address says what is wrong, in one line, and changes nothing", {}, async (env) => {
+scenario("address says what is wrong, in one line, and changes nothing", {}, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "repository");
   const secret = join(repository, ".git", "annex", "creds", "iroh-secret");
@@ -137,7 +137,7 @@ promise("address says what is wrong, in one line, and changes nothing", {}, asyn
   assert.match(noGit.stderr, /^git-annex-p2p-iroh: git is not on PATH; install git.*\n$/);
 });
 
-promise("address: an identity that may not be read is reported, and stays", {
+scenario("address: an identity that may not be read is reported, and stays", {
   needs: MERE_MORTAL_TOOLS,
 }, async (env) => {
   const on = await env.host("a");
@@ -175,7 +175,7 @@ async function makeFullDisk(
   return { on, repository, full: join(disk, "full") };
 }
 
-promise(
+scenario(
   "address leaves nothing half-written when the disk is full",
   { needs: ["namespaces"] },
   async (env) => {
@@ -195,7 +195,7 @@ promise(
   },
 );
 
-promise(
+scenario(
   "address leaves nothing half-written when there is room for one of its files and not for both",
   { needs: ["namespaces"] },
   async (env) => {

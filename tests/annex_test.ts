@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Annex, ANNEX_TOOLS, linkBoth, makeAnnexes, makeLinked, syncUntilSame } from "./annex.ts";
 import { freePort, makeNetwork, startRelay } from "./network.ts";
 import { checksumOf, randomBytes } from "./pair.ts";
-import { promise, type TestEnv } from "./testenv.ts";
+import { scenario, type TestEnv } from "./testenv.ts";
 
 const needs = ANNEX_TOOLS;
 /** Times the session below is gone through, each with new repositories. */
@@ -28,7 +28,7 @@ async function writeFiles(
 }
 
 for (let i = 1; i <= REPEAT; i++) {
-  promise(`git-annex ${i}: sync --content both ways, 50 files and one of 30 MB`, {
+  scenario(`git-annex ${i}: sync --content both ways, 50 files and one of 30 MB`, {
     needs,
     limitMs: 240_000,
   }, async (env) => {
@@ -41,7 +41,7 @@ for (let i = 1; i <= REPEAT; i++) {
   });
 }
 
-promise("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, async (env) => {
+scenario("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, async (env) => {
   const { a, b } = await makeLinked(env);
   const files = await writeFiles(a, "file", [1, 70_000, 3_000_000]);
   const names = [...files.keys()];
@@ -74,7 +74,7 @@ promise("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, asyn
   for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
 });
 
-promise("git-annex: an interrupted transfer goes on where it stopped", {
+scenario("git-annex: an interrupted transfer goes on where it stopped", {
   needs: [...needs, "proc"],
   limitMs: 180_000,
 }, async (env) => {
@@ -114,7 +114,7 @@ promise("git-annex: an interrupted transfer goes on where it stopped", {
   assert.equal(await b.checksum("big-0"), files.get("big-0"));
 });
 
-promise("git-annex: remotedaemon in the background, stopped and started again", {
+scenario("git-annex: remotedaemon in the background, stopped and started again", {
   needs: [...needs, "proc"],
   limitMs: 180_000,
 }, async (env) => {
@@ -156,7 +156,7 @@ promise("git-annex: remotedaemon in the background, stopped and started again", 
   await syncUntilSame(env, a, b, await writeFiles(a, "second", [100_000]));
 });
 
-promise("git-annex: a repository that the shell script has set up keeps address and pairing", {
+scenario("git-annex: a repository that the shell script has set up keeps address and pairing", {
   needs: [...needs, "dumbpipe", "iroh-relay"],
   limitMs: 180_000,
 }, async (env) => {
@@ -197,7 +197,7 @@ promise("git-annex: a repository that the shell script has set up keeps address 
   await syncUntilSame(env, a, b, files);
 });
 
-promise("git-annex: pairing with Magic Wormhole", {
+scenario("git-annex: pairing with Magic Wormhole", {
   needs: [...needs, "wormhole"],
   limitMs: 180_000,
 }, async (env) => {
@@ -230,7 +230,7 @@ promise("git-annex: pairing with Magic Wormhole", {
   await syncUntilSame(env, a, b, files);
 });
 
-promise("git-annex: clone by address alone", { needs, limitMs: 120_000 }, async (env) => {
+scenario("git-annex: clone by address alone", { needs, limitMs: 120_000 }, async (env) => {
   const { a, b } = await makeAnnexes(env);
   await a.serve();
   const files = await writeFiles(a, "cloned", [100_000]);

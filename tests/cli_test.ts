@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
-import { promise } from "./testenv.ts";
+import { scenario } from "./testenv.ts";
 
-promise("--help is enough, and goes to stdout", {}, async (env) => {
+scenario("--help is enough, and goes to stdout", {}, async (env) => {
   for (const option of ["--help", "-h"]) {
     const { code, stdout, stderr } = await env.iroh([option]);
     assert.deepEqual([code, stderr], [0, ""]);
@@ -26,14 +26,14 @@ promise("--help is enough, and goes to stdout", {}, async (env) => {
   }
 });
 
-promise("--version names program and version", {}, async (env) => {
+scenario("--version names program and version", {}, async (env) => {
   for (const option of ["--version", "-V"]) {
     const { code, stdout, stderr } = await env.iroh([option]);
     assert.deepEqual([code, stdout, stderr], [0, `git-annex-p2p-iroh ${config.version}\n`, ""]);
   }
 });
 
-promise("a command line that makes no sense exits 2 with one line", {}, async (env) => {
+scenario("a command line that makes no sense exits 2 with one line", {}, async (env) => {
   const cases: [args: string[], says: RegExp][] = [
     [[], /no command; see git-annex-p2p-iroh --help/],
     [[""], /no command/],
@@ -52,7 +52,7 @@ promise("a command line that makes no sense exits 2 with one line", {}, async (e
   }
 });
 
-promise("the debug log goes to stderr, and holds no secret", {}, async (env) => {
+scenario("the debug log goes to stderr, and holds no secret", {}, async (env) => {
   const on = await env.host("a");
   await env.ok(["git", "init", "-q", "repository"], { on });
   const cwd = `${on.dir}/repository`;

@@ -26,8 +26,8 @@ import {
 import {
   type Host,
   killQuietly,
-  promise,
   type Run,
+  scenario,
   type Started,
   type TestEnv,
   type Tool,
@@ -41,7 +41,7 @@ function assertOneLine(stderr: string): void {
   assert.doesNotMatch(stderr, /backtrace|\sat\s|undefined|\[object|Error:|panicked/);
 }
 
-promise(
+scenario(
   "connect reaches a repository on the same host by its bare address, from anywhere",
   {},
   async (env) => {
@@ -56,7 +56,7 @@ promise(
   },
 );
 
-promise(
+scenario(
   "connect looks past the entry of a listener on the same host that was killed",
   {},
   async (env) => {
@@ -71,7 +71,7 @@ promise(
   },
 );
 
-promise(
+scenario(
   "connect finds a listener that was started without XDG_RUNTIME_DIR, as cron does",
   {},
   async (env) => {
@@ -84,7 +84,7 @@ promise(
   },
 );
 
-promise("connect refuses the repository's own address", {}, async (env) => {
+scenario("connect refuses the repository's own address", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const run = await env.iroh([pair.address], {
     on: pair.network.a,
@@ -96,7 +96,7 @@ promise("connect refuses the repository's own address", {}, async (env) => {
   assert.match(run.stderr, /that is this repository's own address; /);
 });
 
-promise("connect says what is wrong with an address", {}, async (env) => {
+scenario("connect says what is wrong with an address", {}, async (env) => {
   const cases: [address: string, says: RegExp][] = [
     ["hello", /"hello" is not an address; an address starts with endpoint/],
     [`blob${"a".repeat(60)}`, /is a blob ticket, not an address/],
@@ -117,7 +117,7 @@ promise("connect says what is wrong with an address", {}, async (env) => {
   }
 });
 
-promise("connect says when git is not there", {}, async (env) => {
+scenario("connect says when git is not there", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo), on = pair.network.b;
   const program = join(on.dir, "bin", "git-annex-p2p-iroh");
   const run = await env.run([program, pair.dialed], {
@@ -131,14 +131,14 @@ promise("connect says when git is not there", {}, async (env) => {
   assert.equal(pair.service.total, 0);
 });
 
-promise("connect says when no way to the peer is known, at once", {}, async (env) => {
+scenario("connect says when no way to the peer is known, at once", {}, async (env) => {
   const run = await env.iroh([unknown], { stdin: "" });
   assert.equal(run.code, 1);
   assertOneLine(run.stderr);
   assert.match(run.stderr, /cannot reach the peer, no way to it is known; /);
 });
 
-promise(
+scenario(
   "connect gives up within 30 s, and says what it tried",
   { needs: ["namespaces"] },
   async (env) => {
@@ -158,7 +158,7 @@ promise(
   },
 );
 
-promise("connect notices within 30 s that the peer is lost", {
+scenario("connect notices within 30 s that the peer is lost", {
   needs: ["namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -179,7 +179,7 @@ promise("connect notices within 30 s that the peer is lost", {
   assert.match(await pair.log(), /was lost/);
 });
 
-promise("connect notices a listener that was killed, through a relay, too", {
+scenario("connect notices a listener that was killed, through a relay, too", {
   needs: ["iroh-relay"],
   limitMs: 90_000,
 }, async (env) => {
@@ -196,7 +196,7 @@ promise("connect notices a listener that was killed, through a relay, too", {
   assert.match(stderr, /the peer is lost in mid-stream, /);
 });
 
-promise("connect exits 0 when the peer has said all and closes while stdin flows", {
+scenario("connect exits 0 when the peer has said all and closes while stdin flows", {
   limitMs: 90_000,
 }, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
@@ -211,12 +211,15 @@ promise("connect exits 0 when the peer has said all and closes while stdin flows
   }
 });
 
-promise("connect loses nothing when somebody has made its stdout non-blocking", {}, async (env) => {
-  const data = randomBytes(1_000_000);
-  const pair = await makePair(env, "loopback", async (connection) => {
-    await writeAll(connection, data);
-  });
-  const script = `
+scenario(
+  "connect loses nothing when somebody has made its stdout non-blocking",
+  {},
+  async (env) => {
+    const data = randomBytes(1_000_000);
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, data);
+    });
+    const script = `
 import hashlib, os, subprocess, sys, time
 r, w = os.pipe(); os.set_blocking(w, False)
 child = subprocess.Popen(["git-annex-p2p-iroh", sys.argv[1]], stdin=subprocess.DEVNULL, stdout=w)
@@ -224,11 +227,12 @@ os.close(w); sha = hashlib.sha256()
 while part := os.read(r, 20000): sha.update(part); time.sleep(0.005)
 print(sha.hexdigest(), child.wait())
 `;
-  const said = await env.ok(["python3", "-c", script, pair.dialed], { on: pair.network.b });
-  assert.equal(said.trim(), `${await checksumOf(data)} 0`);
-});
+    const said = await env.ok(["python3", "-c", script, pair.dialed], { on: pair.network.b });
+    assert.equal(said.trim(), `${await checksumOf(data)} 0`);
+  },
+);
 
-promise("connect ends on a signal while nobody takes what it sends", {}, async (env) => {
+scenario("connect ends on a signal while nobody takes what it sends", {}, async (env) => {
   const stalled = await makePair(env, "loopback", async (connection) => {
     await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
     await new Promise(() => {}); // reads nothing, ever
@@ -239,7 +243,7 @@ promise("connect ends on a signal while nobody takes what it sends", {}, async (
   assert.equal((await sending.ended).code, 143);
 });
 
-promise(
+scenario(
   "connect ends on a signal while nobody reads its stdout",
   { needs: ["namespaces", "proc"] },
   async (env) => {
@@ -283,7 +287,7 @@ async function served(env: TestEnv, pair: Pair): Promise<Started> {
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: connect ends on a signal with its status, and the peer is told at once`, {
+  scenario(`${way}: connect ends on a signal with its status, and the peer is told at once`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, way, silence);
@@ -298,7 +302,7 @@ for (const way of WAYS) {
     }
   });
 
-  promise(`${way}: connect ends soon after the peer has closed`, { needs }, async (env) => {
+  scenario(`${way}: connect ends soon after the peer has closed`, { needs }, async (env) => {
     const pair = await makePair(env, way, async (connection) => {
       await silence(connection);
       closed = performance.now();
@@ -316,7 +320,7 @@ for (const way of WAYS) {
   });
 }
 
-promise(
+scenario(
   "connect reports a wrong setting, with its key and what would be right",
   {},
   async (env) => {
@@ -380,7 +384,7 @@ async function inEachPlace(
   }
 }
 
-promise(
+scenario(
   "settings: the user's count, the repository's before them, and the environment before both",
   {},
   async (env) => {
@@ -413,7 +417,7 @@ promise(
   },
 );
 
-promise("settings: what git config says is where the listener listens", {}, async (env) => {
+scenario("settings: what git config says is where the listener listens", {}, async (env) => {
   const { a, b } = await makeLoopback(env), port = freePort();
   const cwd = await makeRepository(env, a, "repository");
   const service = new Service(env, join(a.dir, "socket"), echo);
@@ -437,7 +441,7 @@ async function makePeer(env: TestEnv, alpn: string): Promise<{ peer: Endpoint; d
 }
 
 for (const alpn of [OWN_ALPN, PLAIN_ALPN]) {
-  promise(
+  scenario(
     `connect tells a stream that is given up from a lost peer, on ${alpn}`,
     {},
     async (env) => {
@@ -472,7 +476,7 @@ for (const alpn of [OWN_ALPN, PLAIN_ALPN]) {
   );
 }
 
-promise("connect says when the UDP socket cannot be had", {}, async (env) => {
+scenario("connect says when the UDP socket cannot be had", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const run = await env.iroh([pair.dialed], {
     stdin: "",

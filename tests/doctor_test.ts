@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { makeNetwork, startRelay } from "./network.ts";
 import { echo, makePair, makeRepository } from "./pair.ts";
-import { type Host, promise, type Run, type TestEnv } from "./testenv.ts";
+import { type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
 
 /** The lines that begin with a word. */
 function lines(run: Run, state: "ok" | "warning" | "failure"): string[] {
@@ -29,7 +29,7 @@ async function filesBelow(folder: string): Promise<string[]> {
   return found.toSorted();
 }
 
-promise("doctor says that all is well where it is, and exits 0", {
+scenario("doctor says that all is well where it is, and exits 0", {
   needs: [...ANNEX_TOOLS, "wormhole", "iroh-relay", "namespaces", "multicast"],
   limitMs: 90_000,
 }, async (env) => {
@@ -66,7 +66,7 @@ promise("doctor says that all is well where it is, and exits 0", {
   assert.deepEqual(await filesBelow(a.dir), before);
 });
 
-promise("doctor says what is wrong, what to do about it, and exits 1", {
+scenario("doctor says what is wrong, what to do about it, and exits 1", {
   limitMs: 90_000,
 }, async (env) => {
   const host = await env.host("host");
@@ -102,7 +102,7 @@ promise("doctor says what is wrong, what to do about it, and exits 1", {
   assert.match(lines(run, "warning").join("\n"), /not being served.*; run git annex remotedaemon/);
 });
 
-promise(
+scenario(
   "doctor tells of another program of the name, and of a git-annex that is too old",
   {},
   async (env) => {
@@ -131,7 +131,7 @@ promise(
   },
 );
 
-promise(
+scenario(
   "doctor tells of an identity that others may read, and of one that is damaged",
   {},
   async (env) => {
@@ -148,7 +148,7 @@ promise(
   },
 );
 
-promise("doctor is not misled by what a listener that was killed has left", {
+scenario("doctor is not misled by what a listener that was killed has left", {
   needs: ["namespaces"],
 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
@@ -162,7 +162,7 @@ promise("doctor is not misled by what a listener that was killed has left", {
   assert.match(run.stdout, /^To serve this repository from boot on, save this as$/m);
 });
 
-promise(
+scenario(
   "doctor tells of a setting that is wrong, and looks at everything else",
   {},
   async (env) => {
@@ -178,7 +178,7 @@ promise(
   },
 );
 
-promise("doctor tells of two listeners", { needs: ["namespaces"] }, async (env) => {
+scenario("doctor tells of two listeners", { needs: ["namespaces"] }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const fine = await doctor(env, pair.network.a, pair.repository);
   assert.match(fine.stdout, new RegExp(`^ok {7}process ${pair.listener.pid} serves`, "m"));
@@ -194,7 +194,7 @@ promise("doctor tells of two listeners", { needs: ["namespaces"] }, async (env) 
   );
 });
 
-promise("doctor says so where there is no repository", {}, async (env) => {
+scenario("doctor says so where there is no repository", {}, async (env) => {
   const run = await env.iroh(["doctor"], { cwd: (await env.host("host")).dir });
   assert.deepEqual([run.code, run.stdout], [1, ""]);
   assert.match(run.stderr, /^git-annex-p2p-iroh: this is not a git repository;/);

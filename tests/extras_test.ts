@@ -8,7 +8,7 @@ import { CALLS, OPTIONS, SETTINGS } from "../lib/console/manual.ts";
 import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";
-import { killQuietly, promise, type TestEnv } from "./testenv.ts";
+import { killQuietly, scenario, type TestEnv } from "./testenv.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
 
@@ -20,7 +20,7 @@ async function written(env: TestEnv, name: string): Promise<string> {
   return path;
 }
 
-promise("the man page is right for man, and holds every call, option and setting", {
+scenario("the man page is right for man, and holds every call, option and setting", {
   needs: ["groff"],
 }, async (env) => {
   const page = await written(env, `${PROGRAM}.1`);
@@ -30,7 +30,7 @@ promise("the man page is right for man, and holds every call, option and setting
   for (const { term } of [...CALLS, ...OPTIONS, ...SETTINGS]) assert(text.includes(term), term);
 });
 
-promise("completion in bash", { needs: ["bash"] }, async (env) => {
+scenario("completion in bash", { needs: ["bash"] }, async (env) => {
   const file = await written(env, `completions/${PROGRAM}.bash`);
   const complete = async (...words: string[]) => {
     const script = `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _git_annex_p2p_iroh
@@ -44,7 +44,7 @@ promise("completion in bash", { needs: ["bash"] }, async (env) => {
   assert((await complete("endpointx", "comp")).includes("completions")); // a file there
 });
 
-promise("completion in fish", { needs: ["fish"] }, async (env) => {
+scenario("completion in fish", { needs: ["fish"] }, async (env) => {
   const file = await written(env, `completions/${PROGRAM}.fish`);
   const complete = async (line: string) => {
     const out = await env.ok(["fish", "-c", `source $argv[1]; complete -C $argv[2]`, file, line]);
@@ -54,7 +54,7 @@ promise("completion in fish", { needs: ["fish"] }, async (env) => {
   assert.deepEqual(await complete(`${PROGRAM} --h`), ["--help"]);
 });
 
-promise("completion in zsh", { needs: ["zsh"] }, async (env) => {
+scenario("completion in zsh", { needs: ["zsh"] }, async (env) => {
   const file = await written(env, `completions/_${PROGRAM}`);
   // Completes on a terminal of its own, and prints what is then on the line.
   const script = `
@@ -93,7 +93,7 @@ async function hasEnded(pid: number): Promise<boolean> {
   return /^State:\s+(Z|gone)/m.test(status);
 }
 
-promise("the unit of systemd and the agent of launchd start remotedaemon, and see it end", {
+scenario("the unit of systemd and the agent of launchd start remotedaemon, and see it end", {
   needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {
@@ -119,7 +119,7 @@ promise("the unit of systemd and the agent of launchd start remotedaemon, and se
   await serves(env, annex, agent.ProgramArguments, path);
 });
 
-promise("the line for cron starts remotedaemon, in a folder of any name", {
+scenario("the line for cron starts remotedaemon, in a folder of any name", {
   needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {

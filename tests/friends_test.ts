@@ -7,9 +7,9 @@ import assert from "node:assert/strict";
 import { Annex, ANNEX_TOOLS, linkBoth } from "./annex.ts";
 import { makeNetworkOf, unplug } from "./network.ts";
 import { checksumOf, randomBytes } from "./pair.ts";
-import { type Host, promise, type Started, type TestEnv } from "./testenv.ts";
+import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
 
-promise("friends: what A adds reaches C through B while A is away, and nobody runs sync", {
+scenario("friends: what A adds reaches C through B while A is away, and nobody runs sync", {
   needs: [...ANNEX_TOOLS, "multicast"],
   limitMs: 180_000,
 }, async (env) => {

@@ -17,7 +17,7 @@ import {
   Service,
   silence,
 } from "./pair.ts";
-import { type Host, memoryOf, promise, type Run, type Started, type TestEnv } from "./testenv.ts";
+import { type Host, memoryOf, type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
 
 const needs = ["multicast"] as const;
 const LAN = { GIT_ANNEX_P2P_IROH_LAN: "true" };
@@ -63,13 +63,13 @@ function assertEchoed({ code, stdout, stderr }: Run): void {
 }
 
 for (const topology of ["lan", "lan, IPv6"] as const) {
-  promise(`${topology}: a peer is found by its bare address alone`, { needs }, async (env) => {
+  scenario(`${topology}: a peer is found by its bare address alone`, { needs }, async (env) => {
     const { dial } = await makeNeighbours(env, topology);
     for (let i = 0; i < 3; i++) assertEchoed(await (await dial()).ended);
   });
 }
 
-promise("lan: who has it off neither asks nor is announced", { needs }, async (env) => {
+scenario("lan: who has it off neither asks nor is announced", { needs }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
   const ear = await listenToMulticast(env, b);
   const cwd = await makeRepository(env, a, "repository");
@@ -102,7 +102,7 @@ promise("lan: who has it off neither asks nor is announced", { needs }, async (e
   assert.doesNotMatch(ear.stdout.slice(count), /response/);
 });
 
-promise("lan: an iroh program that asks who is there, and nothing else, is answered", {
+scenario("lan: an iroh program that asks who is there, and nothing else, is answered", {
   needs,
 }, async (env) => {
   const { b } = await makeNeighbours(env);
@@ -114,7 +114,7 @@ promise("lan: an iroh program that asks who is there, and nothing else, is answe
   }
 });
 
-promise("lan: what has changed of a network is announced without being asked", {
+scenario("lan: what has changed of a network is announced without being asked", {
   needs,
   limitMs: 120_000,
 }, async (env) => {
@@ -154,7 +154,7 @@ promise("lan: what has changed of a network is announced without being asked", {
   assert.doesNotMatch(ear.stdout, /query|10\.78/);
 });
 
-promise("lan, IPv6: a listener is announced, and takes its leave", { needs }, async (env) => {
+scenario("lan, IPv6: a listener is announced, and takes its leave", { needs }, async (env) => {
   const { b, listener } = await makeNeighbours(env, "lan, IPv6");
   const ear = await listenToMulticast(env, b, "eth0");
   await ear.says(/response from [0-9a-f:]+\S* fd77::1\n/); // for what has changed is said twice
@@ -166,7 +166,7 @@ promise("lan, IPv6: a listener is announced, and takes its leave", { needs }, as
   assert.match(ear.stdout, /goodbye.*\n$/); // nothing after it
 });
 
-promise("lan: a network that comes up after the programs is used", { needs }, async (env) => {
+scenario("lan: a network that comes up after the programs is used", { needs }, async (env) => {
   const { a, b, address, service, dial, listener } = await makeNeighbours(env);
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: b });
@@ -198,7 +198,7 @@ promise("lan: a network that comes up after the programs is used", { needs }, as
   assert.equal(later.code, undefined);
 });
 
-promise("lan: the dialing host changes its address in mid-session", {
+scenario("lan: the dialing host changes its address in mid-session", {
   needs,
   limitMs: 90_000,
 }, async (env) => {
@@ -213,7 +213,7 @@ promise("lan: the dialing host changes its address in mid-session", {
   assert.equal((await dialer.ended).code, 0);
 });
 
-promise("lan: the serving host changes its address, and is found at the new one", {
+scenario("lan: the serving host changes its address, and is found at the new one", {
   needs,
   limitMs: 120_000,
 }, async (env) => {
@@ -232,7 +232,7 @@ promise("lan: the serving host changes its address, and is found at the new one"
   if (code !== 0) assert.match(stderr, /the peer is lost in mid-stream/);
 });
 
-promise("lan: liars cost no more than a packet that is not answered", {
+scenario("lan: liars cost no more than a packet that is not answered", {
   needs,
   limitMs: 120_000,
 }, async (env) => {
@@ -254,7 +254,7 @@ promise("lan: liars cost no more than a packet that is not answered", {
   assert.equal(liar.code, undefined);
 });
 
-promise("lan: where a liar says that another endpoint has the key, the right one is reached", {
+scenario("lan: where a liar says that another endpoint has the key, the right one is reached", {
   needs,
   limitMs: 120_000,
 }, async (env) => {
@@ -286,7 +286,7 @@ const CROWDS = [
 for (const { senders, lies, answered } of CROWDS) {
   const name = `lan: ${lies} ${lies === 1 ? "lie" : "lies"} from each of ${senders} addresses` +
     `${answered ? ", with somebody at one of them," : ""} do not keep the truth out`;
-  promise(name, { needs, limitMs: 120_000 }, async (env) => {
+  scenario(name, { needs, limitMs: 120_000 }, async (env) => {
     const { a, third, address, service, dial } = await makeNeighbours(env);
     const cwd = await makeRepository(env, a, "another");
     const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
@@ -308,7 +308,7 @@ for (const { senders, lies, answered } of CROWDS) {
   });
 }
 
-promise("lan: a signal ends a dial at once", { needs }, async (env) => {
+scenario("lan: a signal ends a dial at once", { needs }, async (env) => {
   const { b } = await makeNeighbours(env);
   const nobody = addressAt(unknown(), "10.77.0.99:9"); // is asked for as long as a dial takes
   const dialer = await env.start(["git-annex-p2p-iroh", nobody], {
@@ -322,7 +322,7 @@ promise("lan: a signal ends a dial at once", { needs }, async (env) => {
   assert(performance.now() - since < 4_000, "it waited for the network to answer");
 });
 
-promise("lan: however many ways there are, a dialer finds the one place that is left", {
+scenario("lan: however many ways there are, a dialer finds the one place that is left", {
   needs: [...needs, "iroh-relay"],
 }, async (env) => {
   const { a, b, relay } = await makeNetwork(env, "lan");
@@ -346,13 +346,13 @@ promise("lan: however many ways there are, a dialer finds the one place that is 
   }
 });
 
-promise("lan: ping says how the peer was found", { needs }, async (env) => {
+scenario("lan: ping says how the peer was found", { needs }, async (env) => {
   const { b, address } = await makeNeighbours(env);
   const run = await env.iroh(["ping", address, "-n", "1"], { on: b });
   assert.match(run.stdout, /found by the local network, path direct 10\.77\.0\.1:\d+; 1 of 1/);
 });
 
-promise("lan: iroh programs that hold back when two have answered are heard nevertheless", {
+scenario("lan: iroh programs that hold back when two have answered are heard nevertheless", {
   needs,
 }, async (env) => {
   const { a, b, service } = await makeNeighbours(env);
@@ -369,7 +369,7 @@ promise("lan: iroh programs that hold back when two have answered are heard neve
   assert.match(run.stderr, /says it is at 10\.77\.0\.1:9\n/);
 });
 
-promise("lan: malformed, oversized and countless packets do no harm", {
+scenario("lan: malformed, oversized and countless packets do no harm", {
   needs: [...needs, "proc"],
   limitMs: 120_000,
 }, async (env) => {
@@ -395,7 +395,7 @@ promise("lan: malformed, oversized and countless packets do no harm", {
   assert(grown < 30, `${grown} MiB more`);
 });
 
-promise("lan: countless lies about the peer that is looked for do the dialer no harm", {
+scenario("lan: countless lies about the peer that is looked for do the dialer no harm", {
   needs,
   limitMs: 120_000,
 }, async (env) => {
@@ -425,7 +425,7 @@ promise("lan: countless lies about the peer that is looked for do the dialer no 
   assert.equal(crowd.code, undefined);
 });
 
-promise("lan: where there is no multicast the program says so, and goes on", {
+scenario("lan: where there is no multicast the program says so, and goes on", {
   needs: ["namespaces", "iroh-relay", "iptables"],
 }, async (env) => {
   const network = await makeNetwork(env, "relay only");
@@ -450,7 +450,7 @@ promise("lan: where there is no multicast the program says so, and goes on", {
   assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
 });
 
-promise("lan: git-annex syncs, and git fetches and pushes, by address alone", {
+scenario("lan: git-annex syncs, and git fetches and pushes, by address alone", {
   needs: [...needs, ...ANNEX_TOOLS],
   limitMs: 240_000,
 }, async (env) => {

@@ -29,14 +29,14 @@ import {
   type Host,
   memoryOf,
   openFilesOf,
-  promise,
-  type PromiseOptions,
+  scenario,
+  type ScenarioOptions,
   type TestEnv,
 } from "./testenv.ts";
 
 const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
 const needs = ["namespaces"] as const;
-const withIptables: PromiseOptions = { needs: [...needs, "iptables"], limitMs: 120_000 };
+const withIptables: ScenarioOptions = { needs: [...needs, "iptables"], limitMs: 120_000 };
 
 /** Sends data there and back, and returns what the dialing process has said. */
 async function exchange(pair: Pair, bytes: number): Promise<string> {
@@ -58,7 +58,7 @@ async function drop(env: TestEnv, host: Host, ...rule: string[]): Promise<void> 
   await env.ok(["iptables", "-A", "INPUT", "-i", "eth0", ...rule], { on: host });
 }
 
-promise(
+scenario(
   "lane: much data moves to TLS over TCP, and little stays with iroh",
   { needs },
   async (env) => {
@@ -69,7 +69,7 @@ promise(
   },
 );
 
-promise("lane: is made, too, when it is offered a moment before the peer is let in", {
+scenario("lane: is made, too, when it is offered a moment before the peer is let in", {
   needs,
 }, async (env) => {
   const pair = await makePair(env, "direct", async (connection) => {
@@ -86,7 +86,7 @@ promise("lane: is made, too, when it is offered a moment before the peer is let 
   assert.match(stderr, /lane: TLS with 10\.77\.0\.1:\d+\n/);
 });
 
-promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, async (env) => {
+scenario("lane: ends that let in nothing unasked meet over QUIC", withIptables, async (env) => {
   const pair = await makePair(env, "direct", echo);
   // Iroh's own connection began before, as by hole punching.
   const dialer = await pair.connect({ stdin: "open", env: DEBUG });
@@ -105,7 +105,7 @@ promise("lane: ends that let in nothing unasked meet over QUIC", withIptables, a
 
 const NOTHING_STAYS =
   "lane: over QUIC, four connections, of which nothing stays open, or in memory";
-promise(NOTHING_STAYS, { ...withIptables, takesTurns: true }, async (env) => {
+scenario(NOTHING_STAYS, { ...withIptables, takesTurns: true }, async (env) => {
   const pair = await makePair(env, "direct", echo);
   const { network, listener: { pid } } = pair;
   await closeFirewall(network.a, await listenerPort(network.a, pair.address));
@@ -123,7 +123,7 @@ promise(NOTHING_STAYS, { ...withIptables, takesTurns: true }, async (env) => {
   await env.until("the sockets to be closed", async () => await openFilesOf(pid) <= before + 1);
 });
 
-promise("lane: where none gets through, iroh carries on", withIptables, async (env) => {
+scenario("lane: where none gets through, iroh carries on", withIptables, async (env) => {
   const pair = await makePair(env, "direct", echo);
   const dialer = await pair.connect({ stdin: "open", env: DEBUG });
   await dialer.says(/AUTH-SUCCESS/);
@@ -143,27 +143,34 @@ promise("lane: where none gets through, iroh carries on", withIptables, async (e
   await assertEchoed(stdoutBytes, data);
 });
 
-promise("lane: one that breaks ends the connection like a lost peer", withIptables, async (env) => {
-  const pair = await makePair(env, "direct", async (connection) => {
-    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
-    for (const chunk = randomBytes(100_000);;) await writeAll(connection, chunk);
-  });
-  const dialer = await pair.connect({ stdin: "open", env: DEBUG, collect: false });
-  const reading = (async () => {
-    for await (const _ of dialer.stdoutReader); // as fast as it comes
-  })();
-  await dialer.says(/lane: TLS with/);
-  await drop(env, pair.network.b, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-  await drop(env, pair.network.a, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-  const { code, stderr } = await dialer.ended;
-  assert.equal(code, 1);
-  assert.match(stderr, /git-annex-p2p-iroh: the peer (is lost in mid-stream|ended the connection)/);
-  await reading;
-  await env.until("the listener to say so", async () => /lost/.test(await pair.log()));
-});
+scenario(
+  "lane: one that breaks ends the connection like a lost peer",
+  withIptables,
+  async (env) => {
+    const pair = await makePair(env, "direct", async (connection) => {
+      await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+      for (const chunk = randomBytes(100_000);;) await writeAll(connection, chunk);
+    });
+    const dialer = await pair.connect({ stdin: "open", env: DEBUG, collect: false });
+    const reading = (async () => {
+      for await (const _ of dialer.stdoutReader); // as fast as it comes
+    })();
+    await dialer.says(/lane: TLS with/);
+    await drop(env, pair.network.b, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
+    await drop(env, pair.network.a, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
+    const { code, stderr } = await dialer.ended;
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /git-annex-p2p-iroh: the peer (is lost in mid-stream|ended the connection)/,
+    );
+    await reading;
+    await env.until("the listener to say so", async () => /lost/.test(await pair.log()));
+  },
+);
 
 for (const side of ["listener", "dialer"] as const) {
-  promise(`lane: the ${side} can turn it off`, { needs }, async (env) => {
+  scenario(`lane: the ${side} can turn it off`, { needs }, async (env) => {
     const off = { GIT_ANNEX_P2P_IROH_LANE: "false" };
     const pair = await makePair(env, "direct", echo, side === "listener" ? off : {});
     const data = randomBytes(2_000_000);
@@ -180,7 +187,7 @@ for (const side of ["listener", "dialer"] as const) {
   });
 }
 
-promise("lane: that a peer speaks dumbpipe's protocol alone is found out once", {
+scenario("lane: that a peer speaks dumbpipe's protocol alone is found out once", {
   needs: [...needs, "dumbpipe"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
@@ -199,7 +206,7 @@ promise("lane: that a peer speaks dumbpipe's protocol alone is found out once", 
 const CHANGES = [["TLS", 300], ["QUIC", 60]] as const;
 
 for (const [kind, changes] of CHANGES) {
-  promise(
+  scenario(
     `lane: sessions that move to ${kind} while both ends send, ${changes} times, lose nothing`,
     { limitMs: 240_000, takesTurns: true },
     async (env) => {

@@ -13,7 +13,7 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { concat, promise, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import { concat, scenario, type Started, type TestEnv, type Tool } from "./testenv.ts";
 
 const HOLD_PORT = `
 import socket, sys, time
@@ -52,7 +52,7 @@ for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-    promise(
+    scenario(
       `${way}: serve stops on ${signal}, tells its peers, and leaves nothing behind`,
       { needs },
       async (env) => {
@@ -78,7 +78,7 @@ for (const way of WAYS) {
   }
 }
 
-promise(
+scenario(
   "serve lets what is in progress finish when it is told to stop",
   { limitMs: 90_000 },
   async (env) => {
@@ -102,24 +102,28 @@ promise(
   },
 );
 
-promise("serve, told to stop, goes on to send what it has read from git-annex", {}, async (env) => {
-  const data = randomBytes(4_000_000); // fits into what is read ahead
-  const pair = await makePair(env, "loopback", async (connection) => {
-    await writeAll(connection, letIn);
-    await writeAll(connection, data);
-  });
-  const dialer = await pair.connect({ stdin: "open", collect: false });
-  const received: Uint8Array[] = [];
-  for await (const chunk of dialer.stdoutReader) {
-    if (received.length === 0) pair.listener.kill("SIGTERM");
-    received.push(chunk);
-    await new Promise((resolve) => setTimeout(resolve, 50)); // a peer with a slow disk
-  }
-  assert.equal(await checksumOf(concat(received).subarray(letIn.length)), await checksumOf(data));
-  assert.equal((await dialer.ended).code, 0);
-});
+scenario(
+  "serve, told to stop, goes on to send what it has read from git-annex",
+  {},
+  async (env) => {
+    const data = randomBytes(4_000_000); // fits into what is read ahead
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, letIn);
+      await writeAll(connection, data);
+    });
+    const dialer = await pair.connect({ stdin: "open", collect: false });
+    const received: Uint8Array[] = [];
+    for await (const chunk of dialer.stdoutReader) {
+      if (received.length === 0) pair.listener.kill("SIGTERM");
+      received.push(chunk);
+      await new Promise((resolve) => setTimeout(resolve, 50)); // a peer with a slow disk
+    }
+    assert.equal(await checksumOf(concat(received).subarray(letIn.length)), await checksumOf(data));
+    assert.equal((await dialer.ended).code, 0);
+  },
+);
 
-promise("serve ends at once on a second signal", {}, async (env) => {
+scenario("serve ends at once on a second signal", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
     await writeAll(connection, letIn);
     for (const chunk = new Uint8Array(10_000);;) await writeAll(connection, chunk); // never finishes
@@ -135,7 +139,7 @@ promise("serve ends at once on a second signal", {}, async (env) => {
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: serve stops when its parent is killed`, { needs }, async (env) => {
+  scenario(`${way}: serve stops when its parent is killed`, { needs }, async (env) => {
     const pair = await makePair(env, way, echo);
     const { parent } = await listenUnder(env, pair);
     await pair.listener.ended; // the second took over
@@ -146,7 +150,7 @@ for (const way of WAYS) {
   });
 }
 
-promise("serve stops when the socket file is gone", {}, async (env) => {
+scenario("serve stops when the socket file is gone", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   pair.service.close();
   assert.equal((await pair.listener.ended).code, 0);
@@ -157,7 +161,7 @@ promise("serve stops when the socket file is gone", {}, async (env) => {
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: a second listener takes over from the first`, {
+  scenario(`${way}: a second listener takes over from the first`, {
     needs,
   }, async (env) => {
     const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:17474" };
@@ -174,7 +178,7 @@ for (const way of WAYS) {
   });
 }
 
-promise(
+scenario(
   "serve that waits for its port is told to stop, or is no longer wanted",
   {},
   async (env) => {
@@ -193,7 +197,7 @@ promise(
   },
 );
 
-promise("serve started with SIGHUP ignored, as by nohup, goes on when the terminal is gone", {
+scenario("serve started with SIGHUP ignored, as by nohup, goes on when the terminal is gone", {
   needs: ["namespaces"],
 }, async (env) => {
   const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
@@ -212,27 +216,31 @@ promise("serve started with SIGHUP ignored, as by nohup, goes on when the termin
   assert.equal(second.code, undefined);
 });
 
-promise("serve finishes what is in progress when a second listener takes over", {}, async (env) => {
-  const data = randomBytes(5_000_000);
-  const go = Promise.withResolvers<void>();
-  const pair = await makePair(env, "loopback", async (connection) => {
-    await writeAll(connection, letIn);
-    await writeAll(connection, data.subarray(0, 1_000_000));
-    await go.promise;
-    await writeAll(connection, data.subarray(1_000_000));
-  });
-  const dialer = await pair.connect({ stdin: "open" });
-  await dialer.says(/AUTH-SUCCESS/);
-  await (await pair.listen()).says(/serving endpoint/);
-  await pair.listener.says(/stopping, a newer listener took over/);
-  go.resolve();
-  const { code, stdoutBytes } = await dialer.ended;
-  assert.equal(code, 0);
-  assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
-  assert.equal((await pair.listener.ended).code, 0);
-});
+scenario(
+  "serve finishes what is in progress when a second listener takes over",
+  {},
+  async (env) => {
+    const data = randomBytes(5_000_000);
+    const go = Promise.withResolvers<void>();
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, letIn);
+      await writeAll(connection, data.subarray(0, 1_000_000));
+      await go.promise;
+      await writeAll(connection, data.subarray(1_000_000));
+    });
+    const dialer = await pair.connect({ stdin: "open" });
+    await dialer.says(/AUTH-SUCCESS/);
+    await (await pair.listen()).says(/serving endpoint/);
+    await pair.listener.says(/stopping, a newer listener took over/);
+    go.resolve();
+    const { code, stdoutBytes } = await dialer.ended;
+    assert.equal(code, 0);
+    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+    assert.equal((await pair.listener.ended).code, 0);
+  },
+);
 
-promise("serve is reachable again when its relay comes back", {
+scenario("serve is reachable again when its relay comes back", {
   needs: ["iroh-relay"],
   limitMs: 120_000,
 }, async (env) => {
@@ -250,7 +258,7 @@ promise("serve is reachable again when its relay comes back", {
   assert.equal(pair.listener.code, undefined);
 });
 
-promise("serve uses a relay that was away when it started", {
+scenario("serve uses a relay that was away when it started", {
   needs: ["iroh-relay"],
   limitMs: 120_000,
 }, async (env) => {
@@ -264,7 +272,7 @@ promise("serve uses a relay that was away when it started", {
   await exchange(pair);
 });
 
-promise("direct: serve is reachable again when the network was away", {
+scenario("direct: serve is reachable again when the network was away", {
   needs: ["namespaces"],
   limitMs: 120_000,
 }, async (env) => {
@@ -280,21 +288,25 @@ promise("direct: serve is reachable again when the network was away", {
   assert.equal(pair.listener.code, undefined);
 });
 
-promise("serve stops although git-annex does not read, and when a stranger has filled its socket", {
-  limitMs: 90_000,
-}, async (env) => {
-  const pair = await makePair(env, "loopback", async (connection) => {
-    await writeAll(connection, letIn);
-    await new Promise(() => {}); // reads nothing, ever
-  });
-  const dialer = await pair.connect({ stdin: randomBytes(8_000_000) });
-  await dialer.says(/AUTH-SUCCESS/);
-  pair.listener.kill("SIGTERM");
-  assert.equal((await pair.listener.ended).code, 0);
-  assert.equal((await dialer.ended).code, 1);
-});
+scenario(
+  "serve stops although git-annex does not read, and when a stranger has filled its socket",
+  {
+    limitMs: 90_000,
+  },
+  async (env) => {
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, letIn);
+      await new Promise(() => {}); // reads nothing, ever
+    });
+    const dialer = await pair.connect({ stdin: randomBytes(8_000_000) });
+    await dialer.says(/AUTH-SUCCESS/);
+    pair.listener.kill("SIGTERM");
+    assert.equal((await pair.listener.ended).code, 0);
+    assert.equal((await dialer.ended).code, 1);
+  },
+);
 
-promise("serve goes on while git-annex's queue is full", { limitMs: 90_000 }, async (env) => {
+scenario("serve goes on while git-annex's queue is full", { limitMs: 90_000 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   // A queue of one that nobody takes anything from, in the place of git-annex's.
   const script = `

@@ -7,7 +7,7 @@ import { decodeTicket } from "../lib/repository/ticket.ts";
 import { begin, OWN_ALPN, ping, StreamKind } from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
-import { concat, promise, type TestEnv } from "./testenv.ts";
+import { concat, scenario, type TestEnv } from "./testenv.ts";
 
 /** A peer that speaks our wire by itself. */
 async function dial(env: TestEnv, { dialed }: Pair): Promise<Connection & AsyncDisposable> {
@@ -46,7 +46,7 @@ async function carries(session: Session): Promise<void> {
   await sending;
 }
 
-promise("own wire: a stream that is reset is nobody's else matter", {}, async (env) => {
+scenario("own wire: a stream that is reset is nobody's else matter", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   await using connection = await dial(env, pair);
   for (let i = 0; i < 150; i++) { // more than may be open at once
@@ -58,7 +58,7 @@ promise("own wire: a stream that is reset is nobody's else matter", {}, async (e
   await carries(await openSession(connection, 1));
 });
 
-promise(
+scenario(
   "own wire: a session that is cut short ends, and the next one does not notice",
   {},
   async (env) => {
@@ -77,7 +77,7 @@ promise(
   },
 );
 
-promise(
+scenario(
   "own wire: a lane stream that leads to nothing costs the session nothing",
   {},
   async (env) => {
@@ -93,7 +93,7 @@ promise(
   },
 );
 
-promise("own wire: what makes no sense ends the connection", {}, async (env) => {
+scenario("own wire: what makes no sense ends the connection", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const senseless: ((connection: Connection) => Promise<void>)[] = [
     async (connection) => await write(await connection.open(), Uint8Array.of(9)),
@@ -118,7 +118,7 @@ promise("own wire: what makes no sense ends the connection", {}, async (env) => 
   await carries(await openSession(connection, 0));
 });
 
-promise("own wire: whoever is not let in may not fill the memory", {}, async (env) => {
+scenario("own wire: whoever is not let in may not fill the memory", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
     while (await connection.read(new Uint8Array(64 * 1024)) !== null);
   });

@@ -11,12 +11,12 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { promise, type Tool } from "./testenv.ts";
+import { scenario, type Tool } from "./testenv.ts";
 
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: bytes go there and back, and exit status 0 comes when both have ended`, {
+  scenario(`${way}: bytes go there and back, and exit status 0 comes when both have ended`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, way, echo);
@@ -25,7 +25,7 @@ for (const way of WAYS) {
     await env.until("the log to tell of it", async () => /was served after/.test(await pair.log()));
   });
 
-  promise(`${way}: 50 MB each way at once`, { needs, limitMs: 180_000 }, async (env) => {
+  scenario(`${way}: 50 MB each way at once`, { needs, limitMs: 180_000 }, async (env) => {
     const there = randomBytes(50_000_000), back = randomBytes(50_000_000);
     let arrived: Promise<{ length: number; checksum: string }> | undefined;
     const pair = await makePair(env, way, async (connection) => {
@@ -43,7 +43,7 @@ for (const way of WAYS) {
     assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
   });
 
-  promise(
+  scenario(
     `${way}: 100 connections at once`,
     { needs, limitMs: 180_000, takesTurns: true },
     async (env) => {

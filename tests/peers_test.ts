@@ -16,7 +16,7 @@ import {
   WAYS,
   writeAll,
 } from "./pair.ts";
-import { promise, type Tool } from "./testenv.ts";
+import { scenario, type Tool } from "./testenv.ts";
 
 const letIn = new TextEncoder().encode(AUTH_SUCCESS);
 /** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
@@ -47,7 +47,7 @@ for (const way of WAYS) {
     ...way === "relay" ? ["iroh-relay"] as const : [],
   ];
 
-  promise(`${way}: dumbpipe connects to this program, and both send at once`, {
+  scenario(`${way}: dumbpipe connects to this program, and both send at once`, {
     needs,
     limitMs: 120_000,
   }, async (env) => {
@@ -64,7 +64,7 @@ for (const way of WAYS) {
     assert.match(await pair.log(), /was served after/);
   });
 
-  promise(`${way}: dumbpipe forwards a TCP port and many connections to this program`, {
+  scenario(`${way}: dumbpipe forwards a TCP port and many connections to this program`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, way, echo);
@@ -94,7 +94,7 @@ print("|".join(one(i) for i in range(5)))
 }
 
 // A listener of dumbpipe 0.40 uses n0's public relays and no others, which no test can reach.
-promise("direct: this program connects to dumbpipe, and both send at once", {
+scenario("direct: this program connects to dumbpipe, and both send at once", {
   needs: ["dumbpipe", "namespaces"],
   limitMs: 120_000,
 }, async (env) => {
@@ -109,7 +109,7 @@ promise("direct: this program connects to dumbpipe, and both send at once", {
   assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
 });
 
-promise("direct: ten processes connect to one dumbpipe at once", {
+scenario("direct: ten processes connect to one dumbpipe at once", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
@@ -123,7 +123,7 @@ promise("direct: ten processes connect to one dumbpipe at once", {
   }
 });
 
-promise("direct: connect ends when dumbpipe has nobody behind it, and says when it is gone", {
+scenario("direct: connect ends when dumbpipe has nobody behind it, and says when it is gone", {
   needs: ["dumbpipe", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -140,7 +140,7 @@ promise("direct: connect ends when dumbpipe has nobody behind it, and says when 
   assert.equal(gone.code, 1);
 });
 
-promise("an address that dumbpipe prints names the same peer as ours", {
+scenario("an address that dumbpipe prints names the same peer as ours", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a } = await makeNetwork(env, "lan");
@@ -151,7 +151,7 @@ promise("an address that dumbpipe prints names the same peer as ours", {
   assert(decoded.direct.includes(`${a.ip}:47000`), String(decoded.direct));
 });
 
-promise("dumbpipe over a long cable is never told that the connection is lost", {
+scenario("dumbpipe over a long cable is never told that the connection is lost", {
   needs: ["dumbpipe", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {

@@ -9,12 +9,12 @@ import { OWN_ALPN, ping } from "../lib/protocol/mux.ts";
 import { CloseCode } from "../lib/protocol/dumbpipe.ts";
 import { dumbpipeListener, echo, makePair, Service, WAYS } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
-import { promise, type Tool } from "./testenv.ts";
+import { scenario, type Tool } from "./testenv.ts";
 
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(`${way}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
+  scenario(`${way}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, way, echo);
@@ -43,7 +43,7 @@ for (const way of WAYS) {
   });
 }
 
-promise("ping finds a peer on the same host", {}, async (env) => {
+scenario("ping finds a peer on the same host", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const run = await env.iroh(["ping", pair.address, "-n", "1"], { on: pair.network.a });
   assert.equal(run.code, 0);
@@ -53,7 +53,7 @@ promise("ping finds a peer on the same host", {}, async (env) => {
   );
 });
 
-promise("ping reaches dumbpipe, and does not wake what is behind it", {
+scenario("ping reaches dumbpipe, and does not wake what is behind it", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
@@ -66,7 +66,7 @@ promise("ping reaches dumbpipe, and does not wake what is behind it", {
   assert.equal(service.total, 0);
 });
 
-promise("ping exits 1 when nobody answers, and 0 when somebody did before", {
+scenario("ping exits 1 when nobody answers, and 0 when somebody did before", {
   needs: ["namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -87,7 +87,7 @@ promise("ping exits 1 when nobody answers, and 0 when somebody did before", {
   assert.match(stdout, /1 of 3 replies, 67 % lost/);
 });
 
-promise("ping: hundreds on one connection do not stall", {}, async (env) => {
+scenario("ping: hundreds on one connection do not stall", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const { publicKey, direct } = decodeTicket(pair.dialed);
   await using endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
@@ -97,7 +97,7 @@ promise("ping: hundreds on one connection do not stall", {}, async (env) => {
   connection.close(CloseCode.DONE, "");
 });
 
-promise("ping ends when the peer has gone, and says how it went", {}, async (env) => {
+scenario("ping ends when the peer has gone, and says how it went", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
   await ping.says(/reply 2/);
@@ -108,7 +108,7 @@ promise("ping ends when the peer has gone, and says how it went", {}, async (env
   assert.match(stdout, /replies, \d+ % lost\nround trip/);
 });
 
-promise("ping sums up what came when it is interrupted", {}, async (env) => {
+scenario("ping sums up what came when it is interrupted", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
   await ping.says(/reply 2/);
@@ -118,7 +118,7 @@ promise("ping sums up what came when it is interrupted", {}, async (env) => {
   assert.match(stdout, /replies, 0 % lost\nround trip/);
 });
 
-promise("ping on a command line that makes no sense exits 2", {}, async (env) => {
+scenario("ping on a command line that makes no sense exits 2", {}, async (env) => {
   const cases: [args: string[], says: RegExp][] = [
     [["ping"], /ping needs an address/],
     [["ping", "hello"], /"hello" is not an address/],

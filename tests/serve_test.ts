@@ -17,7 +17,7 @@ import {
   silence,
   writeAll,
 } from "./pair.ts";
-import { promise, type Run, type TestEnv } from "./testenv.ts";
+import { type Run, scenario, type TestEnv } from "./testenv.ts";
 
 const text = new TextEncoder();
 
@@ -60,7 +60,7 @@ function exchange(pair: Pair): Promise<Run> {
   return pair.connect({ stdin: "hello\n" }).then(({ ended }) => ended);
 }
 
-promise("serve says that it serves, on stderr and in the log", {}, async (env) => {
+scenario("serve says that it serves, on stderr and in the log", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const line = `serving ${pair.address}`;
   assert.match(pair.listener.stderr, new RegExp(`^git-annex-p2p-iroh: ${line}$`, "m"));
@@ -68,7 +68,7 @@ promise("serve says that it serves, on stderr and in the log", {}, async (env) =
   assert.equal(pair.listener.stdout, "");
 });
 
-promise("serve turns away whoever does not say hello, and goes on for the others", {
+scenario("serve turns away whoever does not say hello, and goes on for the others", {
   limitMs: 90_000,
 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
@@ -108,7 +108,7 @@ promise("serve turns away whoever does not say hello, and goes on for the others
   assert.match(await pair.log(), /was turned away, no hello in time/);
 });
 
-promise("serve turns away whoever is silent on the own wire, and goes on for the others", {
+scenario("serve turns away whoever is silent on the own wire, and goes on for the others", {
   limitMs: 90_000,
 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
@@ -126,7 +126,7 @@ promise("serve turns away whoever is silent on the own wire, and goes on for the
   assert.equal((await exchange(pair)).code, 0);
 });
 
-promise("serve ends a connection on the plain wire, too, that is not let in after 30 s", {
+scenario("serve ends a connection on the plain wire, too, that is not let in after 30 s", {
   limitMs: 90_000,
 }, async (env) => {
   // Lets in whoever says so first, like git-annex.
@@ -161,7 +161,7 @@ promise("serve ends a connection on the plain wire, too, that is not let in afte
   assert.equal((await good.ended).code, 0);
 });
 
-promise("serve passes on to git-annex that a peer has given up a stream", {}, async (env) => {
+scenario("serve passes on to git-annex that a peer has given up a stream", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const connection = await dial(env, pair);
   const stream = await connection.open();
@@ -174,7 +174,7 @@ promise("serve passes on to git-annex that a peer has given up a stream", {}, as
   await connection.ended;
 });
 
-promise("serve ends a connection that git-annex has not let in after 30 s, and no other", {
+scenario("serve ends a connection that git-annex has not let in after 30 s, and no other", {
   limitMs: 90_000,
 }, async (env) => {
   // Lets in whoever says so, like git-annex; others may go on talking.
@@ -208,7 +208,7 @@ promise("serve ends a connection that git-annex has not let in after 30 s, and n
   assert.match(await pair.log(), /was turned away, it did not authenticate within 30 s/);
 });
 
-promise("serve ends in an orderly way when git-annex refuses and closes", {}, async (env) => {
+scenario("serve ends in an orderly way when git-annex refuses and closes", {}, async (env) => {
   let isFirst = true;
   const pair = await makePair(env, "loopback", async (connection) => {
     if (isFirst) {
@@ -226,7 +226,7 @@ promise("serve ends in an orderly way when git-annex refuses and closes", {}, as
   await works();
 });
 
-promise("serve keeps room for peers who authenticate, however many strangers there are", {
+scenario("serve keeps room for peers who authenticate, however many strangers there are", {
   limitMs: 120_000,
 }, async (env) => {
   const settings = { GIT_ANNEX_P2P_IROH_MAX_CONNECTIONS: "5" };
@@ -276,7 +276,7 @@ promise("serve keeps room for peers who authenticate, however many strangers the
   assert.equal((await (await pair.connect({ stdin: "AUTH\n" })).ended).code, 0);
 });
 
-promise(
+scenario(
   "serve tells the peer when nobody listens on the socket, and stops when that stays so",
   {},
   async (env) => {
@@ -293,7 +293,7 @@ promise(
   },
 );
 
-promise("serve waits for a socket that refuses for a moment only", {}, async (env) => {
+scenario("serve waits for a socket that refuses for a moment only", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   // In one step, so that the file is never missing: that is tolerated for a shorter time.
   await leaveDeadSocket(env, pair.service.path);
@@ -306,7 +306,7 @@ promise("serve waits for a socket that refuses for a moment only", {}, async (en
   assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
 });
 
-promise(
+scenario(
   "serve goes by its own path to the socket, relative, deep and with spaces",
   {},
   async (env) => {
@@ -343,7 +343,7 @@ promise(
   },
 );
 
-promise("serve says what is wrong and what to do, on stderr and in the log", {}, async (env) => {
+scenario("serve says what is wrong and what to do, on stderr and in the log", {}, async (env) => {
   const pair = await makePair(env, "loopback", silence);
   const host = pair.network.a;
   const other = await makeRepository(env, host, "other");

@@ -7,7 +7,7 @@ import type { StatusReport } from "../lib/status/report.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
 import { AUTH_SUCCESS, makeRepository, randomBytes, writeAll } from "./pair.ts";
-import { promise, type TestEnv } from "./testenv.ts";
+import { scenario, type TestEnv } from "./testenv.ts";
 
 const schema = JSON.parse(
   await Deno.readTextFile(new URL("../docs/status.schema.json", import.meta.url)),
@@ -33,7 +33,7 @@ async function addRemote(env: TestEnv, at: Friend, name: string, to: Friend): Pr
   await env.ok(["git", "remote", "add", name, url], { on: at.host, cwd: at.repository });
 }
 
-promise("status: who is connected, in which way, and what goes to and fro", {
+scenario("status: who is connected, in which way, and what goes to and fro", {
   limitMs: 90_000,
 }, async (env) => {
   let wait = Promise.withResolvers<void>();
@@ -90,22 +90,26 @@ promise("status: who is connected, in which way, and what goes to and fro", {
   assert.equal(after!.bytesReceived, AUTH_SUCCESS.length + 3_000_000);
 });
 
-promise("status works where there is no listener, and remembers who was there", {}, async (env) => {
-  const [a, b] = await makeFriends(env);
-  await addRemote(env, b, "friend", a);
-  assert.equal((await (await b.connect(await a.at(), { stdin: "x" })).ended).code, 0);
-  b.listener.kill("SIGTERM");
-  assert.equal((await b.listener.ended).code, 0);
-  const { address, listener, peers } = await statusOf(env, b);
-  assert.deepEqual([address, listener, peers.length], [b.address, null, 1]);
-  assert.equal(peers[0]!.connected, false);
-  assert(Date.now() - Date.parse(peers[0]!.lastSeen!) < 60_000);
-  const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
-  assert.match(text, /^listener {2}none; run git annex remotedaemon/m);
-  assert.match(text, /friend \(\w{10}\): not connected, last seen \d{4}/);
-});
+scenario(
+  "status works where there is no listener, and remembers who was there",
+  {},
+  async (env) => {
+    const [a, b] = await makeFriends(env);
+    await addRemote(env, b, "friend", a);
+    assert.equal((await (await b.connect(await a.at(), { stdin: "x" })).ended).code, 0);
+    b.listener.kill("SIGTERM");
+    assert.equal((await b.listener.ended).code, 0);
+    const { address, listener, peers } = await statusOf(env, b);
+    assert.deepEqual([address, listener, peers.length], [b.address, null, 1]);
+    assert.equal(peers[0]!.connected, false);
+    assert(Date.now() - Date.parse(peers[0]!.lastSeen!) < 60_000);
+    const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
+    assert.match(text, /^listener {2}none; run git annex remotedaemon/m);
+    assert.match(text, /friend \(\w{10}\): not connected, last seen \d{4}/);
+  },
+);
 
-promise("status of a repository that has no address says so", {}, async (env) => {
+scenario("status of a repository that has no address says so", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const cwd = await makeRepository(env, a, "repository");
   const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: a, cwd });
@@ -116,7 +120,7 @@ promise("status of a repository that has no address says so", {}, async (env) =>
   assert.equal(code, 1);
 });
 
-promise("status tells of a listener that does not answer", {}, async (env) => {
+scenario("status tells of a listener that does not answer", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const friend = await makeFriend(env, a);
   friend.listener.kill("SIGSTOP");
@@ -125,7 +129,7 @@ promise("status tells of a listener that does not answer", {}, async (env) => {
   friend.listener.kill("SIGCONT");
 });
 
-promise("status --watch tells again and again, until it is told to stop", {}, async (env) => {
+scenario("status --watch tells again and again, until it is told to stop", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const friend = await makeFriend(env, a);
   const watch = await env.start(["git-annex-p2p-iroh", "status", "--json", "--watch"], {
@@ -140,7 +144,7 @@ promise("status --watch tells again and again, until it is told to stop", {}, as
   for (const line of watch.stdout.trimEnd().split("\n")) checked(line);
 });
 
-promise("status takes control characters out of what others have named", {}, async (env) => {
+scenario("status takes control characters out of what others have named", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const config = join(b.repository, ".git/config");
   const evil = `[remote "e\x1b[31mvil"]\n\turl = p2p-annex::iroh:${a.address}\n`;

@@ -16,7 +16,7 @@ import {
 import {
   memoryOf,
   openFilesOf,
-  promise,
+  scenario,
   type Started,
   type TestEnv,
   type Tool,
@@ -81,7 +81,7 @@ for (
 ) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  promise(
+  scenario(
     `${way}: a slow reader at the connecting side${wire} holds the sender back, and gets everything`,
     { needs, limitMs: 120_000 },
     async (env) => {
@@ -105,7 +105,7 @@ for (
     },
   );
 
-  promise(
+  scenario(
     `${way}: a slow reader behind the listener${wire} holds the sender back, and gets everything`,
     {
       needs,
@@ -144,7 +144,7 @@ for (const way of WAYS) {
 
   // Through a relay a connection is nothing else to the listener's wires.
   for (const wire of way === "direct" ? ["plain", "own"] : ["plain"]) {
-    promise(
+    scenario(
       `${way}: connections one after another on the ${wire} wire leave no file open and no memory taken`,
       {
         needs: ["namespaces", "proc", ...needs],
@@ -180,7 +180,7 @@ for (const way of WAYS) {
     );
   }
 
-  promise(`${way}: the end of one direction leaves the other open`, { needs }, async (env) => {
+  scenario(`${way}: the end of one direction leaves the other open`, { needs }, async (env) => {
     const pair = await makePair(env, way, async (connection) => {
       // Everything comes, and its end; then the answer goes.
       const { length } = await readChecksum(connection);
@@ -191,7 +191,7 @@ for (const way of WAYS) {
     assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}100000 bytes came\n`]);
   });
 
-  promise(`${way}: the end of what the peer sends reaches stdout while stdin is still read`, {
+  scenario(`${way}: the end of what the peer sends reaches stdout while stdin is still read`, {
     needs,
   }, async (env) => {
     const came = Promise.withResolvers<{ length: number }>();
@@ -209,7 +209,7 @@ for (const way of WAYS) {
     assert.equal((await dialer.ended).code, 0);
   });
 
-  promise(`${way}: the same where all of stdin has been read, and waits for the peer`, {
+  scenario(`${way}: the same where all of stdin has been read, and waits for the peer`, {
     needs,
   }, async (env) => {
     // More than git-annex's socket holds, so that the peer does not come to the end.
@@ -236,7 +236,7 @@ for (const way of WAYS) {
     assert.equal((await dialer.ended).code, 0);
   });
 
-  promise(`${way}: ends with status 0 soon after the peer has closed, though stdin is open`, {
+  scenario(`${way}: ends with status 0 soon after the peer has closed, though stdin is open`, {
     needs,
   }, async (env) => {
     const data = randomBytes(3_000_000);
@@ -254,7 +254,7 @@ for (const way of WAYS) {
     assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
   });
 
-  promise(`${way}: what git-annex wrote before it closed with input unread comes through`, {
+  scenario(`${way}: what git-annex wrote before it closed with input unread comes through`, {
     needs,
   }, async (env) => {
     const data = randomBytes(1_000_000);
@@ -271,7 +271,7 @@ for (const way of WAYS) {
     assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
   });
 
-  promise(
+  scenario(
     `${way}: ends with status 0 when whoever reads its stdout has enough`,
     { needs },
     async (env) => {
@@ -291,7 +291,7 @@ for (const way of WAYS) {
     },
   );
 
-  promise(`${way}: an idle connection is kept open`, { needs, limitMs: 90_000 }, async (env) => {
+  scenario(`${way}: an idle connection is kept open`, { needs, limitMs: 90_000 }, async (env) => {
     const pair = await makePair(env, way, silence);
     const dialer = await pair.connect({ stdin: "open" });
     await dialer.says(/AUTH-SUCCESS/);

@@ -2,7 +2,7 @@
  * What a test of the whole program needs: folders, processes and hosts of its own, a time limit, and
  * everything on the screen when it fails.
  *
- * {@linkcode promise} declares a test. It waits for conditions, never for a time; when it ends, in
+ * {@linkcode scenario} declares a test. It waits for conditions, never for a time; when it ends, in
  * whichever way, its processes (children of children, too) and folders are gone.
  */
 
@@ -55,7 +55,7 @@ const MAY_LACK: readonly Tool[] = [
 ];
 
 /** What to say of a test. */
-export interface PromiseOptions {
+export interface ScenarioOptions {
   /** Without these it is skipped, or fails where `CI=true`. */
   readonly needs?: readonly Tool[];
   readonly limitMs?: number;
@@ -64,9 +64,9 @@ export interface PromiseOptions {
 }
 
 /** Declares a test that keeps what `name` promises. */
-export function promise(
+export function scenario(
   name: string,
-  { needs = [], limitMs = 60_000, takesTurns = false }: PromiseOptions,
+  { needs = [], limitMs = 60_000, takesTurns = false }: ScenarioOptions,
   body: (env: TestEnv) => Promise<void>,
 ): void {
   const reason = whatIsMissing(needs);
@@ -102,7 +102,7 @@ export function promise(
   });
 }
 
-/** A test's name, with the reason if it is skipped for what it needs, as {@linkcode promise} has it. */
+/** A test's name, with the reason if it is skipped for what it needs, as {@linkcode scenario} has it. */
 export function named(name: string, ...needs: readonly Tool[]): { name: string; ignore: boolean } {
   const reason = whatIsMissing(needs);
   const isWanted = Deno.env.get("CI") === "true" &&

@@ -21,12 +21,12 @@ import {
   randomBytes,
   Service,
 } from "./pair.ts";
-import { promise, type Started, type StartOptions } from "./testenv.ts";
+import { scenario, type Started, type StartOptions } from "./testenv.ts";
 
 const THROUGH = /ms through the running listener/;
 const answered = (text: string) => AUTH_SUCCESS + text;
 
-promise(
+scenario(
   "warm: processes go through the listener of their repository, on one connection",
   {},
   async (env) => {
@@ -48,7 +48,7 @@ promise(
   },
 );
 
-promise("warm: 20 MB each way at once through the listener, by a lane of the process's own", {
+scenario("warm: 20 MB each way at once through the listener, by a lane of the process's own", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -63,7 +63,7 @@ promise("warm: 20 MB each way at once through the listener, by a lane of the pro
   );
 });
 
-promise(
+scenario(
   "warm: the addon is not loaded by a process that goes through the listener",
   { needs: ["proc"] },
   async (env) => {
@@ -86,7 +86,7 @@ promise(
   },
 );
 
-promise("warm: 100 connects at once through one listener", {
+scenario("warm: 100 connects at once through one listener", {
   limitMs: 90_000,
   takesTurns: true,
 }, async (env) => {
@@ -112,7 +112,7 @@ promise("warm: 100 connects at once through one listener", {
   assert.equal(a.service.total, 100);
 });
 
-promise("warm: 30 processes at once all get through", {
+scenario("warm: 30 processes at once all get through", {
   limitMs: 90_000,
   takesTurns: true,
 }, async (env) => {
@@ -155,7 +155,7 @@ async function exchange(
   return { isWarm, stderr: run.stderr };
 }
 
-promise("warm: a process does it all itself where the listener cannot, or is not to", {
+scenario("warm: a process does it all itself where the listener cannot, or is not to", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -216,7 +216,7 @@ async function entryOf(friend: Friend): Promise<{ path: string; text: string }> 
   return { path, text: await Deno.readTextFile(path) };
 }
 
-promise("warm: what somebody else has planted in the runtime folder is refused", {
+scenario("warm: what somebody else has planted in the runtime folder is refused", {
   needs: ["users"],
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -254,7 +254,7 @@ promise("warm: what somebody else has planted in the runtime folder is refused",
   trap.close();
 });
 
-promise("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
+scenario("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const hub = hubOf(b), address = await a.at();
   for (const cookie of ["", "00".repeat(32), hub.cookie.slice(1)]) {
@@ -272,7 +272,7 @@ promise("warm: whoever does not know the cookie gets nothing from the hub", {}, 
   assert.equal((await exchange(b, address)).isWarm, true);
 });
 
-promise("warm: when the listener is killed in mid-stream, the peer is lost", {}, async (env) => {
+scenario("warm: when the listener is killed in mid-stream, the peer is lost", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const process = await b.connect(await a.at(), { stdin: "open" });
   await process.says(/AUTH-SUCCESS/);
@@ -285,7 +285,7 @@ promise("warm: when the listener is killed in mid-stream, the peer is lost", {},
   );
 });
 
-promise("warm: when a process is killed, the peer knows at once", {}, async (env) => {
+scenario("warm: when a process is killed, the peer knows at once", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const process = await b.connect(await a.at(), { stdin: "open" });
   await process.says(/AUTH-SUCCESS/);
@@ -294,7 +294,7 @@ promise("warm: when a process is killed, the peer knows at once", {}, async (env
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
 
-promise("warm: a listener that stops lets end what is under way", {}, async (env) => {
+scenario("warm: a listener that stops lets end what is under way", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const process = await b.connect(await a.at(), { stdin: "open" });
   await process.says(/AUTH-SUCCESS/);
@@ -312,7 +312,7 @@ promise("warm: a listener that stops lets end what is under way", {}, async (env
   assert.equal((await b.listener.ended).code, 0);
 });
 
-promise("warm: a peer that was started anew is reached by the next process", {
+scenario("warm: a peer that was started anew is reached by the next process", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -339,7 +339,7 @@ promise("warm: a peer that was started anew is reached by the next process", {
 });
 
 for (const others of [0, 1]) {
-  promise(`warm: a peer that vanishes is given up within 30 s, with ${others} other sessions`, {
+  scenario(`warm: a peer that vanishes is given up within 30 s, with ${others} other sessions`, {
     limitMs: 90_000,
   }, async (env) => {
     const [a, b] = await makeFriends(env);
@@ -358,7 +358,7 @@ for (const others of [0, 1]) {
   });
 }
 
-promise("warm: what a process is told when its listener does not get through", {
+scenario("warm: what a process is told when its listener does not get through", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -380,7 +380,7 @@ promise("warm: what a process is told when its listener does not get through", {
   assert.match(await fails(address), /cannot reach the peer; tried 127\.0\.0\.1:\d+ \(/);
 });
 
-promise("warm: a peer that runs dumbpipe is reached, which the listener leaves to the process", {
+scenario("warm: a peer that runs dumbpipe is reached, which the listener leaves to the process", {
   needs: ["dumbpipe"],
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -392,7 +392,7 @@ promise("warm: a peer that runs dumbpipe is reached, which the listener leaves t
   }
 });
 
-promise("warm: repositories of one user, and of three, do not get in each other's way", {
+scenario("warm: repositories of one user, and of three, do not get in each other's way", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -407,7 +407,7 @@ promise("warm: repositories of one user, and of three, do not get in each other'
   }
 });
 
-promise("warm: a connection carries sessions of both ends at once, and is kept for a while", {
+scenario("warm: a connection carries sessions of both ends at once, and is kept for a while", {
   limitMs: 60_000,
 }, async (env) => {
   await using both = await makeConnection(env);
@@ -452,7 +452,7 @@ async function fallSilent(friend: Friend) {
   return { address, bind, silent };
 }
 
-promise("warm: one who was away a moment ago is not waited for as long again", {
+scenario("warm: one who was away a moment ago is not waited for as long again", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -467,7 +467,7 @@ promise("warm: one who was away a moment ago is not waited for as long again", {
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
 
-promise("warm: when the listener is killed while it dials, the process goes on by itself", {
+scenario("warm: when the listener is killed while it dials, the process goes on by itself", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -482,7 +482,7 @@ promise("warm: when the listener is killed while it dials, the process goes on b
   assert.deepEqual([code, stdout], [0, answered("word")], stderr);
 });
 
-promise(
+scenario(
   "warm: status answers while a hundred sessions are opened",
   { limitMs: 90_000 },
   async (env) => {

@@ -14,7 +14,7 @@ import {
   randomBytes,
   Service,
 } from "./pair.ts";
-import { type Host, promise, type Started, type TestEnv } from "./testenv.ts";
+import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
 
 const DENO = [Deno.execPath(), "run", "--allow-all", "--quiet", "--cached-only", "--no-check"];
 
@@ -48,7 +48,7 @@ async function reachedWith(
   });
 }
 
-promise("two NATs: a peer is reached through the relay", {
+scenario("two NATs: a peer is reached through the relay", {
   needs: ["iroh-relay", "iptables", "namespaces"],
 }, async (env) => {
   const { a, b, relay } = await makeNetwork(env, "nat");
@@ -62,7 +62,7 @@ promise("two NATs: a peer is reached through the relay", {
   assert.match(ping.stdout, /found by relay http:\/\/203\.0\.113\.254:\d+\/, path relay http/);
 });
 
-promise("two NATs: a direct path comes about once each side knows its public address", {
+scenario("two NATs: a direct path comes about once each side knows its public address", {
   needs: ["iroh-relay", "iptables", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -80,7 +80,7 @@ promise("two NATs: a direct path comes about once each side knows its public add
   assert.match(last!, /^direct 203\.0\.113\.1:\d+$/);
 });
 
-promise("two NATs: with the setting external, peers meet directly, and over a lane", {
+scenario("two NATs: with the setting external, peers meet directly, and over a lane", {
   needs: ["iroh-relay", "iptables", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -105,7 +105,7 @@ promise("two NATs: with the setting external, peers meet directly, and over a la
   assert.match(ping.stdout, /found by relay .*, path direct 203\.0\.113\.1:\d+/);
 });
 
-promise("where nothing but the relay gets through, it does", {
+scenario("where nothing but the relay gets through, it does", {
   needs: ["iroh-relay", "iptables", "namespaces"],
 }, async (env) => {
   const { a, b, relay } = await makeNetwork(env, "lan");
@@ -125,7 +125,7 @@ promise("where nothing but the relay gets through, it does", {
   assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
 });
 
-promise("an address that is out of date, and where another answers, does not stand in the way", {
+scenario("an address that is out of date, and where another answers, does not stand in the way", {
   needs: ["iroh-relay", "namespaces"],
 }, async (env) => {
   const { a, b, relay } = await makeNetwork(env, "lan");
@@ -152,7 +152,7 @@ promise("an address that is out of date, and where another answers, does not sta
   }
 });
 
-promise("of several relays, the one in the address is used as soon as it is back", {
+scenario("of several relays, the one in the address is used as soon as it is back", {
   needs: ["iroh-relay", "namespaces"],
   limitMs: 45_000, // iroh itself takes 50 s and more, if it comes back at all
 }, async (env) => {
@@ -180,7 +180,7 @@ promise("of several relays, the one in the address is used as soon as it is back
   assert.equal((await early.ended).code, 0);
 });
 
-promise("of several relays, another one is used while the one in the address is away", {
+scenario("of several relays, another one is used while the one in the address is away", {
   needs: ["iroh-relay", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
@@ -197,7 +197,7 @@ promise("of several relays, another one is used while the one in the address is 
   await reachedWith(env, first.url, { on: b, address });
 });
 
-promise("when nobody answers, each way is named, and what came of it", {
+scenario("when nobody answers, each way is named, and what came of it", {
   needs: ["iroh-relay", "namespaces"],
 }, async (env) => {
   const pair = await makePair(env, "relay", echo);
