@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { newIdentity } from "../lib/repository/identity.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
-import { OWN_ALPN, receiveOpening } from "../lib/protocol/mux.ts";
-import { PLAIN_ALPN, receiveHello } from "../lib/protocol/dumbpipe.ts";
+import { MUX_ALPN, readStreamHeader } from "../lib/protocol/mux.ts";
+import { DUMBPIPE_ALPN, receiveHandshake } from "../lib/protocol/dumbpipe.ts";
 import { Session } from "../lib/protocol/session.ts";
 import { freePort, makeLoopback } from "./network.ts";
 import {
@@ -440,7 +440,7 @@ async function makePeer(env: TestEnv, alpn: string): Promise<{ peer: Endpoint; d
   return { peer, dialed: addressAt(address, peer.boundSockets()[0]!) };
 }
 
-for (const alpn of [OWN_ALPN, PLAIN_ALPN]) {
+for (const alpn of [MUX_ALPN, DUMBPIPE_ALPN]) {
   scenario(
     `connect tells a stream that is given up from a lost peer, on ${alpn}`,
     {},
@@ -448,21 +448,21 @@ for (const alpn of [OWN_ALPN, PLAIN_ALPN]) {
       const { peer, dialed } = await makePeer(env, alpn);
       const dialer = await env.start(["git-annex-p2p-iroh", dialed], {
         stdin: "open",
-        env: { GIT_ANNEX_P2P_IROH_LANE: `${alpn === OWN_ALPN}` }, // without it is the plain wire
+        env: { GIT_ANNEX_P2P_IROH_LANE: `${alpn === MUX_ALPN}` }, // without it is the plain wire
       });
       const { value: incoming } = await env.within(peer.incoming().next());
       const connection = await incoming!.accept(env.signal);
       const stream = await connection.accept(env.signal);
-      if (alpn === OWN_ALPN) await receiveOpening(stream);
-      else await receiveHello(stream);
-      const { writable } = alpn === OWN_ALPN ? new Session(stream, connection.over) : stream;
+      if (alpn === MUX_ALPN) await readStreamHeader(stream);
+      else await receiveHandshake(stream);
+      const { writable } = alpn === MUX_ALPN ? new Session(stream, connection.over) : stream;
       const writer = writable.getWriter();
       await writer.write(new TextEncoder().encode(`${AUTH_SUCCESS}DATA 1000000\n`));
       await dialer.says(/DATA 1000000\n/);
       const started = performance.now();
       await writer.abort(); // and the connection stays
       // There is no session for this wire: each direction ends on its own, and stdin is the other.
-      if (alpn === PLAIN_ALPN) await dialer.end();
+      if (alpn === DUMBPIPE_ALPN) await dialer.end();
       const { code, stdout, stderr } = await dialer.ended;
       assert(performance.now() - started < 5_000); // a lost peer is waited for longer
       assert.deepEqual([code, stdout], [1, `${AUTH_SUCCESS}DATA 1000000\n`]);

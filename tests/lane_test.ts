@@ -5,7 +5,7 @@ import type { Duplex } from "../lib/streams/duplex.ts";
 import type { Connection } from "../lib/iroh/endpoint.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
 import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
-import { begin, receiveOpening, StreamKind } from "../lib/protocol/mux.ts";
+import { readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -230,14 +230,14 @@ async function moveOnce(
   kind: "TLS" | "QUIC",
 ): Promise<void> {
   const [opener, other] = session % 2 === 0 ? [dialer, acceptor] : [acceptor, dialer];
-  const open = async (kind: typeof StreamKind.SESSION | typeof StreamKind.LANE) => {
+  const open = async (type: typeof StreamType.SESSION | typeof StreamType.LANE) => {
     const ours = await opener.open();
-    await begin(ours, kind, session);
+    await writeStreamHeader(ours, type, session);
     const theirs = await other.accept(env.signal);
-    assert.deepEqual(await receiveOpening(theirs), { kind, session });
+    assert.deepEqual(await readStreamHeader(theirs), { type, session });
     return [ours, theirs] as const;
   };
-  const streams = await open(StreamKind.SESSION), messages = await open(StreamKind.LANE);
+  const streams = await open(StreamType.SESSION), messages = await open(StreamType.LANE);
   const sessions = [
     new Session(streams[0], opener.over),
     new Session(streams[1], other.over),
@@ -258,7 +258,7 @@ async function moveOnce(
   ]);
   assert.deepEqual(links.map((link) => link?.lane.kind), [kind, kind]);
   for (const link of links) link![Symbol.dispose]();
-  for (const session of sessions) session.leave();
+  for (const session of sessions) session.detach();
   assert.deepEqual(received, [up, down]);
 }
 

@@ -12,8 +12,9 @@ import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { splice } from "../lib/streams/splice.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { begin, OWN_ALPN, StreamKind } from "../lib/protocol/mux.ts";
-import { CloseCode, PLAIN_ALPN, sendHello } from "../lib/protocol/dumbpipe.ts";
+import { MUX_ALPN, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import { CloseCode } from "../lib/protocol/close_codes.ts";
+import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";
 import { Session } from "../lib/protocol/session.ts";
 
 const DIAL_LIMIT_MS = 20_000;
@@ -21,11 +22,11 @@ const DIAL_LIMIT_MS = 20_000;
 /** What a session's bytes go by. */
 async function sessionOn(connection: Connection): Promise<Duplex> {
   const stream = await connection.open();
-  if (connection.alpn === OWN_ALPN) {
-    await begin(stream, StreamKind.SESSION, 0);
+  if (connection.alpn === MUX_ALPN) {
+    await writeStreamHeader(stream, StreamType.SESSION, 0);
     return new Session(stream, connection.over);
   }
-  await sendHello(stream);
+  await sendHandshake(stream);
   return stream;
 }
 
@@ -48,7 +49,7 @@ async function exchange(address: string, relay: string, alpn: string): Promise<v
 
 if (import.meta.main) {
   const [address, relay, count, wire] = Deno.args;
-  const alpn = wire === "own" ? OWN_ALPN : PLAIN_ALPN;
+  const alpn = wire === "own" ? MUX_ALPN : DUMBPIPE_ALPN;
   for (let i = 1; i <= Number(count); i++) {
     await exchange(address!, relay!, alpn);
     if (i % 100 > 0) continue;

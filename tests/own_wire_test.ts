@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { begin, OWN_ALPN, ping, StreamKind } from "../lib/protocol/mux.ts";
+import { MUX_ALPN, ping, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
 import { concat, scenario, type TestEnv } from "./testenv.ts";
@@ -13,7 +13,7 @@ import { concat, scenario, type TestEnv } from "./testenv.ts";
 async function dial(env: TestEnv, { dialed }: Pair): Promise<Connection & AsyncDisposable> {
   const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
   const { publicKey, direct } = decodeTicket(dialed);
-  const connection = await endpoint.connect({ publicKey, direct }, OWN_ALPN, env.signal);
+  const connection = await endpoint.connect({ publicKey, direct }, MUX_ALPN, env.signal);
   return Object.assign(connection, {
     [Symbol.asyncDispose]: () => endpoint[Symbol.asyncDispose](),
   });
@@ -28,7 +28,7 @@ async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
 /** Opens a session, and is let in. */
 async function openSession(connection: Connection, number: number): Promise<Session> {
   const stream = await connection.open();
-  await begin(stream, StreamKind.SESSION, number);
+  await writeStreamHeader(stream, StreamType.SESSION, number);
   const session = new Session(stream, connection.over);
   const reader = session.readable.getReader();
   assert.equal(new TextDecoder().decode((await reader.read()).value), AUTH_SUCCESS);
@@ -51,7 +51,7 @@ scenario("own wire: a stream that is reset is nobody's else matter", {}, async (
   await using connection = await dial(env, pair);
   for (let i = 0; i < 150; i++) { // more than may be open at once
     const stream = await connection.open();
-    await write(stream, Uint8Array.of(StreamKind.SESSION));
+    await write(stream, Uint8Array.of(StreamType.SESSION));
     await stream.writable.abort();
     await stream.readable.cancel();
   }
@@ -67,7 +67,7 @@ scenario(
     const kept = await openSession(connection, 0);
     for (const number of [1, 2]) {
       const stream = await connection.open();
-      await begin(stream, StreamKind.SESSION, number);
+      await writeStreamHeader(stream, StreamType.SESSION, number);
       await stream.readable.getReader().read(); // it is let in
       await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // of nine bytes one
       stream.writable.close().catch(() => {});
@@ -85,9 +85,9 @@ scenario(
     await using connection = await dial(env, pair);
     const session = await openSession(connection, 7);
     const [ended, stranger] = [await connection.open(), await connection.open()];
-    await begin(ended, StreamKind.LANE, 7);
+    await writeStreamHeader(ended, StreamType.LANE, 7);
     await ended.writable.close();
-    await begin(stranger, StreamKind.LANE, 8); // of a session that there is not
+    await writeStreamHeader(stranger, StreamType.LANE, 8); // of a session that there is not
     await ping(await connection.open());
     await carries(session);
   },
@@ -99,12 +99,12 @@ scenario("own wire: what makes no sense ends the connection", {}, async (env) =>
     async (connection) => await write(await connection.open(), Uint8Array.of(9)),
     async (connection) => {
       await openSession(connection, 3);
-      await begin(await connection.open(), StreamKind.SESSION, 3);
+      await writeStreamHeader(await connection.open(), StreamType.SESSION, 3);
     },
     async (connection) => {
       await openSession(connection, 3);
       const lane = await connection.open();
-      await begin(lane, StreamKind.LANE, 3);
+      await writeStreamHeader(lane, StreamType.LANE, 3);
       await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {}, which is no offer
     },
   ];
@@ -126,7 +126,7 @@ scenario("own wire: whoever is not let in may not fill the memory", {}, async (e
   const writing = (async () => {
     for (let i = 0; i < 50; i++) {
       const stream = await connection.open();
-      write(stream, new Uint8Array(1_000_000).fill(StreamKind.PING)).catch(() => {}); // it is closed
+      write(stream, new Uint8Array(1_000_000).fill(StreamType.PING)).catch(() => {}); // it is closed
     }
   })();
   const end = await env.within(connection.ended);

@@ -5,7 +5,7 @@ import iroh from "@number0/iroh";
 import { newIdentity } from "../lib/repository/identity.ts";
 import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { OWN_ALPN } from "../lib/protocol/mux.ts";
+import { MUX_ALPN } from "../lib/protocol/mux.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 
@@ -215,11 +215,11 @@ export async function makeConnection(
 ): Promise<{ dialer: Connection; acceptor: Connection } & AsyncDisposable> {
   const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
   await using endpoints = new AsyncDisposableStack();
-  const listening = endpoints.use(await Endpoint.bind({ ...options, alpns: [OWN_ALPN] }));
+  const listening = endpoints.use(await Endpoint.bind({ ...options, alpns: [MUX_ALPN] }));
   const dialing = endpoints.use(await Endpoint.bind(options));
   const peer = { publicKey: listening.publicKey, direct: listening.boundSockets() };
   const [dialer, acceptor] = await Promise.all([
-    dialing.connect(peer, OWN_ALPN, env.signal),
+    dialing.connect(peer, MUX_ALPN, env.signal),
     listening.incoming().next().then(({ value }) => value!.accept(env.signal)),
   ]);
   const kept = endpoints.move();

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { newIdentity } from "../lib/repository/identity.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
-import { OWN_ALPN, ping } from "../lib/protocol/mux.ts";
-import { CloseCode } from "../lib/protocol/dumbpipe.ts";
+import { MUX_ALPN, ping } from "../lib/protocol/mux.ts";
+import { CloseCode } from "../lib/protocol/close_codes.ts";
 import { dumbpipeListener, echo, makePair, Service, WAYS } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
 import { scenario, type Tool } from "./testenv.ts";
@@ -91,7 +91,7 @@ scenario("ping: hundreds on one connection do not stall", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const { publicKey, direct } = decodeTicket(pair.dialed);
   await using endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
-  const connection = await endpoint.connect({ publicKey, direct }, OWN_ALPN, env.signal);
+  const connection = await endpoint.connect({ publicKey, direct }, MUX_ALPN, env.signal);
   // QUIC lets a peer have a hundred streams that are not quite over.
   for (let i = 0; i < 300; i++) await env.within(connection.open().then(ping));
   connection.close(CloseCode.DONE, "");

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { OWN_ALPN, StreamKind } from "../lib/protocol/mux.ts";
-import { PLAIN_ALPN, sendHello } from "../lib/protocol/dumbpipe.ts";
+import { MUX_ALPN, StreamType } from "../lib/protocol/mux.ts";
+import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";
 import {
   AUTH_SUCCESS,
   echo,
@@ -22,7 +22,7 @@ import { type Run, scenario, type TestEnv } from "./testenv.ts";
 const text = new TextEncoder();
 
 /** Dials a listener from the test itself, with a key of its own. */
-async function dial(env: TestEnv, pair: Pair, alpn = PLAIN_ALPN): Promise<Connection> {
+async function dial(env: TestEnv, pair: Pair, alpn = DUMBPIPE_ALPN): Promise<Connection> {
   const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
   env.cleanup(() => endpoint[Symbol.asyncDispose]());
   const { publicKey, direct } = decodeTicket(pair.dialed);
@@ -98,7 +98,7 @@ scenario("serve turns away whoever does not say hello, and goes on for the other
 
   const gone = await dial(env, pair);
   const half = await gone.open();
-  await sendHello(half);
+  await sendHandshake(half);
   await half.writable.abort(); // a reset in mid-stream
   gone.close(7n, "never mind");
   await works();
@@ -114,9 +114,9 @@ scenario("serve turns away whoever is silent on the own wire, and goes on for th
   const pair = await makePair(env, "loopback", echo);
   const { works } = await friend(pair);
   const started = performance.now();
-  const silent = await dial(env, pair, OWN_ALPN); // opens no stream
-  const halting = await dial(env, pair, OWN_ALPN); // begins to say what a stream is for
-  await send(await halting.open(), String.fromCharCode(StreamKind.SESSION, 0, 0));
+  const silent = await dial(env, pair, MUX_ALPN); // opens no stream
+  const halting = await dial(env, pair, MUX_ALPN); // begins to say what a stream is for
+  await send(await halting.open(), String.fromCharCode(StreamType.SESSION, 0, 0));
   const ends = await Promise.all([silent.ended, halting.ended]);
   for (const end of ends) assert.deepEqual(end, { by: "peer", code: 4n, reason: "no hello" });
   const seconds = (performance.now() - started) / 1000;
@@ -142,10 +142,10 @@ scenario("serve ends a connection on the plain wire, too, that is not let in aft
   await good.says(/AUTH-SUCCESS/);
   const started = performance.now();
   const silent = await dial(env, pair); // says hello, and no more
-  await sendHello(await silent.open());
+  await sendHandshake(await silent.open());
   const bad = await dial(env, pair);
   const stream = await bad.open();
-  await sendHello(stream);
+  await sendHandshake(stream);
   await send(stream, "AUTH wrong\n");
   const reader = stream.readable.getReader();
   assert.equal(new TextDecoder().decode((await reader.read()).value), "AUTH-FAILURE\n");
@@ -165,7 +165,7 @@ scenario("serve passes on to git-annex that a peer has given up a stream", {}, a
   const pair = await makePair(env, "loopback", echo);
   const connection = await dial(env, pair);
   const stream = await connection.open();
-  await sendHello(stream);
+  await sendHandshake(stream);
   const reader = stream.readable.getReader();
   await reader.read(); // AUTH-SUCCESS
   assert.equal(pair.service.open, 1);
@@ -243,7 +243,7 @@ scenario("serve keeps room for peers who authenticate, however many strangers th
   const strangers: Connection[] = [];
   for (let i = 0; i < 12; i++) {
     const stranger = await dial(env, pair);
-    await sendHello(await stranger.open());
+    await sendHandshake(await stranger.open());
     strangers.push(stranger);
   }
   // Twelve strangers share the four places that are left, the newest of them.
@@ -298,7 +298,7 @@ scenario("serve waits for a socket that refuses for a moment only", {}, async (e
   // In one step, so that the file is never missing: that is tolerated for a shorter time.
   await leaveDeadSocket(env, pair.service.path);
   const early = await dial(env, pair);
-  await sendHello(await early.open());
+  await sendHandshake(await early.open());
   const turnedAway = { by: "peer", code: 2n, reason: "git annex remotedaemon is not running" };
   assert.deepEqual(await early.ended, turnedAway);
   await Deno.rename(new Service(env, join(env.dir, "again"), echo).path, pair.service.path);

@@ -5,7 +5,11 @@ import { join } from "node:path";
 import { askForSession, askStatus } from "../lib/control/client.ts";
 import { findHub, type HubEntry } from "../lib/control/locator.ts";
 import type { ListenerFacts } from "../lib/listener/snapshot.ts";
-import { Idle, PeerConnection, type PeerSession } from "../lib/protocol/peer_connection.ts";
+import {
+  IdleTimeout,
+  type InboundSession,
+  MuxConnection,
+} from "../lib/protocol/peer_connection.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { splitSocketAddress } from "../lib/platform/socket_address.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
@@ -412,14 +416,14 @@ scenario("warm: a connection carries sessions of both ends at once, and is kept 
 }, async (env) => {
   await using both = await makeConnection(env);
   const { dialer, acceptor } = both;
-  const serve = async (peer: PeerSession) => {
-    peer.letIn();
+  const serve = async (peer: InboundSession) => {
+    peer.markAuthenticated();
     await peer.session.readable.pipeTo(peer.session.writable);
   };
-  const keptMs = 500;
+  const idleTimeoutMs = 500;
   const ends = [dialer, acceptor].map((connection) => {
     const isDialed = connection === dialer;
-    const own = new PeerConnection(connection, { isDialed, bind: undefined, serve, keptMs });
+    const own = new MuxConnection(connection, { isDialed, bind: undefined, serve, idleTimeoutMs });
     return { own, over: own.serve(env.signal).catch((error) => error) };
   });
   for (let round = 0; round < 3; round++) {
@@ -437,9 +441,9 @@ scenario("warm: a connection carries sessions of both ends at once, and is kept 
   }
   const idle = performance.now();
   const [first] = await Promise.all(ends.map(({ over }) => over));
-  assert(first instanceof Idle);
-  assert.deepEqual(first.closing, [0n, ""]);
-  assert(performance.now() - idle > keptMs / 2);
+  assert(first instanceof IdleTimeout);
+  assert.deepEqual(first.closeReason, [0n, ""]);
+  assert(performance.now() - idle > idleTimeoutMs / 2);
 });
 
 /** Kills a listener; somebody then answers nothing at its port, so that nothing is refused either. */

@@ -9,8 +9,9 @@ import { Signals } from "../console/signals.ts";
 import { say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { decodeTicket, type Ticket } from "../repository/ticket.ts";
-import { OWN_ALPN, ping as pingStream } from "../protocol/mux.ts";
-import { CloseCode, PLAIN_ALPN } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN, ping as pingStream } from "../protocol/mux.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
+import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 
 const INTERVAL_MS = 1_000;
 /** No reply within this time is a lost one. */
@@ -23,9 +24,9 @@ export async function ping(address: string, count: number): Promise<number> {
   using signals = new Signals();
   const begin = performance.now();
   const settings = await readSettings();
-  const reached = await reach(ticket, settings, [OWN_ALPN, PLAIN_ALPN], signals.signal);
+  const reached = await reach(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
   const key = ticket.publicKey.toHex().slice(0, KEY_DIGITS);
-  const own = reached.connection.alpn === OWN_ALPN;
+  const own = reached.connection.alpn === MUX_ALPN;
   await print(
     `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.way}` +
       (own ? "\n" : "; it speaks dumbpipe's protocol, so each time is that of a new connection\n"),
@@ -82,7 +83,7 @@ async function connectOnce({ connection }: Reached, ticket: Ticket): Promise<voi
     ? { publicKey: ticket.publicKey, relay: at, direct: [] }
     : { publicKey: ticket.publicKey, direct: [at!] };
   const limit = AbortSignal.timeout(REPLY_LIMIT_MS);
-  const another = await connection.endpoint.connect(peer, PLAIN_ALPN, limit);
+  const another = await connection.endpoint.connect(peer, DUMBPIPE_ALPN, limit);
   another.close(CloseCode.DONE, "");
 }
 

@@ -23,8 +23,8 @@ import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { Signals } from "../console/signals.ts";
 import { debug, describeFailure, say } from "../console/stderr.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
-import { OWN_ALPN } from "../protocol/mux.ts";
-import { PLAIN_ALPN } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN } from "../protocol/mux.ts";
+import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 
 /** For what is in progress when the listener stops. */
 const DRAIN_LIMIT_MS = 10_000;
@@ -197,7 +197,7 @@ async function bindEndpoint(
     try {
       return await Endpoint.bind({
         secretKey: identity.secretKey,
-        alpns: settings.lane ? [PLAIN_ALPN, OWN_ALPN] : [PLAIN_ALPN],
+        alpns: settings.lane ? [DUMBPIPE_ALPN, MUX_ALPN] : [DUMBPIPE_ALPN],
         relay: settings.relay,
         lookup: settings.lookup,
         bind: settings.bind,

@@ -4,7 +4,7 @@ import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { Ends } from "../lane/negotiation.ts";
 import { debug } from "../console/stderr.ts";
-import { CloseCode } from "../protocol/dumbpipe.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
 import { Session } from "../protocol/session.ts";
 
 /**

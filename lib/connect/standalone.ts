@@ -9,8 +9,9 @@ import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
-import { begin, OWN_ALPN, StreamKind } from "../protocol/mux.ts";
-import { CLOSE_REASONS, CloseCode, PLAIN_ALPN, sendHello } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
+import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
+import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
 import { codeFor, type LaneOpening, type Line, movingSession } from "./outbound.ts";
 
@@ -30,7 +31,7 @@ export async function openCold(
   if (repository && await isOwn(ticket, repository)) throw new OwnAddress();
   const wires = await wiresFor(ticket, settings);
   const { connection } = await reach(ticket, settings, wires, signal);
-  if (wires.length > 1 && connection.alpn === PLAIN_ALPN) {
+  if (wires.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberPlainAlone(ticket.publicKey);
   }
   try {
@@ -51,16 +52,16 @@ async function open(
   // git-annex would wait for, and everything has been sent by then.
   const finish = () => connection.closeAndSend(CloseCode.DONE, "");
   const stream = await abortable(connection.open(), signal);
-  if (connection.alpn === PLAIN_ALPN) {
-    await abortable(sendHello(stream), signal);
+  if (connection.alpn === DUMBPIPE_ALPN) {
+    await abortable(sendHandshake(stream), signal);
     const giveUp = () => connection.closeAndSend(CloseCode.STOPPED, "stopped");
     return { stream, finish, giveUp, [Symbol.dispose]() {} };
   }
-  await abortable(begin(stream, StreamKind.SESSION, 0), signal);
+  await abortable(writeStreamHeader(stream, StreamType.SESSION, 0), signal);
   const openLane = async (): Promise<LaneOpening> => {
     const { endsOf } = await import("../lane/local_addresses.ts");
     const stream = await connection.open();
-    await begin(stream, StreamKind.LANE, 0);
+    await writeStreamHeader(stream, StreamType.LANE, 0);
     return { stream, ends: endsOf(connection, settings.bind), [Symbol.dispose]() {} };
   };
   const moving = movingSession(stream, connection.over, openLane, onLane, signal);
@@ -90,5 +91,5 @@ async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
 /** The protocols to try, the preferred one first. */
 async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
   const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
-  return plainAlone ? [PLAIN_ALPN] : [OWN_ALPN, PLAIN_ALPN];
+  return plainAlone ? [DUMBPIPE_ALPN] : [MUX_ALPN, DUMBPIPE_ALPN];
 }

@@ -31,7 +31,7 @@ export async function openWarm(
     const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
     await warm.open;
     const { session } = moving;
-    session.passedOn(); // by the listener
+    session.deliveredByProxy(); // by the listener
     let reported = "";
     const report = () => {
       const { sent, received } = session, { lane } = moving;
@@ -51,7 +51,7 @@ export async function openWarm(
       async giveUp(error) {
         report();
         const reason = new StreamError("refused", "given up", { code: codeFor(error) });
-        const told = session.turnAway(reason);
+        const told = session.abort(reason);
         await inTime(told.then(() => warm.flush()));
       },
       [Symbol.dispose]() {

@@ -14,11 +14,11 @@ export const PROGRESS_MS = 5_000;
 const MOST_STALLED = 4;
 
 /** What of a session a link needs. */
-export interface Linked {
+export interface MigratableSession {
   /** Bytes whose sending has begun, and one more for the end. */
-  readonly begun: number;
+  readonly bytesQueued: number;
   readonly progress: Progress;
-  stopped(): void;
+  peerStopped(): void;
   fail(error: StreamError): void;
 }
 
@@ -27,17 +27,22 @@ export class LaneLink implements Disposable {
   readonly lane: Lane;
   /** What the other end said last, what had been begun by then, and how often it was the same. */
   received = -1;
-  #begun = 0;
+  #bytesQueued = 0;
   #stalled = 0;
   #stream: LaneStream;
-  #session: Linked;
+  #session: MigratableSession;
   #acknowledged = Promise.withResolvers<void>();
   #timer: ReturnType<typeof setInterval>;
   #ending: ReturnType<typeof setTimeout> | undefined;
   #disposed = false;
 
   /** @param progressMs How often to say how far it is. */
-  constructor(lane: Lane, stream: LaneStream, session: Linked, progressMs = PROGRESS_MS) {
+  constructor(
+    lane: Lane,
+    stream: LaneStream,
+    session: MigratableSession,
+    progressMs = PROGRESS_MS,
+  ) {
     this.lane = lane;
     this.#stream = stream;
     this.#session = session;
@@ -58,7 +63,7 @@ export class LaneLink implements Disposable {
     return this.#acknowledged.promise;
   }
 
-  ended(): void {
+  acknowledgeEnd(): void {
     this.#tell();
   }
 
@@ -77,17 +82,18 @@ export class LaneLink implements Disposable {
   async #listen(): Promise<void> {
     for (let message; (message = await this.#stream.receive());) {
       if (message.kind === "progress") this.#see(message.progress);
-      else if (message.kind === "stop") this.#session.stopped();
+      else if (message.kind === "stop") this.#session.peerStopped();
       else throw new LaneError(`${message.kind} after the choice`);
     }
   }
 
   #see({ received, state }: Progress): void {
     if (state === "ended") this.#acknowledged.resolve();
-    const waits = state === "passed on" && received === this.received && received < this.#begun;
+    const waits = state === "passed on" && received === this.received &&
+      received < this.#bytesQueued;
     this.#stalled = waits ? this.#stalled + 1 : 0;
     this.received = state === "ended" ? received + 1 : received;
-    this.#begun = this.#session.begun;
+    this.#bytesQueued = this.#session.bytesQueued;
     if (this.#stalled >= MOST_STALLED) this.#lose("the direct connection carries nothing any more");
   }
 

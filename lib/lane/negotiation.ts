@@ -4,7 +4,7 @@ import { abortable } from "../async/abort.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { debug } from "../console/stderr.ts";
 import { type Lane, LaneError } from "./lane.ts";
-import { LaneLink, type Linked } from "./lane_control.ts";
+import { LaneLink, type MigratableSession } from "./lane_control.ts";
 import { LanePorts } from "./gathering.ts";
 import { LaneStream, type Message } from "./signaling.ts";
 import { BadOffer, type Offer } from "./offer.ts";
@@ -21,9 +21,9 @@ export interface Ends {
 }
 
 /** A session that can go on by a lane. */
-export interface Movable extends Linked {
-  expectLane(over: Promise<void>): void;
-  useLane(link: LaneLink): Promise<void>;
+export interface Movable extends MigratableSession {
+  throttleUntil(established: Promise<void>): void;
+  migrateTo(target: LaneLink): Promise<void>;
 }
 
 /**
@@ -119,7 +119,7 @@ async function moveTo(
   session: Movable,
 ): Promise<LaneLink | undefined> {
   // Why there is none, is told to whoever asked for it.
-  session.expectLane(making.then(() => {}, () => {}));
+  session.throttleUntil(making.then(() => {}, () => {}));
   let lane: Lane | undefined;
   try {
     lane = await making;
@@ -133,7 +133,7 @@ async function move(lane: Lane, messages: LaneStream, session: Movable): Promise
   debug(() => `lane: ${lane.kind} with ${lane.remote}`);
   const link = new LaneLink(lane, messages, session);
   try {
-    await session.useLane(link);
+    await session.migrateTo(link);
     return link;
   } catch (error) {
     link[Symbol.dispose]();

@@ -19,8 +19,8 @@ async function nowhere(): Promise<Offer> {
 
 /** A session that is never to move. */
 function unmoved(): Movable {
-  const useLane = () => Promise.reject(new Error("it has moved"));
-  return { expectLane: () => {}, useLane } as unknown as Movable;
+  const migrateTo = () => Promise.reject(new Error("it has moved"));
+  return { throttleUntil: () => {}, migrateTo } as unknown as Movable;
 }
 
 Deno.test("answerLane: gives up, and closes its ports, as soon as whoever chooses has", async () => {

@@ -4,12 +4,13 @@ import { abortable } from "../async/abort.ts";
 import { OwnAddress, reach, Unreachable } from "../dial/dialer.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Connection, Endpoint } from "../iroh/endpoint.ts";
-import type { PeerConnection } from "../protocol/peer_connection.ts";
+import type { MuxConnection } from "../protocol/peer_connection.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
-import { OWN_ALPN } from "../protocol/mux.ts";
-import { CloseCode, PLAIN_ALPN } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN } from "../protocol/mux.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
+import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
 import { type On, TrialStream } from "./replay_stream.ts";
 
@@ -53,24 +54,24 @@ export interface PeerLine extends Disposable {
 export class Peers {
   #options: PeersOptions;
   /** By public key, in the order in which they came. */
-  #connections = new Map<string, PeerConnection[]>();
+  #connections = new Map<string, MuxConnection[]>();
   /** Those who were not reached, and when. */
   #failed = new Map<string, number>();
-  #dialing = new Map<string, Promise<PeerConnection>>();
+  #dialing = new Map<string, Promise<MuxConnection>>();
 
   constructor(options: PeersOptions) {
     this.#options = options;
   }
 
   /** A connection has come about. */
-  add(own: PeerConnection): void {
+  add(own: MuxConnection): void {
     const key = own.connection.publicKey.toHex();
     this.#failed.delete(key);
     this.#connections.set(key, [...this.of(key), own]);
   }
 
   /** A connection has ended. */
-  remove(own: PeerConnection): void {
+  remove(own: MuxConnection): void {
     const key = own.connection.publicKey.toHex();
     const left = this.of(key).filter((other) => other !== own);
     if (left.length > 0) this.#connections.set(key, left);
@@ -83,8 +84,8 @@ export class Peers {
   }
 
   /** Connections with a peer, by its public key in hex. */
-  of(key: string): readonly PeerConnection[] {
-    return (this.#connections.get(key) ?? []).filter(({ isOver }) => !isOver);
+  of(key: string): readonly MuxConnection[] {
+    return (this.#connections.get(key) ?? []).filter(({ isClosed }) => !isClosed);
   }
 
   /**
@@ -145,9 +146,9 @@ export class Peers {
     return await openOn(await abortable(dialing, signal), signal);
   }
 
-  async #dial(ticket: Ticket, limitMs?: number): Promise<PeerConnection> {
+  async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
     const { endpoint, settings, signal, serve } = this.#options;
-    const wires = [OWN_ALPN, PLAIN_ALPN];
+    const wires = [MUX_ALPN, DUMBPIPE_ALPN];
     const key = ticket.publicKey.toHex(), failedAt = this.#failed.get(key) ?? -Infinity;
     const isAway = performance.now() - failedAt < AWAY_MS;
     const most = isAway ? AWAY_LIMIT_MS : limitMs;
@@ -157,7 +158,7 @@ export class Peers {
       if (error instanceof Unreachable && !isAway) this.#failed.set(key, performance.now());
       throw error;
     });
-    if (connection.alpn === PLAIN_ALPN) {
+    if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
       await rememberPlainAlone(ticket.publicKey);
       throw new PlainPeer();
@@ -169,6 +170,6 @@ export class Peers {
   }
 }
 
-async function openOn(own: PeerConnection, signal: AbortSignal): Promise<On> {
+async function openOn(own: MuxConnection, signal: AbortSignal): Promise<On> {
   return { own, session: await own.open(signal) };
 }

@@ -7,17 +7,18 @@ import { systemReason } from "../console/failure.ts";
 import type { Traffic } from "./traffic.ts";
 import type { Connection, Endpoint, Incoming } from "../iroh/endpoint.ts";
 import {
-  type Closing,
-  Idle,
-  PeerConnection,
-  type PeerSession,
+  type CloseReason,
+  IdleTimeout,
+  type InboundSession,
+  MuxConnection,
 } from "../protocol/peer_connection.ts";
 import { GivenAway, type Place, Places } from "./admission.ts";
 import { splice, type SpliceEnd } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
-import { OWN_ALPN, ProtocolError } from "../protocol/mux.ts";
-import { BadHello, CLOSE_REASONS, CloseCode, receiveHello } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN, ProtocolError } from "../protocol/mux.ts";
+import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
+import { HandshakeError, receiveHandshake } from "../protocol/dumbpipe.ts";
 import { Session } from "../protocol/session.ts";
 
 /** From the first packet to the hello. */
@@ -53,8 +54,8 @@ export interface ListenerOptions {
   /** Called when nobody answers on the socket. */
   readonly socketRefused: () => void;
   /** Told of each connection on our own wire, when it begins and when it has ended. */
-  readonly connected: (connection: PeerConnection) => void;
-  readonly disconnected: (connection: PeerConnection) => void;
+  readonly connected: (connection: MuxConnection) => void;
+  readonly disconnected: (connection: MuxConnection) => void;
   /** Where what is moved is counted. */
   readonly traffic: Traffic;
 }
@@ -70,7 +71,7 @@ interface Line {
   /** Watches what comes before the peer is let in. */
   readonly greed: GreedWatch | undefined;
   /** Ends it, and tells the peer why. */
-  end(closing: Closing): void;
+  end(closing: CloseReason): void;
 }
 
 /** A line that has been handed to git-annex. */
@@ -89,7 +90,7 @@ export class Listener {
   #end = new AbortController();
   #relayed = new Set<Relayed>();
   /** Connections that peers have dialed. */
-  #kept = new Set<PeerConnection>();
+  #kept = new Set<MuxConnection>();
   #served = new Set<Promise<void>>();
 
   constructor(options: ListenerOptions) {
@@ -180,7 +181,7 @@ export class Listener {
   /** @param place Is left here. */
   async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
     const until = AbortSignal.any([this.#end.signal, place.givenAway]);
-    using slow = new TimeLimit(HELLO_LIMIT_MS, new BadHello("no hello in time"));
+    using slow = new TimeLimit(HELLO_LIMIT_MS, new HandshakeError("no hello in time"));
     const hello = AbortSignal.any([until, slow.signal]);
     let connection: Connection;
     try {
@@ -189,19 +190,19 @@ export class Listener {
       place.leave();
       return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
     }
-    if (connection.alpn === OWN_ALPN) return await this.#serveOwn(connection, source, place);
+    if (connection.alpn === MUX_ALPN) return await this.#serveOwn(connection, source, place);
     const peer = nameOf(connection);
     using greed = new GreedWatch(connection);
     try {
       const stream = await connection.accept(hello);
-      await abortable(receiveHello(stream), hello);
+      await abortable(receiveHandshake(stream), hello);
       const line = {
         connection,
         stream,
         letIn: () => greed[Symbol.dispose](),
         lane: () => undefined,
         greed,
-        end: ([code, reason]: Closing) => connection.close(code, reason),
+        end: ([code, reason]: CloseReason) => connection.close(code, reason),
       };
       await this.#relay(line, peer, place, until);
       // dumbpipe waits to be told that its end has arrived, and takes the close for a loss if both come
@@ -240,9 +241,9 @@ export class Listener {
     first?.givenAway.addEventListener("abort", giveAway);
     const isDialed = first === undefined;
     using greed = isDialed ? undefined : new GreedWatch(connection);
-    const own = new PeerConnection(connection, {
+    const own = new MuxConnection(connection, {
       isDialed,
-      letIn: () => {
+      onAuthenticated: () => {
         greed?.[Symbol.dispose]();
         first?.givenAway.removeEventListener("abort", giveAway);
       },
@@ -263,9 +264,11 @@ export class Listener {
         connection.close(CloseCode.DONE, "");
         return debug(() => `${peer} has left, ${error.message}`);
       }
-      if (error instanceof Idle) {
-        connection.close(...error.closing);
-        if (error.closing[0] !== CloseCode.BAD_HELLO) return debug(() => `${peer} needs no more`);
+      if (error instanceof IdleTimeout) {
+        connection.close(...error.closeReason);
+        if (error.closeReason[0] !== CloseCode.BAD_HELLO) {
+          return debug(() => `${peer} needs no more`);
+        }
       } else connection.close(...closing(error));
       if (error instanceof Stopped) return; // of sessions that end with it, each tells
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
@@ -277,17 +280,17 @@ export class Listener {
   }
 
   /** Connections are kept for as many peers as are served at once; then the one goes that has been idle longest. */
-  #keep(own: PeerConnection): void {
+  #keep(own: MuxConnection): void {
     this.#kept.add(own);
     if (this.#kept.size <= this.#options.maxConnections) return;
-    const idle = [...this.#kept].filter(({ isKnown, idleSince }) =>
-      isKnown && idleSince !== undefined
+    const idle = [...this.#kept].filter(({ isAuthenticated, idleSince }) =>
+      isAuthenticated && idleSince !== undefined
     );
-    idle.sort((a, b) => a.idleSince! - b.idleSince!)[0]?.retire();
+    idle.sort((a, b) => a.idleSince! - b.idleSince!)[0]?.closeGracefully();
   }
 
   async #serveSession(
-    session: PeerSession,
+    session: InboundSession,
     peer: string,
     source: string,
     { place: first, greed }: { place: Place | undefined; greed: GreedWatch | undefined },
@@ -295,22 +298,22 @@ export class Listener {
     const place = first ?? await this.#placeFor(source);
     if (!place) {
       this.#reportRefused(source);
-      return session.turnAway(closing(new Busy()));
+      return session.abort(closing(new Busy()));
     }
     const { connection, session: stream } = session;
     const line = {
       connection,
       stream,
-      letIn: () => session.letIn(),
+      letIn: () => session.markAuthenticated(),
       lane: () => session.lane,
       greed,
-      end: (closing: Closing) => session.turnAway(closing),
+      end: (closing: CloseReason) => session.abort(closing),
     };
     try {
       const until = AbortSignal.any([this.#end.signal, place.givenAway, session.ended]);
       await this.#relay(line, peer, place, until);
     } catch (error) {
-      session.turnAway(closing(error));
+      session.abort(closing(error));
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
       place.leave();
@@ -398,15 +401,15 @@ class Busy extends Error {
 class NoService extends Error {}
 
 /** What to tell a peer that is turned away. */
-function closing(error: unknown): Closing {
+function closing(error: unknown): CloseReason {
   const code = closeCode(error);
-  return [code, error instanceof BadHello ? "no hello" : CLOSE_REASONS.get(code)!];
+  return [code, error instanceof HandshakeError ? "no hello" : CLOSE_REASONS.get(code)!];
 }
 
 function closeCode(error: unknown): bigint {
   if (error instanceof GivenAway || error instanceof Busy) return CloseCode.BUSY;
   if (error instanceof NoService) return CloseCode.NO_SERVICE;
-  if (error instanceof ProtocolError || error instanceof BadHello) return CloseCode.BAD_HELLO;
+  if (error instanceof ProtocolError || error instanceof HandshakeError) return CloseCode.BAD_HELLO;
   if (error instanceof NotAuthenticated) return CloseCode.NOT_AUTHENTICATED;
   return CloseCode.STOPPED;
 }

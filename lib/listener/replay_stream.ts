@@ -8,7 +8,7 @@
 import { delay, delayAwake } from "../async/abort.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
-import type { OpenedSession, PeerConnection } from "../protocol/peer_connection.ts";
+import type { MuxConnection, OpenedSession } from "../protocol/peer_connection.ts";
 import { debug } from "../console/stderr.ts";
 
 /** Beside two round trips; where other sessions would be lost, so long that it is beyond doubt. */
@@ -19,7 +19,7 @@ const MOST_UNANSWERED_BYTES = 64 * 1024;
 
 /** A session, and the connection it is on. */
 export interface On {
-  readonly own: PeerConnection;
+  readonly own: MuxConnection;
   readonly session: OpenedSession;
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Duplex } from "../streams/duplex.ts";
-import { BadHello, receiveHello, sendHello } from "./dumbpipe.ts";
+import { HandshakeError, receiveHandshake, sendHandshake } from "./dumbpipe.ts";
 
 /** A stream that gives these pieces, each when it is wanted. */
 function giving(pieces: Uint8Array[]): Duplex {
@@ -31,31 +31,31 @@ function cut(bytes: Uint8Array, lengths: number[]): Uint8Array[] {
   return rest.length > 0 ? [...pieces, rest] : pieces;
 }
 
-Deno.test("sendHello() sends dumbpipe's five bytes", async () => {
+Deno.test("sendHandshake() sends dumbpipe's five bytes", async () => {
   const sent: number[] = [];
   const writable = new WritableStream<Uint8Array>({ write: (chunk) => void sent.push(...chunk) });
-  await sendHello({ readable: new ReadableStream(), writable });
+  await sendHandshake({ readable: new ReadableStream(), writable });
   assert.equal(new TextDecoder().decode(Uint8Array.from(sent)), "hello");
   assert(!writable.locked);
 });
 
-Deno.test("receiveHello() takes the hello and not a byte of what follows, however it is cut", async () => {
+Deno.test("receiveHandshake() takes the hello and not a byte of what follows, however it is cut", async () => {
   const lengths = fc.array(fc.integer({ min: 1, max: 8 }), { maxLength: 10 });
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 30 }), lengths, async (rest, lengths) => {
       const stream = giving(
         cut(new Uint8Array([...new TextEncoder().encode("hello"), ...rest]), lengths),
       );
-      await receiveHello(stream);
+      await receiveHandshake(stream);
       const after = (await Array.fromAsync(stream.readable)).flatMap((chunk) => [...chunk]);
       assert.deepEqual(after, [...rest]);
     }),
   );
 });
 
-Deno.test("receiveHello() refuses everything else", async () => {
+Deno.test("receiveHandshake() refuses everything else", async () => {
   for (const text of ["", "h", "hell", "hellO", "Hello", "GET / HTTP/1.1"]) {
     const stream = giving(cut(new TextEncoder().encode(text), [3]));
-    await assert.rejects(receiveHello(stream), BadHello, text);
+    await assert.rejects(receiveHandshake(stream), HandshakeError, text);
   }
 });

@@ -31,7 +31,7 @@ export function endFrame(total: number): Uint8Array<ArrayBuffer> {
 }
 
 /** The frame that says that what follows does so elsewhere. @param total Bytes of data before it. */
-export function moveFrame(total: number): Uint8Array<ArrayBuffer> {
+export function migrateFrame(total: number): Uint8Array<ArrayBuffer> {
   return markFrame(MOVE, total);
 }
 
@@ -44,7 +44,7 @@ function markFrame(kind: number, total: number): Uint8Array<ArrayBuffer> {
 }
 
 /** What a piece of the bytes on a transport holds. */
-export interface Parsed {
+export interface DecodedFrames {
   /** Views of the piece. */
   readonly data: Uint8Array<ArrayBuffer>[];
   readonly mark?: "end" | "move";
@@ -59,13 +59,13 @@ export class FrameReader {
   /** The header, or the mark, that has begun. */
   #head = new Uint8Array(HEADER_BYTES + MARK_BYTES);
   #headLength = 0;
-  #over = false;
+  #ended = false;
 
   /** @throws {FrameError} if it is against the protocol. */
-  push(piece: Uint8Array<ArrayBuffer>): Parsed {
+  push(piece: Uint8Array<ArrayBuffer>): DecodedFrames {
     const data: Uint8Array<ArrayBuffer>[] = [];
     for (let at = 0; at < piece.length;) {
-      if (this.#over) throw new FrameError("something comes after the end");
+      if (this.#ended) throw new FrameError("something comes after the end");
       if (this.#left > 0) {
         const part = piece.subarray(at, at + this.#left);
         data.push(part);
@@ -77,7 +77,7 @@ export class FrameReader {
       this.#head[this.#headLength++] = piece[at++]!;
       const mark = this.#readHead();
       if (!mark) continue;
-      this.#over = mark === "end";
+      this.#ended = mark === "end";
       if (at < piece.length) throw new FrameError(`something comes after the ${mark}`);
       return { data, mark };
     }

@@ -6,8 +6,8 @@ import {
   FrameError,
   FrameReader,
   FrameWriter,
+  migrateFrame,
   MOST_FRAME_BYTES,
-  moveFrame,
 } from "./frames.ts";
 
 /** Cuts bytes into pieces of the lengths given, in rotation. */
@@ -34,7 +34,7 @@ Deno.test("FrameReader gives what was put into frames, however they are cut", ()
   const mark = fc.constantFrom("end", "move");
   fc.assert(fc.property(chunks, lengths, mark, (chunks, lengths, mark) => {
     const data = join(chunks);
-    const last = mark === "end" ? endFrame(data.length) : moveFrame(data.length);
+    const last = mark === "end" ? endFrame(data.length) : migrateFrame(data.length);
     const frames = join([...chunks.map(dataFrame), last]);
     const reader = new FrameReader();
     const out: Uint8Array[] = [], marks: string[] = [];
@@ -53,9 +53,9 @@ Deno.test("FrameReader refuses a count that is wrong, whatever follows an end, a
   const some = dataFrame(new Uint8Array(5));
   const cases: Uint8Array[][] = [
     [some, endFrame(4)],
-    [some, moveFrame(6)],
+    [some, migrateFrame(6)],
     [some, endFrame(5), Uint8Array.of(0)],
-    [join([some, moveFrame(5), some])],
+    [join([some, migrateFrame(5), some])],
     [Uint8Array.of(0, 0x10, 0, 1)], // a byte more than MOST_FRAME_BYTES
     [Uint8Array.of(0xff, 0xff, 0xff, 0xfe)],
   ];

@@ -8,10 +8,10 @@
 import type { Duplex } from "../streams/duplex.ts";
 
 /** Application protocol both ends name in the QUIC handshake. */
-export const OWN_ALPN = "git-annex-p2p-iroh/1";
+export const MUX_ALPN = "git-annex-p2p-iroh/1";
 
 /** What a stream is for. */
-export const StreamKind = {
+export const StreamType = {
   /** {@linkcode PING_BYTES} follow, which the other end sends back. git-annex is not asked. */
   PING: 1,
   /** The number of a session, and git-annex's bytes, in frames (session.ts). */
@@ -21,16 +21,16 @@ export const StreamKind = {
 } as const;
 
 /** What whoever opens a stream says it is for. */
-export type Opening =
-  | { readonly kind: typeof StreamKind.PING }
+export type StreamHeader =
+  | { readonly type: typeof StreamType.PING }
   /** @param session Number of the session, given by whoever opens it, and used once on a connection. */
   | {
-    readonly kind: typeof StreamKind.SESSION | typeof StreamKind.LANE;
+    readonly type: typeof StreamType.SESSION | typeof StreamType.LANE;
     readonly session: number;
   };
 
 /** Bytes of a session's number. */
-const NUMBER_BYTES = 4;
+const SESSION_NUMBER_BYTES = 4;
 
 /** Any bytes; random ones, so that no answer is taken for another. */
 const PING_BYTES = 8;
@@ -41,13 +41,13 @@ export class ProtocolError extends Error {
 }
 
 /** Says what a stream is for that was opened here: one for a session, or for its lane. */
-export async function begin(
+export async function writeStreamHeader(
   stream: Duplex,
-  kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
+  type: typeof StreamType.SESSION | typeof StreamType.LANE,
   session: number,
 ): Promise<void> {
-  const bytes = new Uint8Array(1 + NUMBER_BYTES);
-  bytes[0] = kind;
+  const bytes = new Uint8Array(1 + SESSION_NUMBER_BYTES);
+  bytes[0] = type;
   new DataView(bytes.buffer).setUint32(1, session);
   const writer = stream.writable.getWriter();
   await writer.write(bytes);
@@ -55,19 +55,19 @@ export async function begin(
 }
 
 /** Learns what a stream of the other end is for. @throws {ProtocolError} if that is not known. */
-export async function receiveOpening(stream: Duplex): Promise<Opening> {
-  const [kind] = await readExactly(stream, 1);
-  switch (kind) {
-    case StreamKind.PING:
-      return { kind };
-    case StreamKind.SESSION:
-    case StreamKind.LANE: {
-      const number = await readExactly(stream, NUMBER_BYTES);
-      return { kind, session: new DataView(number.buffer, number.byteOffset).getUint32(0) };
+export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
+  const [type] = await readExactly(stream, 1);
+  switch (type) {
+    case StreamType.PING:
+      return { type };
+    case StreamType.SESSION:
+    case StreamType.LANE: {
+      const session = await readExactly(stream, SESSION_NUMBER_BYTES);
+      return { type, session: new DataView(session.buffer, session.byteOffset).getUint32(0) };
     }
     default:
       await stream.writable.abort();
-      throw new ProtocolError(`a stream of kind ${kind}`);
+      throw new ProtocolError(`a stream of kind ${type}`);
   }
 }
 
@@ -75,7 +75,7 @@ export async function receiveOpening(stream: Duplex): Promise<Opening> {
 export async function ping(stream: Duplex): Promise<void> {
   const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
   const writer = stream.writable.getWriter();
-  await writer.write(Uint8Array.of(StreamKind.PING, ...sent));
+  await writer.write(Uint8Array.of(StreamType.PING, ...sent));
   // Not waited for: that the peer has the end of the stream is known a round trip later.
   writer.close().catch(() => {}); // whoever closes the connection ends it, too
   const received = await readExactly(stream, PING_BYTES);

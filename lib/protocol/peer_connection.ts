@@ -10,23 +10,23 @@ import type { LaneLink } from "../lane/lane_control.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
-  begin,
-  type Opening,
   ProtocolError,
-  receiveOpening,
-  StreamKind,
+  readStreamHeader,
+  type StreamHeader,
+  StreamType,
+  writeStreamHeader,
 } from "./mux.ts";
-import { CloseCode } from "./dumbpipe.ts";
+import { CloseCode } from "./close_codes.ts";
 import { Session } from "./session.ts";
 
 /** For the first stream, and for a stream to say what it is for. */
-const HELLO_LIMIT_MS = 10_000;
+const HEADER_LIMIT_MS = 10_000;
 /** Without use a connection is kept for so long by whoever dialed, */
-const KEPT_MS = 60_000;
+const IDLE_TIMEOUT_MS = 60_000;
 /** and longer by the other end, so that the one who needs it closes it. */
-const KEPT_FOR_PEER_MS = 90_000;
+const ACCEPTED_IDLE_TIMEOUT_MS = 90_000;
 /** For a peer that offers a lane to be let in. */
-const LET_IN_LIMIT_MS = 5_000;
+const AUTH_LIMIT_MS = 5_000;
 
 /** A stream is opened at once, unless the peer grants no more. */
 const OPEN_LIMIT_MS = 5_000;
@@ -34,23 +34,23 @@ const OPEN_LIMIT_MS = 5_000;
 const MOST_STREAMS = 96;
 
 /** With what a connection or a session is ended. */
-export type Closing = readonly [code: bigint, reason: string];
+export type CloseReason = readonly [code: bigint, reason: string];
 
-const DONE: Closing = [CloseCode.DONE, ""];
-const NO_HELLO: Closing = [CloseCode.BAD_HELLO, "no hello"];
+const DONE: CloseReason = [CloseCode.DONE, ""];
+const NO_HEADER: CloseReason = [CloseCode.BAD_HELLO, "no hello"];
 
 /** How a connection is served. */
-export interface PeerConnectionOptions {
+export interface MuxConnectionOptions {
   /** Whether it was dialed from here, and so to somebody who is meant to be reached. */
   readonly isDialed: boolean;
   /** The setting. */
   readonly bind: string | undefined;
   /** Serves a session of the peer's, to its end. Never rejects. */
-  readonly serve: (session: PeerSession) => Promise<void>;
+  readonly serve: (session: InboundSession) => Promise<void>;
   /** Called each time it is found that the peer is no stranger. */
-  readonly letIn?: () => void;
+  readonly onAuthenticated?: () => void;
   /** For so long it is kept without use, if not for as long as is usual. */
-  readonly keptMs?: number;
+  readonly idleTimeoutMs?: number;
 }
 
 /** A session that was opened here. Dispose of it when it is over. */
@@ -62,31 +62,31 @@ export interface OpenedSession extends Disposable {
 }
 
 /** A connection with a peer that speaks our own wire. Whoever makes it calls {@linkcode serve} once. */
-export class PeerConnection {
+export class MuxConnection {
   readonly connection: Connection;
   /** Since when there has been no session, by the clock of `performance`; undefined while there is one. */
   idleSince: number | undefined = performance.now();
-  #options: PeerConnectionOptions;
+  #options: MuxConnectionOptions;
   /** Whether the peer is no stranger. */
-  #isKnown: boolean;
-  #opened = 0;
+  #isAuthenticated: boolean;
+  #sessionsOpened = 0;
   /** Streams that were opened here, and are not known to be over. */
   #streams = 0;
   /** Of the peer's sessions, by number. */
-  #sessions = new Map<number, PeerSession>();
+  #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
   #active = 0;
   /** What the peer was told last when a session of its was turned away. */
-  #refusal: Closing | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #isOver = false;
-  #over = new AbortController();
+  #refusedWith: CloseReason | undefined;
+  #idleTimer: ReturnType<typeof setTimeout> | undefined;
+  #isClosed = false;
+  #shutdown = new AbortController();
 
-  constructor(connection: Connection, options: PeerConnectionOptions) {
+  constructor(connection: Connection, options: MuxConnectionOptions) {
     this.connection = connection;
     this.#options = options;
-    this.#isKnown = options.isDialed;
-    connection.over.then(() => this.#isOver = true);
+    this.#isAuthenticated = options.isDialed;
+    connection.over.then(() => this.#isClosed = true);
   }
 
   /** Whether it was dialed from here. */
@@ -95,19 +95,19 @@ export class PeerConnection {
   }
 
   /** Whether the peer is no stranger. */
-  get isKnown(): boolean {
-    return this.#isKnown;
+  get isAuthenticated(): boolean {
+    return this.#isAuthenticated;
   }
 
   /** The peer is no stranger: git-annex has let it in, or it is to be reached. */
-  letIn(): void {
-    this.#isKnown = true;
-    this.#options.letIn?.();
+  markAuthenticated(): void {
+    this.#isAuthenticated = true;
+    this.#options.onAuthenticated?.();
   }
 
   /** Whether the connection has ended. */
-  get isOver(): boolean {
-    return this.#isOver;
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   /** Whether there is more than one session. */
@@ -116,24 +116,24 @@ export class PeerConnection {
   }
 
   /** A session of the peer's was turned away. */
-  refused(closing: Closing): void {
-    this.#refusal = closing;
+  refused(reason: CloseReason): void {
+    this.#refusedWith = reason;
   }
 
   /**
    * Serves what the peer opens, until the connection ends or has not been used for a while.
    *
-   * @throws {Idle}, {ProtocolError}, {StreamError} when the connection has ended, or the signal's reason.
+   * @throws {IdleTimeout}, {ProtocolError}, {StreamError} when the connection has ended, or the signal's reason.
    * Whoever calls it then closes the connection; all sessions are over.
    */
   async serve(signal: AbortSignal): Promise<never> {
-    const until = AbortSignal.any([signal, this.#over.signal]);
-    this.#rest();
+    const until = AbortSignal.any([signal, this.#shutdown.signal]);
+    this.#startIdleTimer();
     try {
       for (;;) {
         const stream = await this.connection.accept(until);
-        this.#take(stream, until).catch((error) => {
-          if (!(error instanceof StreamError)) return this.#over.abort(error);
+        this.#receiveStream(stream, until).catch((error) => {
+          if (!(error instanceof StreamError)) return this.#shutdown.abort(error);
           // The peer has changed its mind: that stream is over, and nothing else.
           debug(() => `a stream: ${error.message}`);
           giveUp(stream);
@@ -147,7 +147,7 @@ export class PeerConnection {
       await Promise.all(this.#serving);
       throw error;
     } finally {
-      clearTimeout(this.#timer);
+      clearTimeout(this.#idleTimer);
     }
   }
 
@@ -158,17 +158,17 @@ export class PeerConnection {
 
   /** Opens a session. @throws {StreamError} if the connection is no more, or the signal's reason. */
   async open(signal: AbortSignal): Promise<OpenedSession> {
-    const number = this.#opened++;
-    let streams = 0, isOver = false;
+    const session = this.#sessionsOpened++;
+    let streams = 0, isEnded = false;
     const openFor = async (
-      kind: typeof StreamKind.SESSION | typeof StreamKind.LANE,
+      type: typeof StreamType.SESSION | typeof StreamType.LANE,
       signal: AbortSignal,
     ) => {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
       const stream = await abortable(this.connection.open(), limit, giveUp);
       try {
-        await abortable(begin(stream, kind, number), limit);
-        if (isOver) throw new StreamError("closed", "the session is over");
+        await abortable(writeStreamHeader(stream, type, session), limit);
+        if (isEnded) throw new StreamError("closed", "the session is over");
       } catch (error) {
         giveUp(stream);
         throw error;
@@ -177,106 +177,107 @@ export class PeerConnection {
       this.#streams++;
       return stream;
     };
-    this.#begin();
+    this.#sessionBegan();
     try {
-      const stream = await openFor(StreamKind.SESSION, signal);
-      this.letIn(); // whoever is to be reached is no stranger, whichever end has dialed
+      const stream = await openFor(StreamType.SESSION, signal);
+      this.markAuthenticated(); // whoever is to be reached is no stranger, whichever end has dialed
       return {
         stream,
-        openLane: (signal) => openFor(StreamKind.LANE, signal),
+        openLane: (signal) => openFor(StreamType.LANE, signal),
         [Symbol.dispose]: () => {
-          isOver = true;
+          isEnded = true;
           this.#streams -= streams;
-          this.#end();
+          this.#sessionEnded();
         },
       };
     } catch (error) {
-      this.#end();
+      this.#sessionEnded();
       throw error;
     }
   }
 
   /** Closes it in an orderly way. */
-  retire(): void {
-    this.#over.abort(new Idle(DONE));
+  closeGracefully(): void {
+    this.#shutdown.abort(new IdleTimeout(DONE));
   }
 
-  async #take(stream: Duplex, until: AbortSignal): Promise<void> {
+  async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
     const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(new Idle(NO_HELLO)), HELLO_LIMIT_MS);
+    const timer = setTimeout(() => limit.abort(new IdleTimeout(NO_HEADER)), HEADER_LIMIT_MS);
     try {
       const signal = AbortSignal.any([until, limit.signal]);
-      const opening = await abortable(receiveOpening(stream), signal);
-      if (opening.kind === StreamKind.PING) {
+      const header = await abortable(readStreamHeader(stream), signal);
+      if (header.type === StreamType.PING) {
         await abortable(answerPing(stream), signal);
-        if (this.#active === 0) this.#rest();
-      } else this.#takeFor(opening, stream, until);
+        if (this.#active === 0) this.#startIdleTimer();
+      } else this.#dispatch(header, stream, until);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  #takeFor(opening: Opening & { session: number }, stream: Duplex, until: AbortSignal): void {
-    const known = this.#sessions.get(opening.session);
-    if (opening.kind === StreamKind.SESSION && !known) {
-      const session = new PeerSession(this, stream, this.#options.bind);
-      this.#sessions.set(opening.session, session);
-      this.#begin();
-      const serving = this.#options.serve(session).catch((error) => {
-        this.#over.abort(error); // which serves nobody any more
+  #dispatch(header: StreamHeader & { session: number }, stream: Duplex, until: AbortSignal): void {
+    const session = this.#sessions.get(header.session);
+    if (header.type === StreamType.SESSION && !session) {
+      const inbound = new InboundSession(this, stream, this.#options.bind);
+      this.#sessions.set(header.session, inbound);
+      this.#sessionBegan();
+      const serving = this.#options.serve(inbound).catch((error) => {
+        this.#shutdown.abort(error); // which serves nobody any more
       }).finally(() => {
-        session[Symbol.dispose]();
-        this.#sessions.delete(opening.session);
+        inbound[Symbol.dispose]();
+        this.#sessions.delete(header.session);
         this.#serving.delete(serving);
-        this.#end();
+        this.#sessionEnded();
       });
       this.#serving.add(serving);
-    } else if (opening.kind === StreamKind.LANE && known) {
-      known.answerLane(stream, until).catch((error) => this.#over.abort(error));
-    } else if (opening.kind === StreamKind.LANE) {
+    } else if (header.type === StreamType.LANE && session) {
+      session.answerLane(stream, until).catch((error) => this.#shutdown.abort(error));
+    } else if (header.type === StreamType.LANE) {
       // Its session has ended while this was on its way.
       giveUp(stream);
     } else throw new ProtocolError("a session's number a second time");
   }
 
-  #begin(): void {
+  #sessionBegan(): void {
     this.#active++;
     this.idleSince = undefined;
-    clearTimeout(this.#timer);
+    clearTimeout(this.#idleTimer);
   }
 
-  #end(): void {
+  #sessionEnded(): void {
     this.#active--;
     if (this.#active > 0) return;
     this.idleSince = performance.now();
     // A stranger whose session is over has no more to do here.
-    if (this.#isKnown) this.#rest();
-    else this.#over.abort(new Idle(this.#refusal ?? DONE));
+    if (this.#isAuthenticated) this.#startIdleTimer();
+    else this.#shutdown.abort(new IdleTimeout(this.#refusedWith ?? DONE));
   }
 
-  #rest(): void {
-    clearTimeout(this.#timer);
-    const { isDialed, keptMs = isDialed ? KEPT_MS : KEPT_FOR_PEER_MS } = this.#options;
-    this.#timer = setTimeout(
-      () => this.#over.abort(new Idle(this.#isKnown ? DONE : NO_HELLO)),
-      this.#isKnown ? keptMs : HELLO_LIMIT_MS,
+  #startIdleTimer(): void {
+    clearTimeout(this.#idleTimer);
+    const { isDialed, idleTimeoutMs = isDialed ? IDLE_TIMEOUT_MS : ACCEPTED_IDLE_TIMEOUT_MS } =
+      this.#options;
+    this.#idleTimer = setTimeout(
+      () => this.#shutdown.abort(new IdleTimeout(this.#isAuthenticated ? DONE : NO_HEADER)),
+      this.#isAuthenticated ? idleTimeoutMs : HEADER_LIMIT_MS,
     );
-    Deno.unrefTimer(this.#timer);
+    Deno.unrefTimer(this.#idleTimer);
   }
 }
 
 /** A session of the peer's, and the lane it may move to. */
-export class PeerSession implements Disposable {
+export class InboundSession implements Disposable {
   readonly session: Session;
   readonly connection: Connection;
-  #owner: PeerConnection;
+  #owner: MuxConnection;
   #bind: string | undefined;
-  #link: Promise<LaneLink | undefined> | undefined;
+  #laneControl: Promise<LaneLink | undefined> | undefined;
   #lane: string | undefined;
-  #letIn = Promise.withResolvers<void>();
+  #authenticated = Promise.withResolvers<void>();
   #ended = new AbortController();
 
-  constructor(owner: PeerConnection, stream: Duplex, bind: string | undefined) {
+  constructor(owner: MuxConnection, stream: Duplex, bind: string | undefined) {
     this.session = new Session(stream, owner.connection.over);
     this.connection = owner.connection;
     this.#owner = owner;
@@ -299,37 +300,40 @@ export class PeerSession implements Disposable {
   }
 
   /** Ends it in the middle, and says why. */
-  turnAway(closing: Closing): void {
-    const [code, reason] = closing;
-    this.#owner.refused(closing);
-    this.session.turnAway(new StreamError("refused", reason, { code }));
+  abort(closeReason: CloseReason): void {
+    const [code, reason] = closeReason;
+    this.#owner.refused(closeReason);
+    this.session.abort(new StreamError("refused", reason, { code }));
   }
 
   /** git-annex has let the peer in. */
-  letIn(): void {
-    this.#letIn.resolve();
-    this.#owner.letIn();
+  markAuthenticated(): void {
+    this.#authenticated.resolve();
+    this.#owner.markAuthenticated();
   }
 
   /** Answers the offer of a lane. @throws {ProtocolError} if it is none. */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    if (this.#link) throw new ProtocolError("a second lane");
+    if (this.#laneControl) throw new ProtocolError("a second lane");
     const until = AbortSignal.any([signal, this.#ended.signal]);
-    this.#link = (async () => {
+    this.#laneControl = (async () => {
       // A stranger could make this host dial whatever it names; what lets it in may have been said,
       // and not been seen yet.
-      const limit = AbortSignal.any([until, AbortSignal.timeout(LET_IN_LIMIT_MS)]);
-      const wanted = await abortable(this.#letIn.promise, limit).then(() => true, () => false);
+      const limit = AbortSignal.any([until, AbortSignal.timeout(AUTH_LIMIT_MS)]);
+      const wanted = await abortable(this.#authenticated.promise, limit).then(
+        () => true,
+        () => false,
+      );
       const [{ answerLane }, { endsOf }] = await Promise.all([
         import("../lane/negotiation.ts"),
         import("../lane/local_addresses.ts"),
       ]);
       const ends = endsOf(this.connection, this.#bind);
-      const link = await answerLane(stream, this.session, ends, wanted, until);
-      if (link) this.#lane = `${link.lane.kind} ${link.lane.remote}`;
-      return link;
+      const control = await answerLane(stream, this.session, ends, wanted, until);
+      if (control) this.#lane = `${control.lane.kind} ${control.lane.remote}`;
+      return control;
     })();
-    await this.#link.catch((error) => {
+    await this.#laneControl.catch((error) => {
       debug(() => `no lane: ${error}`); // the session stays where it is
       if (error instanceof Error && error.name === "BadOffer") {
         throw new ProtocolError(error.message);
@@ -339,17 +343,17 @@ export class PeerSession implements Disposable {
 
   [Symbol.dispose](): void {
     this.#ended.abort(new StreamError("closed", "the session is over"));
-    this.#link?.then((link) => link?.[Symbol.dispose](), () => {}); // there is none
-    this.session.leave();
+    this.#laneControl?.then((control) => control?.[Symbol.dispose](), () => {}); // there is none
+    this.session.detach();
   }
 }
 
 /** A connection has not been used for long enough. */
-export class Idle extends Error {
-  override readonly name = "Idle";
+export class IdleTimeout extends Error {
+  override readonly name = "IdleTimeout";
 
-  /** @param closing How to close it. */
-  constructor(readonly closing: Closing) {
+  /** @param closeReason How to close it. */
+  constructor(readonly closeReason: CloseReason) {
     super("it is idle");
   }
 }

@@ -12,10 +12,10 @@ import {
   FrameError,
   FrameReader,
   FrameWriter,
+  migrateFrame,
   MOST_FRAME_BYTES,
-  moveFrame,
 } from "./frames.ts";
-import { CLOSE_REASONS } from "./dumbpipe.ts";
+import { CLOSE_REASONS } from "./close_codes.ts";
 
 /** From `move` to the lane being there on this side, too: longer than the words that widen it may take. */
 const LANE_LIMIT_MS = 40_000;
@@ -24,22 +24,22 @@ const LANE_LIMIT_MS = 40_000;
 const REASON_LIMIT_MS = 1_000;
 
 /** By iroh, so much at a time, which with its header is one call of iroh-js: it may move in between. */
-const STEP_BYTES = 32 * 1024 - 4;
+const THROTTLED_WRITE_BYTES = 32 * 1024 - 4;
 /**
  * Between two such steps while a lane is being made, but not for longer than that: iroh's way takes all
  * of a processor at either end, which making the lane needs, too.
  */
-const REST_MS = 10, MOST_REST_MS = 600;
+const THROTTLE_PAUSE_MS = 10, MOST_THROTTLED_MS = 600;
 
 /** A lane, and what the two ends say to each other about it. */
-export interface Link {
+export interface MigrationTarget {
   readonly lane: Pick<Lane, "read" | "release" | "discard" | "write" | "close">;
   /** Resolves when the other end has all of this direction. */
   readonly acknowledged: Promise<void>;
   /** Bytes that the other end says it has received, in the whole session, and one more for the end. */
   readonly received: number;
   /** Tells the other end that all its data has come. */
-  ended(): void;
+  acknowledgeEnd(): void;
   /** Tells the other end to send no more. */
   stop(): void;
 }
@@ -54,13 +54,13 @@ export class Session implements Duplex {
   /** Bytes of data handed over so far. */
   sent = 0;
   /** The same with what is being handed over, and one more for the end. */
-  begun = 0;
+  bytesQueued = 0;
   #frames = new FrameReader();
   #frameWriter = new FrameWriter();
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   #writer: WritableStreamDefaultWriter<Uint8Array>;
-  #link: Link | undefined;
-  #linked = Promise.withResolvers<Link>();
+  #target: MigrationTarget | undefined;
+  #targetReady = Promise.withResolvers<MigrationTarget>();
   /** Whether each direction has moved. */
   #sendsByLane = false;
   #receivesByLane = false;
@@ -73,36 +73,40 @@ export class Session implements Duplex {
   #finished = false;
   #peerFinished = false;
   /** Whether it could come: not any more when the stream was given up here. */
-  #hears = true;
-  #isWatched = false;
+  #readsStream = true;
+  #isEndWatched = false;
   /** Whether somebody who goes on when this process has ended sends what the stream is given. */
-  #isPassedOn = false;
+  #isDeliveredByProxy = false;
   /** Resolved when the other end has all, or needs no more. */
-  #through = Promise.withResolvers<void>();
+  #delivered = Promise.withResolvers<void>();
   /** Not aborted while a lane is being made. */
-  #resting = AbortSignal.abort();
+  #throttle = AbortSignal.abort();
   /** What is being sent, one after another. */
   #sending: Promise<unknown> = Promise.resolve();
   #failWriting: (error: StreamError) => void = () => {};
   /** Aborted when nothing can be sent any more: a write to a lane that is dead would wait for ever. */
-  #sendOver = new AbortController();
+  #sendStopped = new AbortController();
   #failure = Promise.withResolvers<never>();
   /** Resolved when the connection, or the other end's part in it, has ended in an orderly way. */
-  #closed = Promise.withResolvers<StreamError>();
-  #moved: () => void;
+  #closedOrderly = Promise.withResolvers<StreamError>();
+  #onProgress: () => void;
 
   /**
    * @param stream Iroh's, after the byte that says what it is for.
-   * @param over Resolves when iroh's connection has ended, with the error that reads and writes give.
-   * @param moved Called each time data has been sent or received.
+   * @param connectionClosed Resolves when iroh's connection has ended, with the error that reads and writes give.
+   * @param onProgress Called each time data has been sent or received.
    */
-  constructor(stream: Duplex, over: Promise<StreamError>, moved: () => void = () => {}) {
+  constructor(
+    stream: Duplex,
+    connectionClosed: Promise<StreamError>,
+    onProgress: () => void = () => {},
+  ) {
     this.#reader = stream.readable.getReader();
     this.#writer = stream.writable.getWriter();
     this.#writer.closed.catch(() => {}); // writes fail with the same
-    this.#moved = moved;
+    this.#onProgress = onProgress;
     this.#failure.promise.catch(() => {}); // told to whoever reads or writes
-    this.#linked.promise.catch(() => {});
+    this.#targetReady.promise.catch(() => {});
     this.readable = new ReadableStream({
       pull: (controller) =>
         this.#pull(controller).catch((error) => {
@@ -110,17 +114,17 @@ export class Session implements Duplex {
           if (error instanceof StreamError) this.fail(error);
           throw error;
         }),
-      cancel: (reason) => this.#cancel(reason),
+      cancel: (reason) => this.#cancelReading(reason),
     }, { highWaterMark: 0 });
     this.writable = new WritableStream({
       start: (controller) => {
         this.#failWriting = (error) => controller.error(error);
       },
       write: (chunk) => this.#write(chunk),
-      close: () => this.#end(),
-      abort: (reason) => this.#abort(reason),
+      close: () => this.#endWriting(),
+      abort: (reason) => this.#abortWriting(reason),
     });
-    over.then((error) => this.#connectionOver(error));
+    connectionClosed.then((error) => this.#onConnectionClosed(error));
   }
 
   /** Bytes of data received so far. */
@@ -129,7 +133,7 @@ export class Session implements Duplex {
   }
 
   release(chunk: Uint8Array<ArrayBuffer>): void {
-    this.#link?.lane.release(chunk);
+    this.#target?.lane.release(chunk);
   }
 
   /** How far the data has got that comes by the lane. */
@@ -139,35 +143,35 @@ export class Session implements Duplex {
 
   /** Whether something is on its way that the other end has not said it has. By the lane alone. */
   get isInFlight(): boolean {
-    return this.#sendsByLane && this.#link!.received < this.begun;
+    return this.#sendsByLane && this.#target!.received < this.bytesQueued;
   }
 
   /** A lane is being made, until `over` settles, which never rejects. */
-  expectLane(over: Promise<void>): void {
-    const resting = new AbortController();
-    this.#resting = AbortSignal.any([resting.signal, AbortSignal.timeout(MOST_REST_MS)]);
-    over.then(() => resting.abort());
+  throttleUntil(established: Promise<void>): void {
+    const throttle = new AbortController();
+    this.#throttle = AbortSignal.any([throttle.signal, AbortSignal.timeout(MOST_THROTTLED_MS)]);
+    established.then(() => throttle.abort());
   }
 
   /** Goes on by a lane: this direction as soon as what is under way has been sent. */
-  async useLane(link: Link): Promise<void> {
-    this.#link = link;
-    this.#linked.resolve(link);
-    if (!this.#isWanted) link.stop(); // which could not be said before
+  async migrateTo(target: MigrationTarget): Promise<void> {
+    this.#target = target;
+    this.#targetReady.resolve(target);
+    if (!this.#isWanted) target.stop(); // which could not be said before
     await this.#serially(async () => {
-      if (this.#sendEnded || this.#sendOver.signal.aborted) return; // it ends where it was
-      await this.#writer.write(moveFrame(this.sent));
+      if (this.#sendEnded || this.#sendStopped.signal.aborted) return; // it ends where it was
+      await this.#writer.write(migrateFrame(this.sent));
       this.#sendsByLane = true;
     });
   }
 
   /** What the stream is given is sent by somebody else, who goes on when this process has ended. */
-  passedOn(): void {
-    this.#isPassedOn = true;
+  deliveredByProxy(): void {
+    this.#isDeliveredByProxy = true;
   }
 
   /** When whoever relays it is done: gives up what of iroh's stream has not ended. */
-  leave(): void {
+  detach(): void {
     if (!this.#finished) this.#writer.abort().catch(() => {}); // the stream is over already
     if (!this.#peerFinished) this.#reader.cancel().catch(() => {}); // as above
   }
@@ -178,14 +182,14 @@ export class Session implements Duplex {
    * @param error Says why to the other end, by its code, and to this one.
    * @returns When that has been said, as far as it can be.
    */
-  async turnAway(error: StreamError): Promise<void> {
+  async abort(error: StreamError): Promise<void> {
     this.fail(error);
-    const told = [this.#writer.abort(error), this.#reader.cancel(error)];
-    await Promise.allSettled(told); // the stream may be over already
+    const telling = [this.#writer.abort(error), this.#reader.cancel(error)];
+    await Promise.allSettled(telling); // the stream may be over already
   }
 
   /** The other end takes no more data. */
-  stopped(): void {
+  peerStopped(): void {
     this.#stopSending(new StreamError("reset", "the peer gave up the stream"));
   }
 
@@ -193,21 +197,21 @@ export class Session implements Duplex {
   fail(error: StreamError): void {
     this.#stopSending(error);
     this.#failure.reject(error);
-    this.#link?.lane.close();
+    this.#target?.lane.close();
   }
 
-  #connectionOver(error: StreamError): void {
+  #onConnectionClosed(error: StreamError): void {
     if (error.kind !== "closed") return this.fail(error);
-    this.#closed.resolve(error);
-    this.#through.resolve();
+    this.#closedOrderly.resolve(error);
+    this.#delivered.resolve();
     this.#stopSending(error);
     // In order is the end of a peer that knows that all it has sent has come.
-    this.#link?.lane.close();
+    this.#target?.lane.close();
   }
 
   #stopSending(error: StreamError): void {
     this.#failWriting(error);
-    this.#sendOver.abort(error);
+    this.#sendStopped.abort(error);
   }
 
   async #write(chunk: Uint8Array): Promise<void> {
@@ -215,66 +219,68 @@ export class Session implements Duplex {
       const length = await this.#serially(() => this.#send(rest));
       rest = rest.subarray(length);
     }
-    this.#moved();
+    this.#onProgress();
   }
 
   /** Sends a frame of the next data. @returns How much that was. */
   async #send(data: Uint8Array): Promise<number> {
-    const part = data.subarray(0, this.#sendsByLane ? MOST_FRAME_BYTES : STEP_BYTES);
-    const isResting = !this.#sendsByLane && !this.#resting.aborted;
-    this.begun = this.sent + part.length;
-    await this.#put(this.#frameWriter.data(part)); // which has been sent when this is done
+    const part = data.subarray(0, this.#sendsByLane ? MOST_FRAME_BYTES : THROTTLED_WRITE_BYTES);
+    const isThrottled = !this.#sendsByLane && !this.#throttle.aborted;
+    this.bytesQueued = this.sent + part.length;
+    await this.#writeFrame(this.#frameWriter.data(part)); // which has been sent when this is done
     this.sent += part.length;
-    if (isResting) await delay(REST_MS, this.#resting).catch(() => {}); // it is over: go on
+    if (isThrottled) await delay(THROTTLE_PAUSE_MS, this.#throttle).catch(() => {}); // it is over: go on
     return part.length;
   }
 
-  async #put(frame: Uint8Array): Promise<void> {
-    this.#sendOver.signal.throwIfAborted();
+  async #writeFrame(frame: Uint8Array): Promise<void> {
+    this.#sendStopped.signal.throwIfAborted();
     if (!this.#sendsByLane) return await this.#writer.write(frame);
     try {
-      await abortable(this.#link!.lane.write(frame), this.#sendOver.signal);
+      await abortable(this.#target!.lane.write(frame), this.#sendStopped.signal);
     } catch (error) {
       throw error instanceof StreamError ? error : await this.#laneError(error);
     }
   }
 
-  async #end(): Promise<void> {
+  async #endWriting(): Promise<void> {
     await this.#serially(async () => {
-      this.begun = this.sent + 1;
-      await this.#put(endFrame(this.sent));
+      this.bytesQueued = this.sent + 1;
+      await this.#writeFrame(endFrame(this.sent));
       this.#sendEnded = true;
     });
-    this.#finishWhenThrough();
-    if (this.#sendsByLane) this.#link!.acknowledged.then(() => this.#through.resolve());
-    await Promise.race([this.#through.promise, this.#failure.promise]);
+    this.#finishWhenDelivered();
+    if (this.#sendsByLane) this.#target!.acknowledged.then(() => this.#delivered.resolve());
+    await Promise.race([this.#delivered.promise, this.#failure.promise]);
   }
 
-  async #abort(reason: unknown): Promise<void> {
-    if (this.#sendsByLane) this.#link!.lane.close(); // without `end`, which says enough
+  async #abortWriting(reason: unknown): Promise<void> {
+    if (this.#sendsByLane) this.#target!.lane.close(); // without `end`, which says enough
     await this.#writer.abort(reason);
   }
 
   /** Sends the end of iroh's stream, when there is nothing more to be sent or received. */
-  #finishWhenThrough(): void {
+  #finishWhenDelivered(): void {
     const sendsNoMore = this.#sendEnded || this.#peerFinished;
     if (this.#finished || !sendsNoMore || (!this.#receiveEnded && this.#isWanted)) return;
     this.#finished = true;
-    const told = this.#writer.close();
-    told.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
-    if (this.#peerFinished) this.#through.resolve();
+    const telling = this.#writer.close();
+    telling.catch(() => {}); // it had no need to wait for that, or is lost, which is heard
+    if (this.#peerFinished) this.#delivered.resolve();
     // Where nothing is heard any more, it is enough that all has arrived; and where the other end has
     // said all, too, that it is in good hands.
-    else if (!this.#sendsByLane && (!this.#hears || (this.#isPassedOn && this.#receiveEnded))) {
-      told.catch(() => this.#writer.closed) // says why, where the stream has just failed
-        .then(() => this.#through.resolve(), (error) => this.fail(error));
+    else if (
+      !this.#sendsByLane && (!this.#readsStream || (this.#isDeliveredByProxy && this.#receiveEnded))
+    ) {
+      telling.catch(() => this.#writer.closed) // says why, where the stream has just failed
+        .then(() => this.#delivered.resolve(), (error) => this.fail(error));
     }
   }
 
   /** For what comes by iroh's stream when there is no more data to come by it: its end. */
-  async #watchEnd(): Promise<void> {
-    if (this.#isWatched) return;
-    this.#isWatched = true;
+  async #watchStreamEnd(): Promise<void> {
+    if (this.#isEndWatched) return;
+    this.#isEndWatched = true;
     try {
       if ((await this.#reader.read()).value) {
         return this.fail(new StreamError("lost", "against the protocol: it goes on after the end"));
@@ -282,20 +288,20 @@ export class Session implements Duplex {
     } catch (error) {
       // Of an orderly end of the connection the session hears elsewhere.
       const lost = error instanceof StreamError
-        ? explained(error)
+        ? withMeaning(error)
         : new StreamError("lost", String(error), { cause: error });
       if (lost.kind !== "closed") this.fail(lost);
       return;
     }
-    if (!this.#hears) return; // it was given up here
+    if (!this.#readsStream) return; // it was given up here
     this.#peerFinished = true;
-    if (this.#sendEnded) this.#through.resolve();
+    if (this.#sendEnded) this.#delivered.resolve();
     else {
       const error = new StreamError("closed", "the peer takes no more");
-      this.#closed.resolve(error);
+      this.#closedOrderly.resolve(error);
       this.#stopSending(error);
     }
-    this.#finishWhenThrough();
+    this.#finishWhenDelivered();
   }
 
   #serially<T>(action: () => Promise<T>): Promise<T> {
@@ -306,28 +312,28 @@ export class Session implements Duplex {
 
   async #pull(controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>): Promise<void> {
     for (;;) {
-      const piece = await this.#next();
+      const piece = await this.#nextPiece();
       if (!this.#isWanted) return; // it was cancelled meanwhile
       if (!piece) throw await this.#cutShort();
-      const { data, mark } = this.#parse(piece);
+      const { data, mark } = this.#decode(piece);
       if (data.length > 0) {
-        for (const part of this.#receivesByLane ? [together(data)] : data) controller.enqueue(part);
-        this.#moved();
-      } else this.#link?.lane.release(piece);
+        for (const part of this.#receivesByLane ? [joined(data)] : data) controller.enqueue(part);
+        this.#onProgress();
+      } else this.#target?.lane.release(piece);
       if (mark === "end") {
         this.#receivedAll();
         return controller.close();
       }
-      if (mark === "move") await this.#move();
+      if (mark === "move") await this.#migrateReading();
       if (data.length > 0) return;
     }
   }
 
-  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    if (!this.#receivesByLane) return await this.#nextOfStream();
+  async #nextPiece(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    if (!this.#receivesByLane) return await this.#nextPieceOfStream();
     this.#state = "passed on";
     try {
-      return await this.#link!.lane.read(); // which fails when the session does
+      return await this.#target!.lane.read(); // which fails when the session does
     } catch (error) {
       throw beforeTheEnd(error instanceof StreamError ? error : await this.#laneError(error));
     } finally {
@@ -335,18 +341,18 @@ export class Session implements Duplex {
     }
   }
 
-  async #nextOfStream(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async #nextPieceOfStream(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     try {
       return (await this.#reader.read()).value;
     } catch (error) {
-      throw error instanceof StreamError ? explained(beforeTheEnd(error)) : error;
+      throw error instanceof StreamError ? withMeaning(beforeTheEnd(error)) : error;
     }
   }
 
-  #parse(piece: Uint8Array<ArrayBuffer>) {
+  #decode(piece: Uint8Array<ArrayBuffer>) {
     try {
-      const parsed = this.#frames.push(piece);
-      if (parsed.mark !== "move" || !this.#receivesByLane) return parsed;
+      const decoded = this.#frames.push(piece);
+      if (decoded.mark !== "move" || !this.#receivesByLane) return decoded;
       throw new FrameError("it moves a second time");
     } catch (error) {
       throw new StreamError("lost", `against the protocol: ${(error as Error).message}`, {
@@ -355,30 +361,30 @@ export class Session implements Duplex {
     }
   }
 
-  async #move(): Promise<void> {
+  async #migrateReading(): Promise<void> {
     using limit = new AwakeLimit(LANE_LIMIT_MS, new StreamError("lost", "it moves to no lane"));
-    const linked = Promise.race([this.#linked.promise, this.#failure.promise]);
-    await abortable(linked, limit.signal);
+    const ready = Promise.race([this.#targetReady.promise, this.#failure.promise]);
+    await abortable(ready, limit.signal);
     this.#receivesByLane = true;
-    if (!this.#isWanted) this.#link!.lane.discard();
-    this.#watchEnd();
+    if (!this.#isWanted) this.#target!.lane.discard();
+    this.#watchStreamEnd();
   }
 
   #receivedAll(): void {
     this.#state = "ended";
     this.#receiveEnded = true;
-    if (this.#receivesByLane) this.#link!.ended();
-    this.#watchEnd();
-    this.#finishWhenThrough();
+    if (this.#receivesByLane) this.#target!.acknowledgeEnd();
+    this.#watchStreamEnd();
+    this.#finishWhenDelivered();
   }
 
-  async #cancel(reason: unknown): Promise<void> {
-    this.#link?.stop();
+  async #cancelReading(reason: unknown): Promise<void> {
+    this.#target?.stop();
     this.#isWanted = false; // a read may wait, and from now on waits for nothing
-    if (this.#receivesByLane) this.#link!.lane.discard();
-    else this.#hears = false;
-    this.#finishWhenThrough();
-    if (!this.#hears) await this.#reader.cancel(reason);
+    if (this.#receivesByLane) this.#target!.lane.discard();
+    else this.#readsStream = false;
+    this.#finishWhenDelivered();
+    if (!this.#readsStream) await this.#reader.cancel(reason);
   }
 
   /** The end of a transport without `end` is not the end of the data. */
@@ -390,7 +396,7 @@ export class Session implements Duplex {
   /** Why the lane broke: the connection may have ended, and know more. */
   async #laneError(cause: unknown): Promise<StreamError> {
     const failed = this.#failure.promise.catch((error) => error as StreamError);
-    const known = Promise.race([this.#closed.promise, failed]);
+    const known = Promise.race([this.#closedOrderly.promise, failed]);
     const limit = AbortSignal.timeout(REASON_LIMIT_MS);
     return await abortable(known, limit).catch(() =>
       new StreamError("lost", "the direct connection broke", { cause })
@@ -399,7 +405,7 @@ export class Session implements Duplex {
 }
 
 /** Parts of one piece as one, moved to where the first begins: few large writes cost less. */
-function together([first, ...others]: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+function joined([first, ...others]: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
   const { buffer, byteOffset } = first!;
   let length = first!.length;
   for (const part of others) {
@@ -410,7 +416,7 @@ function together([first, ...others]: readonly Uint8Array<ArrayBuffer>[]): Uint8
 }
 
 /** With words for the code, where it is one that this program gives. */
-function explained(error: StreamError): StreamError {
+function withMeaning(error: StreamError): StreamError {
   const meaning = error.code === undefined ? undefined : CLOSE_REASONS.get(error.code);
   if (meaning === undefined) return error;
   const { kind, code } = error;

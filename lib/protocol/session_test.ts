@@ -56,7 +56,7 @@ function makeSides(wait: number, progressMs = 20) {
         ? [a, lanes[0], leftTalk] as const
         : [b, lanes[1], rightTalk] as const;
       side.link = new LaneLink(new Lane(transport), new LaneStream(talk), side.session, progressMs);
-      return side.session.useLane(side.link);
+      return side.session.migrateTo(side.link);
     },
     [Symbol.dispose]() {
       for (const { link } of [a, b]) link?.[Symbol.dispose]();

@@ -8,8 +8,8 @@
 import type { Duplex } from "../../lib/streams/duplex.ts";
 import { type Connection, Endpoint } from "../../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../../lib/repository/ticket.ts";
-import { begin, StreamKind } from "../../lib/protocol/mux.ts";
-import { PLAIN_ALPN, sendHello } from "../../lib/protocol/dumbpipe.ts";
+import { StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
+import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 
@@ -20,7 +20,9 @@ async function connect(address: string, alpn: string): Promise<[Connection, Dupl
   const signal = AbortSignal.timeout(DIAL_LIMIT_MS);
   const connection = await endpoint.connect({ publicKey, direct }, alpn, signal);
   const stream = await connection.open();
-  await (alpn === PLAIN_ALPN ? sendHello(stream) : begin(stream, StreamKind.SESSION, 0));
+  await (alpn === DUMBPIPE_ALPN
+    ? sendHandshake(stream)
+    : writeStreamHeader(stream, StreamType.SESSION, 0));
   await stream.readable.getReader().read(); // AUTH-SUCCESS
   return [connection, stream];
 }

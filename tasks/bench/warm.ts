@@ -5,8 +5,8 @@
 
 import { join } from "node:path";
 import { decodeTicket, encodeTicket } from "../../lib/repository/ticket.ts";
-import { OWN_ALPN } from "../../lib/protocol/mux.ts";
-import { PLAIN_ALPN } from "../../lib/protocol/dumbpipe.ts";
+import { MUX_ALPN } from "../../lib/protocol/mux.ts";
+import { DUMBPIPE_ALPN } from "../../lib/protocol/dumbpipe.ts";
 import { makeNetwork, startRelay, type Topology } from "../../tests/network.ts";
 import {
   makeRepository,
@@ -185,7 +185,7 @@ async function benchIdle(env: TestEnv): Promise<Row[]> {
   const alone = new Row("memory with nobody connected", "MiB", 0);
   const memory = new Row(`memory with ${IDLE_PEERS} peers`, "MiB", 0);
   const cpu = new Row(`CPU over ${IDLE_MS / 1000} s, of a core`, "%", 2);
-  for (const [name, alpn] of [[OURS, OWN_ALPN], [THEIRS, PLAIN_ALPN]] as const) {
+  for (const [name, alpn] of [[OURS, MUX_ALPN], [THEIRS, DUMBPIPE_ALPN]] as const) {
     const { command, pid } = served[name];
     alone.add(name, await memoryOf(pid));
     const script = join(import.meta.dirname!, "idle_peers.ts");
