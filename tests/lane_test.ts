@@ -214,7 +214,7 @@ for (const [kind, changes] of CHANGES) {
       await using connection = await makeConnection(env);
       const { dialer, acceptor } = connection;
       for (let round = 0; round < changes; round++) {
-        await moveOnce(env, dialer, acceptor, round, kind);
+        await migrateOnce(env, dialer, acceptor, round, kind);
       }
       dialer.close(0n, "");
     },
@@ -222,7 +222,7 @@ for (const [kind, changes] of CHANGES) {
 }
 
 /** One session on a connection, opened by either end, and its move to a lane. */
-async function moveOnce(
+async function migrateOnce(
   env: TestEnv,
   dialer: Connection,
   acceptor: Connection,
@@ -243,21 +243,21 @@ async function moveOnce(
     new Session(streams[1], other.over),
   ] as const;
   const moved = new AbortController();
-  const ends = { hosts: ["127.0.0.1"], seenAt: "127.0.0.1" };
+  const addresses = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
   const [offering, answering] = kind === "QUIC" ? messages.map(withoutTcp) : messages;
-  const linking = Promise.all([
-    offerLane(offering!, sessions[0], ends, env.signal),
-    answerLane(answering!, sessions[1], ends, true, env.signal),
+  const negotiating = Promise.all([
+    offerLane(offering!, sessions[0], addresses, env.signal),
+    answerLane(answering!, sessions[1], addresses, true, env.signal),
   ]).finally(() => moved.abort());
-  const [links, up, down, ...received] = await Promise.all([
-    linking, // here, so that its failure, too, is handled while the others go on
+  const [controls, up, down, ...received] = await Promise.all([
+    negotiating, // here, so that its failure, too, is handled while the others go on
     sendAcross(sessions[0], moved.signal),
     sendAcross(sessions[1], moved.signal),
     receiveAll(sessions[1]),
     receiveAll(sessions[0]),
   ]);
-  assert.deepEqual(links.map((link) => link?.lane.kind), [kind, kind]);
-  for (const link of links) link![Symbol.dispose]();
+  assert.deepEqual(controls.map((control) => control?.lane.kind), [kind, kind]);
+  for (const control of controls) control![Symbol.dispose]();
   for (const session of sessions) session.detach();
   assert.deepEqual(received, [up, down]);
 }

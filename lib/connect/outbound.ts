@@ -2,7 +2,7 @@
 
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
-import type { Ends } from "../lane/negotiation.ts";
+import type { LaneAddresses } from "../lane/negotiation.ts";
 import { debug } from "../console/stderr.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { Session } from "../protocol/session.ts";
@@ -29,9 +29,9 @@ export function codeFor(error: unknown): bigint {
 }
 
 /** A stream on which to agree on a lane. Dispose of it with the lane. */
-export interface LaneOpening extends Disposable {
+export interface LaneSignaling extends Disposable {
   readonly stream: Duplex;
-  readonly ends: Ends;
+  readonly addresses: LaneAddresses;
 }
 
 /** A session of our own wire, which goes on by a lane as soon as that pays. */
@@ -49,7 +49,7 @@ export interface MovingSession extends Disposable {
 export function movingSession(
   stream: Duplex,
   over: Promise<StreamError>,
-  openLane: () => Promise<LaneOpening>,
+  openLane: () => Promise<LaneSignaling>,
   onLane: () => void,
   signal: AbortSignal,
 ): MovingSession {
@@ -61,15 +61,15 @@ export function movingSession(
     makeLane().catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
   });
   async function makeLane(): Promise<void> {
-    const [{ offerLane }, opening] = await Promise.all([
+    const [{ offerLane }, signaling] = await Promise.all([
       import("../lane/negotiation.ts"),
       openLane(),
     ]);
-    resources.use(opening);
-    const link = await offerLane(opening.stream, session, opening.ends, signal);
-    if (!link) return;
-    resources.use(link);
-    lane = link.lane;
+    resources.use(signaling);
+    const control = await offerLane(signaling.stream, session, signaling.addresses, signal);
+    if (!control) return;
+    resources.use(control);
+    lane = control.lane;
     onLane();
   }
   return {

@@ -13,7 +13,7 @@ import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
-import { codeFor, type LaneOpening, type Line, movingSession } from "./outbound.ts";
+import { codeFor, type LaneSignaling, type Line, movingSession } from "./outbound.ts";
 
 /**
  * Dials, and opens a stream.
@@ -58,11 +58,11 @@ async function open(
     return { stream, finish, giveUp, [Symbol.dispose]() {} };
   }
   await abortable(writeStreamHeader(stream, StreamType.SESSION, 0), signal);
-  const openLane = async (): Promise<LaneOpening> => {
-    const { endsOf } = await import("../lane/local_addresses.ts");
+  const openLane = async (): Promise<LaneSignaling> => {
+    const { laneAddresses } = await import("../lane/local_addresses.ts");
     const stream = await connection.open();
     await writeStreamHeader(stream, StreamType.LANE, 0);
-    return { stream, ends: endsOf(connection, settings.bind), [Symbol.dispose]() {} };
+    return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
   };
   const moving = movingSession(stream, connection.over, openLane, onLane, signal);
   return {

@@ -3,7 +3,7 @@
 import { abortable, AwakeLimit } from "../async/abort.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import type { Ends } from "../lane/negotiation.ts";
+import type { LaneAddresses } from "../lane/negotiation.ts";
 import { debug } from "../console/stderr.ts";
 import { Channel, ChannelStream, jsonOf, MessageKind } from "./channel.ts";
 import type { HubEntry } from "./locator.ts";
@@ -40,7 +40,7 @@ export interface WarmSession extends Disposable {
   /** Resolves when all that was said has been handed over. */
   flush(): Promise<void>;
   /** A stream on which to agree on a lane. */
-  openLane(): Promise<{ stream: Duplex; ends: Ends } & Disposable>;
+  openLane(): Promise<{ stream: Duplex; addresses: LaneAddresses } & Disposable>;
 }
 
 /** Asks for a session with a peer. @throws {NotByHub} if nobody is there. */
@@ -65,10 +65,10 @@ export async function askForSession(
     async openLane() {
       const { session } = await answer;
       const lane = await ask(entry, { want: "lane", session: String(session) }, signal);
-      const { ends } = await lane.answer;
+      const { addresses } = await lane.answer;
       return {
         stream: new ChannelStream(lane.channel, { gone: GONE }),
-        ends: ends as Ends,
+        addresses: addresses as LaneAddresses,
         [Symbol.dispose]: () => lane.channel[Symbol.dispose](),
       };
     },

@@ -6,14 +6,14 @@ import { abortable } from "../async/abort.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { SECRET_BYTES } from "./offer.ts";
 
-const WELCOME = 1, CHOSEN = 2;
+const ACCEPTED = 1, NOMINATED = 2;
 
 /** A connection on which one end waits for words of a known length. */
 export class Candidate implements Transport {
   readonly kind: Transport["kind"];
   readonly remote: string;
   #transport: Transport;
-  /** What {@linkcode take} has left over. */
+  /** What {@linkcode readExactly} has left over. */
   #rest: Uint8Array<ArrayBuffer> | undefined;
 
   private constructor(transport: Transport) {
@@ -23,36 +23,36 @@ export class Candidate implements Transport {
   }
 
   /** The end that has dialed: shows the secret, and waits to be let in. @throws {LaneError}, or the signal's reason. */
-  static async greet(
+  static async authenticate(
     transport: Transport,
     secret: Uint8Array,
     signal: AbortSignal,
   ): Promise<Candidate> {
-    return await new Candidate(transport).#closingUnless(async (candidate) => {
+    return await new Candidate(transport).#closeUnless(async (candidate) => {
       await abortable(candidate.write(secret), signal);
-      const [answer] = await abortable(candidate.take(1), signal);
-      if (answer !== WELCOME) throw new LaneError("it was not let in");
+      const [answer] = await abortable(candidate.readExactly(1), signal);
+      if (answer !== ACCEPTED) throw new LaneError("it was not let in");
     });
   }
 
   /** The end that was dialed: lets in who shows the secret. @throws {LaneError}, or the signal's reason. */
-  static async admit(
+  static async verify(
     transport: Transport,
     secret: Uint8Array,
     signal: AbortSignal,
   ): Promise<Candidate> {
-    return await new Candidate(transport).#closingUnless(async (candidate) => {
-      const shown = await abortable(candidate.take(SECRET_BYTES), signal);
+    return await new Candidate(transport).#closeUnless(async (candidate) => {
+      const shown = await abortable(candidate.readExactly(SECRET_BYTES), signal);
       if (!timingSafeEqual(Buffer.from(shown), Buffer.from(secret))) {
         throw new LaneError(`${candidate.remote} does not know the secret`);
       }
-      await abortable(candidate.write(Uint8Array.of(WELCOME)), signal);
+      await abortable(candidate.write(Uint8Array.of(ACCEPTED)), signal);
     });
   }
 
-  async #closingUnless(greeted: (candidate: Candidate) => Promise<void>): Promise<Candidate> {
+  async #closeUnless(prepare: (candidate: Candidate) => Promise<void>): Promise<Candidate> {
     try {
-      await greeted(this);
+      await prepare(this);
       return this;
     } catch (error) {
       this.close();
@@ -61,28 +61,28 @@ export class Candidate implements Transport {
   }
 
   /** Tells the other end that it is this one. */
-  async choose(): Promise<void> {
-    await this.write(Uint8Array.of(CHOSEN));
+  async nominate(): Promise<void> {
+    await this.write(Uint8Array.of(NOMINATED));
   }
 
   /** Waits to be told so. @throws {LaneError} if something else comes, or nothing more. */
-  async chosen(): Promise<void> {
-    const [word] = await this.take(1);
-    if (word !== CHOSEN) throw new LaneError("it says something else");
+  async awaitNomination(): Promise<void> {
+    const [message] = await this.readExactly(1);
+    if (message !== NOMINATED) throw new LaneError("it says something else");
   }
 
   /** So many bytes and not one more. @throws {LaneError} if it ends before. */
-  async take(length: number): Promise<Uint8Array> {
-    const taken = new Uint8Array(length);
-    for (let have = 0; have < length;) {
+  async readExactly(length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    for (let filled = 0; filled < length;) {
       const piece = await this.read();
       if (!piece) throw new LaneError("it ended early");
-      const part = piece.subarray(0, length - have);
-      taken.set(part, have);
-      have += part.length;
+      const part = piece.subarray(0, length - filled);
+      bytes.set(part, filled);
+      filled += part.length;
       if (part.length < piece.length) this.#rest = piece.subarray(part.length);
     }
-    return taken;
+    return bytes;
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {

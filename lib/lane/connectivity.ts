@@ -3,52 +3,52 @@
 import { AwakeLimit } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { Candidate } from "./candidate.ts";
-import type { Choice } from "./nomination.ts";
+import type { Nomination } from "./nomination.ts";
 import { LaneError } from "./lane.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { connectTls, type TlsPort } from "./tls.ts";
 
 /** For the handshake and the secret of somebody who connects. */
-const GREETING_LIMIT_MS = 2_000;
+const VERIFY_LIMIT_MS = 2_000;
 /** Who have connected and not yet shown the secret. */
 const MOST_STRANGERS = 8;
 
 /** How the two ends know each other. */
 export interface Secrets {
   /** What is to be shown to this end. */
-  readonly own: Uint8Array;
+  readonly local: Uint8Array;
   /** What the other end shows, and what is to be shown to it. */
-  readonly theirs: Pick<Offer, "certificate" | "secret">;
+  readonly remote: Pick<Offer, "certificate" | "secret">;
 }
 
 /**
  * Begins to listen on all ports, and to dial all addresses.
  *
- * @param choice Is given what gets through.
+ * @param nomination Is given what gets through.
  * @param most Who may connect to each port, ever.
  * @param until Ends it.
  */
-export function meet(
+export function runConnectivityChecks(
   ports: readonly (TlsPort | QuicPort)[],
   { tcp, udp }: Pick<Offer, "tcp" | "udp">,
-  { own, theirs }: Secrets,
-  choice: Choice,
+  { local, remote }: Secrets,
+  nomination: Nomination,
   most: number,
   until: AbortSignal,
 ): void {
   for (const port of ports) {
-    listen(port, own, choice, most, until).catch((error) => {
+    listen(port, local, nomination, most, until).catch((error) => {
       debug(() => `lane: cannot accept: ${error}`); // there are other ways
     });
   }
   const dial = async (dialing: ReturnType<typeof connectTls>) =>
-    Candidate.greet(await dialing, theirs.secret, until);
-  for (const address of tcp) choice.add(dial(connectTls(address, theirs.certificate, until)));
+    Candidate.authenticate(await dialing, remote.secret, until);
+  for (const address of tcp) nomination.add(dial(connectTls(address, remote.certificate, until)));
   for (const address of udp) {
     for (const port of ports) {
       if (!(port instanceof QuicPort)) continue;
-      choice.add(dial(port.connect(address, theirs.certificate, until)));
+      nomination.add(dial(port.connect(address, remote.certificate, until)));
     }
   }
 }
@@ -56,7 +56,7 @@ export function meet(
 async function listen(
   port: TlsPort | QuicPort,
   secret: Uint8Array,
-  choice: Choice,
+  nomination: Nomination,
   most: number,
   until: AbortSignal,
 ): Promise<void> {
@@ -75,10 +75,12 @@ async function listen(
     const stranger = new AbortController();
     strangers.add(stranger);
     const silent = new LaneError("it is silent");
-    const limit = new AwakeLimit(GREETING_LIMIT_MS, silent, stranger.signal, until);
+    const limit = new AwakeLimit(VERIFY_LIMIT_MS, silent, stranger.signal, until);
     const { signal } = limit;
-    const admitted = accept(signal).then((transport) => Candidate.admit(transport, secret, signal));
-    choice.add(admitted.finally(() => {
+    const verified = accept(signal).then((transport) =>
+      Candidate.verify(transport, secret, signal)
+    );
+    nomination.add(verified.finally(() => {
       limit[Symbol.dispose]();
       strangers.delete(stranger);
     }));

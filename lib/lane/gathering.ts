@@ -8,18 +8,18 @@ import { abortable, AwakeLimit } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
-import { Choice } from "./nomination.ts";
+import { Nomination } from "./nomination.ts";
 import { Lane, LaneError } from "./lane.ts";
-import { meet } from "./connectivity.ts";
+import { runConnectivityChecks } from "./connectivity.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { TlsPort } from "./tls.ts";
-import { widen } from "./striping.ts";
+import { addStripes } from "./striping.ts";
 
 /** From the offers to the choice, for whoever chooses, who then tells the other end that there is none. */
 const LIMIT_MS = 8_000;
 /** The same by the clock. The other end has longer: for what has been chosen it must still wait. */
-const CHOOSER_CLOCK_LIMIT_MS = 25_000, CLOCK_LIMIT_MS = 30_000;
+const CONTROLLING_CLOCK_LIMIT_MS = 25_000, CLOCK_LIMIT_MS = 30_000;
 /** TLS is some half faster, at half the CPU: worth a wait during which nothing stands still. */
 const TLS_HEAD_START_MS = 300;
 /**
@@ -29,12 +29,12 @@ const TLS_HEAD_START_MS = 300;
 const MOST_CONNECTIONS = 64;
 
 /** An end that listens. Dispose of it when the lane is made, or will not be. */
-export class LanePorts implements Disposable {
+export class LaneEndpoint implements Disposable {
   /** How the other end can reach this one. */
   readonly offer: Offer;
   #certificate: Certificate;
   #ports: readonly (TlsPort | QuicPort)[];
-  #over = new AbortController();
+  #closed = new AbortController();
 
   private constructor(
     offer: Offer,
@@ -52,12 +52,12 @@ export class LanePorts implements Disposable {
    * @param hosts IP addresses by which the other end may reach this one.
    * @throws What the system says, if none can be opened.
    */
-  static async open(hosts: readonly string[]): Promise<LanePorts> {
+  static async open(hosts: readonly string[]): Promise<LaneEndpoint> {
     const certificate = await makeCertificate();
     const tcp: string[] = [], udp: string[] = [], ports: (TlsPort | QuicPort)[] = [];
     for (const [any, isOf] of [["0.0.0.0", isIPv4], ["::", isIPv6]] as const) {
-      const own = hosts.filter((host) => isOf(host));
-      if (own.length === 0) continue;
+      const fitting = hosts.filter((host) => isOf(host));
+      if (fitting.length === 0) continue;
       const openTls = () => new TlsPort(any, certificate);
       const openQuic = () => QuicPort.open(any, certificate);
       for (const [open, list] of [[openTls, tcp], [openQuic, udp]] as const) {
@@ -65,7 +65,7 @@ export class LanePorts implements Disposable {
           const port = open();
           if (!port) continue;
           ports.push(port);
-          list.push(...own.map((host) => socketAddress(host, port.port)));
+          list.push(...fitting.map((host) => socketAddress(host, port.port)));
         } catch (error) {
           debug(() => `lane: cannot listen on ${any}: ${error}`); // there are other ways
         }
@@ -73,48 +73,51 @@ export class LanePorts implements Disposable {
     }
     const secret = crypto.getRandomValues(new Uint8Array(SECRET_BYTES));
     const offer = { certificate: certificate.der, secret, tcp, udp };
-    return new LanePorts(offer, certificate, ports);
+    return new LaneEndpoint(offer, certificate, ports);
   }
 
   /**
    * Makes a lane with an end whose offer is known, while it does the same.
    *
-   * @param seenAt IP address at which iroh sees the other end, if it does.
-   * @param chooses Whether it is this end that chooses.
+   * @param observedRemote IP address at which iroh sees the other end, if it does.
+   * @param isControlling Whether it is this end that chooses.
    * @throws {LaneError} if nothing gets through, or the signal's reason.
    */
-  async make(
-    theirs: Offer,
-    seenAt: string | undefined,
-    chooses: boolean,
+  async establish(
+    remote: Offer,
+    observedRemote: string | undefined,
+    isControlling: boolean,
     signal: AbortSignal,
   ): Promise<Lane> {
     const nothing = new LaneError("nothing gets through");
     const last = AbortSignal.timeout(CLOCK_LIMIT_MS);
-    const clock = chooses ? AbortSignal.timeout(CHOOSER_CLOCK_LIMIT_MS) : last;
-    const over = AbortSignal.any([signal, clock, this.#over.signal]);
-    using awake = chooses ? new AwakeLimit(LIMIT_MS, nothing, over) : undefined;
-    const until = awake?.signal ?? over;
-    const addresses = { tcp: withHost(theirs.tcp, seenAt), udp: withHost(theirs.udp, seenAt) };
-    const secrets = { own: this.offer.secret, theirs };
-    const choice = new Choice(chooses, TLS_HEAD_START_MS, until);
-    meet(this.#ports, addresses, secrets, choice, MOST_CONNECTIONS, until);
+    const clock = isControlling ? AbortSignal.timeout(CONTROLLING_CLOCK_LIMIT_MS) : last;
+    const ended = AbortSignal.any([signal, clock, this.#closed.signal]);
+    using awake = isControlling ? new AwakeLimit(LIMIT_MS, nothing, ended) : undefined;
+    const until = awake?.signal ?? ended;
+    const addresses = {
+      tcp: withHost(remote.tcp, observedRemote),
+      udp: withHost(remote.udp, observedRemote),
+    };
+    const secrets = { local: this.offer.secret, remote };
+    const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until);
+    runConnectivityChecks(this.#ports, addresses, secrets, nomination, MOST_CONNECTIONS, until);
     try {
       // Also for what was chosen and cannot be told so.
       const limit = AbortSignal.any([signal, last]);
-      const first = await abortable(choice.made, limit, (candidate) => candidate.close());
+      const first = await abortable(nomination.nominated, limit, (candidate) => candidate.close());
       if (first.kind === "TLS") return new Lane(first);
-      return new Lane(await widen(first, this.#certificate, secrets, chooses, signal));
+      return new Lane(await addStripes(first, this.#certificate, secrets, isControlling, signal));
     } catch (error) {
       signal.throwIfAborted();
       throw error === clock.reason || error === last.reason ? nothing : error;
     } finally {
-      choice.close();
+      nomination.close();
     }
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort(new LaneError("the ports are closed"));
+    this.#closed.abort(new LaneError("the ports are closed"));
     for (const port of this.#ports) port[Symbol.dispose]();
   }
 }

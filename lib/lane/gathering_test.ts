@@ -3,7 +3,7 @@ import { abortable, AwakeLimit } from "../async/abort.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
 import type { Lane } from "./lane.ts";
-import { LanePorts } from "./gathering.ts";
+import { LaneEndpoint } from "./gathering.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
@@ -19,11 +19,11 @@ async function makeBoth(
   hosts: readonly string[] = HOSTS,
   limitMs = 5_000,
 ): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
-  using chooser = await LanePorts.open(hosts), other = await LanePorts.open(hosts);
+  using controlling = await LaneEndpoint.open(hosts), other = await LaneEndpoint.open(hosts);
   const limit = AbortSignal.timeout(limitMs);
   return await Promise.allSettled([
-    chooser.make(change(other.offer, "other"), undefined, true, limit),
-    other.make(change(chooser.offer, "chooser"), undefined, false, limit),
+    controlling.establish(change(other.offer, "other"), undefined, true, limit),
+    other.establish(change(controlling.offer, "chooser"), undefined, false, limit),
   ]);
 }
 
@@ -44,7 +44,7 @@ function onlyTcp(offer: Offer): Offer {
   return { ...offer, udp: [] };
 }
 
-Deno.test("LanePorts: a lane is made over TLS, the cheapest, and the ports are closed then", async () => {
+Deno.test("LaneEndpoint: a lane is made over TLS, the cheapest, and the ports are closed then", async () => {
   const offers: Offer[] = [];
   const made = await lanes((offer) => {
     offers.push(offer);
@@ -66,7 +66,7 @@ Deno.test("LanePorts: a lane is made over TLS, the cheapest, and the ports are c
   }
 });
 
-Deno.test("LanePorts: whichever end can be reached, and whichever way, a lane is made", async () => {
+Deno.test("LaneEndpoint: whichever end can be reached, and whichever way, a lane is made", async () => {
   const none = { tcp: [], udp: [] };
   for (const reachable of ["chooser", "other"]) {
     for (const kind of ["tcp", "udp"] as const) {
@@ -81,7 +81,7 @@ Deno.test("LanePorts: whichever end can be reached, and whichever way, a lane is
   }
 });
 
-Deno.test("LanePorts: a lane is made over IPv6", async () => {
+Deno.test("LaneEndpoint: a lane is made over IPv6", async () => {
   const made = await lanes((offer) => offer, ["::1"]);
   assert.match(made[0].remote, /^\[::1\]:/);
   await assertCarries(made);
@@ -89,7 +89,7 @@ Deno.test("LanePorts: a lane is made over IPv6", async () => {
 
 /** Longer than who connects may be silent, at both ends; and than who chooses waits. */
 for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
-  Deno.test(`LanePorts: a lane is made, also where the process stands still for ${milliseconds} ms`, async () => {
+  Deno.test(`LaneEndpoint: a lane is made, also where the process stands still for ${milliseconds} ms`, async () => {
     const { incoming } = QuicPort.prototype;
     const stoodStill = new Set<QuicPort>();
     QuicPort.prototype.incoming = async function* () {
@@ -113,7 +113,7 @@ for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
   });
 }
 
-Deno.test("LanePorts: nothing gets through without the secret, or to another certificate", async () => {
+Deno.test("LaneEndpoint: nothing gets through without the secret, or to another certificate", async () => {
   const { der } = await makeCertificate();
   const secret = crypto.getRandomValues(new Uint8Array(32));
   for (const wrong of [{ secret }, { certificate: der }]) {
@@ -122,20 +122,30 @@ Deno.test("LanePorts: nothing gets through without the secret, or to another cer
   }
 });
 
-Deno.test("LanePorts: making a lane can be given up", async () => {
-  using ports = await LanePorts.open(HOSTS);
+Deno.test("LaneEndpoint: making a lane can be given up", async () => {
+  using endpoint = await LaneEndpoint.open(HOSTS);
   const controller = new AbortController();
-  const made = ports.make({ ...ports.offer, tcp: [], udp: [] }, undefined, true, controller.signal);
+  const made = endpoint.establish(
+    { ...endpoint.offer, tcp: [], udp: [] },
+    undefined,
+    true,
+    controller.signal,
+  );
   controller.abort(new Error("given up"));
   await assert.rejects(made, /given up/);
 });
 
-Deno.test("LanePorts: strangers are dropped, and keep nobody out", async () => {
-  using chooser = await LanePorts.open(HOSTS), other = await LanePorts.open(HOSTS);
-  const waiting = other.make({ ...chooser.offer, tcp: [], udp: [] }, undefined, false, never);
+Deno.test("LaneEndpoint: strangers are dropped, and keep nobody out", async () => {
+  using controlling = await LaneEndpoint.open(HOSTS), other = await LaneEndpoint.open(HOSTS);
+  const waiting = other.establish(
+    { ...controlling.offer, tcp: [], udp: [] },
+    undefined,
+    false,
+    never,
+  );
   const { host, port } = splitSocketAddress(other.offer.tcp[0]!);
   const connect = () => Deno.connect({ hostname: host, port });
-  const greet = async (secret: Uint8Array) => {
+  const show = async (secret: Uint8Array) => {
     const caCerts = [certificatePem(other.offer.certificate)];
     const tls = await Deno.startTls(await connect(), { hostname: SERVER_NAME, caCerts });
     await tls.write(secret);
@@ -147,11 +157,11 @@ Deno.test("LanePorts: strangers are dropped, and keep nobody out", async () => {
   await garbage.write(crypto.getRandomValues(new Uint8Array(10_000)));
   const wrong = [
     garbage,
-    await greet(crypto.getRandomValues(new Uint8Array(32))),
-    await greet(new Uint8Array(31)), // and one byte would be missing
+    await show(crypto.getRandomValues(new Uint8Array(32))),
+    await show(new Uint8Array(31)), // and one byte would be missing
   ];
   using limit = new AwakeLimit(4_000, new Error("they were not dropped in time"));
-  const making = chooser.make(onlyTcp(other.offer), undefined, true, never);
+  const making = controlling.establish(onlyTcp(other.offer), undefined, true, never);
   await assertCarries(await Promise.all([making, waiting]));
   for (const stranger of wrong) {
     const read = () => stranger.read(new Uint8Array(100)).catch(() => null);
@@ -161,9 +171,14 @@ Deno.test("LanePorts: strangers are dropped, and keep nobody out", async () => {
   for (const stranger of silent) stranger.close();
 });
 
-Deno.test("LanePorts: strangers are dropped over QUIC, too, and keep nobody out", async () => {
-  using chooser = await LanePorts.open(HOSTS), other = await LanePorts.open(HOSTS);
-  const waiting = other.make({ ...chooser.offer, tcp: [], udp: [] }, undefined, false, never);
+Deno.test("LaneEndpoint: strangers are dropped over QUIC, too, and keep nobody out", async () => {
+  using controlling = await LaneEndpoint.open(HOSTS), other = await LaneEndpoint.open(HOSTS);
+  const waiting = other.establish(
+    { ...controlling.offer, tcp: [], udp: [] },
+    undefined,
+    false,
+    never,
+  );
   const [address] = other.offer.udp, { host, port } = splitSocketAddress(address!);
   const garbage = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
   for (let i = 0; i < 100; i++) {
@@ -174,25 +189,26 @@ Deno.test("LanePorts: strangers are dropped over QUIC, too, and keep nobody out"
     });
   }
   garbage.close();
-  using own = QuicPort.open("127.0.0.1", await makeCertificate())!;
-  const connect = () => own.connect(address!, other.offer.certificate, AbortSignal.timeout(4_000));
+  using dialing = QuicPort.open("127.0.0.1", await makeCertificate())!;
+  const connect = () =>
+    dialing.connect(address!, other.offer.certificate, AbortSignal.timeout(4_000));
   const silent = await connect(), wrong = await connect(), short = await connect();
   await silent.write(new Uint8Array()); // nothing of a stream is seen before something is sent
   await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
   await short.write(new Uint8Array(31));
   using limit = new AwakeLimit(4_000, new Error("they were not dropped in time"));
-  const making = chooser.make({ ...other.offer, tcp: [] }, undefined, true, never);
+  const making = controlling.establish({ ...other.offer, tcp: [] }, undefined, true, never);
   const made = await Promise.all([making, waiting]);
   assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
   for (const stranger of [silent, wrong, short]) {
-    const over = stranger.read().then((piece) => assert.equal(piece, undefined), () => {});
-    await abortable(over, limit.signal);
+    const ended = stranger.read().then((piece) => assert.equal(piece, undefined), () => {});
+    await abortable(ended, limit.signal);
     stranger.close();
   }
   await assertCarries(made);
 });
 
-const NO_FILE = "LanePorts: lanes one after another leave no file open";
+const NO_FILE = "LaneEndpoint: lanes one after another leave no file open";
 Deno.test(named(NO_FILE, "proc"), async () => {
   const openFiles = async () => (await Array.fromAsync(Deno.readDir("/proc/self/fd"))).length;
   // A QUIC dial that came too late holds its socket until it times out: TLS alone.

@@ -4,21 +4,25 @@ import { interfaces } from "../platform/network_interfaces.ts";
 import type { Connection } from "../iroh/endpoint.ts";
 import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
-import type { Ends } from "./negotiation.ts";
+import type { LaneAddresses } from "./negotiation.ts";
 
 /** @param bind The setting: where it names an address, that one alone is used. */
-export function endsOf(connection: Connection, bind: string | undefined): Ends {
-  const [kind, at] = connection.path.split(" ");
-  const seenAt = kind === "direct" ? splitSocketAddress(at!).host : undefined;
-  return { hosts: hostsFor(connection, seenAt, bind), seenAt };
+export function laneAddresses(connection: Connection, bind: string | undefined): LaneAddresses {
+  const [kind, address] = connection.path.split(" ");
+  const observedRemote = kind === "direct" ? splitSocketAddress(address!).host : undefined;
+  return { local: localHosts(connection, observedRemote, bind), observedRemote };
 }
 
-function hostsFor(connection: Connection, seenAt: string | undefined, bind?: string): string[] {
+function localHosts(
+  connection: Connection,
+  observedRemote: string | undefined,
+  bind?: string,
+): string[] {
   const bound = bind === undefined ? undefined : splitSocketAddress(bind).host;
   if (bound !== undefined && !isAnyHost(bound)) return [bound];
-  if (seenAt !== undefined && isLoopback(seenAt)) return [seenAt];
-  const own = interfaces().flatMap(({ addresses }) => addresses);
-  return [...new Set([...own, ...addressesFromOutside(connection)])];
+  if (observedRemote !== undefined && isLoopback(observedRemote)) return [observedRemote];
+  const ofInterfaces = interfaces().flatMap(({ addresses }) => addresses);
+  return [...new Set([...ofInterfaces, ...addressesFromOutside(connection)])];
 }
 
 /** What iroh knows of this host: public addresses, and what a router has mapped. */

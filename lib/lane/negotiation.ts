@@ -4,26 +4,20 @@ import { abortable } from "../async/abort.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { debug } from "../console/stderr.ts";
 import { type Lane, LaneError } from "./lane.ts";
-import { LaneLink, type MigratableSession } from "./lane_control.ts";
-import { LanePorts } from "./gathering.ts";
-import { LaneStream, type Message } from "./signaling.ts";
-import { BadOffer, type Offer } from "./offer.ts";
+import { LaneControl, type MigratableSession } from "./lane_control.ts";
+import { LaneEndpoint } from "./gathering.ts";
+import { type SignalingMessage, SignalingStream } from "./signaling.ts";
+import { InvalidOffer, type Offer } from "./offer.ts";
 
 /** From the lane stream to the other end's offer, for which that may wait until the peer is let in. */
 const OFFER_LIMIT_MS = 15_000;
 
 /** Who is on the two ends. */
-export interface Ends {
+export interface LaneAddresses {
   /** IP addresses by which the other end may reach this one. */
-  readonly hosts: readonly string[];
+  readonly local: readonly string[];
   /** IP address at which iroh sees the other end, if it does. */
-  readonly seenAt: string | undefined;
-}
-
-/** A session that can go on by a lane. */
-export interface Movable extends MigratableSession {
-  throttleUntil(established: Promise<void>): void;
-  migrateTo(target: LaneLink): Promise<void>;
+  readonly observedRemote: string | undefined;
 }
 
 /**
@@ -35,22 +29,22 @@ export interface Movable extends MigratableSession {
  */
 export async function offerLane(
   stream: Duplex,
-  session: Movable,
-  { hosts, seenAt }: Ends,
+  session: MigratableSession,
+  { local, observedRemote }: LaneAddresses,
   signal: AbortSignal,
-): Promise<LaneLink | undefined> {
-  const messages = new LaneStream(stream);
-  const making = (async () => {
-    using ports = await LanePorts.open(hosts);
-    await messages.send({ kind: "offer", offer: ports.offer });
-    const answer = await heard(messages, signal);
+): Promise<LaneControl | undefined> {
+  const messages = new SignalingStream(stream);
+  const establishing = (async () => {
+    using endpoint = await LaneEndpoint.open(local);
+    await messages.send({ kind: "offer", offer: endpoint.offer });
+    const answer = await receiveFirst(messages, signal);
     if (answer?.kind === "offer") {
-      return await make(ports, answer.offer, seenAt, true, messages, signal);
+      return await establish(endpoint, answer.offer, observedRemote, true, messages, signal);
     }
     debug(() => "lane: the peer wants none");
     return undefined;
   })();
-  return await moveTo(making, messages, session);
+  return await migrateWhenEstablished(establishing, messages, session);
 }
 
 /**
@@ -61,42 +55,45 @@ export async function offerLane(
  */
 export async function answerLane(
   stream: Duplex,
-  session: Movable,
-  { hosts, seenAt }: Ends,
+  session: MigratableSession,
+  { local, observedRemote }: LaneAddresses,
   wanted: boolean,
   signal: AbortSignal,
-): Promise<LaneLink | undefined> {
-  const messages = new LaneStream(stream);
-  const making = (async () => {
-    const offered = await heard(messages, signal).catch((error) => {
-      throw error instanceof LaneError ? new BadOffer(error.message) : error;
+): Promise<LaneControl | undefined> {
+  const messages = new SignalingStream(stream);
+  const establishing = (async () => {
+    const offered = await receiveFirst(messages, signal).catch((error) => {
+      throw error instanceof LaneError ? new InvalidOffer(error.message) : error;
     });
     if (!offered) throw new LaneError("the peer has thought better of it");
-    if (offered.kind !== "offer") throw new BadOffer("it does not begin with an offer");
+    if (offered.kind !== "offer") throw new InvalidOffer("it does not begin with an offer");
     if (!wanted) {
       await messages.send({ kind: "none" });
       return undefined;
     }
-    using ports = await LanePorts.open(hosts);
-    await messages.send({ kind: "offer", offer: ports.offer });
-    return await make(ports, offered.offer, seenAt, false, messages, signal);
+    using endpoint = await LaneEndpoint.open(local);
+    await messages.send({ kind: "offer", offer: endpoint.offer });
+    return await establish(endpoint, offered.offer, observedRemote, false, messages, signal);
   })();
-  return await moveTo(making, messages, session);
+  return await migrateWhenEstablished(establishing, messages, session);
 }
 
 /** The first message of the other end. */
-async function heard(messages: LaneStream, signal: AbortSignal): Promise<Message | undefined> {
+async function receiveFirst(
+  messages: SignalingStream,
+  signal: AbortSignal,
+): Promise<SignalingMessage | undefined> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(OFFER_LIMIT_MS)]);
   return await abortable(messages.receive(), limit);
 }
 
 /** Makes it, unless the other end gives up, which is then the end of the lane stream. */
-async function make(
-  ports: LanePorts,
-  theirs: Offer,
-  seenAt: string | undefined,
-  chooses: boolean,
-  messages: LaneStream,
+async function establish(
+  endpoint: LaneEndpoint,
+  remote: Offer,
+  observedRemote: string | undefined,
+  isControlling: boolean,
+  messages: SignalingStream,
   signal: AbortSignal,
 ): Promise<Lane> {
   const gaveUp = new AbortController();
@@ -104,7 +101,7 @@ async function make(
     if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
   }, (error) => gaveUp.abort(new LaneError(`the other end says ${error}`)));
   const until = AbortSignal.any([signal, gaveUp.signal]);
-  const lane = await ports.make(theirs, seenAt, chooses, until);
+  const lane = await endpoint.establish(remote, observedRemote, isControlling, until);
   if (until.aborted) {
     lane.close(); // by now it leads to nobody
     throw until.reason;
@@ -112,31 +109,35 @@ async function make(
   return lane;
 }
 
-/** @param making The lane, if there is to be one. */
-async function moveTo(
-  making: Promise<Lane | undefined>,
-  messages: LaneStream,
-  session: Movable,
-): Promise<LaneLink | undefined> {
+/** @param establishing The lane, if there is to be one. */
+async function migrateWhenEstablished(
+  establishing: Promise<Lane | undefined>,
+  messages: SignalingStream,
+  session: MigratableSession,
+): Promise<LaneControl | undefined> {
   // Why there is none, is told to whoever asked for it.
-  session.throttleUntil(making.then(() => {}, () => {}));
+  session.throttleUntil(establishing.then(() => {}, () => {}));
   let lane: Lane | undefined;
   try {
-    lane = await making;
+    lane = await establishing;
   } finally {
     if (!lane) messages.close();
   }
-  return lane && await move(lane, messages, session);
+  return lane && await migrate(lane, messages, session);
 }
 
-async function move(lane: Lane, messages: LaneStream, session: Movable): Promise<LaneLink> {
+async function migrate(
+  lane: Lane,
+  messages: SignalingStream,
+  session: MigratableSession,
+): Promise<LaneControl> {
   debug(() => `lane: ${lane.kind} with ${lane.remote}`);
-  const link = new LaneLink(lane, messages, session);
+  const control = new LaneControl(lane, messages, session);
   try {
-    await session.migrateTo(link);
-    return link;
+    await session.migrateTo(control);
+    return control;
   } catch (error) {
-    link[Symbol.dispose]();
+    control[Symbol.dispose]();
     throw error;
   }
 }

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
+import type { MigratableSession } from "./lane_control.ts";
 import { pipe } from "../../tests/pipe.ts";
 import { makeCertificate } from "./certificate.ts";
 import { LaneError } from "./lane.ts";
-import { LanePorts } from "./gathering.ts";
-import { LaneStream } from "./signaling.ts";
+import { LaneEndpoint } from "./gathering.ts";
+import { SignalingStream } from "./signaling.ts";
 import type { Offer } from "./offer.ts";
-import { answerLane, type Movable, offerLane } from "./negotiation.ts";
+import { answerLane, offerLane } from "./negotiation.ts";
 
-const ENDS = { hosts: ["127.0.0.1"], seenAt: undefined };
+const ADDRESSES = { local: ["127.0.0.1"], observedRemote: undefined };
 const never = new AbortController().signal;
 
 /** An offer of nobody, by which nothing is reached. */
@@ -18,15 +19,15 @@ async function nowhere(): Promise<Offer> {
 }
 
 /** A session that is never to move. */
-function unmoved(): Movable {
+function unmoved(): MigratableSession {
   const migrateTo = () => Promise.reject(new Error("it has moved"));
-  return { throttleUntil: () => {}, migrateTo } as unknown as Movable;
+  return { throttleUntil: () => {}, migrateTo } as unknown as MigratableSession;
 }
 
 Deno.test("answerLane: gives up, and closes its ports, as soon as whoever chooses has", async () => {
   const [ours, theirs] = pipe();
-  const answering = answerLane(theirs, unmoved(), ENDS, true, never);
-  const messages = new LaneStream(ours);
+  const answering = answerLane(theirs, unmoved(), ADDRESSES, true, never);
+  const messages = new SignalingStream(ours);
   await messages.send({ kind: "offer", offer: await nowhere() });
   const answer = await messages.receive();
   assert(answer?.kind === "offer");
@@ -40,8 +41,8 @@ Deno.test("answerLane: gives up, and closes its ports, as soon as whoever choose
 
 Deno.test("answerLane: gives up where what comes before there is a lane makes no sense", async () => {
   const [ours, theirs] = pipe();
-  const answering = answerLane(theirs, unmoved(), ENDS, true, never);
-  const messages = new LaneStream(ours);
+  const answering = answerLane(theirs, unmoved(), ADDRESSES, true, never);
+  const messages = new SignalingStream(ours);
   await messages.send({ kind: "offer", offer: await nowhere() });
   assert.equal((await messages.receive())?.kind, "offer");
   await messages.send({ kind: "offer", offer: { ...await nowhere(), secret: new Uint8Array(1) } });
@@ -51,14 +52,14 @@ Deno.test("answerLane: gives up where what comes before there is a lane makes no
 
 Deno.test("offerLane: does not move where the other end has given up, and lets in nevertheless", async () => {
   const [ours, theirs] = pipe();
-  const offering = offerLane(ours, unmoved(), ENDS, never);
-  const messages = new LaneStream(theirs);
+  const offering = offerLane(ours, unmoved(), ADDRESSES, never);
+  const messages = new SignalingStream(theirs);
   const offered = await messages.receive();
   assert(offered?.kind === "offer");
-  using ports = await LanePorts.open(ENDS.hosts);
-  await messages.send({ kind: "offer", offer: ports.offer });
+  using endpoint = await LaneEndpoint.open(ADDRESSES.local);
+  await messages.send({ kind: "offer", offer: endpoint.offer });
   messages.close();
-  const made = ports.make(offered.offer, undefined, false, AbortSignal.timeout(3_000));
+  const made = endpoint.establish(offered.offer, undefined, false, AbortSignal.timeout(3_000));
   await assert.rejects(offering, new LaneError("the other end has given up"));
   await made.then((lane) => lane.close(), () => {}); // whether it came to a choice before
 });
@@ -66,7 +67,7 @@ Deno.test("offerLane: does not move where the other end has given up, and lets i
 Deno.test("offerLane: where nothing gets through, both ends are through as soon as its time is over", async () => {
   const [ours, theirs] = pipe();
   const begun = performance.now();
-  const unreachable = { hosts: [], seenAt: undefined };
+  const unreachable = { local: [], observedRemote: undefined };
   const both = await Promise.allSettled([
     offerLane(ours, unmoved(), unreachable, never),
     answerLane(theirs, unmoved(), unreachable, true, never),
@@ -80,9 +81,9 @@ Deno.test("offerLane: where nothing gets through, both ends are through as soon 
   assert(took >= 8_000, `${took} ms`);
 });
 
-Deno.test("LaneStream: whether there is more takes nothing away", async () => {
+Deno.test("SignalingStream: whether there is more takes nothing away", async () => {
   const [ours, theirs] = pipe();
-  const sending = new LaneStream(ours), receiving = new LaneStream(theirs);
+  const sending = new SignalingStream(ours), receiving = new SignalingStream(theirs);
   const more = receiving.hasMore();
   await sending.send({ kind: "none" });
   await sending.send({ kind: "stop" });

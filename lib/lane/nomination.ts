@@ -8,50 +8,50 @@ import type { Candidate } from "./candidate.ts";
 const MOST_BY_THE_CLOCK = 30;
 
 /** Takes one of what is added. Close it when one has been taken, or none will be. */
-export class Choice {
-  #chooses: boolean;
+export class Nomination {
+  #isControlling: boolean;
   #headStartMs: number;
-  #made = Promise.withResolvers<Candidate>();
+  #nominated = Promise.withResolvers<Candidate>();
   #candidates = new Set<Candidate>();
-  #head = new AbortController();
-  #over = false;
+  #closed = new AbortController();
+  #isClosed = false;
 
   /**
-   * @param chooses Whether it is this end that chooses.
+   * @param isControlling Whether it is this end that chooses.
    * @param headStartMs How long QUIC waits for TLS.
    * @param until Aborted, nothing is taken any more; what was taken by then stays so.
    */
-  constructor(chooses: boolean, headStartMs: number, until: AbortSignal) {
-    this.#chooses = chooses;
+  constructor(isControlling: boolean, headStartMs: number, until: AbortSignal) {
+    this.#isControlling = isControlling;
     this.#headStartMs = headStartMs;
-    this.#made.promise.catch(() => {}); // told to whoever awaits it
+    this.#nominated.promise.catch(() => {}); // told to whoever awaits it
     const giveUp = () => {
       this.close();
-      this.#made.reject(until.reason); // which says nothing to one that was taken
+      this.#nominated.reject(until.reason); // which says nothing to one that was taken
     };
     if (until.aborted) giveUp();
-    else until.addEventListener("abort", giveUp, { once: true, signal: this.#head.signal });
+    else until.addEventListener("abort", giveUp, { once: true, signal: this.#closed.signal });
   }
 
   /** What was taken. Rejects if that breaks while the other end is told, or nothing is taken. */
-  get made(): Promise<Candidate> {
-    return this.#made.promise;
+  get nominated(): Promise<Candidate> {
+    return this.#nominated.promise;
   }
 
   /** What may be taken, when it gets through. */
-  async add(coming: Promise<Candidate>): Promise<void> {
+  async add(connecting: Promise<Candidate>): Promise<void> {
     let candidate: Candidate;
     try {
-      candidate = await coming;
+      candidate = await connecting;
     } catch (error) {
       return debug(() => `lane: ${error instanceof Error ? error.message : error}`);
     }
-    if (this.#over) return candidate.close();
+    if (this.#isClosed) return candidate.close();
     debug(() => `lane: ${candidate.kind} with ${candidate.remote} gets through`);
     this.#candidates.add(candidate);
     try {
-      if (this.#chooses) await this.#choose(candidate);
-      else await this.#waitToBeChosen(candidate);
+      if (this.#isControlling) await this.#nominate(candidate);
+      else await this.#awaitNomination(candidate);
     } catch (error) {
       debug(() => `lane: ${candidate.kind} with ${candidate.remote}: ${error}`);
       this.#candidates.delete(candidate);
@@ -59,31 +59,31 @@ export class Choice {
     }
   }
 
-  async #choose(candidate: Candidate): Promise<void> {
+  async #nominate(candidate: Candidate): Promise<void> {
     if (candidate.kind === "QUIC") await this.#headStart();
-    if (this.#over) return;
-    this.#take(candidate);
-    const told = candidate.choose();
-    this.#made.resolve(told.then(() => candidate));
-    await told;
+    if (this.#isClosed) return;
+    this.#settle(candidate);
+    const telling = candidate.nominate();
+    this.#nominated.resolve(telling.then(() => candidate));
+    await telling;
   }
 
   /** Over, too, when the choice has been made. */
   async #headStart(): Promise<void> {
     // On a machine with too much to do TLS takes longer, but all the rest does, too.
     const enough = AbortSignal.timeout(MOST_BY_THE_CLOCK * this.#headStartMs);
-    const until = AbortSignal.any([this.#head.signal, enough]);
+    const until = AbortSignal.any([this.#closed.signal, enough]);
     await delayAwake(this.#headStartMs, until).catch(() => {}); // it is over
   }
 
-  async #waitToBeChosen(candidate: Candidate): Promise<void> {
-    await candidate.chosen();
-    if (this.#over) return;
-    this.#take(candidate);
-    this.#made.resolve(candidate);
+  async #awaitNomination(candidate: Candidate): Promise<void> {
+    await candidate.awaitNomination();
+    if (this.#isClosed) return;
+    this.#settle(candidate);
+    this.#nominated.resolve(candidate);
   }
 
-  #take(candidate: Candidate): void {
+  #settle(candidate: Candidate): void {
     this.#candidates.delete(candidate);
     candidate.keep();
     this.close();
@@ -91,8 +91,8 @@ export class Choice {
 
   /** Closes all that was not taken. */
   close(): void {
-    this.#over = true;
-    this.#head.abort();
+    this.#isClosed = true;
+    this.#closed.abort();
     for (const candidate of this.#candidates) candidate.close();
     this.#candidates.clear();
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { pipe } from "../../tests/pipe.ts";
 import { Candidate } from "./candidate.ts";
-import { Choice } from "./nomination.ts";
+import { Nomination } from "./nomination.ts";
 import type { Transport } from "./lane.ts";
 
 const SECRET = new Uint8Array(32);
@@ -25,33 +25,33 @@ async function candidate() {
       close: () => void (isClosed = true),
     };
   };
-  const [chooser, other] = await Promise.all([
-    Candidate.admit(transport(ours), SECRET, never),
-    Candidate.greet(transport(theirs), SECRET, never),
+  const [controlling, other] = await Promise.all([
+    Candidate.verify(transport(ours), SECRET, never),
+    Candidate.authenticate(transport(theirs), SECRET, never),
   ]);
   holds = true;
-  return { chooser, other, release: held.resolve, isClosed: () => isClosed };
+  return { chooser: controlling, other, release: held.resolve, isClosed: () => isClosed };
 }
 
-Deno.test("Choice: what the other end has been told of is taken, though the time is over before it is known", async () => {
-  const { chooser, other, release, isClosed } = await candidate();
+Deno.test("Nomination: what the other end has been told of is taken, though the time is over before it is known", async () => {
+  const { chooser: controlling, other, release, isClosed } = await candidate();
   const limit = new AbortController();
-  const choice = new Choice(true, 0, limit.signal);
-  choice.add(Promise.resolve(chooser));
-  await other.chosen();
+  const nomination = new Nomination(true, 0, limit.signal);
+  nomination.add(Promise.resolve(controlling));
+  await other.awaitNomination();
   limit.abort(new Error("late"));
   release();
-  assert.equal(await choice.made, chooser);
+  assert.equal(await nomination.nominated, controlling);
   assert.equal(isClosed(), false);
 });
 
-Deno.test("Choice: takes nothing once the time is over, and closes what comes", async () => {
-  const { chooser, isClosed } = await candidate();
+Deno.test("Nomination: takes nothing once the time is over, and closes what comes", async () => {
+  const { chooser: controlling, isClosed } = await candidate();
   const limit = new AbortController();
-  const choice = new Choice(true, 0, limit.signal);
+  const nomination = new Nomination(true, 0, limit.signal);
   const late = new Error("late");
   limit.abort(late);
-  await choice.add(Promise.resolve(chooser));
-  await assert.rejects(choice.made, late);
+  await nomination.add(Promise.resolve(controlling));
+  await assert.rejects(nomination.nominated, late);
   assert.equal(isClosed(), true);
 });

@@ -16,8 +16,8 @@ export interface Offer {
 }
 
 /** What should have been an offer. */
-export class BadOffer extends Error {
-  override readonly name = "BadOffer";
+export class InvalidOffer extends Error {
+  override readonly name = "InvalidOffer";
 }
 
 /** Longest offer that is read, in bytes. */
@@ -37,7 +37,7 @@ export function encodeOffer({ certificate, secret, tcp, udp }: Offer): Uint8Arra
   }));
 }
 
-/** @throws {BadOffer} if it is none. Addresses that make no sense are left out. */
+/** @throws {InvalidOffer} if it is none. Addresses that make no sense are left out. */
 export function decodeOffer(bytes: Uint8Array): Offer {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -52,7 +52,7 @@ export function decodeOffer(bytes: Uint8Array): Offer {
     if (offer.secret.length !== SECRET_BYTES) throw new Error("a secret of another length");
     return offer;
   } catch (error) {
-    throw new BadOffer("what came is no offer", { cause: error });
+    throw new InvalidOffer("what came is no offer", { cause: error });
   }
 }
 

@@ -13,7 +13,7 @@ export interface Progress {
 }
 
 /** What the two ends say to each other. */
-export type Message =
+export type SignalingMessage =
   | { readonly kind: "offer"; readonly offer: Offer }
   | { readonly kind: "none" }
   | { readonly kind: "progress"; readonly progress: Progress }
@@ -24,11 +24,11 @@ const STATES = ["under way", "passed on", "ended"] as const;
 const HEADER_BYTES = 3, PROGRESS_BYTES = 9;
 
 /** A lane stream, after the byte that says what it is for. */
-export class LaneStream {
+export class SignalingStream {
   #reader: ReadableStreamBYOBReader;
   #writer: WritableStreamDefaultWriter<Uint8Array>;
   /** Read already, for {@linkcode hasMore}. */
-  #ahead: Promise<Message | undefined> | undefined;
+  #ahead: Promise<SignalingMessage | undefined> | undefined;
 
   constructor(stream: Duplex) {
     this.#reader = stream.readable.getReader({ mode: "byob" });
@@ -36,7 +36,7 @@ export class LaneStream {
     this.#writer.closed.catch(() => {}); // writes fail with the same
   }
 
-  async send(message: Message): Promise<void> {
+  async send(message: SignalingMessage): Promise<void> {
     switch (message.kind) {
       case "offer":
         return await this.#send(Kind.OFFER, encodeOffer(message.offer));
@@ -61,7 +61,7 @@ export class LaneStream {
    *
    * @throws {LaneError} if it is none.
    */
-  async receive(): Promise<Message | undefined> {
+  async receive(): Promise<SignalingMessage | undefined> {
     const next = this.#ahead ?? this.#next();
     this.#ahead = undefined;
     return await next;
@@ -73,12 +73,12 @@ export class LaneStream {
     return await this.#ahead !== undefined;
   }
 
-  async #next(): Promise<Message | undefined> {
-    const header = await this.#take(HEADER_BYTES);
+  async #next(): Promise<SignalingMessage | undefined> {
+    const header = await this.#readExactly(HEADER_BYTES);
     if (!header) return undefined;
     const length = header[1]! << 8 | header[2]!;
     if (length > MOST_OFFER_BYTES) throw new LaneError(`a message of ${length} bytes`);
-    const body = length > 0 ? await this.#take(length) : new Uint8Array();
+    const body = length > 0 ? await this.#readExactly(length) : new Uint8Array();
     if (!body) throw new LaneError("a message that is cut short");
     switch (header[0]) {
       case Kind.OFFER:
@@ -100,7 +100,7 @@ export class LaneStream {
     this.#reader.cancel().catch(() => {}); // as above
   }
 
-  async #take(length: number): Promise<Uint8Array | undefined> {
+  async #readExactly(length: number): Promise<Uint8Array | undefined> {
     const { value } = await this.#reader.read(new Uint8Array(length), { min: length });
     if (!value || value.length === 0) return undefined;
     if (value.length < length) throw new LaneError("a message that is cut short");

@@ -8,33 +8,33 @@
 import type { Transport } from "./lane.ts";
 
 /** What goes by one connection before it is the next one's turn. */
-const PIECE_BYTES = 256 * 1024;
+const STRIPE_BYTES = 256 * 1024;
 
 /** Several transports as one. Both ends have the same ones, in the same order. */
-export class Bundle implements Transport {
-  #members: readonly Transport[];
+export class StripedTransport implements Transport {
+  #stripes: readonly Transport[];
   /** What each has read beyond its piece. */
   #rests: (Uint8Array<ArrayBuffer> | undefined)[] = [];
   #received = 0;
   #sent = 0;
 
-  /** @param members The first of them says what kind it is, and where the other end is. */
-  constructor(members: readonly [Transport, ...Transport[]]) {
-    this.#members = members;
+  /** @param stripes The first of them says what kind it is, and where the other end is. */
+  constructor(stripes: readonly [Transport, ...Transport[]]) {
+    this.#stripes = stripes;
   }
 
   get kind(): Transport["kind"] {
-    return this.#members[0]!.kind;
+    return this.#stripes[0]!.kind;
   }
 
   get remote(): string {
-    return this.#members[0]!.remote;
+    return this.#stripes[0]!.remote;
   }
 
   /** The next bytes, at least one, valid until the next call; undefined where one of them ends. */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const { index, left } = this.#turnAt(this.#received);
-    const bytes = this.#rests[index] ?? await this.#members[index]!.read();
+    const { index, left } = this.#stripeAt(this.#received);
+    const bytes = this.#rests[index] ?? await this.#stripes[index]!.read();
     if (!bytes) return undefined;
     const part = bytes.subarray(0, left);
     this.#rests[index] = part.length < bytes.length ? bytes.subarray(part.length) : undefined;
@@ -45,23 +45,23 @@ export class Bundle implements Transport {
   /** Not to be called while it is under way. */
   async write(bytes: Uint8Array): Promise<void> {
     for (let rest = bytes; rest.length > 0;) {
-      const { index, left } = this.#turnAt(this.#sent);
+      const { index, left } = this.#stripeAt(this.#sent);
       const part = rest.subarray(0, left);
-      await this.#members[index]!.write(part);
+      await this.#stripes[index]!.write(part);
       this.#sent += part.length;
       rest = rest.subarray(part.length);
     }
   }
 
   /** Whose turn it is after so many bytes, and for how many more. */
-  #turnAt(offset: number): { index: number; left: number } {
+  #stripeAt(offset: number): { index: number; left: number } {
     return {
-      index: Math.floor(offset / PIECE_BYTES) % this.#members.length,
-      left: PIECE_BYTES - offset % PIECE_BYTES,
+      index: Math.floor(offset / STRIPE_BYTES) % this.#stripes.length,
+      left: STRIPE_BYTES - offset % STRIPE_BYTES,
     };
   }
 
   close(): void {
-    for (const member of this.#members) member.close();
+    for (const stripe of this.#stripes) stripe.close();
   }
 }

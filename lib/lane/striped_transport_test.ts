@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
-import { Bundle } from "./striped_transport.ts";
+import { StripedTransport } from "./striped_transport.ts";
 import type { Transport } from "./lane.ts";
 import { turns } from "../../tests/turns.ts";
 
@@ -68,12 +68,15 @@ class Member implements Transport {
 function membersOf(
   count: number,
   slow: () => number = () => 0,
-): [[Member, ...Member[]], { writer: Bundle; reader: Bundle }] {
+): [[Member, ...Member[]], { writer: StripedTransport; reader: StripedTransport }] {
   const members = Array.from({ length: count }, (_, i) => new Member(`remote ${i}`, slow)) as [
     Member,
     ...Member[],
   ];
-  return [members, { writer: new Bundle(members), reader: new Bundle(members) }];
+  return [members, {
+    writer: new StripedTransport(members),
+    reader: new StripedTransport(members),
+  }];
 }
 
 Deno.test("bundle: what goes in comes out, in order, whatever the pieces and their delays", async () => {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { Bundle } from "./striped_transport.ts";
+import { StripedTransport } from "./striped_transport.ts";
 import { Candidate } from "./candidate.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { QuicPort } from "./quic.ts";
-import { widen } from "./striping.ts";
+import { addStripes } from "./striping.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
 import { named } from "../../tests/testenv.ts";
 
@@ -65,17 +65,20 @@ function portsOf({ said }: End): number[] {
 async function ends([a, b] = connection()) {
   const secret = new Uint8Array(32);
   const candidates = Promise.all([
-    Candidate.greet(a, secret, never),
-    Candidate.admit(b, secret, never),
+    Candidate.authenticate(a, secret, never),
+    Candidate.verify(b, secret, never),
   ]);
   const certificates = await Promise.all([makeCertificate(), makeCertificate()]);
   const secrets = [randomBytes(32), randomBytes(32)];
   const ends = (await candidates).map((first, i) => {
-    const theirs = { certificate: certificates[1 - i]!.der, secret: secrets[1 - i]! };
+    const remote = { certificate: certificates[1 - i]!.der, secret: secrets[1 - i]! };
     return {
       first,
-      widen: (chooses: boolean, signal = never, certificate: Certificate = certificates[i]!) =>
-        widen(first, certificate, { own: secrets[i]!, theirs }, chooses, signal),
+      addStripes: (
+        isControlling: boolean,
+        signal = never,
+        certificate: Certificate = certificates[i]!,
+      ) => addStripes(first, certificate, { local: secrets[i]!, remote }, isControlling, signal),
     };
   });
   return { a: ends[0]!, b: ends[1]!, certificates, secrets };
@@ -95,20 +98,21 @@ async function closed(ports: readonly number[]): Promise<void> {
   await collectUntil(async () => await openOf(ports) === 0);
 }
 
-const OWN_SOCKETS = "widen: three more connections, each with a socket of its own at either end";
-Deno.test(named(OWN_SOCKETS, "proc"), async () => {
+const EACH_SOCKET =
+  "addStripes: three more connections, each with a socket of its own at either end";
+Deno.test(named(EACH_SOCKET, "proc"), async () => {
   const ports = await (async () => {
     const both = connection(), { a, b } = await ends(both);
-    const wide = await Promise.all([a.widen(true), b.widen(false)]);
+    const striped = await Promise.all([a.addStripes(true), b.addStripes(false)]);
     const ports = both.flatMap(portsOf);
     assert.equal(await openOf(ports), 6);
-    await assertCarries(wide);
+    await assertCarries(striped);
     return ports;
   })(); // which holds nothing else any more when it is through
   await closed(ports);
 });
 
-Deno.test("widen: what does not get through is not used", async () => {
+Deno.test("addStripes: what does not get through is not used", async () => {
   // Of three ports the other end hears two that are right.
   const others = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
   const { port } = others.addr as Deno.NetAddr;
@@ -121,46 +125,46 @@ Deno.test("widen: what does not get through is not used", async () => {
   const { a, b } = await ends(both);
   // Nor does the end with those ports get through by itself.
   const other = await makeCertificate();
-  const wide = await Promise.all([a.widen(true, never), b.widen(false, never, other)]);
+  const striped = await Promise.all([a.addStripes(true, never), b.addStripes(false, never, other)]);
   others.close();
   assert.deepEqual(both[0].said.at(-1), Uint8Array.of(0b101)); // which are used
-  await assertCarries(wide);
+  await assertCarries(striped);
 });
 
-Deno.test("widen: an end that wants none has the first alone", async () => {
+Deno.test("addStripes: an end that wants none has the first alone", async () => {
   const { a, b } = await ends();
-  const widened = a.widen(true);
+  const striped = a.addStripes(true);
   await b.first.write(Uint8Array.of(0));
-  assert.equal((await b.first.take(PORTS_BYTES))[0], 3);
-  assert.deepEqual(await b.first.take(1), Uint8Array.of(0));
-  assert.equal(await widened, a.first);
+  assert.equal((await b.first.readExactly(PORTS_BYTES))[0], 3);
+  assert.deepEqual(await b.first.readExactly(1), Uint8Array.of(0));
+  assert.equal(await striped, a.first);
 });
 
-Deno.test("widen: what is used may be chosen later than that is said, and what is not used is closed", async () => {
+Deno.test("addStripes: what is used may be chosen later than that is said, and what is not used is closed", async () => {
   const both = connection(), { a, b, certificates, secrets } = await ends(both);
-  const widened = a.widen(false);
+  const striped = a.addStripes(false);
   await b.first.write(Uint8Array.of(3, ...[1, 2, 3].flatMap((port) => [0, port])));
-  await b.first.take(PORTS_BYTES);
+  await b.first.readExactly(PORTS_BYTES);
   const limit = AbortSignal.timeout(10_000);
   const dialed = await Promise.all(
     portsOf(both[0]).map(async (port) => {
-      using own = QuicPort.open("127.0.0.1", certificates[1]!)!;
-      const dialing = own.connect(`127.0.0.1:${port}`, certificates[0]!.der, limit);
-      const candidate = await Candidate.greet(await dialing, secrets[0]!, limit);
+      using from = QuicPort.open("127.0.0.1", certificates[1]!)!;
+      const dialing = from.connect(`127.0.0.1:${port}`, certificates[0]!.der, limit);
+      const candidate = await Candidate.authenticate(await dialing, secrets[0]!, limit);
       candidate.keep();
       return candidate;
     }),
   );
   await b.first.write(Uint8Array.of(0b011));
-  for (const candidate of dialed) await candidate.choose();
-  await assertCarries([await widened, new Bundle([b.first, dialed[0]!, dialed[1]!])]);
-  await assert.rejects(dialed[2]!.take(1));
+  for (const candidate of dialed) await candidate.nominate();
+  await assertCarries([await striped, new StripedTransport([b.first, dialed[0]!, dialed[1]!])]);
+  await assert.rejects(dialed[2]!.readExactly(1));
   dialed[2]!.close();
 });
 
-Deno.test("widen: what is against the protocol ends it", async () => {
+Deno.test("addStripes: what is against the protocol ends it", async () => {
   for (
-    const [chooses, said, error] of [
+    const [isControlling, said, error] of [
       [true, [9], /9 more ports/],
       [true, [1, 0, 0], /port 0/],
       [false, [0, 1], /connections that there are not/],
@@ -169,28 +173,28 @@ Deno.test("widen: what is against the protocol ends it", async () => {
   ) {
     const both = connection();
     const { a, b } = await ends(both);
-    const widened = a.widen(chooses);
+    const striped = a.addStripes(isControlling);
     await b.first.write(Uint8Array.from(said));
     const isThat = (thrown: unknown) => thrown instanceof LaneError && error.test(thrown.message);
-    await assert.rejects(widened, isThat);
+    await assert.rejects(striped, isThat);
     assert(both[0].isClosed);
   }
 });
 
-for (const chooses of [true, false]) {
-  const who = chooses ? "who chooses" : "the other end";
+for (const isControlling of [true, false]) {
+  const who = isControlling ? "who chooses" : "the other end";
   for (const what of ["given up", "broken"]) {
-    const name = `widen: by ${who} it can be ${what}, and leaves no socket open`;
+    const name = `addStripes: by ${who} it can be ${what}, and leaves no socket open`;
     Deno.test(named(name, "proc"), async () => {
       const ports = await (async () => {
         const both = connection(), { a, b } = await ends(both);
         const controller = new AbortController();
-        const widened = a.widen(chooses, controller.signal);
+        const striped = a.addStripes(isControlling, controller.signal);
         await b.first.write(Uint8Array.of(1, 0, 1)); // where nobody answers
         assert.equal(await openOf(portsOf(both[0])), 3);
         if (what === "given up") controller.abort(new Error("given up"));
         else both[1].close();
-        await assert.rejects(widened, what === "given up" ? /given up/ : /./);
+        await assert.rejects(striped, what === "given up" ? /given up/ : /./);
         assert(both[0].isClosed);
         return portsOf(both[0]);
       })();

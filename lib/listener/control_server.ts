@@ -9,7 +9,7 @@ import { abortable, delay } from "../async/abort.ts";
 import { closeQuietly, isClosed } from "../platform/socket_errors.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import { Failure } from "../console/failure.ts";
-import { endsOf } from "../lane/local_addresses.ts";
+import { laneAddresses } from "../lane/local_addresses.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { splice } from "../streams/splice.ts";
@@ -168,10 +168,10 @@ export class Hub implements AsyncDisposable {
     const line = this.#sessions.get(id);
     if (!line) throw new StreamError("closed", "the session is over");
     const { own, session } = await line.on;
-    const ends = endsOf(own.connection, this.#options.settings.bind);
+    const addresses = laneAddresses(own.connection, this.#options.settings.bind);
     const lane = await session.openLane(this.#options.signal);
     const stream = new ChannelStream(channel, { gone: GONE });
-    await handOver(channel, { ends }, lane);
+    await handOver(channel, { addresses }, lane);
     await splice(stream, lane, this.#options.signal);
   }
 }

@@ -6,7 +6,7 @@
 import { abortable } from "../async/abort.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/endpoint.ts";
-import type { LaneLink } from "../lane/lane_control.ts";
+import type { LaneControl } from "../lane/lane_control.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
@@ -272,7 +272,7 @@ export class InboundSession implements Disposable {
   readonly connection: Connection;
   #owner: MuxConnection;
   #bind: string | undefined;
-  #laneControl: Promise<LaneLink | undefined> | undefined;
+  #laneControl: Promise<LaneControl | undefined> | undefined;
   #lane: string | undefined;
   #authenticated = Promise.withResolvers<void>();
   #ended = new AbortController();
@@ -324,18 +324,18 @@ export class InboundSession implements Disposable {
         () => true,
         () => false,
       );
-      const [{ answerLane }, { endsOf }] = await Promise.all([
+      const [{ answerLane }, { laneAddresses }] = await Promise.all([
         import("../lane/negotiation.ts"),
         import("../lane/local_addresses.ts"),
       ]);
-      const ends = endsOf(this.connection, this.#bind);
-      const control = await answerLane(stream, this.session, ends, wanted, until);
+      const addresses = laneAddresses(this.connection, this.#bind);
+      const control = await answerLane(stream, this.session, addresses, wanted, until);
       if (control) this.#lane = `${control.lane.kind} ${control.lane.remote}`;
       return control;
     })();
     await this.#laneControl.catch((error) => {
       debug(() => `no lane: ${error}`); // the session stays where it is
-      if (error instanceof Error && error.name === "BadOffer") {
+      if (error instanceof Error && error.name === "InvalidOffer") {
         throw new ProtocolError(error.message);
       }
     });

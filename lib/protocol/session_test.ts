@@ -4,9 +4,9 @@ import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Transport } from "../lane/lane.ts";
-import { LaneLink } from "../lane/lane_control.ts";
+import { LaneControl } from "../lane/lane_control.ts";
 import { Lane } from "../lane/lane.ts";
-import { LaneStream } from "../lane/signaling.ts";
+import { SignalingStream } from "../lane/signaling.ts";
 import { Session } from "./session.ts";
 import { pipe } from "../../tests/pipe.ts";
 import { turns } from "../../tests/turns.ts";
@@ -37,7 +37,7 @@ function laneInMemory(wait: number, pieceBytes: number): [Transport, Transport] 
 interface Side {
   session: Session;
   close(error: StreamError): void;
-  link?: LaneLink;
+  control?: LaneControl;
 }
 
 /** Two ends of a session, and what is needed to make a lane for it. */
@@ -51,15 +51,20 @@ function makeSides(wait: number, progressMs = 20) {
   return {
     a,
     b,
-    link(lanes: readonly [Transport, Transport], which: "a" | "b"): Promise<void> {
+    migrate(lanes: readonly [Transport, Transport], which: "a" | "b"): Promise<void> {
       const [side, transport, talk] = which === "a"
         ? [a, lanes[0], leftTalk] as const
         : [b, lanes[1], rightTalk] as const;
-      side.link = new LaneLink(new Lane(transport), new LaneStream(talk), side.session, progressMs);
-      return side.session.migrateTo(side.link);
+      side.control = new LaneControl(
+        new Lane(transport),
+        new SignalingStream(talk),
+        side.session,
+        progressMs,
+      );
+      return side.session.migrateTo(side.control);
     },
     [Symbol.dispose]() {
-      for (const { link } of [a, b]) link?.[Symbol.dispose]();
+      for (const { control } of [a, b]) control?.[Symbol.dispose]();
     },
   };
 }
@@ -103,7 +108,7 @@ Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves 
     sendWaits: fc.tuple(wait, wait),
     readWaits: fc.tuple(wait, wait),
     /** When each side hears of the lane, in turns of the event loop. */
-    linkAfter: fc.tuple(fc.nat(30), fc.nat(30)),
+    migrateAfter: fc.tuple(fc.nat(30), fc.nat(30)),
     pieceBytes: fc.oneof(
       fc.integer({ min: 100, max: 300 }),
       fc.integer({ min: 1_000, max: 50_000 }),
@@ -116,18 +121,18 @@ Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves 
       const { a, b } = sides;
       const lanes = laneInMemory(plan.laneWait, plan.pieceBytes);
       const total = Buffer.concat(plan.forth).length;
-      const link = async (which: "a" | "b", after: number) => {
+      const migrate = async (which: "a" | "b", after: number) => {
         await turns(after);
         if (which === "a" && a.session.sent > 0 && a.session.sent < total) inTheMiddle++;
-        await sides.link(lanes, which);
+        await sides.migrate(lanes, which);
       };
       const [atB, atA] = await Promise.all([
         receive(b.session, plan.readWaits[1]),
         receive(a.session, plan.readWaits[0]),
         send(a.session.writable, plan.forth, plan.sendWaits[0]),
         send(b.session.writable, plan.back, plan.sendWaits[1]),
-        link("a", plan.linkAfter[0]),
-        link("b", plan.linkAfter[1]),
+        migrate("a", plan.migrateAfter[0]),
+        migrate("b", plan.migrateAfter[1]),
       ]);
       assert.deepEqual(atB, Buffer.concat(plan.forth));
       assert.deepEqual(atA, Buffer.concat(plan.back));
@@ -164,8 +169,8 @@ Deno.test("Session: a lane that is cut, also while it is moved to, is never take
         })();
         writing.catch(() => {}); // the lane is cut
         const moving = Promise.allSettled([
-          turns(a).then(() => sides.link(lanes, "a")),
-          turns(b).then(() => sides.link(lanes, "b")),
+          turns(a).then(() => sides.migrate(lanes, "a")),
+          turns(b).then(() => sides.migrate(lanes, "b")),
           turns(cut).then(() => lanes.forEach((lane) => lane.close())),
         ]);
         await assert.rejects(
@@ -210,7 +215,7 @@ Deno.test("Session: a lane ends with the connection, however orderly, and not as
   const writing = nextFailure(sides.a.session);
   const got = receive(sides.b.session, 1);
   const failed = assert.rejects(got, { name: "StreamError", kind: "lost" });
-  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  await Promise.all([sides.migrate(lanes, "a"), sides.migrate(lanes, "b")]);
   for (const side of [sides.a, sides.b]) {
     side.close(new StreamError("closed", "the connection was closed"));
   }
@@ -222,7 +227,7 @@ Deno.test("Session: who takes no more stops the other end, by a lane, too", asyn
   const lanes = laneInMemory(0, 100);
   const writing = nextFailure(sides.a.session);
   const reader = sides.b.session.readable.getReader();
-  await Promise.all([reader.read(), sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  await Promise.all([reader.read(), sides.migrate(lanes, "a"), sides.migrate(lanes, "b")]);
   for (let i = 0; i < 20; i++) await reader.read(); // by which time it comes by the lane
   await reader.cancel();
   await assert.rejects(writing, { name: "StreamError", kind: "reset" });
@@ -231,7 +236,7 @@ Deno.test("Session: who takes no more stops the other end, by a lane, too", asyn
 Deno.test("Session: who takes no more while it waits is not taken for a lane that is dead", async () => {
   using sides = makeSides(0, 5);
   const lanes = laneInMemory(0, 100);
-  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  await Promise.all([sides.migrate(lanes, "a"), sides.migrate(lanes, "b")]);
   const { a, b } = sides, reader = b.session.readable.getReader();
   const waiting = reader.read();
   await turns(5); // it waits for the lane
@@ -263,7 +268,7 @@ Deno.test("Session: a lane that carries nothing any more is noticed", async () =
     write: () => new Promise(() => {}), // not even when it is closed, as Deno's
   };
   const reading = receive(sides.b.session, 0);
-  await Promise.all([sides.link([swallowed, lanes[1]], "a"), sides.link(lanes, "b")]);
+  await Promise.all([sides.migrate([swallowed, lanes[1]], "a"), sides.migrate(lanes, "b")]);
   await assert.rejects(
     Promise.race([reading, nextFailure(sides.a.session)]),
     /the direct connection carries nothing any more/,
@@ -279,7 +284,7 @@ Deno.test("Session: a lane whose reader stands still is waited for", async () =>
   const first = reader.read();
   const data = new Uint8Array(5_000);
   const sending = send(sides.a.session.writable, [data, data], 0);
-  await Promise.all([sides.link(lanes, "a"), sides.link(lanes, "b")]);
+  await Promise.all([sides.migrate(lanes, "a"), sides.migrate(lanes, "b")]);
   let got = (await first).value!.length;
   await new Promise((resolve) => setTimeout(resolve, 100)); // many times the limit for what is lost
   for (let next; !(next = await reader.read()).done;) got += next.value.length;
