@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { askForSession, askStatus } from "../lib/control/client.ts";
-import { findHub, type HubEntry } from "../lib/control/locator.ts";
+import { requestSession, requestStatus } from "../lib/control/client.ts";
+import { type ControlLocator, locateControlSocket } from "../lib/control/locator.ts";
 import type { ListenerFacts } from "../lib/listener/snapshot.ts";
 import {
   IdleTimeout,
@@ -76,14 +76,14 @@ scenario(
       await process.says(/AUTH-SUCCESS/);
       return await Deno.readTextFile(`/proc/${process.pid}/maps`);
     };
-    const warm = await b.connect(await a.at(), { stdin: "open" });
-    assert.doesNotMatch(await mapsOf(warm), /\.node/);
+    const proxied = await b.connect(await a.at(), { stdin: "open" });
+    assert.doesNotMatch(await mapsOf(proxied), /\.node/);
     const cold = await b.connect(await a.at(), {
       stdin: "open",
       env: { GIT_ANNEX_P2P_IROH_WARM: "false" },
     });
     assert.match(await mapsOf(cold), /\.node/);
-    for (const process of [warm, cold]) {
+    for (const process of [proxied, cold]) {
       await process.end();
       assert.equal((await process.ended).code, 0);
     }
@@ -95,22 +95,22 @@ scenario("warm: 100 connects at once through one listener", {
   takesTurns: true,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const address = await a.at(), hub = hubOf(b);
+  const address = await a.at(), locator = locatorOf(b);
   const sessions = await Promise.all(Array.from({ length: 100 }, async (_, i) => {
-    const warm = await openSession(hub, address, env.signal);
-    const session = new Session(warm.stream, warm.over);
+    const proxied = await openSession(locator, address, env.signal);
+    const session = new Session(proxied.stream, proxied.closedError);
     await session.writable.getWriter().write(new TextEncoder().encode(`number ${i}`));
-    return { warm, session };
+    return { proxied, session };
   }));
   await env.until("all to be there at once", () => a.service.open === 100);
-  await Promise.all(sessions.map(async ({ warm, session }, i) => {
+  await Promise.all(sessions.map(async ({ proxied, session }, i) => {
     const reader = session.readable.getReader(), right = answered(`number ${i}`);
     let said = "";
     while (said.length < right.length) {
       said += new TextDecoder().decode((await reader.read()).value);
     }
     assert.equal(said, right);
-    warm[Symbol.dispose]();
+    proxied[Symbol.dispose]();
   }));
   await env.until("all to be gone", () => a.service.open === 0);
   assert.equal(a.service.total, 100);
@@ -128,20 +128,20 @@ scenario("warm: 30 processes at once all get through", {
   }));
 });
 
-/** A session through a hub, which has opened it. */
-async function openSession(hub: HubEntry, address: string, signal: AbortSignal) {
-  const warm = await askForSession(hub, address, signal);
-  await warm.open;
-  return warm;
+/** A session through a control server, which has opened it. */
+async function openSession(locator: ControlLocator, address: string, signal: AbortSignal) {
+  const proxied = await requestSession(locator, address, signal);
+  await proxied.open;
+  return proxied;
 }
 
-/** The hub of a friend, to be asked by the test itself. */
-function hubOf({ host, repository }: Friend): HubEntry {
+/** The locator of a friend, to be asked by the test itself. */
+function locatorOf({ host, repository }: Friend): ControlLocator {
   const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
   const settings = parseSettings("", (name) => host.env[name]);
-  const hub = findHub({ gitDir: join(repository, ".git") }, settings, [folder]);
-  assert(hub);
-  return hub;
+  const locator = locateControlSocket({ gitDir: join(repository, ".git") }, settings, [folder]);
+  assert(locator);
+  return locator;
 }
 
 const DIALING = /\] +[\d.]+ ms dialing/;
@@ -193,15 +193,15 @@ scenario("warm: a process does it all itself where the listener cannot, or is no
   // The next one clears away what the one that was killed has left.
   b.listener = await b.listen();
   assert.equal(await isWarm(), true);
-  assert.equal((await hubFiles(b)).filter((name) => name.endsWith(".hub")).length, 1);
+  assert.equal((await controlFiles(b)).filter((name) => name.endsWith(".hub")).length, 1);
   b.listener.kill("SIGTERM");
   await b.listener.ended;
-  assert.deepEqual(await hubFiles(b), []);
+  assert.deepEqual(await controlFiles(b), []);
   assert.equal(await isWarm(), false);
 });
 
-/** What the hub has in the runtime folder of a friend's user. */
-async function hubFiles({ host }: Friend): Promise<string[]> {
+/** What the control server has in the runtime folder of a friend's user. */
+async function controlFiles({ host }: Friend): Promise<string[]> {
   const names: string[] = [];
   for await (const { name } of Deno.readDir(folderOf(host))) {
     if (/\.(hub|repository)$/.test(name)) names.push(name);
@@ -213,9 +213,9 @@ function folderOf({ env }: Friend["host"]): string {
   return join(env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
 }
 
-/** The file by which processes find the hub. */
+/** The file by which processes find the control socket. */
 async function entryOf(friend: Friend): Promise<{ path: string; text: string }> {
-  const name = (await hubFiles(friend)).find((name) => name.endsWith(".repository"))!;
+  const name = (await controlFiles(friend)).find((name) => name.endsWith(".repository"))!;
   const path = join(folderOf(friend.host), name);
   return { path, text: await Deno.readTextFile(path) };
 }
@@ -260,17 +260,17 @@ scenario("warm: what somebody else has planted in the runtime folder is refused"
 
 scenario("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
   const [a, b] = await makeFriends(env);
-  const hub = hubOf(b), address = await a.at();
-  for (const cookie of ["", "00".repeat(32), hub.cookie.slice(1)]) {
-    const asking = openSession({ ...hub, cookie }, address, env.signal);
-    await assert.rejects(asking, { name: "NotByHub" });
+  const locator = locatorOf(b), address = await a.at();
+  for (const cookie of ["", "00".repeat(32), locator.cookie.slice(1)]) {
+    const asking = openSession({ ...locator, cookie }, address, env.signal);
+    await assert.rejects(asking, { name: "ControlUnavailable" });
   }
-  const raw = await Deno.connect({ transport: "unix", path: hub.socketPath });
+  const raw = await Deno.connect({ transport: "unix", path: locator.socketPath });
   const garbage = Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3);
   await raw.write(garbage);
   assert.equal(await raw.read(new Uint8Array(1)), null);
   raw.close();
-  const silent = await Deno.connect({ transport: "unix", path: hub.socketPath });
+  const silent = await Deno.connect({ transport: "unix", path: locator.socketPath });
   assert.equal(await silent.read(new Uint8Array(1)), null); // closed after a while
   silent.close();
   assert.equal((await exchange(b, address)).isWarm, true);
@@ -491,12 +491,12 @@ scenario(
   { limitMs: 90_000 },
   async (env) => {
     const [a, b] = await makeFriends(env);
-    const address = await a.at(), hub = hubOf(b);
+    const address = await a.at(), locator = locatorOf(b);
     const opening = Promise.all(
-      Array.from({ length: 100 }, () => openSession(hub, address, env.signal)),
+      Array.from({ length: 100 }, () => openSession(locator, address, env.signal)),
     );
     const count = async () => {
-      const { peers } = await askStatus(hub, env.signal) as ListenerFacts;
+      const { peers } = await requestStatus(locator, env.signal) as ListenerFacts;
       return peers[0]?.sessions.outgoing ?? 0;
     };
     await count();

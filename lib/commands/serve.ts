@@ -8,7 +8,7 @@ import { Failure, systemReason } from "../console/failure.ts";
 import { SameHostEntry } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
 import { listenerFacts } from "../listener/snapshot.ts";
-import { Hub, type HubOptions } from "../listener/control_server.ts";
+import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { Peers } from "../listener/connection_pool.ts";
 import { Traffic } from "../listener/traffic.ts";
@@ -127,7 +127,7 @@ async function serveRepository(
   const facts = { endpoint, since: new Date(), peers, traffic, lastSeen };
   {
     // Not to be found any more as soon as nobody new is let in.
-    await using _hub = await openHub({
+    await using _control = await openControlServer({
       repository,
       settings,
       peers,
@@ -149,9 +149,12 @@ async function serveRepository(
   report("stopped");
 }
 
-async function openHub(options: HubOptions, report: Report): Promise<AsyncDisposable> {
+async function openControlServer(
+  options: ControlServerOptions,
+  report: Report,
+): Promise<AsyncDisposable> {
   try {
-    return await Hub.open(options);
+    return await ControlServer.open(options);
   } catch (error) {
     // Which costs processes of this repository time, and nothing else.
     report(`no connections are kept: ${reasonFor(error)}`);

@@ -2,7 +2,7 @@
 
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import { findHub, type HubEntry } from "../control/locator.ts";
+import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
 import type { Here } from "../repository/repository.ts";
 import { runtimeFolders } from "../platform/runtime_folder.ts";
 import { Signals } from "../console/signals.ts";
@@ -33,8 +33,8 @@ export async function relayTo(address: string, here: Promise<Here>): Promise<num
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
   const folders = runtimeFolders();
   const place = await here; // git has been running meanwhile
-  const hub = ADDRESS.test(address) ? hubOf(place, folders) : undefined;
-  using line = (hub && await openWarm(address, hub, onLane, signal)) ??
+  const locator = ADDRESS.test(address) ? locatorFor(place, folders) : undefined;
+  using line = (locator && await openWarm(address, locator, onLane, signal)) ??
     await openCold(address, place, onLane, signal);
   try {
     const end = await splice(stdio, line.stream, signal);
@@ -49,13 +49,13 @@ export async function relayTo(address: string, here: Promise<Here>): Promise<num
 }
 
 /** The listener to ask, if it may be asked. */
-function hubOf(
+function locatorFor(
   { settings, repository }: Here,
   folders: readonly string[],
-): HubEntry | undefined {
+): ControlLocator | undefined {
   // One that has the lane off speaks the plain wire, on which nothing can be kept.
   if (!repository || !settings.warm || !settings.lane) return undefined;
-  return findHub(repository, settings, folders);
+  return locateControlSocket(repository, settings, folders);
 }
 
 /** Loads what is needed for that alone. */

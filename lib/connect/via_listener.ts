@@ -2,8 +2,8 @@
 
 import { abortable } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
-import { askForSession, NotByHub } from "../control/client.ts";
-import type { HubEntry } from "../control/locator.ts";
+import { ControlUnavailable, requestSession } from "../control/client.ts";
+import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
 import { codeFor, type Line, movingSession } from "./outbound.ts";
 
@@ -21,15 +21,15 @@ const REPORT_MS = 250;
  */
 export async function openWarm(
   address: string,
-  hub: HubEntry,
+  locator: ControlLocator,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<Line | undefined> {
   try {
-    const warm = await askForSession(hub, address, signal);
-    const openLane = () => warm.openLane();
-    const moving = movingSession(warm.stream, warm.over, openLane, onLane, signal);
-    await warm.open;
+    const proxied = await requestSession(locator, address, signal);
+    const openLane = () => proxied.openLane();
+    const moving = movingSession(proxied.stream, proxied.closedError, openLane, onLane, signal);
+    await proxied.open;
     const { session } = moving;
     session.deliveredByProxy(); // by the listener
     let reported = "";
@@ -39,29 +39,29 @@ export async function openWarm(
       const text = JSON.stringify(now);
       if (text === reported) return;
       reported = text;
-      warm.report(now);
+      proxied.report(now);
     };
     const timer = setInterval(report, REPORT_MS);
     return {
       stream: session,
       async finish() {
         report();
-        await inTime(warm.flush());
+        await inTime(proxied.flush());
       },
       async giveUp(error) {
         report();
         const reason = new StreamError("refused", "given up", { code: codeFor(error) });
         const told = session.abort(reason);
-        await inTime(told.then(() => warm.flush()));
+        await inTime(told.then(() => proxied.flush()));
       },
       [Symbol.dispose]() {
         clearInterval(timer);
         moving[Symbol.dispose]();
-        warm[Symbol.dispose]();
+        proxied[Symbol.dispose]();
       },
     };
   } catch (error) {
-    if (!(error instanceof NotByHub)) throw error;
+    if (!(error instanceof ControlUnavailable)) throw error;
     debug(() => `not through the running listener: ${error.message}`);
     return undefined;
   }

@@ -1,7 +1,7 @@
 /**
- * What a listener and the processes of its repository say to each other on the hub's unix socket:
+ * What a listener and the processes of its repository say to each other on the control socket:
  * messages, each a byte for its kind, four for the length of its body, and the body. Both are of one
- * version, by hub/entry.ts, so that this may change as it likes.
+ * version, by control/locator.ts, so that this may change as it likes.
  */
 
 import { delay } from "../async/abort.ts";
@@ -13,7 +13,7 @@ export const MessageKind = {
   /** A {@linkcode Request}, the first of a process. */
   REQUEST: 0,
   /** The listener has read it, and goes about it. */
-  WELCOME: 1,
+  ACCEPTED: 1,
   /** A failure, in place of an answer. */
   FAILED: 2,
   /** The answer to the request. */
@@ -24,15 +24,15 @@ export const MessageKind = {
   RESET: 6,
   STOP: 7,
   /** The connection with the peer has ended. */
-  OVER: 8,
+  CLOSED: 8,
   /** How far the process has got. */
   REPORT: 9,
   /** Asks whether the other end is there. */
-  NOTHING: 10,
+  KEEPALIVE: 10,
 } as const;
 export type MessageKind = typeof MessageKind[keyof typeof MessageKind];
 
-export interface Message {
+export interface ChannelMessage {
   readonly kind: MessageKind;
   readonly body: Uint8Array<ArrayBuffer>;
 }
@@ -52,7 +52,7 @@ export class ChannelError extends Error {
   override readonly name = "ChannelError";
 }
 
-/** One end of a connection to the hub. Dispose of it when done. */
+/** One end of a connection to the control socket. Dispose of it when done. */
 export class Channel implements Disposable {
   #connection: Deno.UnixConn;
   #buffer = new Uint8Array(READ_BYTES);
@@ -93,18 +93,18 @@ export class Channel implements Disposable {
    *
    * @throws {Deno.errors.ConnectionReset} if the other end has left something unread, as Linux tells.
    */
-  async receive(): Promise<Message | undefined> {
-    const header = await this.#take(HEADER_BYTES);
+  async receive(): Promise<ChannelMessage | undefined> {
+    const header = await this.#readExactly(HEADER_BYTES);
     if (!header) return undefined;
     const kind = header[0] as MessageKind;
     const length = new DataView(header.buffer, header.byteOffset).getUint32(1);
     if (length > MOST_BODY_BYTES) throw new ChannelError(`a message of ${length} bytes`);
-    const body = await this.#take(length);
+    const body = await this.#readExactly(length);
     return body && { kind, body };
   }
 
   /** So many bytes; undefined if they do not come any more. */
-  async #take(length: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async #readExactly(length: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (this.#begin + length > this.#buffer.length) {
       const waiting = this.#buffer.subarray(this.#begin, this.#end);
       if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
@@ -120,9 +120,9 @@ export class Channel implements Disposable {
       if (read === null) return undefined;
       this.#end += read;
     }
-    const taken = this.#buffer.subarray(this.#begin, this.#begin + length);
+    const bytes = this.#buffer.subarray(this.#begin, this.#begin + length);
     this.#begin += length;
-    return taken;
+    return bytes;
   }
 
   [Symbol.dispose](): void {
@@ -137,7 +137,7 @@ function ifGone(error: unknown): null {
 }
 
 /** The body of a message as JSON. @throws {ChannelError} if it is none. */
-export function jsonOf({ body }: Message): Record<string, unknown> {
+export function jsonOf({ body }: ChannelMessage): Record<string, unknown> {
   try {
     const value = JSON.parse(new TextDecoder().decode(body));
     if (value !== null && typeof value === "object") return value;
@@ -147,8 +147,8 @@ export function jsonOf({ body }: Message): Record<string, unknown> {
   throw new ChannelError("a message that is no object");
 }
 
-/** What the two ends of a {@linkcode ChannelStream} tell each other beside its bytes. */
-export interface Beside {
+/** What the two ends of a {@linkcode ProxiedStream} tell each other beside its bytes. */
+export interface ProxiedStreamOptions {
   /** The other end of the channel is there no more, for people. */
   readonly gone: string;
   /** Told each report. */
@@ -161,61 +161,61 @@ export interface Beside {
 }
 
 /** A stream of a connection with a peer, as it is handed through a channel. Both ends are alike. */
-export class ChannelStream implements Duplex {
+export class ProxiedStream implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
   /** Resolves when the connection with the peer, or the channel, has ended. */
-  readonly over: Promise<StreamError>;
+  readonly closedError: Promise<StreamError>;
   /** Whether the other end has said all, and may go. */
   hasEnded = false;
   #channel: Channel;
-  #beside: Beside;
-  #over = Promise.withResolvers<StreamError>();
-  #read!: ReadableByteStreamController;
-  #write!: WritableStreamDefaultController;
+  #options: ProxiedStreamOptions;
+  #closed = Promise.withResolvers<StreamError>();
+  #readController!: ReadableByteStreamController;
+  #writeController!: WritableStreamDefaultController;
   #isReadable = true;
   /** Of what tells the other end that this one has said all. */
   #ending: Promise<void> | undefined;
   #wanted = Promise.withResolvers<void>();
 
-  constructor(channel: Channel, beside: Beside) {
+  constructor(channel: Channel, options: ProxiedStreamOptions) {
     this.#channel = channel;
-    this.#beside = beside;
-    this.over = this.#over.promise;
+    this.#options = options;
+    this.closedError = this.#closed.promise;
     this.readable = new ReadableStream({
       type: "bytes",
-      start: (controller) => void (this.#read = controller),
+      start: (controller) => void (this.#readController = controller),
       pull: () => this.#wanted.resolve(),
       cancel: async (reason) => {
         this.#isReadable = false;
         this.#wanted.resolve();
-        await this.#tell(MessageKind.STOP, reason);
+        await this.#sendError(MessageKind.STOP, reason);
       },
     }, { highWaterMark: READ_AHEAD_BYTES });
     this.writable = new WritableStream({
-      start: (controller) => void (this.#write = controller),
+      start: (controller) => void (this.#writeController = controller),
       write: async (chunk) => {
         for (let at = 0; at < chunk.length; at += MOST_DATA_BYTES) {
           await this.#send(MessageKind.DATA, chunk.subarray(at, at + MOST_DATA_BYTES));
         }
       },
       close: () => this.#ending = this.#send(MessageKind.END),
-      abort: (reason) => this.#tell(MessageKind.RESET, reason),
+      abort: (reason) => this.#sendError(MessageKind.RESET, reason),
     });
-    this.#run().then(() => this.#leave(), (error) => this.#lose(error));
+    this.#run().then(() => this.#onChannelEnd(), (error) => this.#onChannelLost(error));
   }
 
   /** Tells the other end that the connection has ended. */
-  async tellOver(error: StreamError): Promise<void> {
-    await this.#tell(MessageKind.OVER, error);
+  async sendClosed(error: StreamError): Promise<void> {
+    await this.#sendError(MessageKind.CLOSED, error);
   }
 
   async #run(): Promise<void> {
-    await this.#beside.begins;
+    await this.#options.begins;
     for (let message; (message = await this.#channel.receive());) {
       switch (message.kind) {
         case MessageKind.DATA:
-          if (this.#isReadable) await this.#take(message.body);
+          if (this.#isReadable) await this.#enqueue(message.body);
           break;
         case MessageKind.END:
           this.hasEnded = true;
@@ -225,15 +225,15 @@ export class ChannelStream implements Duplex {
           this.#failReading(decodeError(message));
           break;
         case MessageKind.STOP:
-          this.#write.error(decodeError(message));
+          this.#writeController.error(decodeError(message));
           break;
-        case MessageKind.OVER:
-          this.#over.resolve(decodeError(message));
+        case MessageKind.CLOSED:
+          this.#closed.resolve(decodeError(message));
           break;
         case MessageKind.REPORT:
-          this.#beside.report?.(jsonOf(message));
+          this.#options.report?.(jsonOf(message));
           break;
-        case MessageKind.NOTHING:
+        case MessageKind.KEEPALIVE:
           break;
         default:
           throw new ChannelError(`a message of kind ${message.kind}`);
@@ -241,28 +241,28 @@ export class ChannelStream implements Duplex {
     }
   }
 
-  async #take(data: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #enqueue(data: Uint8Array<ArrayBuffer>): Promise<void> {
     this.#wanted = Promise.withResolvers();
-    this.#read.enqueue(data.slice());
+    this.#readController.enqueue(data.slice());
     // Nothing is read meanwhile, not even that the other end is gone.
-    while (this.#isReadable && this.#read.desiredSize! <= 0) {
+    while (this.#isReadable && this.#readController.desiredSize! <= 0) {
       const limit = new AbortController();
       await Promise.race([this.#wanted.promise, delay(LOOK_MS, limit.signal)]);
       limit.abort();
       // What has come of it counts all the same: the reading tells when it is gone.
-      if (!await this.#channel.send(MessageKind.NOTHING).then(() => true, () => false)) return;
+      if (!await this.#channel.send(MessageKind.KEEPALIVE).then(() => true, () => false)) return;
     }
   }
 
   #endReading(): void {
     if (!this.#isReadable) return;
     this.#isReadable = false;
-    this.#read.close();
-    this.#read.byobRequest?.respond(0); // or a read with a buffer of its own never ends
+    this.#readController.close();
+    this.#readController.byobRequest?.respond(0); // or a read with a buffer of its own never ends
   }
 
   #failReading(error: StreamError): void {
-    if (this.#isReadable) this.#read.error(error);
+    if (this.#isReadable) this.#readController.error(error);
     this.#isReadable = false;
   }
 
@@ -270,17 +270,17 @@ export class ChannelStream implements Duplex {
    * The channel has ended: in order where both ends have said all, and heard it. That this one's word has
    * left may be known here only after the other end has heard it, and gone.
    */
-  async #leave(): Promise<void> {
+  async #onChannelEnd(): Promise<void> {
     const hasSaid = await this.#ending?.then(() => true, () => false);
-    if (!hasSaid || !this.hasEnded) return this.#lose();
-    this.#over.resolve(new StreamError("closed", "both ends have said all"));
+    if (!hasSaid || !this.hasEnded) return this.#onChannelLost();
+    this.#closed.resolve(new StreamError("closed", "both ends have said all"));
   }
 
-  #lose(cause?: unknown): void {
-    const error = new StreamError("lost", this.#beside.gone, { cause });
-    this.#over.resolve(error);
+  #onChannelLost(cause?: unknown): void {
+    const error = new StreamError("lost", this.#options.gone, { cause });
+    this.#closed.resolve(error);
     this.#failReading(error);
-    this.#write.error(error);
+    this.#writeController.error(error);
   }
 
   async #send(kind: MessageKind, body?: Uint8Array): Promise<void> {
@@ -288,11 +288,11 @@ export class ChannelStream implements Duplex {
       await this.#channel.send(kind, body);
     } catch (error) {
       ifGone(error);
-      throw new StreamError("lost", this.#beside.gone, { cause: error });
+      throw new StreamError("lost", this.#options.gone, { cause: error });
     }
   }
 
-  async #tell(kind: MessageKind, reason: unknown): Promise<void> {
+  async #sendError(kind: MessageKind, reason: unknown): Promise<void> {
     await this.#send(kind, encodeError(reason));
   }
 }
@@ -306,7 +306,7 @@ function encodeError(reason: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ kind, message, code: code?.toString() }));
 }
 
-function decodeError(message: Message): StreamError {
+function decodeError(message: ChannelMessage): StreamError {
   const { kind, message: text, code } = jsonOf(message);
   const known = KINDS.find((known) => known === kind);
   if (!known || typeof text !== "string") throw new ChannelError("an error that is none");

@@ -23,8 +23,8 @@ const NEW_MS = 1_000;
 /** Files looked at when cleaning up. */
 const MOST_FILES = 1000;
 
-/** Where the hub is, and what it is. */
-export interface HubEntry {
+/** Where the control socket is, and what it is. */
+export interface ControlLocator {
   /** Absolute path of the unix socket. */
   readonly socketPath: string;
   /** To be shown to it. */
@@ -40,8 +40,8 @@ interface Content {
   readonly settings: string;
 }
 
-/** An entry that was left. Dispose of it when the hub ends. */
-export class LeftEntry implements AsyncDisposable, HubEntry {
+/** A locator that was published. Dispose of it when the control server ends. */
+export class PublishedLocator implements AsyncDisposable, ControlLocator {
   readonly socketPath: string;
   readonly cookie = crypto.getRandomValues(new Uint8Array(COOKIE_BYTES)).toHex();
   #path: string;
@@ -53,20 +53,20 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
     this.socketPath = join(folder, this.#socket);
   }
 
-  /** Chooses a name, and clears away what hubs left that were killed. */
-  static async prepare(repository: Repository): Promise<LeftEntry> {
+  /** Chooses a name, and clears away what control servers left that were killed. */
+  static async prepare(repository: Repository): Promise<PublishedLocator> {
     const folder = await ensureRuntimeFolder();
     await removeDead(folder);
-    return new LeftEntry(folder, entryName(repository));
+    return new PublishedLocator(folder, fileName(repository));
   }
 
-  /** Leaves the entry, in place of an earlier listener's. The socket is there. */
-  async leave(settings: Settings): Promise<void> {
+  /** Publishes the locator, in place of an earlier listener's. The socket is there. */
+  async publish(settings: Settings): Promise<void> {
     const content: Content = {
       version: config.version,
       socket: this.#socket,
       cookie: this.cookie,
-      settings: relevant(settings),
+      settings: routeSettings(settings),
     };
     await writeAtomically(this.#path, JSON.stringify(content) + "\n", {
       mode: 0o600,
@@ -87,42 +87,44 @@ export class LeftEntry implements AsyncDisposable, HubEntry {
 }
 
 /**
- * The hub of a repository; undefined if there is none that would do the same. Never throws.
+ * The control socket of a repository; undefined if there is none that would do the same. Never throws.
  *
  * @param settings With which it is to reach peers; with any when not given.
  * @param folders The runtime folders; looked for when not given.
  */
-export function findHub(
+export function locateControlSocket(
   repository: Repository,
   settings?: Settings,
   folders?: readonly string[],
-): HubEntry | undefined {
+): ControlLocator | undefined {
   for (const folder of folders ?? runtimeFolders()) {
     try {
-      const path = join(folder, entryName(repository));
+      const path = join(folder, fileName(repository));
       const { version, socket, cookie, settings: its } = readContent(path);
       const socketPath = join(folder, socket);
       if (version !== config.version) debug(() => `the listener is of version ${version}`);
-      else if (settings && its !== relevant(settings)) {
+      else if (settings && its !== routeSettings(settings)) {
         debug(() => "the listener has other settings");
       } else if (isOurs(socketPath)) return { socketPath, cookie };
       else debug(() => `${socketPath} is somebody else's`);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) debug(() => `no hub in ${folder}: ${error}`);
+      if (!(error instanceof Deno.errors.NotFound)) {
+        debug(() => `no control socket in ${folder}: ${error}`);
+      }
     }
   }
   return undefined;
 }
 
 /** What of the settings matters to how a peer is reached. */
-function relevant(
+function routeSettings(
   { relay, lookup, lan, lane, bind, external }: Omit<Settings, "maxConnections" | "warm">,
 ): string {
   return JSON.stringify([relay, lookup, lan, lane, bind, external]);
 }
 
 /** By what tells one folder of this host from another. */
-function entryName({ gitDir }: Repository): string {
+function fileName({ gitDir }: Repository): string {
   const { dev, ino } = Deno.statSync(gitDir);
   return `${dev.toString(36)}-${(ino ?? 0).toString(36)}.repository`;
 }
@@ -132,7 +134,7 @@ function readContent(path: string): Content {
   const { version, socket, cookie, settings } = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
   const right = typeof version === "string" && typeof settings === "string" &&
     typeof cookie === "string" && typeof socket === "string" && /^[0-9a-f]+\.hub$/.test(socket);
-  if (!right) throw new Error("it is not an entry");
+  if (!right) throw new Error("it is not a locator");
   return { version, socket, cookie, settings };
 }
 
@@ -141,7 +143,7 @@ function isOurs(path: string): boolean {
   return uid === Deno.uid() && !isSymlink;
 }
 
-/** A hub that was killed leaves its socket, which nobody answers. */
+/** A control server that was killed leaves its socket, which nobody answers. */
 async function removeDead(folder: string): Promise<void> {
   let looked = 0;
   for await (const { name } of Deno.readDir(folder)) {

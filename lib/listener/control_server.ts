@@ -1,5 +1,5 @@
 /**
- * The hub: the running listener's private unix socket, through which processes of the same repository
+ * The control server: the running listener's private unix socket, through which processes of the same repository
  * reach peers by connections that are there already. What the two say is in channel.ts and request.ts.
  */
 
@@ -15,8 +15,8 @@ import type { Settings } from "../repository/settings.ts";
 import { splice } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
-import { Channel, ChannelError, ChannelStream, jsonOf, MessageKind } from "../control/channel.ts";
-import { LeftEntry } from "../control/locator.ts";
+import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../control/channel.ts";
+import { PublishedLocator } from "../control/locator.ts";
 import type { PeerLine, Peers } from "./connection_pool.ts";
 import type { Request } from "../control/request.ts";
 import type { Amount, Traffic } from "./traffic.ts";
@@ -26,8 +26,8 @@ const REQUEST_LIMIT_MS = 2_000;
 const ACCEPT_AGAIN_MS = 250;
 const GONE = "the process is gone";
 
-/** What the hub needs. */
-export interface HubOptions {
+/** What the control server needs. */
+export interface ControlServerOptions {
   readonly repository: Repository;
   readonly settings: Settings;
   readonly peers: Peers;
@@ -42,45 +42,49 @@ export interface HubOptions {
 type Report = Amount & { readonly lane: string | undefined };
 
 /** Answers the processes of a repository. Dispose of it when the listener stops. */
-export class Hub implements AsyncDisposable {
-  #options: HubOptions;
-  #entry: LeftEntry;
+export class ControlServer implements AsyncDisposable {
+  #options: ControlServerOptions;
+  #locator: PublishedLocator;
   #listener: Deno.UnixListener;
   /** By what the processes were told. */
   #sessions = new Map<string, PeerLine>();
 
-  private constructor(options: HubOptions, entry: LeftEntry, listener: Deno.UnixListener) {
+  private constructor(
+    options: ControlServerOptions,
+    locator: PublishedLocator,
+    listener: Deno.UnixListener,
+  ) {
     this.#options = options;
-    this.#entry = entry;
+    this.#locator = locator;
     this.#listener = listener;
   }
 
   /** Opens the socket, and says where it is. @throws {RuntimeFolderError} and what the system says. */
-  static async open(options: HubOptions): Promise<Hub> {
-    const entry = await LeftEntry.prepare(options.repository);
-    const listener = Deno.listen({ transport: "unix", path: entry.socketPath });
-    const hub = new Hub(options, entry, listener);
+  static async open(options: ControlServerOptions): Promise<ControlServer> {
+    const locator = await PublishedLocator.prepare(options.repository);
+    const listener = Deno.listen({ transport: "unix", path: locator.socketPath });
+    const server = new ControlServer(options, locator, listener);
     try {
-      await Deno.chmod(entry.socketPath, 0o600);
-      await entry.leave(options.settings);
+      await Deno.chmod(locator.socketPath, 0o600);
+      await locator.publish(options.settings);
     } catch (error) {
-      await hub[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
       throw error;
     }
-    hub.#run().catch((error) => debug(() => `hub: ${error}`)); // the socket is closed
-    return hub;
+    server.#run().catch((error) => debug(() => `control: ${error}`)); // the socket is closed
+    return server;
   }
 
   /** Nobody new is let in; what is under way goes on. */
   async [Symbol.asyncDispose](): Promise<void> {
     closeQuietly(this.#listener);
-    await this.#entry[Symbol.asyncDispose]();
+    await this.#locator[Symbol.asyncDispose]();
   }
 
   async #run(): Promise<void> {
     for (let connection; (connection = await this.#next());) {
       this.#handle(new Channel(connection)).catch((error) => {
-        debug(() => `hub: ${error}`); // one process's trouble is not another's
+        debug(() => `control: ${error}`); // one process's trouble is not another's
       });
     }
   }
@@ -92,7 +96,7 @@ export class Hub implements AsyncDisposable {
         return await this.#listener.accept();
       } catch (error) {
         if (isClosed(error)) return undefined;
-        debug(() => `hub: cannot accept: ${error}`); // as where this process has too many files open
+        debug(() => `control: cannot accept: ${error}`); // as where this process has too many files open
         await delay(ACCEPT_AGAIN_MS, this.#options.signal);
       }
     }
@@ -101,23 +105,23 @@ export class Hub implements AsyncDisposable {
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
     const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]);
-    const request = await abortable(this.#requestOn(channel), limit);
-    await channel.send(MessageKind.WELCOME);
+    const request = await abortable(this.#readRequest(channel), limit);
+    await channel.send(MessageKind.ACCEPTED);
     try {
       await this.#answer(request, channel);
     } catch (error) {
-      if (!(error instanceof Failure)) debug(() => `hub: ${error}`);
+      if (!(error instanceof Failure)) debug(() => `control: ${error}`);
       // Without a message it is the process's to try.
       const { message, hint, exitStatus } = error instanceof Failure ? error : {};
       await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
     }
   }
 
-  async #requestOn(channel: Channel): Promise<Request> {
+  async #readRequest(channel: Channel): Promise<Request> {
     const message = await channel.receive();
     if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
     const { cookie, want, address, session } = jsonOf(message);
-    const shown = Buffer.from(String(cookie)), right = Buffer.from(this.#entry.cookie);
+    const shown = Buffer.from(String(cookie)), right = Buffer.from(this.#locator.cookie);
     if (shown.length !== right.length || !timingSafeEqual(shown, right)) {
       throw new ChannelError("somebody who does not know the cookie");
     }
@@ -132,26 +136,26 @@ export class Hub implements AsyncDisposable {
       case "status":
         return await channel.sendJson(MessageKind.ANSWER, this.#options.status());
       case "session":
-        return await this.#session(request.address, channel);
+        return await this.#openSession(request.address, channel);
       case "lane":
-        return await this.#lane(request.session, channel);
+        return await this.#openLane(request.session, channel);
     }
   }
 
-  async #session(address: string, channel: Channel): Promise<void> {
+  async #openSession(address: string, channel: Channel): Promise<void> {
     const ticket = decodeTicket(address);
     let report: Report = { sent: 0, received: 0, lane: undefined };
-    const stream = new ChannelStream(channel, {
+    const stream = new ProxiedStream(channel, {
       gone: GONE,
       report: (message) => report = amountOf(message) ?? report,
     });
     const gone = new AbortController();
     // A process that has said all goes; what it has said is passed on.
-    stream.over.then((error) => !stream.hasEnded && gone.abort(error));
+    stream.closedError.then((error) => !stream.hasEnded && gone.abort(error));
     const signal = AbortSignal.any([this.#options.signal, gone.signal]);
-    using line = await this.#options.peers.open(ticket, signal);
+    using pooled = await this.#options.peers.open(ticket, signal);
     const id = crypto.randomUUID();
-    this.#sessions.set(id, line);
+    this.#sessions.set(id, pooled);
     using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };
     using _live = this.#options.traffic.begin({
       key: ticket.publicKey.toHex(),
@@ -159,30 +163,30 @@ export class Hub implements AsyncDisposable {
       amount: () => report,
       lane: () => report.lane,
     });
-    tellOver(line, stream).catch(() => {}); // the process is gone, or has been told by its stream
-    await handOver(channel, { session: id }, line.stream);
-    await splice(stream, line.stream, signal);
+    sendClosed(pooled, stream).catch(() => {}); // the process is gone, or has been told by its stream
+    await handOver(channel, { session: id }, pooled.stream);
+    await splice(stream, pooled.stream, signal);
   }
 
-  async #lane(id: string, channel: Channel): Promise<void> {
-    const line = this.#sessions.get(id);
-    if (!line) throw new StreamError("closed", "the session is over");
-    const { own, session } = await line.on;
+  async #openLane(id: string, channel: Channel): Promise<void> {
+    const pooled = this.#sessions.get(id);
+    if (!pooled) throw new StreamError("closed", "the session is over");
+    const { own, session } = await pooled.on;
     const addresses = laneAddresses(own.connection, this.#options.settings.bind);
     const lane = await session.openLane(this.#options.signal);
-    const stream = new ChannelStream(channel, { gone: GONE });
+    const stream = new ProxiedStream(channel, { gone: GONE });
     await handOver(channel, { addresses }, lane);
     await splice(stream, lane, this.#options.signal);
   }
 }
 
 /** Tells the process when the connection with the peer has ended. */
-async function tellOver({ on }: PeerLine, stream: ChannelStream): Promise<void> {
+async function sendClosed({ on }: PeerLine, stream: ProxiedStream): Promise<void> {
   const { connection } = (await on).own;
   const { by } = await connection.ended;
   // What the listener has closed is no orderly end of the peer's.
   const lost = new StreamError("lost", "this repository's listener has given it up");
-  await stream.tellOver(by === "us" ? lost : await connection.over);
+  await stream.sendClosed(by === "us" ? lost : await connection.over);
 }
 
 /** Answers that a stream with the peer is there, which is given up if the process is not any more. */

@@ -1,8 +1,8 @@
 /** What `status` tells, as an object: docs/status.schema.json describes it for programs that read it. */
 
 import config from "../../deno.json" with { type: "json" };
-import { askStatus } from "../control/client.ts";
-import { findHub } from "../control/locator.ts";
+import { requestStatus } from "../control/client.ts";
+import { locateControlSocket } from "../control/locator.ts";
 import type { ListenerFacts, PeerFacts } from "../listener/snapshot.ts";
 import { readLastSeen } from "../listener/last_seen.ts";
 import { runningListener } from "../listener/lifecycle.ts";
@@ -88,10 +88,10 @@ async function listenerFacts(
   repository: Repository,
   signal: AbortSignal,
 ): Promise<ListenerFacts | undefined> {
-  const hub = findHub(repository);
-  if (!hub) return undefined;
+  const locator = locateControlSocket(repository);
+  if (!locator) return undefined;
   try {
-    return await askStatus(hub, signal) as ListenerFacts;
+    return await requestStatus(locator, signal) as ListenerFacts;
   } catch (error) {
     signal.throwIfAborted();
     debug(() => `the listener does not say: ${error}`);
