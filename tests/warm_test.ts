@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { requestSession, requestStatus } from "../lib/control/client.ts";
 import { type ControlLocator, locateControlSocket } from "../lib/control/locator.ts";
-import type { ListenerFacts } from "../lib/listener/snapshot.ts";
+import type { ListenerStatus } from "../lib/listener/snapshot.ts";
 import {
   IdleTimeout,
   type InboundSession,
@@ -423,19 +423,19 @@ scenario("warm: a connection carries sessions of both ends at once, and is kept 
   const idleTimeoutMs = 500;
   const ends = [dialer, acceptor].map((connection) => {
     const isDialed = connection === dialer;
-    const own = new MuxConnection(connection, { isDialed, bind: undefined, serve, idleTimeoutMs });
-    return { own, over: own.serve(env.signal).catch((error) => error) };
+    const mux = new MuxConnection(connection, { isDialed, bind: undefined, serve, idleTimeoutMs });
+    return { mux, over: mux.serve(env.signal).catch((error) => error) };
   });
   for (let round = 0; round < 3; round++) {
-    await Promise.all(ends.flatMap(({ own }) =>
+    await Promise.all(ends.flatMap(({ mux }) =>
       Array.from({ length: 45 }, async (_, i) => {
-        using opened = await own.open(env.signal);
-        const session = new Session(opened.stream, own.connection.over);
+        using opened = await mux.open(env.signal);
+        const session = new Session(opened.stream, mux.connection.over);
         const writer = session.writable.getWriter(), text = `${round} ${i}`;
         const sending = writer.write(new TextEncoder().encode(text)).then(() => writer.close());
         assert.equal(await new Response(session.readable).text(), text);
         await sending;
-        assert.equal(own.idleSince, undefined);
+        assert.equal(mux.idleSince, undefined);
       })
     ));
   }
@@ -496,7 +496,7 @@ scenario(
       Array.from({ length: 100 }, () => openSession(locator, address, env.signal)),
     );
     const count = async () => {
-      const { peers } = await requestStatus(locator, env.signal) as ListenerFacts;
+      const { peers } = await requestStatus(locator, env.signal) as ListenerStatus;
       return peers[0]?.sessions.outgoing ?? 0;
     };
     await count();

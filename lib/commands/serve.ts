@@ -7,11 +7,11 @@ import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { SameHostEntry } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
-import { listenerFacts } from "../listener/snapshot.ts";
+import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
-import { Peers } from "../listener/connection_pool.ts";
-import { Traffic } from "../listener/traffic.ts";
+import { ConnectionPool } from "../listener/connection_pool.ts";
+import { TrafficMeter } from "../listener/traffic.ts";
 import { type Identity, readIdentity } from "../repository/identity.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { Lifecycle, listenerFolder } from "../listener/lifecycle.ts";
@@ -95,14 +95,14 @@ async function serveRepository(
     if (!stop.aborted) throw error;
   });
   if (!endpoint) return report(`stopping, ${systemReason(stop.reason)}`);
-  const over = new AbortController();
-  using traffic = new Traffic();
+  const stopped = new AbortController();
+  using meter = new TrafficMeter();
   await using lastSeen = await LastSeenFile.open(repository);
-  const peers: Peers = new Peers({
+  const pool: ConnectionPool = new ConnectionPool({
     endpoint,
     settings,
     serve: (connection) => listener.serveDialed(connection),
-    signal: over.signal,
+    signal: stopped.signal,
   });
   const listener = new Listener({
     endpoint,
@@ -111,29 +111,29 @@ async function serveRepository(
     bind: settings.bind,
     report,
     socketRefused: () => lifecycle.socketRefused(),
-    connected: (own) => peers.add(own),
-    disconnected: (own) => {
-      peers.remove(own);
+    connected: (mux) => pool.add(mux),
+    disconnected: (mux) => {
+      pool.remove(mux);
       // The key of whoever dials without a listener of its own is never seen again.
-      if (own.isDialed) lastSeen.note(own.connection.publicKey.toHex());
+      if (mux.isDialed) lastSeen.note(mux.connection.publicKey.toHex());
     },
-    traffic,
+    meter,
   });
   listener.run().catch((error) => closed.abort(error)).finally(() =>
     closed.abort(new Error("the endpoint is closed"))
   );
   const watchingRelay = reportRelay(endpoint, report, stop);
   const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
-  const facts = { endpoint, since: new Date(), peers, traffic, lastSeen };
+  const sources = { endpoint, since: new Date(), pool, meter, lastSeen };
   {
     // Not to be found any more as soon as nobody new is let in.
     await using _control = await openControlServer({
       repository,
       settings,
-      peers,
-      traffic,
-      status: () => listenerFacts(facts),
-      signal: over.signal,
+      pool,
+      meter,
+      status: () => listenerStatus(sources),
+      signal: stopped.signal,
     }, report);
     await using _entry = await leaveEntry(identity, endpoint, report);
     await using _announcer = settings.lan ? await announce(identity, endpoint) : undefined;
@@ -144,7 +144,7 @@ async function serveRepository(
   await watchingRelay;
   await keepingRelay;
   await listener.drain(DRAIN_LIMIT_MS);
-  over.abort(new StreamError("lost", "this repository's listener stops"));
+  stopped.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
   report("stopped");
 }

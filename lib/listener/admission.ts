@@ -6,21 +6,19 @@
 import { abortable, delay } from "../async/abort.ts";
 
 /** Long enough to authenticate, over most networks. */
-const YOUNG_MS = 1_000;
+const GRACE_MS = 1_000;
 /** By so many ways a dialer may come at once; a source that holds more than these is a crowd. */
-const MOST_WAYS = 3;
+const MOST_ROUTES = 3;
 /** Newcomers that wait until somebody is no longer young. */
 const MOST_WAITING = 16;
 
-/** A place among those being served. Leave it when done. */
-export interface Place {
+/** A place among those being served. Release it when done. */
+export interface Permit {
   /** Aborted when the place is given to somebody else. Never happens once authenticated. */
-  readonly givenAway: AbortSignal;
-  /** Resolves when the peer has been let in. */
-  readonly whenAuthenticated: Promise<void>;
+  readonly evicted: AbortSignal;
   /** The peer has been let in: the place is kept until it leaves. */
   authenticated(): void;
-  leave(): void;
+  release(): void;
 }
 
 /**
@@ -32,25 +30,25 @@ export interface Place {
  * A dialer may come by several ways at once, and these must not take each other's places: for whoever
  * has only just come, and is not one of many, a newcomer waits.
  */
-export class Places {
+export class Admission {
   #limit: number;
-  #youngMs: number;
+  #graceMs: number;
   #authenticated = 0;
   /** Not yet authenticated, oldest first, with their sources and since when they are there. */
-  #strangers = new Map<AbortController, { source: string; since: number }>();
+  #unauthenticated = new Map<AbortController, { source: string; since: number }>();
   #waiting = 0;
   /** Resolved, and made anew, when somebody leaves or is let in. */
   #changed = Promise.withResolvers<void>();
 
-  /** @param youngMs For so long somebody has only just come. */
-  constructor(limit: number, youngMs: number = YOUNG_MS) {
+  /** @param graceMs For so long somebody has only just come. */
+  constructor(limit: number, graceMs: number = GRACE_MS) {
     this.#limit = limit;
-    this.#youngMs = youngMs;
+    this.#graceMs = graceMs;
   }
 
   /** How many are being served. */
-  get taken(): number {
-    return this.#authenticated + this.#strangers.size;
+  get inUse(): number {
+    return this.#authenticated + this.#unauthenticated.size;
   }
 
   /**
@@ -61,37 +59,34 @@ export class Places {
    * @returns Undefined if there is none to be had.
    * @throws The signal's reason.
    */
-  async enter(source: string, signal: AbortSignal): Promise<Place | undefined> {
-    while (this.taken >= this.#limit) {
-      const next = this.#nextToGo();
+  async acquire(source: string, signal: AbortSignal): Promise<Permit | undefined> {
+    while (this.inUse >= this.#limit) {
+      const next = this.#nextToEvict();
       if (!next) return undefined;
-      const rest = next.since + this.#youngMs - performance.now();
-      if (next.isOneOfMany || rest <= 0) this.#giveAway(next.controller);
+      const rest = next.since + this.#graceMs - performance.now();
+      if (next.isOneOfMany || rest <= 0) this.#evict(next.controller);
       else if (this.#waiting >= MOST_WAITING) return undefined;
       else await this.#wait(rest, signal);
     }
-    return this.#take(source);
+    return this.#grant(source);
   }
 
-  #take(source: string): Place {
+  #grant(source: string): Permit {
     const controller = new AbortController();
     let state: "stranger" | "authenticated" | "left" = "stranger";
-    const { promise: whenAuthenticated, resolve } = Promise.withResolvers<void>();
-    this.#strangers.set(controller, { source, since: performance.now() });
+    this.#unauthenticated.set(controller, { source, since: performance.now() });
     return {
-      givenAway: controller.signal,
-      whenAuthenticated,
+      evicted: controller.signal,
       authenticated: () => {
-        if (state !== "stranger" || !this.#strangers.delete(controller)) return;
+        if (state !== "stranger" || !this.#unauthenticated.delete(controller)) return;
         state = "authenticated";
-        resolve();
         this.#authenticated++;
         this.#change();
       },
-      leave: () => {
+      release: () => {
         if (state === "left") return;
         if (state === "authenticated") this.#authenticated--;
-        else this.#strangers.delete(controller);
+        else this.#unauthenticated.delete(controller);
         state = "left";
         this.#change();
       },
@@ -99,11 +94,11 @@ export class Places {
   }
 
   /** Whose place a newcomer gets; nobody's if all have authenticated. */
-  #nextToGo():
+  #nextToEvict():
     | { controller: AbortController; since: number; isOneOfMany: boolean }
     | undefined {
     const held = new Map<string, AbortController[]>();
-    for (const [controller, { source }] of this.#strangers) {
+    for (const [controller, { source }] of this.#unauthenticated) {
       const others = held.get(source);
       if (others) others.push(controller);
       else held.set(source, [controller]);
@@ -114,24 +109,24 @@ export class Places {
     }
     const [controller] = most;
     if (!controller) return undefined;
-    const { since } = this.#strangers.get(controller)!;
-    return { controller, since, isOneOfMany: most.length > MOST_WAYS };
+    const { since } = this.#unauthenticated.get(controller)!;
+    return { controller, since, isOneOfMany: most.length > MOST_ROUTES };
   }
 
-  #giveAway(controller: AbortController): void {
-    this.#strangers.delete(controller);
-    controller.abort(new GivenAway());
+  #evict(controller: AbortController): void {
+    this.#unauthenticated.delete(controller);
+    controller.abort(new Evicted());
   }
 
   async #wait(milliseconds: number, signal: AbortSignal): Promise<void> {
-    const over = new AbortController();
+    const done = new AbortController();
     this.#waiting++;
     try {
       const changed = abortable(this.#changed.promise, signal);
-      await Promise.race([changed, delay(milliseconds, AbortSignal.any([signal, over.signal]))]);
+      await Promise.race([changed, delay(milliseconds, AbortSignal.any([signal, done.signal]))]);
     } finally {
       this.#waiting--;
-      over.abort();
+      done.abort();
     }
   }
 
@@ -142,8 +137,8 @@ export class Places {
 }
 
 /** The place was needed for somebody else. */
-export class GivenAway extends Error {
-  override readonly name = "GivenAway";
+export class Evicted extends Error {
+  override readonly name = "Evicted";
 
   constructor() {
     super("its place was given to another peer before it authenticated");

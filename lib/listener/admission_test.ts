@@ -1,113 +1,113 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { GivenAway, type Place, Places } from "./admission.ts";
+import { Admission, Evicted, type Permit } from "./admission.ts";
 
-const YOUNG_MS = 50;
+const GRACE_MS = 50;
 const never = new AbortController().signal;
 
-/** Places in which nobody is ever young, so that nobody waits. */
-class PlacesForAll extends Places {
+/** Permits of which nobody is ever young, so that nobody waits. */
+class AdmissionForAll extends Admission {
   constructor(limit: number) {
     super(limit, 0);
   }
 }
 
-/** Takes a place that is there. */
-async function enter(places: Places, source: string): Promise<Place> {
-  const place = await places.enter(source, never);
-  assert(place);
-  return place;
+/** Acquires a permit that is there. */
+async function acquire(admission: Admission, source: string): Promise<Permit> {
+  const permit = await admission.acquire(source, never);
+  assert(permit);
+  return permit;
 }
 
-Deno.test("Places takes no newcomer when all places are held by authenticated peers", async () => {
-  const places = new Places(2);
-  for (const source of ["a", "b"]) (await enter(places, source)).authenticated();
-  assert.equal(await places.enter("c", never), undefined);
+Deno.test("Admission takes no newcomer when all places are held by authenticated peers", async () => {
+  const admission = new Admission(2);
+  for (const source of ["a", "b"]) (await acquire(admission, source)).authenticated();
+  assert.equal(await admission.acquire("c", never), undefined);
 });
 
-Deno.test("Places gives a stranger's place to a newcomer, and never an authenticated peer's", async () => {
-  const places = new PlacesForAll(2);
-  const friend = await enter(places, "a");
+Deno.test("Admission gives a stranger's place to a newcomer, and never an authenticated peer's", async () => {
+  const admission = new AdmissionForAll(2);
+  const friend = await acquire(admission, "a");
   friend.authenticated();
-  const stranger = await enter(places, "b");
-  const newcomer = await enter(places, "c");
-  assert(stranger.givenAway.aborted && stranger.givenAway.reason instanceof GivenAway);
-  assert(!friend.givenAway.aborted && !newcomer.givenAway.aborted);
+  const stranger = await acquire(admission, "b");
+  const newcomer = await acquire(admission, "c");
+  assert(stranger.evicted.aborted && stranger.evicted.reason instanceof Evicted);
+  assert(!friend.evicted.aborted && !newcomer.evicted.aborted);
 });
 
-Deno.test("Places: a newcomer waits for whoever has just come, unless that is one of many", async () => {
-  const places = new Places(4, YOUNG_MS);
+Deno.test("Admission: a newcomer waits for whoever has just come, unless that is one of many", async () => {
+  const admission = new Admission(4, GRACE_MS);
   const began = performance.now();
-  (await enter(places, "friend")).authenticated();
-  const ways = [await enter(places, "10.0.0.1"), await enter(places, "10.0.0.1")];
-  const relay = await enter(places, "relay");
-  const newcomer = await enter(places, "other");
-  assert(performance.now() - began >= YOUNG_MS - 1);
-  assert.deepEqual([...ways, relay].map((place) => place.givenAway.aborted), [true, false, false]);
+  (await acquire(admission, "friend")).authenticated();
+  const ways = [await acquire(admission, "10.0.0.1"), await acquire(admission, "10.0.0.1")];
+  const relay = await acquire(admission, "relay");
+  const newcomer = await acquire(admission, "other");
+  assert(performance.now() - began >= GRACE_MS - 1);
+  assert.deepEqual([...ways, relay].map((permit) => permit.evicted.aborted), [true, false, false]);
 
-  const crowded = new Places(4);
+  const crowded = new Admission(4);
   const crowd = [];
-  for (let i = 0; i < 5; i++) crowd.push(await enter(crowded, "crowd"));
-  assert(crowd[0]!.givenAway.aborted);
-  newcomer.leave();
+  for (let i = 0; i < 5; i++) crowd.push(await acquire(crowded, "crowd"));
+  assert(crowd[0]!.evicted.aborted);
+  newcomer.release();
 });
 
-Deno.test("Places: a newcomer who waits gets the place of whoever leaves first", async () => {
-  const places = new Places(1, 60_000);
-  const first = await enter(places, "a");
-  const waiting = places.enter("a", never);
-  first.leave();
+Deno.test("Admission: a newcomer who waits gets the place of whoever leaves first", async () => {
+  const admission = new Admission(1, 60_000);
+  const first = await acquire(admission, "a");
+  const waiting = admission.acquire("a", never);
+  first.release();
   assert(await waiting);
-  assert(!first.givenAway.aborted);
+  assert(!first.evicted.aborted);
 });
 
-Deno.test("Places: a newcomer who waits is told when the last place is for good", async () => {
-  const places = new Places(1, 60_000);
-  const first = await enter(places, "a");
-  const waiting = places.enter("a", never);
+Deno.test("Admission: a newcomer who waits is told when the last place is for good", async () => {
+  const admission = new Admission(1, 60_000);
+  const first = await acquire(admission, "a");
+  const waiting = admission.acquire("a", never);
   first.authenticated();
   assert.equal(await waiting, undefined);
 });
 
-Deno.test("Places: waiting can be given up, and only so many wait", async () => {
-  const places = new Places(1, 60_000);
-  await enter(places, "a");
+Deno.test("Admission: waiting can be given up, and only so many wait", async () => {
+  const admission = new Admission(1, 60_000);
+  await acquire(admission, "a");
   const { signal, abort } = withAbort();
-  const waiting = Array.from({ length: 16 }, () => places.enter("b", signal));
-  assert.equal(await places.enter("b", signal), undefined);
+  const waiting = Array.from({ length: 16 }, () => admission.acquire("b", signal));
+  assert.equal(await admission.acquire("b", signal), undefined);
   abort();
   for (const one of waiting) await assert.rejects(one, /given up/);
   const again = withAbort();
-  const after = places.enter("b", again.signal); // the others no longer count
+  const after = admission.acquire("b", again.signal); // the others no longer count
   again.abort();
   await assert.rejects(after, /given up/);
 });
 
-Deno.test("Places takes from the source that holds most, and there the oldest", async () => {
-  const places = new PlacesForAll(4);
-  const lone = await enter(places, "lone");
+Deno.test("Admission takes from the source that holds most, and there the oldest", async () => {
+  const admission = new AdmissionForAll(4);
+  const lone = await acquire(admission, "lone");
   const flood = [];
-  for (let i = 0; i < 3; i++) flood.push(await enter(places, "flood"));
-  await enter(places, "other");
-  assert.deepEqual(flood.map((place) => place.givenAway.aborted), [true, false, false]);
-  assert(!lone.givenAway.aborted);
+  for (let i = 0; i < 3; i++) flood.push(await acquire(admission, "flood"));
+  await acquire(admission, "other");
+  assert.deepEqual(flood.map((permit) => permit.evicted.aborted), [true, false, false]);
+  assert(!lone.evicted.aborted);
 });
 
-Deno.test("Places: two hundred silent strangers keep nobody out", async () => {
-  const places = new Places(100);
-  for (let i = 0; i < 200; i++) await enter(places, "attacker");
-  const friend = await enter(places, "friend");
-  for (let i = 0; i < 200; i++) await enter(places, "attacker");
-  assert(!friend.givenAway.aborted);
+Deno.test("Admission: two hundred silent strangers keep nobody out", async () => {
+  const admission = new Admission(100);
+  for (let i = 0; i < 200; i++) await acquire(admission, "attacker");
+  const friend = await acquire(admission, "friend");
+  for (let i = 0; i < 200; i++) await acquire(admission, "attacker");
+  assert(!friend.evicted.aborted);
   friend.authenticated();
-  for (let i = 0; i < 200; i++) await enter(places, "attacker");
-  assert(!friend.givenAway.aborted);
+  for (let i = 0; i < 200; i++) await acquire(admission, "attacker");
+  assert(!friend.evicted.aborted);
 });
 
-Deno.test("Places counts right, whatever comes in whichever order", async () => {
+Deno.test("Admission counts right, whatever comes in whichever order", async () => {
   const actions = fc.array(
     fc.tuple(
-      fc.constantFrom("enter", "authenticated", "leave"),
+      fc.constantFrom("acquire", "authenticated", "release"),
       fc.nat(30),
       fc.constantFrom("a", "b", "c"),
     ),
@@ -115,24 +115,26 @@ Deno.test("Places counts right, whatever comes in whichever order", async () => 
   );
   const limits = fc.integer({ min: 1, max: 8 });
   await fc.assert(fc.asyncProperty(limits, actions, async (limit, actions) => {
-    const places = new PlacesForAll(limit);
-    const all: { place: Place; authenticated: boolean; left: boolean }[] = [];
+    const admission = new AdmissionForAll(limit);
+    const all: { permit: Permit; authenticated: boolean; left: boolean }[] = [];
     for (const [action, which, source] of actions) {
-      if (action === "enter") {
-        const place = await places.enter(source, never);
-        if (place) all.push({ place, authenticated: false, left: false });
+      if (action === "acquire") {
+        const permit = await admission.acquire(source, never);
+        if (permit) all.push({ permit, authenticated: false, left: false });
       } else if (all.length > 0) {
         const one = all[which % all.length]!;
-        if (action === "authenticated" && !one.left && !one.place.givenAway.aborted) {
+        if (action === "authenticated" && !one.left && !one.permit.evicted.aborted) {
           one.authenticated = true;
         }
-        if (action === "leave") one.left = true;
-        one.place[action as "authenticated" | "leave"]();
+        if (action === "release") one.left = true;
+        one.permit[action as "authenticated" | "release"]();
       }
-      const present = all.filter(({ place, left }) => !left && !place.givenAway.aborted);
-      assert.equal(places.taken, present.length);
-      assert(places.taken <= limit);
-      assert(all.every(({ authenticated, place }) => !authenticated || !place.givenAway.aborted));
+      const present = all.filter(({ permit, left }) => !left && !permit.evicted.aborted);
+      assert.equal(admission.inUse, present.length);
+      assert(admission.inUse <= limit);
+      assert(
+        all.every(({ authenticated, permit }) => !authenticated || !permit.evicted.aborted),
+      );
     }
   }));
 });

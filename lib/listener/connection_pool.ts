@@ -12,19 +12,19 @@ import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
-import { type On, TrialStream } from "./replay_stream.ts";
+import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
 /**
  * A peer that was not reached is dialed for a shorter time in the minute after: git-annex tries four to
  * six times for each `sync`, and has its user wait for each.
  */
-const AWAY_MS = 60_000, AWAY_LIMIT_MS = 4_000;
+const UNREACHABLE_MS = 60_000, UNREACHABLE_DIAL_LIMIT_MS = 4_000;
 
 /** After a trial of a connection that was kept: with that, and what goes before, half a minute at most. */
-const AGAIN_LIMIT_MS = 20_000;
+const REOPEN_LIMIT_MS = 20_000;
 
 /** What is needed to reach peers. */
-export interface PeersOptions {
+export interface ConnectionPoolOptions {
   /** The listener's. */
   readonly endpoint: Endpoint;
   readonly settings: Settings;
@@ -35,8 +35,8 @@ export interface PeersOptions {
 }
 
 /** The peer speaks the plain wire alone, on which a connection carries one stream. */
-export class PlainPeer extends Error {
-  override readonly name = "PlainPeer";
+export class DumbpipeOnly extends Error {
+  override readonly name = "DumbpipeOnly";
 
   constructor() {
     super("the peer speaks dumbpipe's protocol alone");
@@ -44,36 +44,36 @@ export class PlainPeer extends Error {
 }
 
 /** A session with a peer. Dispose of it when it is over. */
-export interface PeerLine extends Disposable {
+export interface PooledSession extends Disposable {
   readonly stream: Duplex;
   /** The connection it is on, once that is known; rejects if there is none any more. */
-  readonly on: Promise<On>;
+  readonly opened: Promise<PooledStream>;
 }
 
 /** The connections of a listener on our own wire, dialed and accepted ones. */
-export class Peers {
-  #options: PeersOptions;
+export class ConnectionPool {
+  #options: ConnectionPoolOptions;
   /** By public key, in the order in which they came. */
   #connections = new Map<string, MuxConnection[]>();
   /** Those who were not reached, and when. */
-  #failed = new Map<string, number>();
+  #unreachableSince = new Map<string, number>();
   #dialing = new Map<string, Promise<MuxConnection>>();
 
-  constructor(options: PeersOptions) {
+  constructor(options: ConnectionPoolOptions) {
     this.#options = options;
   }
 
   /** A connection has come about. */
-  add(own: MuxConnection): void {
-    const key = own.connection.publicKey.toHex();
-    this.#failed.delete(key);
-    this.#connections.set(key, [...this.of(key), own]);
+  add(mux: MuxConnection): void {
+    const key = mux.connection.publicKey.toHex();
+    this.#unreachableSince.delete(key);
+    this.#connections.set(key, [...this.of(key), mux]);
   }
 
   /** A connection has ended. */
-  remove(own: MuxConnection): void {
-    const key = own.connection.publicKey.toHex();
-    const left = this.of(key).filter((other) => other !== own);
+  remove(mux: MuxConnection): void {
+    const key = mux.connection.publicKey.toHex();
+    const left = this.of(key).filter((other) => other !== mux);
     if (left.length > 0) this.#connections.set(key, left);
     else this.#connections.delete(key);
   }
@@ -91,9 +91,9 @@ export class Peers {
   /**
    * Opens a session, on a connection that there is, or else on a new one.
    *
-   * @throws {PlainPeer}, {OwnAddress}, {Unreachable}, or the signal's reason.
+   * @throws {DumbpipeOnly}, {OwnAddress}, {Unreachable}, or the signal's reason.
    */
-  async open(ticket: Ticket, signal: AbortSignal): Promise<PeerLine> {
+  async open(ticket: Ticket, signal: AbortSignal): Promise<PooledSession> {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
     const key = ticket.publicKey.toHex(), before = this.of(key);
@@ -103,14 +103,14 @@ export class Peers {
       debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
     });
     if (!first) {
-      if (await speaksPlainAlone(ticket.publicKey)) throw new PlainPeer();
-      const on = await this.#openAnew(ticket, signal);
-      return { ...on.session, on: Promise.resolve(on) };
+      if (await speaksPlainAlone(ticket.publicKey)) throw new DumbpipeOnly();
+      const pooled = await this.#openOnNew(ticket, signal);
+      return { ...pooled.session, opened: Promise.resolve(pooled) };
     }
-    const heard = new Map(before.map((own) => [own, own.connection.packetsReceived]));
-    const again = (signal: AbortSignal) => {
-      const other = this.of(key).findLast((own) =>
-        own !== kept && own.hasRoom && own.connection.packetsReceived !== heard.get(own)
+    const packetsBefore = new Map(before.map((mux) => [mux, mux.connection.packetsReceived]));
+    const reopen = (signal: AbortSignal) => {
+      const other = this.of(key).findLast((mux) =>
+        mux !== kept && mux.hasRoom && mux.connection.packetsReceived !== packetsBefore.get(mux)
       );
       if (other) return openOn(other, signal);
       // An endpoint goes on sending to where a peer was as long as it has any connection with it
@@ -119,22 +119,22 @@ export class Peers {
         const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
-      return this.#openAnew(ticket, signal, AGAIN_LIMIT_MS);
+      return this.#openOnNew(ticket, signal, REOPEN_LIMIT_MS);
     };
     const isShared = () =>
-      before.some((own) => own === kept ? own.isShared : own.idleSince === undefined);
-    const stream = new TrialStream(first, again, isShared);
+      before.some((mux) => mux === kept ? mux.isShared : mux.idleSince === undefined);
+    const stream = new ReplayStream(first, reopen, isShared);
     return {
       stream,
-      on: stream.settled,
+      opened: stream.confirmed,
       [Symbol.dispose]: () => {
         // What failed has been told to whoever reads.
-        stream.settled.then(({ session }) => session[Symbol.dispose](), () => {});
+        stream.confirmed.then(({ session }) => session[Symbol.dispose](), () => {});
       },
     };
   }
 
-  async #openAnew(ticket: Ticket, signal: AbortSignal, limitMs?: number): Promise<On> {
+  async #openOnNew(ticket: Ticket, signal: AbortSignal, limitMs?: number): Promise<PooledStream> {
     const key = ticket.publicKey.toHex();
     let dialing = this.#dialing.get(key);
     if (!dialing) {
@@ -148,28 +148,31 @@ export class Peers {
 
   async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
     const { endpoint, settings, signal, serve } = this.#options;
-    const wires = [MUX_ALPN, DUMBPIPE_ALPN];
-    const key = ticket.publicKey.toHex(), failedAt = this.#failed.get(key) ?? -Infinity;
-    const isAway = performance.now() - failedAt < AWAY_MS;
-    const most = isAway ? AWAY_LIMIT_MS : limitMs;
+    const alpns = [MUX_ALPN, DUMBPIPE_ALPN];
+    const key = ticket.publicKey.toHex(),
+      unreachableSince = this.#unreachableSince.get(key) ?? -Infinity;
+    const isUnreachable = performance.now() - unreachableSince < UNREACHABLE_MS;
+    const most = isUnreachable ? UNREACHABLE_DIAL_LIMIT_MS : limitMs;
     const options = { from: endpoint, ...most === undefined ? {} : { limitMs: most } };
-    const { connection } = await reach(ticket, settings, wires, signal, options).catch((error) => {
+    const { connection } = await reach(ticket, settings, alpns, signal, options).catch((error) => {
       // As of when it was tried in earnest.
-      if (error instanceof Unreachable && !isAway) this.#failed.set(key, performance.now());
+      if (error instanceof Unreachable && !isUnreachable) {
+        this.#unreachableSince.set(key, performance.now());
+      }
       throw error;
     });
     if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
       await rememberPlainAlone(ticket.publicKey);
-      throw new PlainPeer();
+      throw new DumbpipeOnly();
     }
     serve(connection).catch((error) => debug(() => `serving a peer: ${error}`)); // it has ended
-    const own = this.of(key).find((own) => own.connection === connection);
-    if (!own) throw new StreamError("lost", "the connection has ended already");
-    return own;
+    const mux = this.of(key).find((mux) => mux.connection === connection);
+    if (!mux) throw new StreamError("lost", "the connection has ended already");
+    return mux;
   }
 }
 
-async function openOn(own: MuxConnection, signal: AbortSignal): Promise<On> {
-  return { own, session: await own.open(signal) };
+async function openOn(mux: MuxConnection, signal: AbortSignal): Promise<PooledStream> {
+  return { mux, session: await mux.open(signal) };
 }

@@ -17,9 +17,9 @@ import { debug } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
 import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../control/channel.ts";
 import { PublishedLocator } from "../control/locator.ts";
-import type { PeerLine, Peers } from "./connection_pool.ts";
+import type { ConnectionPool, PooledSession } from "./connection_pool.ts";
 import type { Request } from "../control/request.ts";
-import type { Amount, Traffic } from "./traffic.ts";
+import type { ByteCounts, TrafficMeter } from "./traffic.ts";
 
 /** For a process to say what it wants. */
 const REQUEST_LIMIT_MS = 2_000;
@@ -30,8 +30,8 @@ const GONE = "the process is gone";
 export interface ControlServerOptions {
   readonly repository: Repository;
   readonly settings: Settings;
-  readonly peers: Peers;
-  readonly traffic: Traffic;
+  readonly pool: ConnectionPool;
+  readonly meter: TrafficMeter;
   /** What `status` is told. */
   readonly status: () => object;
   /** Ends what goes through it. */
@@ -39,7 +39,7 @@ export interface ControlServerOptions {
 }
 
 /** How far a process says it is. */
-type Report = Amount & { readonly lane: string | undefined };
+type Report = ByteCounts & { readonly lane: string | undefined };
 
 /** Answers the processes of a repository. Dispose of it when the listener stops. */
 export class ControlServer implements AsyncDisposable {
@@ -47,7 +47,7 @@ export class ControlServer implements AsyncDisposable {
   #locator: PublishedLocator;
   #listener: Deno.UnixListener;
   /** By what the processes were told. */
-  #sessions = new Map<string, PeerLine>();
+  #sessions = new Map<string, PooledSession>();
 
   private constructor(
     options: ControlServerOptions,
@@ -147,20 +147,20 @@ export class ControlServer implements AsyncDisposable {
     let report: Report = { sent: 0, received: 0, lane: undefined };
     const stream = new ProxiedStream(channel, {
       gone: GONE,
-      report: (message) => report = amountOf(message) ?? report,
+      report: (message) => report = reportOf(message) ?? report,
     });
     const gone = new AbortController();
     // A process that has said all goes; what it has said is passed on.
     stream.closedError.then((error) => !stream.hasEnded && gone.abort(error));
     const signal = AbortSignal.any([this.#options.signal, gone.signal]);
-    using pooled = await this.#options.peers.open(ticket, signal);
+    using pooled = await this.#options.pool.open(ticket, signal);
     const id = crypto.randomUUID();
     this.#sessions.set(id, pooled);
     using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };
-    using _live = this.#options.traffic.begin({
+    using _live = this.#options.meter.begin({
       key: ticket.publicKey.toHex(),
       isIncoming: false,
-      amount: () => report,
+      byteCounts: () => report,
       lane: () => report.lane,
     });
     sendClosed(pooled, stream).catch(() => {}); // the process is gone, or has been told by its stream
@@ -171,8 +171,8 @@ export class ControlServer implements AsyncDisposable {
   async #openLane(id: string, channel: Channel): Promise<void> {
     const pooled = this.#sessions.get(id);
     if (!pooled) throw new StreamError("closed", "the session is over");
-    const { own, session } = await pooled.on;
-    const addresses = laneAddresses(own.connection, this.#options.settings.bind);
+    const { mux, session } = await pooled.opened;
+    const addresses = laneAddresses(mux.connection, this.#options.settings.bind);
     const lane = await session.openLane(this.#options.signal);
     const stream = new ProxiedStream(channel, { gone: GONE });
     await handOver(channel, { addresses }, lane);
@@ -181,8 +181,8 @@ export class ControlServer implements AsyncDisposable {
 }
 
 /** Tells the process when the connection with the peer has ended. */
-async function sendClosed({ on }: PeerLine, stream: ProxiedStream): Promise<void> {
-  const { connection } = (await on).own;
+async function sendClosed({ opened }: PooledSession, stream: ProxiedStream): Promise<void> {
+  const { connection } = (await opened).mux;
   const { by } = await connection.ended;
   // What the listener has closed is no orderly end of the peer's.
   const lost = new StreamError("lost", "this repository's listener has given it up");
@@ -200,7 +200,7 @@ async function handOver(channel: Channel, answer: object, stream: Duplex): Promi
 }
 
 /** What a process says of how far it is; undefined if that is nothing. */
-function amountOf({ sent, received, lane }: Record<string, unknown>): Report | undefined {
+function reportOf({ sent, received, lane }: Record<string, unknown>): Report | undefined {
   if (!Number.isSafeInteger(sent) || !Number.isSafeInteger(received)) return undefined;
   return {
     sent: sent as number,

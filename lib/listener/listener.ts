@@ -4,7 +4,7 @@ import { abortable, delay } from "../async/abort.ts";
 import { AuthWatch } from "./auth_watch.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
-import type { Traffic } from "./traffic.ts";
+import type { TrafficMeter } from "./traffic.ts";
 import type { Connection, Endpoint, Incoming } from "../iroh/endpoint.ts";
 import {
   type CloseReason,
@@ -12,7 +12,7 @@ import {
   type InboundSession,
   MuxConnection,
 } from "../protocol/peer_connection.ts";
-import { GivenAway, type Place, Places } from "./admission.ts";
+import { Admission, Evicted, type Permit } from "./admission.ts";
 import { splice, type SpliceEnd } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
@@ -22,7 +22,7 @@ import { HandshakeError, receiveHandshake } from "../protocol/dumbpipe.ts";
 import { Session } from "../protocol/session.ts";
 
 /** From the first packet to the hello. */
-const HELLO_LIMIT_MS = 10_000;
+const HANDSHAKE_LIMIT_MS = 10_000;
 /** From the hello to git-annex's `AUTH-SUCCESS`. */
 const AUTH_LIMIT_MS = 30_000;
 /** git-annex accepts at once, unless its queue is full. */
@@ -36,7 +36,7 @@ const SOCKET_RETRY_MS = 100;
 /** At most so often a refusal is told of, lest strangers wash everything else out of the log. */
 const REFUSED_REPORT_MS = 1_000;
 /** What a peer may send before it is let in, more than the window of one stream, and how often to look. */
-const MOST_STRANGER_BYTES = 2_000_000, GREED_LOOK_MS = 100;
+const PRE_AUTH_BYTES = 2_000_000, PRE_AUTH_LOOK_MS = 100;
 /** Connections that moved less than this in so long are not in the middle of something. */
 const QUIET_MS = 1_000;
 const QUIET_BYTES = 10_000;
@@ -57,45 +57,45 @@ export interface ListenerOptions {
   readonly connected: (connection: MuxConnection) => void;
   readonly disconnected: (connection: MuxConnection) => void;
   /** Where what is moved is counted. */
-  readonly traffic: Traffic;
+  readonly meter: TrafficMeter;
 }
 
 /** What is to be handed to git-annex. */
-interface Line {
+interface PendingSession {
   readonly connection: Connection;
   readonly stream: Duplex;
   /** git-annex has let the peer in. */
-  letIn(): void;
+  markAuthenticated(): void;
   /** Kind and address of the lane by which it goes. */
   lane(): string | undefined;
   /** Watches what comes before the peer is let in. */
-  readonly greed: GreedWatch | undefined;
+  readonly byteLimit: PreAuthByteLimit | undefined;
   /** Ends it, and tells the peer why. */
-  end(closing: CloseReason): void;
+  abort(closeReason: CloseReason): void;
 }
 
 /** A line that has been handed to git-annex. */
-interface Relayed extends Line {
+interface ActiveSession extends PendingSession {
   readonly socket: UnixSocket;
 }
 
 /** Serves the connections of an endpoint. */
 export class Listener {
   #options: ListenerOptions;
-  #places: Places;
+  #admission: Admission;
   #accepting = true;
   /** Not yet told of. */
   #refused = 0;
   #refusedReported = -Infinity;
-  #end = new AbortController();
-  #relayed = new Set<Relayed>();
+  #stopping = new AbortController();
+  #active = new Set<ActiveSession>();
   /** Connections that peers have dialed. */
   #kept = new Set<MuxConnection>();
   #served = new Set<Promise<void>>();
 
   constructor(options: ListenerOptions) {
     this.#options = options;
-    this.#places = new Places(options.maxConnections);
+    this.#admission = new Admission(options.maxConnections);
   }
 
   /** Serves until the endpoint is closed. */
@@ -118,10 +118,10 @@ export class Listener {
     const limit = AbortSignal.timeout(limitMs);
     try {
       for (let before = -Infinity;;) {
-        const outgoing = this.#options.traffic.movedFromHere();
-        if (this.#relayed.size === 0 && outgoing === undefined) break;
+        const outgoing = this.#options.meter.movedFromHere();
+        if (this.#active.size === 0 && outgoing === undefined) break;
         const moved = this.#moved() + (outgoing ?? 0);
-        const isInFlight = [...this.#relayed].some(({ stream }) =>
+        const isInFlight = [...this.#active].some(({ stream }) =>
           stream instanceof Session && stream.isInFlight
         );
         if (moved - before <= QUIET_BYTES && !isInFlight) break;
@@ -131,7 +131,7 @@ export class Listener {
     } catch {
       debug(() => "the time for what is in progress is over"); // the only reason for delay to reject
     }
-    this.#end.abort(new Stopped());
+    this.#stopping.abort(new Stopped());
     const ended = Promise.all(this.#served);
     await abortable(ended, AbortSignal.timeout(END_LIMIT_MS)).catch((error) => {
       debug(() => `connections that do not end: ${error}`); // the end of the process ends them
@@ -141,7 +141,7 @@ export class Listener {
   /** Bytes that the connections which are open have moved, on either side. */
   #moved(): number {
     let sum = 0;
-    for (const { connection, socket } of this.#relayed) {
+    for (const { connection, socket } of this.#active) {
       // What git-annex has said may all have been read and still be on its way to the peer.
       sum += connection.packetBytes + socket.bytesTaken + socket.bytesWritten;
     }
@@ -150,18 +150,20 @@ export class Listener {
 
   async #admit(incoming: Incoming): Promise<void> {
     const source = await incoming.source();
-    const place = await this.#placeFor(source);
-    if (!place || !this.#accepting) {
-      place?.leave();
+    const permit = await this.#permitFor(source);
+    if (!permit || !this.#accepting) {
+      permit?.release();
       this.#reportRefused(source);
       return await incoming.refuse();
     }
-    await this.#serve(incoming, source, place);
+    await this.#serveIncoming(incoming, source, permit);
   }
 
-  async #placeFor(source: string): Promise<Place | undefined> {
+  async #permitFor(source: string): Promise<Permit | undefined> {
     try {
-      return this.#accepting ? await this.#places.enter(source, this.#end.signal) : undefined;
+      return this.#accepting
+        ? await this.#admission.acquire(source, this.#stopping.signal)
+        : undefined;
     } catch (error) {
       debug(() => `${source} has waited in vain: ${systemReason(error)}`);
       return undefined;
@@ -172,39 +174,39 @@ export class Listener {
     this.#refused++;
     const now = performance.now();
     if (now - this.#refusedReported < REFUSED_REPORT_MS) return;
-    const why = this.#accepting ? `${this.#places.taken} are open` : "this program is stopping";
+    const why = this.#accepting ? `${this.#admission.inUse} are open` : "this program is stopping";
     this.#options.report(`refused ${this.#refused}, the last from ${source}: ${why}`);
     this.#refused = 0;
     this.#refusedReported = now;
   }
 
-  /** @param place Is left here. */
-  async #serve(incoming: Incoming, source: string, place: Place): Promise<void> {
-    const until = AbortSignal.any([this.#end.signal, place.givenAway]);
-    using slow = new TimeLimit(HELLO_LIMIT_MS, new HandshakeError("no hello in time"));
-    const hello = AbortSignal.any([until, slow.signal]);
+  /** @param permit Is released here. */
+  async #serveIncoming(incoming: Incoming, source: string, permit: Permit): Promise<void> {
+    const until = AbortSignal.any([this.#stopping.signal, permit.evicted]);
+    using deadline = new Deadline(HANDSHAKE_LIMIT_MS, new HandshakeError("no hello in time"));
+    const untilHandshake = AbortSignal.any([until, deadline.signal]);
     let connection: Connection;
     try {
-      connection = await incoming.accept(hello);
+      connection = await incoming.accept(untilHandshake);
     } catch (error) {
-      place.leave();
+      permit.release();
       return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
     }
-    if (connection.alpn === MUX_ALPN) return await this.#serveOwn(connection, source, place);
+    if (connection.alpn === MUX_ALPN) return await this.#serveMux(connection, source, permit);
     const peer = nameOf(connection);
-    using greed = new GreedWatch(connection);
+    using byteLimit = new PreAuthByteLimit(connection);
     try {
-      const stream = await connection.accept(hello);
-      await abortable(receiveHandshake(stream), hello);
-      const line = {
+      const stream = await connection.accept(untilHandshake);
+      await abortable(receiveHandshake(stream), untilHandshake);
+      const pending = {
         connection,
         stream,
-        letIn: () => greed[Symbol.dispose](),
+        markAuthenticated: () => byteLimit[Symbol.dispose](),
         lane: () => undefined,
-        greed,
-        end: ([code, reason]: CloseReason) => connection.close(code, reason),
+        byteLimit,
+        abort: ([code, reason]: CloseReason) => connection.close(code, reason),
       };
-      await this.#relay(line, peer, place, until);
+      await this.#handToAnnex(pending, peer, permit, until);
       // dumbpipe waits to be told that its end has arrived, and takes the close for a loss if both come
       // together; it closes by itself.
       const closed = AbortSignal.any([until, AbortSignal.timeout(PEER_CLOSE_MS)]);
@@ -215,17 +217,17 @@ export class Listener {
         // It only wanted to know whether it would get through, or got through in another way, too.
         return debug(() => `${peer} has closed`);
       }
-      connection.close(...closing(error));
+      connection.close(...closeReasonFor(error));
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
-      place.leave();
+      permit.release();
     }
   }
 
   /** Serves what the peer opens on a connection that this repository has dialed. */
   async serveDialed(connection: Connection): Promise<void> {
     const [, at = ""] = connection.path.split(" ");
-    const serving = this.#serveOwn(connection, at.replace(/:\d+$/, ""));
+    const serving = this.#serveMux(connection, at.replace(/:\d+$/, ""));
     this.#served.add(serving);
     await serving.finally(() => this.#served.delete(serving));
   }
@@ -233,32 +235,32 @@ export class Listener {
   /**
    * Serves what a peer wants on our own wire, until it wants nothing for a while.
    *
-   * @param first A place for its first session, which is left here; each other one takes a place of its own.
+   * @param first A permit for its first session, which is released here; each other one acquires its own.
    */
-  async #serveOwn(connection: Connection, source: string, first?: Place): Promise<void> {
-    const peer = nameOf(connection), givenAway = new AbortController();
-    const giveAway = () => givenAway.abort(first?.givenAway.reason);
-    first?.givenAway.addEventListener("abort", giveAway);
+  async #serveMux(connection: Connection, source: string, first?: Permit): Promise<void> {
+    const peer = nameOf(connection), evicted = new AbortController();
+    const evict = () => evicted.abort(first?.evicted.reason);
+    first?.evicted.addEventListener("abort", evict);
     const isDialed = first === undefined;
-    using greed = isDialed ? undefined : new GreedWatch(connection);
-    const own = new MuxConnection(connection, {
+    using byteLimit = isDialed ? undefined : new PreAuthByteLimit(connection);
+    const mux = new MuxConnection(connection, {
       isDialed,
       onAuthenticated: () => {
-        greed?.[Symbol.dispose]();
-        first?.givenAway.removeEventListener("abort", giveAway);
+        byteLimit?.[Symbol.dispose]();
+        first?.evicted.removeEventListener("abort", evict);
       },
       bind: this.#options.bind,
       serve: (session) => {
-        const place = first;
-        place?.givenAway.removeEventListener("abort", giveAway);
+        const permit = first;
+        permit?.evicted.removeEventListener("abort", evict);
         first = undefined;
-        return this.#serveSession(session, peer, source, { place, greed });
+        return this.#serveSession(session, peer, source, { permit, byteLimit });
       },
     });
-    this.#options.connected(own);
-    if (!isDialed) this.#keep(own);
+    this.#options.connected(mux);
+    if (!isDialed) this.#keep(mux);
     try {
-      await own.serve(AbortSignal.any([this.#end.signal, givenAway.signal]));
+      await mux.serve(AbortSignal.any([this.#stopping.signal, evicted.signal]));
     } catch (error) {
       if (error instanceof StreamError) {
         connection.close(CloseCode.DONE, "");
@@ -269,19 +271,19 @@ export class Listener {
         if (error.closeReason[0] !== CloseCode.BAD_HELLO) {
           return debug(() => `${peer} needs no more`);
         }
-      } else connection.close(...closing(error));
+      } else connection.close(...closeReasonFor(error));
       if (error instanceof Stopped) return; // of sessions that end with it, each tells
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
-      this.#kept.delete(own);
-      this.#options.disconnected(own);
-      first?.leave();
+      this.#kept.delete(mux);
+      this.#options.disconnected(mux);
+      first?.release();
     }
   }
 
   /** Connections are kept for as many peers as are served at once; then the one goes that has been idle longest. */
-  #keep(own: MuxConnection): void {
-    this.#kept.add(own);
+  #keep(mux: MuxConnection): void {
+    this.#kept.add(mux);
     if (this.#kept.size <= this.#options.maxConnections) return;
     const idle = [...this.#kept].filter(({ isAuthenticated, idleSince }) =>
       isAuthenticated && idleSince !== undefined
@@ -293,68 +295,76 @@ export class Listener {
     session: InboundSession,
     peer: string,
     source: string,
-    { place: first, greed }: { place: Place | undefined; greed: GreedWatch | undefined },
+    { permit: first, byteLimit }: {
+      permit: Permit | undefined;
+      byteLimit: PreAuthByteLimit | undefined;
+    },
   ): Promise<void> {
-    const place = first ?? await this.#placeFor(source);
-    if (!place) {
+    const permit = first ?? await this.#permitFor(source);
+    if (!permit) {
       this.#reportRefused(source);
-      return session.abort(closing(new Busy()));
+      return session.abort(closeReasonFor(new Busy()));
     }
     const { connection, session: stream } = session;
-    const line = {
+    const pending = {
       connection,
       stream,
-      letIn: () => session.markAuthenticated(),
+      markAuthenticated: () => session.markAuthenticated(),
       lane: () => session.lane,
-      greed,
-      end: (closing: CloseReason) => session.abort(closing),
+      byteLimit,
+      abort: (closeReason: CloseReason) => session.abort(closeReason),
     };
     try {
-      const until = AbortSignal.any([this.#end.signal, place.givenAway, session.ended]);
-      await this.#relay(line, peer, place, until);
+      const until = AbortSignal.any([this.#stopping.signal, permit.evicted, session.ended]);
+      await this.#handToAnnex(pending, peer, permit, until);
     } catch (error) {
-      session.abort(closing(error));
+      session.abort(closeReasonFor(error));
       this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
     } finally {
-      place.leave();
+      permit.release();
     }
   }
 
   /** Hands a line to git-annex, until both directions have ended. */
-  async #relay(line: Line, peer: string, place: Place, until: AbortSignal): Promise<void> {
+  async #handToAnnex(
+    pending: PendingSession,
+    peer: string,
+    permit: Permit,
+    until: AbortSignal,
+  ): Promise<void> {
     const started = performance.now();
     this.#options.report(`${peer} connected`);
-    using unauthenticated = new TimeLimit(AUTH_LIMIT_MS, new NotAuthenticated());
+    using unauthenticated = new Deadline(AUTH_LIMIT_MS, new NotAuthenticated());
     const watch = new AuthWatch(() => {
       unauthenticated[Symbol.dispose]();
-      place.authenticated();
-      line.letIn();
+      permit.authenticated();
+      pending.markAuthenticated();
     });
     using socket = await this.#connectSocket((chunk) => watch.see(chunk));
-    line.greed?.except(() => socket.bytesWritten);
-    using _live = this.#options.traffic.begin({
-      key: line.connection.publicKey.toHex(),
+    pending.byteLimit?.allow(() => socket.bytesWritten);
+    using _live = this.#options.meter.begin({
+      key: pending.connection.publicKey.toHex(),
       isIncoming: true,
-      amount: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
-      connection: line.connection,
-      lane: () => line.lane(),
+      byteCounts: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
+      connection: pending.connection,
+      lane: () => pending.lane(),
     });
-    const relayed = { ...line, socket };
-    this.#relayed.add(relayed);
-    using _ = { [Symbol.dispose]: () => void this.#relayed.delete(relayed) };
+    const active = { ...pending, socket };
+    this.#active.add(active);
+    using _ = { [Symbol.dispose]: () => void this.#active.delete(active) };
     const signal = AbortSignal.any([until, unauthenticated.signal]);
     // Before anything that gives up the stream can run, so that the peer learns the reason.
-    const turnAway = () => line.end(closing(signal.reason));
-    signal.addEventListener("abort", turnAway);
+    const abort = () => pending.abort(closeReasonFor(signal.reason));
+    signal.addEventListener("abort", abort);
     using _listening = { // a listener would keep all this alive as long as the program runs
-      [Symbol.dispose]: () => signal.removeEventListener("abort", turnAway),
+      [Symbol.dispose]: () => signal.removeEventListener("abort", abort),
     };
-    const end = await splice(line.stream, socket, signal);
+    const end = await splice(pending.stream, socket, signal);
     signal.throwIfAborted();
-    if (isLost(end)) line.end([CloseCode.LANE_LOST, "the lane is lost"]);
+    if (isLost(end)) pending.abort([CloseCode.LANE_LOST, "the lane is lost"]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
-    this.#options.report(`${peer} ${how(end)} after ${seconds} s, ${bytes}`);
+    this.#options.report(`${peer} ${outcomeText(end)} after ${seconds} s, ${bytes}`);
   }
 
   async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
@@ -371,7 +381,7 @@ export class Listener {
         }
       }
       if (performance.now() > deadline) throw new Busy(); // its queue is full
-      await delay(SOCKET_RETRY_MS, this.#end.signal);
+      await delay(SOCKET_RETRY_MS, this.#stopping.signal);
     }
   }
 }
@@ -401,13 +411,13 @@ class Busy extends Error {
 class NoService extends Error {}
 
 /** What to tell a peer that is turned away. */
-function closing(error: unknown): CloseReason {
+function closeReasonFor(error: unknown): CloseReason {
   const code = closeCode(error);
   return [code, error instanceof HandshakeError ? "no hello" : CLOSE_REASONS.get(code)!];
 }
 
 function closeCode(error: unknown): bigint {
-  if (error instanceof GivenAway || error instanceof Busy) return CloseCode.BUSY;
+  if (error instanceof Evicted || error instanceof Busy) return CloseCode.BUSY;
   if (error instanceof NoService) return CloseCode.NO_SERVICE;
   if (error instanceof ProtocolError || error instanceof HandshakeError) return CloseCode.BAD_HELLO;
   if (error instanceof NotAuthenticated) return CloseCode.NOT_AUTHENTICATED;
@@ -425,7 +435,7 @@ function isLost({ forth, back }: SpliceEnd): boolean {
 }
 
 /** How a connection ended, for the log: the peer going away in mid-stream is worth a word. */
-function how(end: SpliceEnd): string {
+function outcomeText(end: SpliceEnd): string {
   const errors = [end.forth.error, end.back.error].filter((error) => error !== undefined);
   const gone = errors.find((error) => !(error instanceof StreamError && error.kind === "closed"));
   return gone === undefined ? "was served" : `was lost (${systemReason(gone)})`;
@@ -435,33 +445,33 @@ function how(end: SpliceEnd): string {
  * Ends the connection of a peer that sends more, before git-annex has let it in, than git-annex takes:
  * iroh keeps what nobody reads, 1.25 MB for each of 200 streams. Dispose of it then.
  */
-class GreedWatch implements Disposable {
+class PreAuthByteLimit implements Disposable {
   #timer: ReturnType<typeof setInterval>;
-  #passedOn: (() => number)[] = [];
+  #allowances: (() => number)[] = [];
 
   constructor(connection: Connection) {
     this.#timer = setInterval(() => {
-      const passedOn = this.#passedOn.reduce((sum, bytes) => sum + bytes(), 0);
-      if (connection.packetBytesReceived - passedOn > MOST_STRANGER_BYTES) {
+      const allowed = this.#allowances.reduce((sum, bytes) => sum + bytes(), 0);
+      if (connection.packetBytesReceived - allowed > PRE_AUTH_BYTES) {
         connection.close(CloseCode.BAD_HELLO, CLOSE_REASONS.get(CloseCode.BAD_HELLO)!);
       }
-    }, GREED_LOOK_MS);
+    }, PRE_AUTH_LOOK_MS);
     connection.ended.then(() => this[Symbol.dispose]());
   }
 
   /** What git-annex has taken is not kept by iroh. @param bytes How much that is. */
-  except(bytes: () => number): void {
-    this.#passedOn.push(bytes);
+  allow(bytes: () => number): void {
+    this.#allowances.push(bytes);
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    this.#passedOn = [];
+    this.#allowances = [];
   }
 }
 
 /** A signal that aborts after a time, with a reason that says what took too long, unless disposed of. */
-class TimeLimit implements Disposable {
+class Deadline implements Disposable {
   #controller = new AbortController();
   #timer: ReturnType<typeof setTimeout>;
 

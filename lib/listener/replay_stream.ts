@@ -18,25 +18,25 @@ const LOOK_MS = 10;
 const MOST_UNANSWERED_BYTES = 64 * 1024;
 
 /** A session, and the connection it is on. */
-export interface On {
-  readonly own: MuxConnection;
+export interface PooledStream {
+  readonly mux: MuxConnection;
   readonly session: OpenedSession;
 }
 
 /** A stream of a session that may have to be opened again. */
-export class TrialStream implements Duplex {
+export class ReplayStream implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
   /** The session that it is, once that is known. Rejects if there is none any more. */
-  readonly settled: Promise<On>;
-  #first: On;
+  readonly confirmed: Promise<PooledStream>;
+  #first: PooledStream;
   #writer!: WritableStreamDefaultWriter<Uint8Array>;
   #reader!: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   /** What came first. */
   #reading!: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
-  #isSettled = false;
+  #isConfirmed = false;
   /** Whether what was sent is being sent again. */
-  #isChanging = false;
+  #isSwitching = false;
   #sent: Uint8Array[] = [];
   #sentBytes = 0;
   #ended = false;
@@ -44,18 +44,18 @@ export class TrialStream implements Duplex {
   #givenUp = new AbortController();
 
   /**
-   * @param again Gives up what there is with the peer, dials, and opens the session anew.
+   * @param reopen Gives up what there is with the peer, dials, and opens the session anew.
    * @param isShared Whether other sessions would be lost by that.
    */
   constructor(
-    first: On,
-    again: (signal: AbortSignal) => Promise<On>,
+    first: PooledStream,
+    reopen: (signal: AbortSignal) => Promise<PooledStream>,
     isShared: () => boolean,
   ) {
     this.#first = first;
-    this.#take(first);
-    this.settled = this.#settle(again, isShared);
-    this.settled.catch(() => {}); // told to whoever reads
+    this.#attach(first);
+    this.confirmed = this.#confirm(reopen, isShared);
+    this.confirmed.catch(() => {}); // told to whoever reads
     this.readable = new ReadableStream({
       type: "bytes",
       pull: (controller) => this.#pull(controller as ReadableByteStreamController),
@@ -74,55 +74,55 @@ export class TrialStream implements Duplex {
     });
   }
 
-  async #settle(
-    again: (signal: AbortSignal) => Promise<On>,
+  async #confirm(
+    reopen: (signal: AbortSignal) => Promise<PooledStream>,
     isShared: () => boolean,
-  ): Promise<On> {
-    const over = new AbortController();
-    const { signal } = over;
+  ): Promise<PooledStream> {
+    const done = new AbortController();
+    const { signal } = done;
     const alive = this.#isAlive(signal);
     // A read that fails says nothing: the connection is over, or the peer has given up the stream.
     const answered = Promise.race([this.#reading.then(() => true, () => alive), alive]);
     try {
-      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.own.connection.roundTripMs ?? 0);
+      const limit = ANSWER_LIMIT_MS + 2 * (this.#first.mux.connection.roundTripMs ?? 0);
       const late = delayAwake(limit, signal)
         .then(() => isShared() ? delayAwake(SURE_LIMIT_MS, signal) : undefined);
       if (await Promise.race([answered, late.then(() => false)])) return this.#first;
       debug(() => "the peer does not answer on the connection that was kept; dialing again");
-      const on = await again(this.#givenUp.signal);
-      await this.#changeTo(on).catch((error) => {
-        on.session[Symbol.dispose]();
+      const pooled = await reopen(this.#givenUp.signal);
+      await this.#switchTo(pooled).catch((error) => {
+        pooled.session[Symbol.dispose]();
         throw error;
       });
-      return on;
+      return pooled;
     } catch (error) {
       if (error instanceof StreamError) throw error;
       const reason = `it answers no more, and was dialed again: ${systemReason(error)}`;
       throw new StreamError("lost", reason, { cause: error });
     } finally {
-      this.#isSettled = true;
+      this.#isConfirmed = true;
       this.#sent = [];
-      over.abort();
+      done.abort();
     }
   }
 
   /** True when any packet has come from the peer, false when the connection has ended. */
   async #isAlive(signal: AbortSignal): Promise<boolean> {
-    const { connection } = this.#first.own, before = connection.packetsReceived;
-    let isOver = false;
-    connection.over.then(() => isOver = true);
-    while (!isOver && !signal.aborted) {
+    const { connection } = this.#first.mux, before = connection.packetsReceived;
+    let isClosed = false;
+    connection.over.then(() => isClosed = true);
+    while (!isClosed && !signal.aborted) {
       if (connection.packetsReceived !== before) {
         // It may have been the packet that ends the connection, of which is heard in a moment.
         await delay(2 * LOOK_MS, signal).catch(() => {}); // as below
-        return !isOver;
+        return !isClosed;
       }
       await delay(LOOK_MS, signal).catch(() => {}); // settled: nobody listens any more
     }
     return false;
   }
 
-  #take({ session: { stream } }: On): void {
+  #attach({ session: { stream } }: PooledStream): void {
     this.#writer = stream.writable.getWriter();
     this.#writer.closed.catch(() => {}); // writes fail with the same
     this.#reader = stream.readable.getReader();
@@ -134,10 +134,10 @@ export class TrialStream implements Duplex {
     this.#reading.catch(() => {}); // told to whoever reads
   }
 
-  async #changeTo(on: On): Promise<void> {
-    this.#isChanging = true;
+  async #switchTo(pooled: PooledStream): Promise<void> {
+    this.#isSwitching = true;
     const old = this.#writer, oldReader = this.#reader;
-    this.#take(on);
+    this.#attach(pooled);
     old.abort().catch(() => {}); // it is gone
     oldReader.cancel().catch(() => {}); // as above
     this.#first.session[Symbol.dispose]();
@@ -147,8 +147,8 @@ export class TrialStream implements Duplex {
 
   async #write(chunk: Uint8Array): Promise<void> {
     const isTooMuch = this.#sentBytes + chunk.length > MOST_UNANSWERED_BYTES;
-    if (this.#isSettled || this.#isChanging || isTooMuch) {
-      await this.settled;
+    if (this.#isConfirmed || this.#isSwitching || isTooMuch) {
+      await this.confirmed;
       return await this.#writer.write(chunk);
     }
     this.#sent.push(chunk.slice());
@@ -159,8 +159,8 @@ export class TrialStream implements Duplex {
 
   async #close(): Promise<void> {
     this.#ended = true;
-    if (!this.#isSettled && !this.#isChanging) this.#writer.close().catch(() => {}); // as above
-    await this.settled;
+    if (!this.#isConfirmed && !this.#isSwitching) this.#writer.close().catch(() => {}); // as above
+    await this.confirmed;
     await this.#writer.close().catch(async (error) => {
       if (!(error instanceof TypeError)) throw error;
       await this.#writer.closed; // it was closed above
@@ -168,7 +168,7 @@ export class TrialStream implements Duplex {
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {
-    await this.settled;
+    await this.confirmed;
     const { value, done } = await this.#reading;
     if (!done) {
       this.#readOn();

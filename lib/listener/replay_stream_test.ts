@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
-import { type On, TrialStream } from "./replay_stream.ts";
+import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
 const LOST = new StreamError("lost", "gone");
 
@@ -11,7 +11,7 @@ class Fake {
   packetsReceived = 0;
   readonly sent: Uint8Array[] = [];
   isDisposed = false;
-  readonly on: On;
+  readonly pooled: PooledStream;
   readonly lose: () => void;
   #incoming!: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>;
 
@@ -24,7 +24,7 @@ class Fake {
       writable: new WritableStream({ write: (chunk) => void this.sent.push(chunk) }),
     };
     const session = { stream, [Symbol.dispose]: () => void (this.isDisposed = true) };
-    this.on = { own: { connection: this }, session } as unknown as On;
+    this.pooled = { mux: { connection: this }, session } as unknown as PooledStream;
   }
 
   /** Something comes from the peer. */
@@ -45,20 +45,20 @@ class Fake {
 }
 
 /** A trial of the first one, with the second to come after it. */
-function trial() {
+function makeReplay() {
   const first = new Fake(), second = new Fake();
   let dialed = 0;
-  const again = () => {
+  const reopen = () => {
     dialed++;
-    return Promise.resolve(second.on);
+    return Promise.resolve(second.pooled);
   };
-  const stream = new TrialStream(first.on, again, () => false);
+  const stream = new ReplayStream(first.pooled, reopen, () => false);
   const writer = stream.writable.getWriter(), reader = stream.readable.getReader();
   return {
     first,
     second,
     dialed: () => dialed,
-    settled: stream.settled,
+    confirmed: stream.confirmed,
     say: (text: string) => writer.write(new TextEncoder().encode(text)),
     hear: async () => new TextDecoder().decode((await reader.read()).value),
   };
@@ -68,41 +68,41 @@ function text(chunks: readonly Uint8Array[]): string {
   return chunks.map((chunk) => new TextDecoder().decode(chunk)).join("");
 }
 
-Deno.test("TrialStream stays where the peer answers, and passes on what it says", async () => {
-  const { first, dialed, settled, say, hear } = trial();
+Deno.test("ReplayStream stays where the peer answers, and passes on what it says", async () => {
+  const { first, dialed, confirmed, say, hear } = makeReplay();
   await say("one ");
   first.answer("yes");
   assert.equal(await hear(), "yes");
-  assert.equal(await settled, first.on);
+  assert.equal(await confirmed, first.pooled);
   await say("two");
   assert.equal(text(first.sent), "one two");
   assert.equal(dialed(), 0);
 });
 
-Deno.test("TrialStream does not wait for its next look at the connection", async () => {
-  const { first, settled } = trial();
+Deno.test("ReplayStream does not wait for its next look at the connection", async () => {
+  const { first, confirmed } = makeReplay();
   await Promise.resolve(); // its first look is over
   first.answer("yes");
   const soon = new Promise((resolve) => setTimeout(resolve, 0));
-  assert.equal(await Promise.race([settled, soon]), first.on);
+  assert.equal(await Promise.race([confirmed, soon]), first.pooled);
   await soon;
 });
 
-Deno.test("TrialStream: what was heard counts, though the connection ends with it", async () => {
-  const { first, dialed, settled, say, hear } = trial();
+Deno.test("ReplayStream: what was heard counts, though the connection ends with it", async () => {
+  const { first, dialed, confirmed, say, hear } = makeReplay();
   await say("one");
   first.answer("yes");
   first.lose();
-  assert.equal(await settled, first.on);
+  assert.equal(await confirmed, first.pooled);
   assert.equal(await hear(), "yes");
   assert.equal(dialed(), 0);
 });
 
-Deno.test("TrialStream says the same again, once, where the connection has ended", async () => {
-  const { first, second, dialed, settled, say, hear } = trial();
+Deno.test("ReplayStream says the same again, once, where the connection has ended", async () => {
+  const { first, second, dialed, confirmed, say, hear } = makeReplay();
   await say("one ");
   first.end();
-  assert.equal(await settled, second.on);
+  assert.equal(await confirmed, second.pooled);
   await say("two");
   second.answer("yes");
   assert.equal(await hear(), "yes");
@@ -111,19 +111,19 @@ Deno.test("TrialStream says the same again, once, where the connection has ended
   assert(first.isDisposed);
 });
 
-Deno.test("TrialStream does so where nothing comes, too", async () => {
-  const { second, dialed, settled, say } = trial();
+Deno.test("ReplayStream does so where nothing comes, too", async () => {
+  const { second, dialed, confirmed, say } = makeReplay();
   await say("one");
-  assert.equal(await settled, second.on);
+  assert.equal(await confirmed, second.pooled);
   assert.equal(text(second.sent), "one");
   assert.equal(dialed(), 1);
 });
 
-Deno.test("TrialStream: a stream that the peer gives up is no sign that it is away", async () => {
-  const { first, dialed, settled, hear } = trial();
+Deno.test("ReplayStream: a stream that the peer gives up is no sign that it is away", async () => {
+  const { first, dialed, confirmed, hear } = makeReplay();
   first.packetsReceived++;
   first.fail();
-  assert.equal(await settled, first.on);
+  assert.equal(await confirmed, first.pooled);
   await assert.rejects(hear(), LOST);
   assert.equal(dialed(), 0);
 });

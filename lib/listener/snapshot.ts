@@ -3,11 +3,11 @@
 import type { Connection, Endpoint } from "../iroh/endpoint.ts";
 import { debug } from "../console/stderr.ts";
 import type { LastSeenFile } from "./last_seen.ts";
-import type { Peers } from "./connection_pool.ts";
-import type { Traffic } from "./traffic.ts";
+import type { ConnectionPool } from "./connection_pool.ts";
+import type { TrafficMeter } from "./traffic.ts";
 
 /** A listener that runs. */
-export interface ListenerFacts {
+export interface ListenerStatus {
   readonly pid: number;
   /** ISO 8601, as all times here. */
   readonly since: string;
@@ -15,11 +15,11 @@ export interface ListenerFacts {
   readonly relay: string | null;
   /** Socket addresses at which it knows it can be reached. */
   readonly addresses: readonly string[];
-  readonly peers: readonly PeerFacts[];
+  readonly peers: readonly PeerStatus[];
 }
 
 /** A peer of which the listener knows. */
-export interface PeerFacts {
+export interface PeerStatus {
   /** Public key in hex. */
   readonly key: string;
   readonly connected: boolean;
@@ -40,32 +40,32 @@ export interface PeerFacts {
 }
 
 /** Where the facts are. */
-export interface FactsSources {
+export interface StatusSources {
   readonly endpoint: Endpoint;
   readonly since: Date;
-  readonly peers: Peers;
-  readonly traffic: Traffic;
+  readonly pool: ConnectionPool;
+  readonly meter: TrafficMeter;
   readonly lastSeen: LastSeenFile;
 }
 
-export function listenerFacts({ endpoint, since, ...sources }: FactsSources): ListenerFacts {
+export function listenerStatus({ endpoint, since, ...sources }: StatusSources): ListenerStatus {
   const { relay, direct } = addressesOf(endpoint);
-  const keys = new Set([...sources.peers.keys(), ...sources.traffic.keys()]);
+  const keys = new Set([...sources.pool.keys(), ...sources.meter.keys()]);
   return {
     pid: Deno.pid,
     since: since.toISOString(),
     relay: relay ?? null,
     addresses: direct,
-    peers: [...keys].map((key) => peerFacts(key, sources)),
+    peers: [...keys].map((key) => peerStatus(key, sources)),
   };
 }
 
-function peerFacts(
+function peerStatus(
   key: string,
-  { peers, traffic, lastSeen }: Omit<FactsSources, "endpoint" | "since">,
-): PeerFacts {
-  const moved = traffic.of(key);
-  const connection: Connection | undefined = peers.of(key).at(-1)?.connection ??
+  { pool, meter, lastSeen }: Omit<StatusSources, "endpoint" | "since">,
+): PeerStatus {
+  const moved = meter.of(key);
+  const connection: Connection | undefined = pool.of(key).at(-1)?.connection ??
     moved.connections.at(-1);
   const seen = connection ? new Date() : lastSeen.of(key);
   const roundTripMs = connection?.roundTripMs;

@@ -8,7 +8,7 @@ const SAMPLE_MS = 1_000, SAMPLES = 5;
 const MOST_PEERS = 200;
 
 /** Bytes of git-annex's, since the listener runs. */
-export interface Amount {
+export interface ByteCounts {
   readonly sent: number;
   readonly received: number;
 }
@@ -19,7 +19,7 @@ export interface LiveSession {
   /** Whether the peer has opened it. */
   readonly isIncoming: boolean;
   /** How far it is. */
-  readonly amount: () => Amount;
+  readonly byteCounts: () => ByteCounts;
   /** By which it goes, if it is of this session alone. */
   readonly connection?: Connection;
   /** Kind and address of the direct connection beside iroh's by which it goes. */
@@ -27,7 +27,7 @@ export interface LiveSession {
 }
 
 /** What has gone to and from one peer. */
-export interface PeerTraffic extends Amount {
+export interface PeerTraffic extends ByteCounts {
   readonly sentPerSecond: number;
   readonly receivedPerSecond: number;
   readonly incoming: number;
@@ -37,18 +37,18 @@ export interface PeerTraffic extends Amount {
   readonly connections: readonly Connection[];
 }
 
-interface Ended extends Amount {
+interface PastTraffic extends ByteCounts {
   /** The sums at the last few times. */
-  readonly samples: readonly Amount[];
+  readonly samples: readonly ByteCounts[];
 }
 
-const NOTHING: Ended = { sent: 0, received: 0, samples: [] };
+const NONE: PastTraffic = { sent: 0, received: 0, samples: [] };
 
 /** Counts. Dispose of it when the listener stops. */
-export class Traffic implements Disposable {
+export class TrafficMeter implements Disposable {
   #live = new Set<LiveSession>();
   /** By public key: what ended sessions have moved. */
-  #ended = new Map<string, Ended>();
+  #past = new Map<string, PastTraffic>();
   /** Those whose rate is not known to be nothing. */
   #fading = new Set<string>();
   /** While there are any. */
@@ -59,7 +59,7 @@ export class Traffic implements Disposable {
     const { key } = session, { samples, ...before } = this.#of(key);
     // What moves before the next sample counts as of now.
     if (samples.length === 0 || !this.#fading.has(key)) {
-      this.#ended.set(key, { ...before, samples: [before] });
+      this.#past.set(key, { ...before, samples: [before] });
     }
     this.#fading.add(key);
     this.#live.add(session);
@@ -67,16 +67,16 @@ export class Traffic implements Disposable {
     return {
       [Symbol.dispose]: () => {
         if (!this.#live.delete(session)) return;
-        const { sent, received } = session.amount(), before = this.#of(session.key);
-        this.#ended.delete(session.key); // so that it comes last
-        this.#ended.set(session.key, {
+        const { sent, received } = session.byteCounts(), before = this.#of(session.key);
+        this.#past.delete(session.key); // so that it comes last
+        this.#past.set(session.key, {
           sent: before.sent + sent,
           received: before.received + received,
           samples: before.samples,
         });
-        for (const key of this.#ended.keys()) {
-          if (this.#ended.size <= MOST_PEERS) break;
-          this.#ended.delete(key);
+        for (const key of this.#past.keys()) {
+          if (this.#past.size <= MOST_PEERS) break;
+          this.#past.delete(key);
         }
       },
     };
@@ -103,26 +103,26 @@ export class Traffic implements Disposable {
   movedFromHere(): number | undefined {
     const live = [...this.#live].filter(({ isIncoming }) => !isIncoming);
     if (live.length === 0) return undefined;
-    const amounts = live.map(({ amount }) => amount());
-    return amounts.reduce((sum, { sent, received }) => sum + sent + received, 0);
+    const counts = live.map(({ byteCounts }) => byteCounts());
+    return counts.reduce((sum, { sent, received }) => sum + sent + received, 0);
   }
 
   /** Public keys of the peers of which something is known. */
   keys(): Set<string> {
-    return new Set([...this.#ended.keys(), ...[...this.#live].map(({ key }) => key)]);
+    return new Set([...this.#past.keys(), ...[...this.#live].map(({ key }) => key)]);
   }
 
-  #of(key: string): Ended {
-    return this.#ended.get(key) ?? NOTHING;
+  #of(key: string): PastTraffic {
+    return this.#past.get(key) ?? NONE;
   }
 
   /** @param live The sessions of that key. */
-  #sum(key: string, live: readonly LiveSession[] = []): Amount {
+  #sum(key: string, live: readonly LiveSession[] = []): ByteCounts {
     let { sent, received } = this.#of(key);
     for (const session of live) {
-      const amount = session.amount();
-      sent += amount.sent;
-      received += amount.received;
+      const counts = session.byteCounts();
+      sent += counts.sent;
+      received += counts.received;
     }
     return { sent, received };
   }
@@ -132,7 +132,7 @@ export class Traffic implements Disposable {
     for (const key of new Set([...active.keys(), ...this.#fading])) {
       const { sent, received, samples } = this.#of(key);
       const next = [...samples, this.#sum(key, active.get(key))].slice(-SAMPLES);
-      this.#ended.set(key, { sent, received, samples: next });
+      this.#past.set(key, { sent, received, samples: next });
       const [first] = next, last = next.at(-1)!;
       const isStill = first!.sent === last.sent && first!.received === last.received;
       if (isStill && next.length === SAMPLES && !active.has(key)) this.#fading.delete(key);

@@ -3,7 +3,7 @@
 import config from "../../deno.json" with { type: "json" };
 import { requestStatus } from "../control/client.ts";
 import { locateControlSocket } from "../control/locator.ts";
-import type { ListenerFacts, PeerFacts } from "../listener/snapshot.ts";
+import type { ListenerStatus, PeerStatus } from "../listener/snapshot.ts";
 import { readLastSeen } from "../listener/last_seen.ts";
 import { runningListener } from "../listener/lifecycle.ts";
 import { presentAddress } from "../repository/address.ts";
@@ -21,9 +21,9 @@ export interface StatusReport {
   readonly version: string;
   readonly address: string | null;
   readonly listener:
-    | (Omit<ListenerFacts, "peers" | "since"> & { readonly since: string | null })
+    | (Omit<ListenerStatus, "peers" | "since"> & { readonly since: string | null })
     | null;
-  readonly peers: readonly (PeerFacts & {
+  readonly peers: readonly (PeerStatus & {
     /** Names of the git remotes that have its address. */
     readonly remotes: readonly string[];
     readonly address: string | null;
@@ -31,7 +31,7 @@ export interface StatusReport {
 }
 
 /** A peer of which nothing is known. */
-const UNKNOWN: Omit<PeerFacts, "key" | "lastSeen"> = {
+const UNKNOWN: Omit<PeerStatus, "key" | "lastSeen"> = {
   connected: false,
   path: null,
   roundTripMs: null,
@@ -48,13 +48,13 @@ export async function statusReport(
   repository: Repository,
   signal: AbortSignal,
 ): Promise<StatusReport> {
-  const [address, facts, remotes, lastSeen] = await Promise.all([
+  const [address, status, remotes, lastSeen] = await Promise.all([
     presentAddress(repository),
-    listenerFacts(repository, signal),
+    requestListenerStatus(repository, signal),
     irohRemotes(repository),
     readLastSeen(repository),
   ]);
-  const known = new Map((facts?.peers ?? []).map((peer) => [peer.key, peer]));
+  const known = new Map((status?.peers ?? []).map((peer) => [peer.key, peer]));
   const byKey = Map.groupBy(remotes, ({ publicKey }) => publicKey.toHex());
   // Of those who were here once and are no remotes nothing is told but while they are.
   const active = [...known.values()].filter((peer) =>
@@ -75,23 +75,23 @@ export async function statusReport(
     format: FORMAT,
     version: config.version,
     address: address ?? null,
-    listener: facts ? withoutPeers(facts) : await silentListener(repository),
+    listener: status ? withoutPeers(status) : await silentListener(repository),
     peers,
   };
 }
 
-function withoutPeers({ peers: _, ...listener }: ListenerFacts): StatusReport["listener"] {
+function withoutPeers({ peers: _, ...listener }: ListenerStatus): StatusReport["listener"] {
   return listener;
 }
 
-async function listenerFacts(
+async function requestListenerStatus(
   repository: Repository,
   signal: AbortSignal,
-): Promise<ListenerFacts | undefined> {
+): Promise<ListenerStatus | undefined> {
   const locator = locateControlSocket(repository);
   if (!locator) return undefined;
   try {
-    return await requestStatus(locator, signal) as ListenerFacts;
+    return await requestStatus(locator, signal) as ListenerStatus;
   } catch (error) {
     signal.throwIfAborted();
     debug(() => `the listener does not say: ${error}`);
