@@ -1,11 +1,11 @@
-/** `git-annex-p2p-iroh ADDRESS`: connect to a peer, relay stdin to it and it to stdout. */
+/** `git-annex-p2p-iroh ADDRESS`: connect to a peer, pipe stdin to it and it to stdout. */
 
-import { readHere } from "../repository/repository.ts";
+import { readWorkingContext } from "../repository/repository.ts";
 
-/** Relays. @returns and @throws As {@linkcode relayTo}. */
+/** Pipes. @returns and @throws As {@linkcode pipeStdio}. */
 export async function connect(address: string): Promise<number> {
-  const here = readHere(); // git runs while the rest is loaded
-  here.catch(() => {}); // told below
-  const { relayTo } = await import("../connect/pipe.ts");
-  return await relayTo(address, here);
+  const context = readWorkingContext(); // git runs while the rest is loaded
+  context.catch(() => {}); // told below
+  const { pipeStdio } = await import("../connect/pipe.ts");
+  return await pipeStdio(address, context);
 }

@@ -14,7 +14,7 @@ import { Session } from "../protocol/session.ts";
 const LANE_AFTER_BYTES = 256 * 1024;
 
 /** Dispose of it when it is over. */
-export interface Line extends Disposable {
+export interface OutboundSession extends Disposable {
   readonly stream: Duplex;
   /** Ends it, both directions being through. */
   finish(): Promise<void>;
@@ -23,7 +23,7 @@ export interface Line extends Disposable {
 }
 
 /** With what code to give up a line. @param error What has ended it. */
-export function codeFor(error: unknown): bigint {
+export function abortCode(error: unknown): bigint {
   const isLost = error instanceof StreamError && error.kind === "lost";
   return isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
 }
@@ -35,7 +35,7 @@ export interface LaneSignaling extends Disposable {
 }
 
 /** A session of our own wire, which goes on by a lane as soon as that pays. */
-export interface MovingSession extends Disposable {
+export interface UpgradableSession extends Disposable {
   readonly session: Session;
   /** The lane, while it goes by one. */
   readonly lane: Lane | undefined;
@@ -43,21 +43,21 @@ export interface MovingSession extends Disposable {
 
 /**
  * @param stream After what says what it is for.
- * @param over Resolves when iroh's connection has ended.
+ * @param connectionClosed Resolves when iroh's connection has ended.
  * @param onLane Called when it goes by a lane.
  */
-export function movingSession(
+export function withLaneUpgrade(
   stream: Duplex,
-  over: Promise<StreamError>,
+  connectionClosed: Promise<StreamError>,
   openLane: () => Promise<LaneSignaling>,
   onLane: () => void,
   signal: AbortSignal,
-): MovingSession {
+): UpgradableSession {
   const resources = new DisposableStack();
-  let offered = false, lane: Lane | undefined;
-  const session: Session = new Session(stream, over, () => {
-    if (offered || session.sent + session.received < LANE_AFTER_BYTES) return;
-    offered = true;
+  let isOffered = false, lane: Lane | undefined;
+  const session: Session = new Session(stream, connectionClosed, () => {
+    if (isOffered || session.sent + session.received < LANE_AFTER_BYTES) return;
+    isOffered = true;
     makeLane().catch((error) => debug(() => `no lane: ${error}`)); // the session stays where it is
   });
   async function makeLane(): Promise<void> {

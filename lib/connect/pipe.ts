@@ -1,16 +1,16 @@
-/** What `connect` does, once it is known where it runs: relays stdin to a peer and it to stdout. */
+/** What `connect` does, once it is known where it runs: pipes stdin to a peer and it to stdout. */
 
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
-import type { Here } from "../repository/repository.ts";
+import type { WorkingContext } from "../repository/repository.ts";
 import { runtimeFolders } from "../platform/runtime_folder.ts";
 import { Signals } from "../console/signals.ts";
 import { splice, type SpliceEnd } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { Stdio } from "../platform/stdio.ts";
-import type { Line } from "./outbound.ts";
-import { openWarm } from "./via_listener.ts";
+import type { OutboundSession } from "./outbound.ts";
+import { openViaListener } from "./via_listener.ts";
 
 /** The connection did not end as it should. */
 export class ConnectionFailure extends Failure {
@@ -21,36 +21,39 @@ export class ConnectionFailure extends Failure {
 const ADDRESS = /^endpoint[a-z2-7]{1,4096}$/;
 
 /**
- * Connects, and relays until both directions have ended or the peer has closed.
+ * Connects, and pipes until both directions have ended or the peer has closed.
  *
- * @param here Where this process runs.
+ * @param context Where this process runs.
  * @returns 0 when the peer closed in an orderly way.
  * @throws {Failure} if it cannot be reached, or is lost in mid-stream.
  */
-export async function relayTo(address: string, here: Promise<Here>): Promise<number> {
+export async function pipeStdio(
+  address: string,
+  context: Promise<WorkingContext>,
+): Promise<number> {
   using signals = new Signals();
   const { signal } = signals;
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
   const folders = runtimeFolders();
-  const place = await here; // git has been running meanwhile
-  const locator = ADDRESS.test(address) ? locatorFor(place, folders) : undefined;
-  using line = (locator && await openWarm(address, locator, onLane, signal)) ??
-    await openCold(address, place, onLane, signal);
+  const found = await context; // git has been running meanwhile
+  const locator = ADDRESS.test(address) ? locatorFor(found, folders) : undefined;
+  using outbound = (locator && await openViaListener(address, locator, onLane, signal)) ??
+    await loadStandalone(address, found, onLane, signal);
   try {
-    const end = await splice(stdio, line.stream, signal);
+    const result = await splice(stdio, outbound.stream, signal);
     signal.throwIfAborted();
-    throwIfFailed(end);
-    await line.finish();
+    throwIfFailed(result);
+    await outbound.finish();
     return 0;
   } catch (error) {
-    await line.giveUp(error);
+    await outbound.giveUp(error);
     throw error instanceof StreamError ? peerFailure(error) : error;
   }
 }
 
 /** The listener to ask, if it may be asked. */
 function locatorFor(
-  { settings, repository }: Here,
+  { settings, repository }: WorkingContext,
   folders: readonly string[],
 ): ControlLocator | undefined {
   // One that has the lane off speaks the plain wire, on which nothing can be kept.
@@ -59,30 +62,30 @@ function locatorFor(
 }
 
 /** Loads what is needed for that alone. */
-async function openCold(
+async function loadStandalone(
   address: string,
-  { settings, repository }: Here,
+  { settings, repository }: WorkingContext,
   onLane: () => void,
   signal: AbortSignal,
-): Promise<Line> {
+): Promise<OutboundSession> {
   // So that the addon is there by the time it is needed, which tells what went wrong.
   import("../iroh/load.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
-  const [{ openCold }, { decodeTicket }] = await Promise.all([
+  const [{ openStandalone }, { decodeTicket }] = await Promise.all([
     import("./standalone.ts"),
     import("../repository/ticket.ts"),
   ]);
   try {
-    return await openCold(decodeTicket(address), settings, repository, onLane, signal);
+    return await openStandalone(decodeTicket(address), settings, repository, onLane, signal);
   } catch (error) {
     throw error instanceof StreamError ? peerFailure(error) : error;
   }
 }
 
-/** Throws if the relaying ended otherwise than it should. */
-function throwIfFailed(end: SpliceEnd): void {
+/** Throws if the piping ended otherwise than it should. */
+function throwIfFailed(result: SpliceEnd): void {
   // Once all that the peer had to say is here, it needs not take all that we would say.
-  const whole = end.back.error === undefined;
-  const errors = [end.back.error, end.forth.error].filter((error) => error !== undefined);
+  const whole = result.back.error === undefined;
+  const errors = [result.back.error, result.forth.error].filter((error) => error !== undefined);
   for (const error of errors) debug(() => `a direction ended early: ${error}`);
   for (const error of errors) {
     // Whoever called has closed our stdout: it wants no more, which is its right.

@@ -13,7 +13,12 @@ import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
-import { codeFor, type LaneSignaling, type Line, movingSession } from "./outbound.ts";
+import {
+  abortCode,
+  type LaneSignaling,
+  type OutboundSession,
+  withLaneUpgrade,
+} from "./outbound.ts";
 
 /**
  * Dials, and opens a stream.
@@ -21,17 +26,17 @@ import { codeFor, type LaneSignaling, type Line, movingSession } from "./outboun
  * @param onLane Called when it goes by a lane.
  * @throws {OwnAddress}, {Unreachable} and what else {@linkcode reach} throws.
  */
-export async function openCold(
+export async function openStandalone(
   ticket: Ticket,
   settings: Settings,
   repository: Repository | undefined,
   onLane: () => void,
   signal: AbortSignal,
-): Promise<Line> {
-  if (repository && await isOwn(ticket, repository)) throw new OwnAddress();
-  const wires = await wiresFor(ticket, settings);
-  const { connection } = await reach(ticket, settings, wires, signal);
-  if (wires.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
+): Promise<OutboundSession> {
+  if (repository && await isSelf(ticket, repository)) throw new OwnAddress();
+  const alpns = await alpnsFor(ticket, settings);
+  const { connection } = await reach(ticket, settings, alpns, signal);
+  if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberPlainAlone(ticket.publicKey);
   }
   try {
@@ -47,7 +52,7 @@ async function open(
   settings: Settings,
   onLane: () => void,
   signal: AbortSignal,
-): Promise<Line> {
+): Promise<OutboundSession> {
   // The endpoint is left to the end of the process: closing it takes a second that a caller of
   // git-annex would wait for, and everything has been sent by then.
   const finish = () => connection.closeAndSend(CloseCode.DONE, "");
@@ -64,19 +69,19 @@ async function open(
     await writeStreamHeader(stream, StreamType.LANE, 0);
     return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
   };
-  const moving = movingSession(stream, connection.over, openLane, onLane, signal);
+  const upgradable = withLaneUpgrade(stream, connection.over, openLane, onLane, signal);
   return {
-    stream: moving.session,
+    stream: upgradable.session,
     finish,
     async giveUp(error) {
-      const code = codeFor(error);
+      const code = abortCode(error);
       await connection.closeAndSend(code, CLOSE_REASONS.get(code)!);
     },
-    [Symbol.dispose]: () => moving[Symbol.dispose](),
+    [Symbol.dispose]: () => upgradable[Symbol.dispose](),
   };
 }
 
-async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
+async function isSelf(ticket: Ticket, repository: Repository): Promise<boolean> {
   try {
     const identity = await readIdentity(repository);
     return identity !== undefined && samePublicKey(identity, ticket);
@@ -89,7 +94,7 @@ async function isOwn(ticket: Ticket, repository: Repository): Promise<boolean> {
 }
 
 /** The protocols to try, the preferred one first. */
-async function wiresFor(ticket: Ticket, settings: Settings): Promise<string[]> {
-  const plainAlone = !settings.lane || await speaksPlainAlone(ticket.publicKey);
-  return plainAlone ? [DUMBPIPE_ALPN] : [MUX_ALPN, DUMBPIPE_ALPN];
+async function alpnsFor(ticket: Ticket, settings: Settings): Promise<string[]> {
+  const isDumbpipeOnly = !settings.lane || await speaksPlainAlone(ticket.publicKey);
+  return isDumbpipeOnly ? [DUMBPIPE_ALPN] : [MUX_ALPN, DUMBPIPE_ALPN];
 }

@@ -5,7 +5,7 @@ import { StreamError } from "../streams/duplex.ts";
 import { ControlUnavailable, requestSession } from "../control/client.ts";
 import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
-import { codeFor, type Line, movingSession } from "./outbound.ts";
+import { abortCode, type OutboundSession, withLaneUpgrade } from "./outbound.ts";
 
 /** For the listener to be told of the end. */
 const TELL_LIMIT_MS = 500;
@@ -19,22 +19,28 @@ const REPORT_MS = 250;
  * @returns Undefined if the process is to do it by itself; then nothing has been sent.
  * @throws {Failure} if the peer cannot be reached, as the listener says.
  */
-export async function openWarm(
+export async function openViaListener(
   address: string,
   locator: ControlLocator,
   onLane: () => void,
   signal: AbortSignal,
-): Promise<Line | undefined> {
+): Promise<OutboundSession | undefined> {
   try {
     const proxied = await requestSession(locator, address, signal);
     const openLane = () => proxied.openLane();
-    const moving = movingSession(proxied.stream, proxied.closedError, openLane, onLane, signal);
+    const upgradable = withLaneUpgrade(
+      proxied.stream,
+      proxied.closedError,
+      openLane,
+      onLane,
+      signal,
+    );
     await proxied.open;
-    const { session } = moving;
+    const { session } = upgradable;
     session.deliveredByProxy(); // by the listener
     let reported = "";
     const report = () => {
-      const { sent, received } = session, { lane } = moving;
+      const { sent, received } = session, { lane } = upgradable;
       const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
       const text = JSON.stringify(now);
       if (text === reported) return;
@@ -50,13 +56,13 @@ export async function openWarm(
       },
       async giveUp(error) {
         report();
-        const reason = new StreamError("refused", "given up", { code: codeFor(error) });
-        const told = session.abort(reason);
-        await inTime(told.then(() => proxied.flush()));
+        const reason = new StreamError("refused", "given up", { code: abortCode(error) });
+        const telling = session.abort(reason);
+        await inTime(telling.then(() => proxied.flush()));
       },
       [Symbol.dispose]() {
         clearInterval(timer);
-        moving[Symbol.dispose]();
+        upgradable[Symbol.dispose]();
         proxied[Symbol.dispose]();
       },
     };

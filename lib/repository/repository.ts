@@ -60,14 +60,14 @@ export async function readSettings(): Promise<Settings> {
 }
 
 /** Where a process runs that needs no repository. */
-export interface Here {
+export interface WorkingContext {
   readonly settings: Settings;
   /** There is none while one is being cloned. */
   readonly repository: Repository | undefined;
 }
 
 /** Finds out. @throws As {@linkcode readSettings}. */
-export async function readHere(): Promise<Here> {
+export async function readWorkingContext(): Promise<WorkingContext> {
   const finding = findRepository().catch((error) => {
     if (!(error instanceof Failure)) throw error;
     debug(() => `no repository: ${error.message}`);
