@@ -7,7 +7,7 @@
  *   which it prints.
  */
 
-import { reach } from "../lib/dial/dialer.ts";
+import { dialPeer } from "../lib/dial/dialer.ts";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
@@ -73,7 +73,7 @@ async function dial(relay: string, reflector: string, key: string): Promise<void
     ["GIT_ANNEX_P2P_IROH_LAN", "false"],
   ]);
   const settings = parseSettings("", (name) => environment.get(name));
-  const { connection } = await reach(ticket, settings, [ALPN], signal);
+  const { connection } = await dialPeer(ticket, settings, [ALPN], signal);
   console.log(await exchange(connection));
   await learnAddress(connection.endpoint, reflector);
   while (!connection.path.startsWith("direct")) {

@@ -6,71 +6,71 @@ export class Race<T> {
   readonly outcomes = new Map<string, string>();
   #winner = Promise.withResolvers<T>();
   /** Attempts that are under way, and ways on which there may yet be one. */
-  #open = 1;
-  #over = new AbortController();
-  #lost: (late: T) => void;
-  #failed: (error: unknown) => string;
+  #pending = 1;
+  #ended = new AbortController();
+  #onLate: (late: T) => void;
+  #onFailure: (error: unknown) => string;
   #lastError: unknown = new Error("there is no way");
 
   /**
-   * @param lost Told of what has got through after another.
-   * @param failed Told why an attempt failed; says it for people.
+   * @param onLate Told of what has got through after another.
+   * @param onFailure Told why an attempt failed; says it for people.
    */
-  constructor(lost: (late: T) => void, failed: (error: unknown) => string) {
-    this.#lost = lost;
-    this.#failed = failed;
-    this.#winner.promise.catch(() => {}); // told to whoever awaits `over`
+  constructor(onLate: (late: T) => void, onFailure: (error: unknown) => string) {
+    this.#onLate = onLate;
+    this.#onFailure = onFailure;
+    this.#winner.promise.catch(() => {}); // told to whoever awaits it
   }
 
   /** What got through first. Rejects as the last attempt did, if none has. */
-  get over(): Promise<T> {
+  get winner(): Promise<T> {
     return this.#winner.promise;
   }
 
   /** An attempt. Its signal is aborted when another has won. */
-  enter(ways: readonly string[], attempt: (signal: AbortSignal) => Promise<T>): void {
-    if (this.#over.signal.aborted) return;
-    this.#open++;
-    for (const way of ways) this.outcomes.set(way, "no answer");
-    attempt(this.#over.signal).then(
+  add(routes: readonly string[], attempt: (signal: AbortSignal) => Promise<T>): void {
+    if (this.#ended.signal.aborted) return;
+    this.#pending++;
+    for (const route of routes) this.outcomes.set(route, "no answer");
+    attempt(this.#ended.signal).then(
       (value) => {
-        if (this.#over.signal.aborted) return this.#lost(value);
+        if (this.#ended.signal.aborted) return this.#onLate(value);
         this.#winner.resolve(value);
-        this.#over.abort(new Error("another way was faster"));
+        this.#ended.abort(new Error("another way was faster"));
       },
       (error) => {
-        if (this.#over.signal.aborted) return;
-        const outcome = this.#failed(error);
-        for (const way of ways) this.outcomes.set(way, outcome);
+        if (this.#ended.signal.aborted) return;
+        const outcome = this.#onFailure(error);
+        for (const route of routes) this.outcomes.set(route, outcome);
         this.#close(error);
       },
     );
   }
 
   /** There may yet be an attempt on a way, until what is returned is called. */
-  expect(way: string, otherwise: string): () => void {
-    this.#open++;
-    this.outcomes.set(way, otherwise);
-    let open = true;
+  reserve(route: string, otherwise: string): () => void {
+    this.#pending++;
+    this.outcomes.set(route, otherwise);
+    let isOpen = true;
     return () => {
-      if (open) this.#close();
-      open = false;
+      if (isOpen) this.#close();
+      isOpen = false;
     };
   }
 
   /** To be called when all that is known from the start has been entered. */
-  start(): void {
+  seal(): void {
     this.#close();
   }
 
   /** Ends it: no attempt can get through. */
   giveUp(error: unknown): void {
     this.#winner.reject(error);
-    this.#over.abort(error);
+    this.#ended.abort(error);
   }
 
   #close(error?: unknown): void {
     if (error !== undefined) this.#lastError = error;
-    if (--this.#open === 0) this.giveUp(this.#lastError);
+    if (--this.#pending === 0) this.giveUp(this.#lastError);
   }
 }

@@ -11,57 +11,57 @@ Deno.test("Race: the first attempt that gets through wins, and the others are to
   const { race, late } = makeRace();
   const slow = Promise.withResolvers<string>();
   let told: AbortSignal | undefined;
-  race.enter(["slow"], (signal) => {
+  race.add(["slow"], (signal) => {
     told = signal;
     return slow.promise;
   });
-  race.enter(["broken"], () => Promise.reject(new Error("broken")));
-  race.enter(["fast"], () => Promise.resolve("fast"));
-  race.start();
-  assert.equal(await race.over, "fast");
+  race.add(["broken"], () => Promise.reject(new Error("broken")));
+  race.add(["fast"], () => Promise.resolve("fast"));
+  race.seal();
+  assert.equal(await race.winner, "fast");
   assert(told!.aborted);
   slow.resolve("slow");
   await slow.promise;
   assert.deepEqual(late, ["slow"]);
-  race.enter(["too late"], () => assert.fail("entered after the end"));
+  race.add(["too late"], () => assert.fail("entered after the end"));
 });
 
 Deno.test("Race: when none gets through, it fails as the last one did, and knows of each", async () => {
   const { race } = makeRace();
   const last = Promise.withResolvers<string>();
-  race.enter(["one", "two"], () => Promise.reject(new Error("first")));
-  race.enter(["three"], () => last.promise);
-  race.start();
+  race.add(["one", "two"], () => Promise.reject(new Error("first")));
+  race.add(["three"], () => last.promise);
+  race.seal();
   queueMicrotask(() => last.reject(new Error("last")));
-  await assert.rejects(race.over, /last/);
+  await assert.rejects(race.winner, /last/);
   assert.deepEqual([...race.outcomes], [["one", "first"], ["two", "first"], ["three", "last"]]);
 });
 
 Deno.test("Race: does not end while there may yet be an attempt", async () => {
   const { race } = makeRace();
-  const nobody = race.expect("later", "nobody came");
-  race.enter(["now"], () => Promise.reject(new Error("no")));
-  race.start();
+  const nobody = race.reserve("later", "nobody came");
+  race.add(["now"], () => Promise.reject(new Error("no")));
+  race.seal();
   await new Promise((resolve) => setTimeout(resolve));
-  race.enter(["later"], () => Promise.resolve("later"));
+  race.add(["later"], () => Promise.resolve("later"));
   nobody();
   nobody();
-  assert.equal(await race.over, "later");
+  assert.equal(await race.winner, "later");
 });
 
 Deno.test("Race: without an attempt it fails at once", async () => {
   const { race } = makeRace();
-  race.start();
-  await assert.rejects(race.over, /there is no way/);
+  race.seal();
+  await assert.rejects(race.winner, /there is no way/);
   assert.equal(race.outcomes.size, 0);
 });
 
 Deno.test("Race: once given up, nothing gets through", async () => {
   const { race, late } = makeRace();
   const slow = Promise.withResolvers<string>();
-  race.enter(["slow"], () => slow.promise);
+  race.add(["slow"], () => slow.promise);
   race.giveUp(new Error("enough"));
   slow.resolve("slow");
-  await assert.rejects(race.over, /enough/);
+  await assert.rejects(race.winner, /enough/);
   assert.deepEqual(late, ["slow"]);
 });

@@ -1,7 +1,7 @@
 /** `git-annex-p2p-iroh ping ADDRESS`: can that peer be reached, in which way, how fast? */
 
 import { abortable, delay } from "../async/abort.ts";
-import { reach, type Reached, Unreachable } from "../dial/dialer.ts";
+import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import type { Connection } from "../iroh/endpoint.ts";
 import { readSettings } from "../repository/repository.ts";
@@ -24,14 +24,16 @@ export async function ping(address: string, count: number): Promise<number> {
   using signals = new Signals();
   const begin = performance.now();
   const settings = await readSettings();
-  const reached = await reach(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
+  const reached = await dialPeer(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
   const key = ticket.publicKey.toHex().slice(0, KEY_DIGITS);
-  const own = reached.connection.alpn === MUX_ALPN;
+  const isMux = reached.connection.alpn === MUX_ALPN;
   await print(
-    `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.way}` +
-      (own ? "\n" : "; it speaks dumbpipe's protocol, so each time is that of a new connection\n"),
+    `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.route}` +
+      (isMux
+        ? "\n"
+        : "; it speaks dumbpipe's protocol, so each time is that of a new connection\n"),
   );
-  const once = own ? () => pingOnce(reached.connection) : () => connectOnce(reached, ticket);
+  const once = isMux ? () => pingOnce(reached.connection) : () => connectOnce(reached, ticket);
   const times = await repeat(once, count, reached.connection, signals.signal);
   await printSummary(times, reached);
   await reached.connection.closeAndSend(CloseCode.DONE, "");
@@ -76,7 +78,7 @@ async function pingOnce(connection: Connection): Promise<void> {
 }
 
 /** Where there is no ping, a handshake is one. It ends before git-annex hears of it. */
-async function connectOnce({ connection }: Reached, ticket: Ticket): Promise<void> {
+async function connectOnce({ connection }: DialResult, ticket: Ticket): Promise<void> {
   const [kind, at] = connection.path.split(" ");
   if (kind === "no") throw new Unreachable("there is no path to it at present");
   const peer = kind === "relay"
@@ -89,13 +91,13 @@ async function connectOnce({ connection }: Reached, ticket: Ticket): Promise<voi
 
 async function printSummary(
   times: readonly (number | undefined)[],
-  { connection, way }: Reached,
+  { connection, route }: DialResult,
 ): Promise<void> {
   const replies = times.filter((time) => time !== undefined).toSorted((a, b) => a - b);
   const lost = times.length - replies.length;
   const loss = times.length > 0 ? Math.round(100 * lost / times.length) : 0;
   await print(
-    `found by ${way}, path ${connection.path}; ${replies.length} of ${times.length} replies, ` +
+    `found by ${route}, path ${connection.path}; ${replies.length} of ${times.length} replies, ` +
       `${loss} % lost\n`,
   );
   if (replies.length === 0) return;

@@ -5,7 +5,7 @@ import { abortable, delay } from "../async/abort.ts";
 import { giveBackLargeBlocks } from "../platform/malloc.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import { SameHostEntry } from "../discovery/same_host.ts";
+import { LocalRegistration } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
 import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
@@ -135,8 +135,8 @@ async function serveRepository(
       status: () => listenerStatus(sources),
       signal: stopped.signal,
     }, report);
-    await using _entry = await leaveEntry(identity, endpoint, report);
-    await using _announcer = settings.lan ? await announce(identity, endpoint) : undefined;
+    await using _registration = await publishRegistration(identity, endpoint, report);
+    await using _responder = settings.lan ? await announce(identity, endpoint) : undefined;
     report(`serving ${address}`);
     await untilAborted(stop);
     report(`stopping, ${systemReason(stop.reason)}`);
@@ -217,17 +217,17 @@ async function bindEndpoint(
 
 /** Says on the local network where this repository is. */
 async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDisposable> {
-  const { LanAnnouncer } = await import("../discovery/mdns.ts");
-  return new LanAnnouncer(identity.publicKey, endpoint.boundSockets());
+  const { MdnsResponder } = await import("../discovery/mdns.ts");
+  return new MdnsResponder(identity.publicKey, endpoint.boundSockets());
 }
 
-async function leaveEntry(
+async function publishRegistration(
   identity: Identity,
   endpoint: Endpoint,
   report: Report,
 ): Promise<AsyncDisposable> {
   try {
-    return await SameHostEntry.leave(identity.publicKey, endpoint.boundSockets());
+    return await LocalRegistration.publish(identity.publicKey, endpoint.boundSockets());
   } catch (error) {
     report(`peers on this host have to find it in another way: ${reasonFor(error)}`);
     return { async [Symbol.asyncDispose]() {} };

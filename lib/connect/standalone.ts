@@ -1,7 +1,7 @@
 /** A line that this process makes by itself, with an endpoint of its own. */
 
 import { abortable } from "../async/abort.ts";
-import { OwnAddress, reach } from "../dial/dialer.ts";
+import { dialPeer, SelfDial } from "../dial/dialer.ts";
 import { Failure } from "../console/failure.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Connection } from "../iroh/endpoint.ts";
@@ -12,7 +12,7 @@ import { samePublicKey, type Ticket } from "../repository/ticket.ts";
 import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
-import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
+import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
 import {
   abortCode,
   type LaneSignaling,
@@ -24,7 +24,7 @@ import {
  * Dials, and opens a stream.
  *
  * @param onLane Called when it goes by a lane.
- * @throws {OwnAddress}, {Unreachable} and what else {@linkcode reach} throws.
+ * @throws {SelfDial}, {Unreachable} and what else {@linkcode dialPeer} throws.
  */
 export async function openStandalone(
   ticket: Ticket,
@@ -33,11 +33,11 @@ export async function openStandalone(
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
-  if (repository && await isSelf(ticket, repository)) throw new OwnAddress();
+  if (repository && await isSelf(ticket, repository)) throw new SelfDial();
   const alpns = await alpnsFor(ticket, settings);
-  const { connection } = await reach(ticket, settings, alpns, signal);
+  const { connection } = await dialPeer(ticket, settings, alpns, signal);
   if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
-    await rememberPlainAlone(ticket.publicKey);
+    await rememberDumbpipeOnly(ticket.publicKey);
   }
   try {
     return await open(connection, settings, onLane, signal);
@@ -95,6 +95,6 @@ async function isSelf(ticket: Ticket, repository: Repository): Promise<boolean> 
 
 /** The protocols to try, the preferred one first. */
 async function alpnsFor(ticket: Ticket, settings: Settings): Promise<string[]> {
-  const isDumbpipeOnly = !settings.lane || await speaksPlainAlone(ticket.publicKey);
+  const isDumbpipeOnly = !settings.lane || await speaksDumbpipeOnly(ticket.publicKey);
   return isDumbpipeOnly ? [DUMBPIPE_ALPN] : [MUX_ALPN, DUMBPIPE_ALPN];
 }

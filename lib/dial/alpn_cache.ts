@@ -11,7 +11,7 @@ import { debug } from "../console/stderr.ts";
 const COUNTS_FOR_MS = 24 * 60 * 60 * 1000;
 
 /** Whether a peer is known to speak the plain wire alone. Never throws. */
-export async function speaksPlainAlone(
+export async function speaksDumbpipeOnly(
   publicKey: Uint8Array,
   folders?: readonly string[],
 ): Promise<boolean> {
@@ -25,7 +25,7 @@ export async function speaksPlainAlone(
 }
 
 /** Remembers that a peer does. Never throws: it will be found out again. */
-export async function rememberPlainAlone(publicKey: Uint8Array, folder?: string): Promise<void> {
+export async function rememberDumbpipeOnly(publicKey: Uint8Array, folder?: string): Promise<void> {
   try {
     folder ??= await ensureRuntimeFolder();
     const path = join(folder, fileName(publicKey));

@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 import { abortable } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import type { LanSearch } from "../discovery/mdns.ts";
+import type { MdnsBrowser } from "../discovery/mdns.ts";
 import { findOnSameHost } from "../discovery/same_host.ts";
 import type { Connection, DialError, Endpoint, PeerAddress } from "../iroh/endpoint.ts";
 import { loadIroh } from "../iroh/load.ts";
@@ -27,13 +27,13 @@ const LOOKUP_MS = 300;
  */
 const MOST_TOGETHER = 64;
 /** Places for addresses of the local network that are; each is free again some seconds after its try. */
-const MOST_PLACES = 64;
+const MOST_SLOTS = 64;
 /** How long one of the local network keeps its place when others wait for one. */
-const APART_MS = 1_000;
-const HAD_ITS_TIME = new Error(`no answer within ${APART_MS / 1000} s, and others wait`);
+const SLOT_MS = 1_000;
+const SLOT_EXPIRED = new Error(`no answer within ${SLOT_MS / 1000} s, and others wait`);
 
 /** One of the ways that may lead to a peer. */
-interface Way {
+interface Route {
   /** For people. */
   readonly name: string;
   readonly direct?: readonly string[];
@@ -52,8 +52,8 @@ export class Unreachable extends Failure {
 }
 
 /** A repository is to connect to itself. */
-export class OwnAddress extends Failure {
-  override readonly name = "OwnAddress";
+export class SelfDial extends Failure {
+  override readonly name = "SelfDial";
 
   constructor() {
     super("that is this repository's own address", {
@@ -63,14 +63,14 @@ export class OwnAddress extends Failure {
 }
 
 /** A peer that has been reached. */
-export interface Reached {
+export interface DialResult {
   readonly connection: Connection;
   /** In which way it was found, for people. */
-  readonly way: string;
+  readonly route: string;
 }
 
 /** What may be otherwise. */
-export interface ReachOptions {
+export interface DialOptions {
   /** The endpoint to dial from; a new one with a key of its own when not given. */
   readonly from?: Endpoint;
   /** Longest time it takes. */
@@ -86,25 +86,25 @@ export interface ReachOptions {
  * @throws {TicketError} if no peer can have that address.
  * @throws {BindError} if the UDP socket cannot be had.
  */
-export async function reach(
+export async function dialPeer(
   ticket: Ticket,
   settings: Settings,
   alpns: readonly string[],
   signal: AbortSignal,
-  { from, limitMs = DIAL_LIMIT_MS }: ReachOptions = {},
-): Promise<Reached> {
+  { from, limitMs = DIAL_LIMIT_MS }: DialOptions = {},
+): Promise<DialResult> {
   debug(() => "dialing");
   const loading = loadIroh(); // while the search begins
-  using lan = settings.lan ? await searchLan(ticket.publicKey) : undefined;
-  const known = knownWays(ticket, settings, await findOnSameHost(ticket.publicKey));
+  using browser = settings.lan ? await browseLan(ticket.publicKey) : undefined;
+  const known = knownRoutes(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;
   const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
   using dial = new Dial(ticket.publicKey, settings, alpns, { limit, limitMs }, Endpoint);
   try {
-    const connection = await abortable(dial.first(known, lan, from), signal);
-    const way = wayOf(connection, [...known, dial.ofLan]);
-    debug(() => `connected, found by ${way}, ${connection.path}`);
-    return { connection, way };
+    const connection = await abortable(dial.first(known, browser, from), signal);
+    const route = routeLabel(connection, [...known, dial.lanRoute]);
+    debug(() => `connected, found by ${route}, ${connection.path}`);
+    return { connection, route };
   } catch (error) {
     signal.throwIfAborted();
     if (isDialError(error, "bad key")) {
@@ -115,13 +115,13 @@ export async function reach(
   }
 }
 
-async function searchLan(publicKey: Uint8Array): Promise<LanSearch> {
-  const { LanSearch } = await import("../discovery/mdns.ts");
-  return new LanSearch(publicKey);
+async function browseLan(publicKey: Uint8Array): Promise<MdnsBrowser> {
+  const { MdnsBrowser } = await import("../discovery/mdns.ts");
+  return new MdnsBrowser(publicKey);
 }
 
 /** What there is to try for a peer, with these settings. */
-function knownWays(ticket: Ticket, settings: Settings, sameHost: readonly string[]): Way[] {
+function knownRoutes(ticket: Ticket, settings: Settings, sameHost: readonly string[]): Route[] {
   const { relay, lookup } = settings;
   const relays = relay.kind === "none"
     ? []
@@ -139,8 +139,8 @@ function knownWays(ticket: Ticket, settings: Settings, sameHost: readonly string
 /** One dial. Dispose of it when it is over: what has been connected stays. */
 class Dial implements Disposable {
   /** Addresses on the local network that have been tried. */
-  #ofLan = new Set<string>();
-  #lan: LanSearch | undefined;
+  #lanAddresses = new Set<string>();
+  #browser: MdnsBrowser | undefined;
   #publicKey: Uint8Array;
   #settings: Settings;
   #alpns: readonly string[];
@@ -148,13 +148,13 @@ class Dial implements Disposable {
   #limitMs: number;
   #Endpoint: typeof Endpoint;
   #race: Race<Connection>;
-  #known: readonly Way[] = [];
+  #known: readonly Route[] = [];
   #timers: ReturnType<typeof setTimeout>[] = [];
   /** Whether each way is to have a socket of its own, and whether it has. */
-  #toSeparate = false;
-  #apart = false;
+  #isIsolationWanted = false;
+  #isIsolated = false;
   /** Places of those that are tried apart on the local network, and what frees those that had their time. */
-  #places = 0;
+  #slots = 0;
   #overdue: AbortController[] = [];
   #endpoints = new Set<Endpoint>();
   #disposed = false;
@@ -174,13 +174,13 @@ class Dial implements Disposable {
     this.#Endpoint = endpointClass;
     this.#race = new Race(
       (late) => late.close(0n, "another way was faster"),
-      (error) => this.#failed(error),
+      (error) => this.#describeFailure(error),
     );
   }
 
   /** What was found on the local network. */
-  get ofLan(): Way {
-    return { name: LOCAL_NETWORK, direct: [...this.#ofLan] };
+  get lanRoute(): Route {
+    return { name: LOCAL_NETWORK, direct: [...this.#lanAddresses] };
   }
 
   /** What came of each way. */
@@ -190,16 +190,16 @@ class Dial implements Disposable {
 
   /** The first connection. */
   async first(
-    known: readonly Way[],
-    lan: LanSearch | undefined,
+    known: readonly Route[],
+    browser: MdnsBrowser | undefined,
     from: Endpoint | undefined,
   ): Promise<Connection> {
     this.#known = known;
     const endpoint = from ?? await this.#bind(this.#settings);
-    this.#enterKnown(endpoint);
-    if (lan) this.#enterLan(endpoint, lan);
-    this.#race.start();
-    const connection = await this.#race.over;
+    this.#addKnown(endpoint);
+    if (browser) this.#addLan(endpoint, browser);
+    this.#race.seal();
+    const connection = await this.#race.winner;
     this.#endpoints.delete(connection.endpoint);
     return connection;
   }
@@ -212,63 +212,63 @@ class Dial implements Disposable {
   }
 
   /** All that needs no asking in one attempt, so that the peer sees one connection. */
-  #enterKnown(endpoint: Endpoint): void {
+  #addKnown(endpoint: Endpoint): void {
     const [relay, ...moreRelays] = this.#known.filter(({ relay }) => relay);
-    const together = this.#known.filter((way) => way.direct || way === relay);
-    if (together.length > 0) this.#enter(endpoint, together);
-    for (const relay of moreRelays) this.#enter(endpoint, [relay]); // iroh-js takes one at a time
+    const together = this.#known.filter((route) => route.direct || route === relay);
+    if (together.length > 0) this.#add(endpoint, together);
+    for (const relay of moreRelays) this.#add(endpoint, [relay]); // iroh-js takes one at a time
     const lookup = this.#known.find(({ lookup }) => lookup);
     if (!lookup) return;
-    if (together.length === 0) return this.#enter(endpoint, [lookup]);
+    if (together.length === 0) return this.#add(endpoint, [lookup]);
     // The endpoint is asking already; this sends to what it has been told.
-    const notTried = this.#race.expect(lookup.name, "no answer");
+    const notTried = this.#race.reserve(lookup.name, "no answer");
     this.#after(LOOKUP_MS, () => {
-      this.#enter(endpoint, [lookup]);
+      this.#add(endpoint, [lookup]);
       notTried();
     });
   }
 
   /** What is found on the local network, each time something is. */
-  #enterLan(endpoint: Endpoint, lan: LanSearch): void {
-    this.#after(LAN_LIMIT_MS, this.#race.expect(LOCAL_NETWORK, "nobody there has its key"));
-    this.#lan = lan;
-    lan.whenFound(() => {
-      if (!this.#apart) this.#enterFound(endpoint, lan);
-      this.#fillPlaces();
+  #addLan(endpoint: Endpoint, browser: MdnsBrowser): void {
+    this.#after(LAN_LIMIT_MS, this.#race.reserve(LOCAL_NETWORK, "nobody there has its key"));
+    this.#browser = browser;
+    browser.whenFound(() => {
+      if (!this.#isIsolated) this.#addFound(endpoint, browser);
+      this.#fillSlots();
     });
   }
 
-  #enterFound(endpoint: Endpoint, lan: LanSearch): void {
+  #addFound(endpoint: Endpoint, browser: MdnsBrowser): void {
     const found: string[] = [];
-    while (this.#ofLan.size < MOST_TOGETHER) {
-      const address = lan.take();
+    while (this.#lanAddresses.size < MOST_TOGETHER) {
+      const address = browser.next();
       if (address === undefined) break;
-      if (this.#ofLan.has(address)) continue; // forgotten, and said again
-      if (this.#ofLan.size === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#separate());
-      this.#ofLan.add(address);
+      if (this.#lanAddresses.has(address)) continue; // forgotten, and said again
+      if (this.#lanAddresses.size === 0) this.#after(LAN_ANSWER_LIMIT_MS, () => this.#isolate());
+      this.#lanAddresses.add(address);
       found.push(address);
     }
-    if (found.length > 0) this.#enter(endpoint, [{ name: LOCAL_NETWORK, direct: found }]);
-    if (this.#toSeparate || this.#ofLan.size === MOST_TOGETHER) this.#separate();
+    if (found.length > 0) this.#add(endpoint, [{ name: LOCAL_NETWORK, direct: found }]);
+    if (this.#isIsolationWanted || this.#lanAddresses.size === MOST_TOGETHER) this.#isolate();
   }
 
-  #enter(endpoint: Endpoint, ways: readonly Way[]): void {
+  #add(endpoint: Endpoint, routes: readonly Route[]): void {
     const peer = {
       publicKey: this.#publicKey,
-      direct: ways.flatMap(({ direct }) => direct ?? []),
-      relay: ways.find(({ relay }) => relay)?.relay,
+      direct: routes.flatMap(({ direct }) => direct ?? []),
+      relay: routes.find(({ relay }) => relay)?.relay,
     };
-    this.#race.enter(ways.map(({ name }) => name), (over) => {
-      const signal = AbortSignal.any([this.#limit, over]);
+    this.#race.add(routes.map(({ name }) => name), (raceEnded) => {
+      const signal = AbortSignal.any([this.#limit, raceEnded]);
       return connectWithFirst(endpoint, peer, this.#alpns, signal);
     });
   }
 
   /** Why an attempt failed, for people. */
-  #failed(error: unknown): string {
+  #describeFailure(error: unknown): string {
     debug(() => `an attempt failed: ${reasonFor(error, this.#limitMs)}`);
     if (isDialError(error, "bad key")) this.#race.giveUp(error); // it is the same on every way
-    if (isDialError(error, "no handshake")) this.#separate();
+    if (isDialError(error, "no handshake")) this.#isolate();
     return reasonFor(error, this.#limitMs);
   }
 
@@ -277,71 +277,75 @@ class Dial implements Disposable {
    * ever been told of a peer, and takes the first that answers: one that lies, or is out of date, and
    * where another endpoint answers, then stands in the way of all the others.
    */
-  #separate(): void {
-    this.#toSeparate = true; // as soon as there are two
-    if (this.#apart || this.#known.length + this.#ofLan.size < 2) return;
+  #isolate(): void {
+    this.#isIsolationWanted = true; // as soon as there are two
+    if (this.#isIsolated || this.#known.length + this.#lanAddresses.size < 2) return;
     debug(() => "trying each way by itself");
-    this.#apart = true;
-    for (const way of this.#known) {
-      this.#race.enter(
-        [way.name],
-        async (over) => await this.#connectFrom(await this.#bindFor(way), way, over),
+    this.#isIsolated = true;
+    for (const route of this.#known) {
+      this.#race.add(
+        [route.name],
+        async (raceEnded) => await this.#connectFrom(await this.#bindFor(route), route, raceEnded),
       );
     }
-    this.#lan?.startAnew();
-    this.#fillPlaces();
+    this.#browser?.startAnew();
+    this.#fillSlots();
   }
 
   /** Tries more of what is found on the local network, as far as there are places. */
-  #fillPlaces(): void {
-    const lan = this.#lan;
-    if (!lan || !this.#apart || this.#disposed || this.#limit.aborted) return;
-    while (this.#places < MOST_PLACES) {
-      const address = lan.take();
+  #fillSlots(): void {
+    const browser = this.#browser;
+    if (!browser || !this.#isIsolated || this.#disposed || this.#limit.aborted) return;
+    while (this.#slots < MOST_SLOTS) {
+      const address = browser.next();
       if (address === undefined) return;
-      this.#places++;
-      this.#ofLan.add(address);
-      this.#race.enter([LOCAL_NETWORK], (over) => this.#tryInPlace(lan, address, over));
+      this.#slots++;
+      this.#lanAddresses.add(address);
+      this.#race.add([LOCAL_NETWORK], (raceEnded) => this.#tryInSlot(browser, address, raceEnded));
     }
-    if (!lan.hasMore) return;
-    for (const place of this.#overdue.splice(0)) place.abort(HAD_ITS_TIME);
+    if (!browser.hasNext) return;
+    for (const slot of this.#overdue.splice(0)) slot.abort(SLOT_EXPIRED);
   }
 
   /** Tries one address of the local network until it fails, or has had its time and others wait. */
-  async #tryInPlace(lan: LanSearch, address: string, over: AbortSignal): Promise<Connection> {
-    const way = { name: LOCAL_NETWORK, direct: [address] };
-    const place = new AbortController();
-    this.#after(APART_MS, () => {
-      if (lan.hasMore) place.abort(HAD_ITS_TIME);
-      else this.#overdue.push(place);
+  async #tryInSlot(
+    browser: MdnsBrowser,
+    address: string,
+    raceEnded: AbortSignal,
+  ): Promise<Connection> {
+    const route = { name: LOCAL_NETWORK, direct: [address] };
+    const slot = new AbortController();
+    this.#after(SLOT_MS, () => {
+      if (browser.hasNext) slot.abort(SLOT_EXPIRED);
+      else this.#overdue.push(slot);
     });
-    const signal = AbortSignal.any([over, place.signal]);
-    const endpoint = await this.#bindFor(way).catch((error) => {
-      this.#places--;
+    const signal = AbortSignal.any([raceEnded, slot.signal]);
+    const endpoint = await this.#bindFor(route).catch((error) => {
+      this.#slots--;
       throw new Error(systemReason(error), { cause: error }); // of this one alone
     });
     try {
-      return await this.#connectFrom(endpoint, way, signal);
+      return await this.#connectFrom(endpoint, route, signal);
     } catch (error) {
       const closed = close(endpoint).then(() => {
         this.#endpoints.delete(endpoint);
-        this.#places--;
-        this.#fillPlaces();
+        this.#slots--;
+        this.#fillSlots();
       });
       // The next one is to be under way before this one has failed: the race is over when all have.
-      if (lan.hasMore) await abortable(closed, this.#limit).catch(() => {}); // it fails as it would
+      if (browser.hasNext) await abortable(closed, this.#limit).catch(() => {}); // it fails as it would
       throw error;
     }
   }
 
   /** An endpoint that knows no other way. */
-  #bindFor({ relay, lookup = false }: Way): Promise<Endpoint> {
+  #bindFor({ relay, lookup = false }: Route): Promise<Endpoint> {
     return this.#bind({ relay: relay || lookup ? this.#settings.relay : { kind: "none" }, lookup });
   }
 
-  #connectFrom(endpoint: Endpoint, way: Way, over: AbortSignal): Promise<Connection> {
-    const peer = { publicKey: this.#publicKey, direct: way.direct ?? [], relay: way.relay };
-    return connectWithFirst(endpoint, peer, this.#alpns, AbortSignal.any([this.#limit, over]));
+  #connectFrom(endpoint: Endpoint, route: Route, raceEnded: AbortSignal): Promise<Connection> {
+    const peer = { publicKey: this.#publicKey, direct: route.direct ?? [], relay: route.relay };
+    return connectWithFirst(endpoint, peer, this.#alpns, AbortSignal.any([this.#limit, raceEnded]));
   }
 
   /** An endpoint, closed at the end unless it has the connection. */
@@ -351,8 +355,8 @@ class Dial implements Disposable {
     const bind = this.#settings.bind && withAnyPort(this.#settings.bind);
     // A port that is forwarded leads to the listener; an address alone is that of a router that keeps ports.
     const { external } = this.#settings;
-    const own = external !== undefined && isIP(external) !== 0 ? external : undefined;
-    const endpoint = await this.#Endpoint.bind({ relay, lookup, bind, external: own });
+    const externalIp = external !== undefined && isIP(external) !== 0 ? external : undefined;
+    const endpoint = await this.#Endpoint.bind({ relay, lookup, bind, external: externalIp });
     if (this.#disposed) close(endpoint);
     else this.#endpoints.add(endpoint);
     return endpoint;
@@ -392,7 +396,7 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
         "are off",
     });
   }
-  const tried = [...outcomes].map(([way, outcome]) => `${way} (${outcome})`);
+  const tried = [...outcomes].map(([route, outcome]) => `${route} (${outcome})`);
   return new Unreachable(`cannot reach the peer; tried ${tried.join(", ")}`, {
     hint: "is git annex remotedaemon running there, and is it online?",
     cause,
@@ -400,15 +404,17 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
 }
 
 /** By which of the ways a connection has come about, going by the path it is on. */
-function wayOf(connection: Connection, ways: readonly Way[]): string {
-  const [kind, at = ""] = connection.path.split(" ");
-  const way = ways.find(({ direct, relay }) =>
-    kind === "relay" ? relay === at : direct?.includes(at)
+function routeLabel(connection: Connection, routes: readonly Route[]): string {
+  const [kind, address = ""] = connection.path.split(" ");
+  const route = routes.find(({ direct, relay }) =>
+    kind === "relay" ? relay === address : direct?.includes(address)
   );
-  if (way) return way.direct?.length === 1 && way.name === at ? "its address" : way.name;
+  if (route) {
+    return route.direct?.length === 1 && route.name === address ? "its address" : route.name;
+  }
   // To an address that neither the ticket nor the local network knew, by somebody who did.
-  const told = ways.find(({ lookup }) => lookup) ?? ways.find(({ relay }) => relay);
-  return told?.name ?? ways[0]!.name;
+  const told = routes.find(({ lookup }) => lookup) ?? routes.find(({ relay }) => relay);
+  return told?.name ?? routes[0]!.name;
 }
 
 /** By its parts: the class lives in a module that is only loaded when it is needed. */

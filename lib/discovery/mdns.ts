@@ -7,8 +7,8 @@ import { isIPv6 } from "node:net";
 import { abortable } from "../async/abort.ts";
 import { isAnyHost, socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
-import { Hearsay } from "./mdns_hints.ts";
-import { type Interface, isLinkLocalIpv6, onLink } from "../platform/network_interfaces.ts";
+import { UnverifiedHints } from "./mdns_hints.ts";
+import { type Interface, isLinkLocalIpv6, onLocalNetwork } from "../platform/network_interfaces.ts";
 import {
   addressesOf,
   announcement,
@@ -20,7 +20,7 @@ import {
   queryFor,
 } from "./mdns_records.ts";
 import { type IpVersion, ipVersion, Multicast } from "./mdns_sockets.ts";
-import { ANSWERS_ENOUGH, Politeness } from "./mdns_suppression.ts";
+import { ANSWERS_ENOUGH, ResponseSuppression } from "./mdns_suppression.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -36,7 +36,7 @@ const ASK_AT_MS = [100, 300, 700];
 const ASK_AGAIN_MS = 500;
 
 /** Says where a listener is, while it runs. Dispose of it when the listener stops. */
-export class LanAnnouncer implements AsyncDisposable {
+export class MdnsResponder implements AsyncDisposable {
   #publicKey: Uint8Array;
   #bound: readonly string[];
   #multicast: Multicast;
@@ -45,7 +45,7 @@ export class LanAnnouncer implements AsyncDisposable {
   #repeating = new Set<Timer>();
   /** The question to everybody that is waiting for an answer, by IP version. */
   #asked = new Map<IpVersion, { timer: Timer; answers: number }>();
-  #politeness = new Politeness();
+  #suppression = new ResponseSuppression();
 
   /** @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
   constructor(publicKey: Uint8Array, boundSockets: readonly string[]) {
@@ -77,24 +77,24 @@ export class LanAnnouncer implements AsyncDisposable {
 
   #receive(packet: DnsPacket, version: IpVersion): void {
     if (isQueryFor(this.#publicKey, packet)) return this.#announceSoon();
-    if (isQuery(packet)) return this.#answerPolitely(version);
+    if (isQuery(packet)) return this.#answerLater(version);
     const others = othersAnnounced(this.#publicKey, packet), now = performance.now();
-    for (const other of others) this.#politeness.heard(other, now);
+    for (const other of others) this.#suppression.heard(other, now);
     const asked = this.#asked.get(version);
     if (!asked || (asked.answers += others.length) < ANSWERS_ENOUGH) return;
     clearTimeout(asked.timer);
     this.#asked.delete(version);
-    this.#politeness.stoodBack();
+    this.#suppression.suppressed();
   }
 
-  #answerPolitely(version: IpVersion): void {
+  #answerLater(version: IpVersion): void {
     if (this.#asked.has(version)) return;
     const timer = setTimeout(() => {
       this.#asked.delete(version);
-      this.#politeness.answered(performance.now());
+      this.#suppression.answered(performance.now());
       // In the version of the question alone, so that it counts as one answer.
       this.#announce(version);
-    }, this.#politeness.delay(performance.now()));
+    }, this.#suppression.delay(performance.now()));
     this.#asked.set(version, { timer, answers: 0 });
   }
 
@@ -109,8 +109,11 @@ export class LanAnnouncer implements AsyncDisposable {
   }
 
   #announce(version?: IpVersion): void {
-    const sent = this.#multicast.respond((link) => {
-      const addresses = addressesOn(link, this.#bound).slice(0, MOST_ADDRESSES_ANNOUNCED);
+    const sent = this.#multicast.respond((networkInterface) => {
+      const addresses = addressesOn(networkInterface, this.#bound).slice(
+        0,
+        MOST_ADDRESSES_ANNOUNCED,
+      );
       return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
     }, version);
     sent.catch((error) => debug(() => `local network: not announced: ${error}`));
@@ -118,22 +121,22 @@ export class LanAnnouncer implements AsyncDisposable {
 }
 
 /** Where an endpoint can be reached by those on a link. */
-function addressesOn(link: Interface, bound: readonly string[]): string[] {
+function addressesOn(networkInterface: Interface, bound: readonly string[]): string[] {
   return bound.flatMap((socket) => {
     const { host, port } = splitSocketAddress(socket);
     const any = isAnyHost(host);
-    return link.addresses
+    return networkInterface.addresses
       .filter((address) => any ? isIPv6(address) === isIPv6(host) : address === host)
       .map((address) => socketAddress(address, port));
   });
 }
 
 /** Looks for an endpoint on the local network. Dispose of it to stop. */
-export class LanSearch implements Disposable {
+export class MdnsBrowser implements Disposable {
   #publicKey: Uint8Array;
-  #hearsay = new Hearsay();
+  #hints = new UnverifiedHints();
   /** Not asked for each packet, of which there may be thousands. */
-  #isNear = onLink();
+  #isLocal = onLocalNetwork();
   #multicast: Multicast;
   #timers: Timer[];
   #listener: (() => void) | undefined;
@@ -144,7 +147,7 @@ export class LanSearch implements Disposable {
     this.#multicast = new Multicast({
       received: (packet, from) => this.#receive(packet, from),
       joined: () => {
-        this.#isNear = onLink();
+        this.#isLocal = onLocalNetwork();
         ask();
       },
     });
@@ -161,18 +164,18 @@ export class LanSearch implements Disposable {
   }
 
   /** An address to try that has not been taken; not the one that was said first, but any. */
-  take(): string | undefined {
-    return this.#hearsay.next();
+  next(): string | undefined {
+    return this.#hints.next();
   }
 
   /** Whether there is something to take. */
-  get hasMore(): boolean {
-    return this.#hearsay.hasNext;
+  get hasNext(): boolean {
+    return this.#hints.hasNext;
   }
 
   /** From now on, nothing has been taken. */
   startAnew(): void {
-    this.#hearsay.startAnew();
+    this.#hints.startAnew();
   }
 
   [Symbol.dispose](): void {
@@ -184,13 +187,13 @@ export class LanSearch implements Disposable {
   #receive(packet: DnsPacket, from: string): void {
     const addresses = addressesOf(this.#publicKey, packet);
     if (addresses.length === 0) return;
-    const isNear = this.#isNear;
+    const isLocal = this.#isLocal;
     // Nothing is taken from off the link, nor sent there because of what somebody says on it.
-    if (!isNear(from)) return;
-    const near = addresses.map((address) => ({ address, host: splitSocketAddress(address).host }))
-      .filter(({ host }) => !isLinkLocalIpv6(host) && isNear(host))
+    if (!isLocal(from)) return;
+    const local = addresses.map((address) => ({ address, host: splitSocketAddress(address).host }))
+      .filter(({ host }) => !isLinkLocalIpv6(host) && isLocal(host))
       .map(({ address }) => address);
-    const fresh = this.#hearsay.add(from, near);
+    const fresh = this.#hints.add(from, local);
     if (fresh.length === 0) return;
     debug(() => `local network: ${from} says it is at ${fresh.join(", ")}`);
     this.#listener?.();

@@ -8,7 +8,7 @@ const MOST_SENDERS = 64;
 const MOST_ADDRESSES_PER_SENDER = 8;
 
 /** Socket addresses as hints, each with those who say it. Who answers there has to prove the key. */
-export class Hearsay {
+export class UnverifiedHints {
   #said = new Map<string, string[]>();
   #tried = new Set<string>();
 
@@ -21,7 +21,7 @@ export class Hearsay {
     if (fresh.length === 0) return [];
     if (!this.#said.has(sender)) this.#makeRoomForSender();
     while (said.length + fresh.length > MOST_ADDRESSES_PER_SENDER) {
-      const old = oneToForget(said, (address) => this.#tried.has(address));
+      const old = hintToForget(said, (address) => this.#tried.has(address));
       said = said.filter((address) => address !== old);
     }
     this.#said.set(sender, [...said, ...fresh]);
@@ -69,7 +69,7 @@ export class Hearsay {
   #makeRoomForSender(): void {
     if (this.#said.size < MOST_SENDERS) return;
     const isTried = (address: string) => this.#tried.has(address);
-    const [sender] = oneToForget([...this.#said], ([, said]) => said.every(isTried));
+    const [sender] = hintToForget([...this.#said], ([, said]) => said.every(isTried));
     this.#said.delete(sender);
   }
 
@@ -80,7 +80,7 @@ export class Hearsay {
 }
 
 /** Any one that has been tried, or if there is none, any one. */
-function oneToForget<T>(all: readonly T[], isTried: (one: T) => boolean): T {
+function hintToForget<T>(all: readonly T[], isTried: (one: T) => boolean): T {
   return anyOf(all.filter(isTried)) ?? anyOf(all)!;
 }
 

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
-import { Hearsay } from "./mdns_hints.ts";
+import { UnverifiedHints } from "./mdns_hints.ts";
 
-function all(hearsay: Hearsay): string[] {
+function all(hearsay: UnverifiedHints): string[] {
   const addresses: string[] = [];
   for (let address; (address = hearsay.next()) !== undefined;) addresses.push(address);
   return addresses.sort();
 }
 
-Deno.test("Hearsay gives each address once, until it starts anew", () => {
-  const hearsay = new Hearsay();
+Deno.test("UnverifiedHints gives each address once, until it starts anew", () => {
+  const hearsay = new UnverifiedHints();
   assert.deepEqual(hearsay.add("a", ["1", "2", "2"]), ["1", "2"]);
   assert.deepEqual(hearsay.add("b", ["2", "3"]), ["3"]); // what is new to everybody
   assert(hearsay.hasNext);
@@ -20,8 +20,8 @@ Deno.test("Hearsay gives each address once, until it starts anew", () => {
   assert.deepEqual(all(hearsay), ["1", "2", "3"]);
 });
 
-Deno.test("Hearsay remembers no more than so much, whoever says whatever", () => {
-  const hearsay = new Hearsay();
+Deno.test("UnverifiedHints remembers no more than so much, whoever says whatever", () => {
+  const hearsay = new UnverifiedHints();
   for (let sender = 0; sender < 1_000; sender++) {
     for (let i = 0; i < 20; i++) {
       hearsay.add(`${sender}`, [`${sender}:${i}`, `${sender}:${i + 20}`]);
@@ -30,8 +30,8 @@ Deno.test("Hearsay remembers no more than so much, whoever says whatever", () =>
   assert.equal(all(hearsay).length, 64 * 8);
 });
 
-Deno.test("Hearsay lets in who comes last, and forgets first what has been tried", () => {
-  const hearsay = new Hearsay();
+Deno.test("UnverifiedHints lets in who comes last, and forgets first what has been tried", () => {
+  const hearsay = new UnverifiedHints();
   for (let sender = 0; sender < 64; sender++) hearsay.add(`liar ${sender}`, [`${sender}`]);
   hearsay.next();
   hearsay.add("b", ["truth"]); // in the place of the one that has been tried
@@ -40,10 +40,10 @@ Deno.test("Hearsay lets in who comes last, and forgets first what has been tried
   assert(rest.includes("truth"));
 });
 
-Deno.test("Hearsay leaves to chance who is next, and gives each sender a turn", () => {
+Deno.test("UnverifiedHints leaves to chance who is next, and gives each sender a turn", () => {
   let truths = 0, seconds = 0;
   for (let i = 0; i < 1_000; i++) {
-    const hearsay = new Hearsay();
+    const hearsay = new UnverifiedHints();
     hearsay.add("liar", ["1", "2", "3", "4", "5", "6", "7", "8"]);
     hearsay.add("b", ["truth"]);
     const [first, second] = [hearsay.next(), hearsay.next()];
@@ -55,8 +55,8 @@ Deno.test("Hearsay leaves to chance who is next, and gives each sender a turn", 
   assert(seconds > 300 && seconds < 450, `${seconds} of 1000`);
 });
 
-Deno.test("Hearsay comes to the second address of one sender, however many others are always new", () => {
-  const hearsay = new Hearsay();
+Deno.test("UnverifiedHints comes to the second address of one sender, however many others are always new", () => {
+  const hearsay = new UnverifiedHints();
   hearsay.add("b", ["first", "second"]);
   const tried = new Set<string | undefined>();
   for (let i = 0; i < 2_000 && !(tried.has("first") && tried.has("second")); i++) {

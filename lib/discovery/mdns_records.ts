@@ -82,10 +82,10 @@ function asks(packet: DnsPacket, wanted: string, owner: string): boolean {
 /** Of which other endpoints a packet says where they are: their names. */
 export function othersAnnounced(publicKey: Uint8Array, packet: DnsPacket): string[] {
   if (isQuery(packet)) return [];
-  const own = `${keyLabel(publicKey)}.${SERVICE}`;
+  const instance = `${keyLabel(publicKey)}.${SERVICE}`;
   const names = (packet.answers ?? []).filter(({ type }) => type === "SRV")
     .map(({ name }) => bareName(name))
-    .filter((name) => name.endsWith(`.${SERVICE}`) && name !== own);
+    .filter((name) => name.endsWith(`.${SERVICE}`) && name !== instance);
   return [...new Set(names)];
 }
 

@@ -35,7 +35,7 @@ interface Socket {
 /** A socket on one interface. */
 interface Joined {
   readonly socket: Socket;
-  readonly link: Interface;
+  readonly networkInterface: Interface;
   readonly version: IpVersion;
   ready: boolean;
 }
@@ -53,7 +53,7 @@ export interface MulticastOptions {
   /** Called for each packet, the own ones included. What it throws ends the program. */
   readonly received: (packet: DnsPacket, from: string) => void;
   /** Called when an interface can be sent to, with its present addresses. */
-  readonly joined: (link: Interface) => void;
+  readonly joined: (networkInterface: Interface) => void;
 }
 
 /** Sends to, and hears from, whoever is on a link with this host. Dispose of it to stop. */
@@ -85,12 +85,16 @@ export class Multicast implements Disposable {
    * @param version By this version of IP alone.
    */
   async respond(
-    packetFor: (link: Interface) => DnsPacket | undefined,
+    packetFor: (networkInterface: Interface) => DnsPacket | undefined,
     version?: IpVersion,
   ): Promise<void> {
     const sending: Promise<void>[] = [];
-    for (const [key, { socket, link, ready, version: own }] of this.#sockets) {
-      const packet = ready && own === (version ?? own) ? packetFor(link) : undefined;
+    for (
+      const [key, { socket, networkInterface, ready, version: joinedVersion }] of this.#sockets
+    ) {
+      const packet = ready && joinedVersion === (version ?? joinedVersion)
+        ? packetFor(networkInterface)
+        : undefined;
       if (!packet) continue;
       const { promise, resolve } = Promise.withResolvers<void>();
       sending.push(promise);
@@ -109,22 +113,24 @@ export class Multicast implements Disposable {
 
   /** Opens sockets for interfaces that have come or have other addresses, closes those of others. */
   #update(): void {
-    const wanted = new Map<string, { link: Interface; ipv4: string | undefined }>();
-    for (const link of interfaces()) {
-      const key = `${link.name} (${link.addresses.join(", ")})`;
-      const ipv4 = link.addresses.find((address) => address.includes("."));
-      if (ipv4) wanted.set(`${key} IPv4`, { link, ipv4 });
-      if (link.ipv6) wanted.set(`${key} IPv6`, { link, ipv4: undefined });
+    const wanted = new Map<string, { networkInterface: Interface; ipv4: string | undefined }>();
+    for (const networkInterface of interfaces()) {
+      const key = `${networkInterface.name} (${networkInterface.addresses.join(", ")})`;
+      const ipv4 = networkInterface.addresses.find((address) => address.includes("."));
+      if (ipv4) wanted.set(`${key} IPv4`, { networkInterface, ipv4 });
+      if (networkInterface.ipv6) {
+        wanted.set(`${key} IPv6`, { networkInterface, ipv4: undefined });
+      }
     }
     for (const [key, joined] of [...this.#sockets]) {
       if (!wanted.has(key)) this.#leave(key, joined);
     }
-    for (const [key, { link, ipv4 }] of wanted) {
-      if (!this.#sockets.has(key)) this.#join(key, link, ipv4);
+    for (const [key, { networkInterface, ipv4 }] of wanted) {
+      if (!this.#sockets.has(key)) this.#join(key, networkInterface, ipv4);
     }
   }
 
-  #join(key: string, link: Interface, ipv4: string | undefined): void {
+  #join(key: string, networkInterface: Interface, ipv4: string | undefined): void {
     const version: IpVersion = ipv4 ? "IPv4" : "IPv6";
     try {
       const udp = udpSocket(version);
@@ -132,12 +138,12 @@ export class Multicast implements Disposable {
         ipv4 ? { socket: udp, type: "udp4", interface: ipv4, bind: "0.0.0.0" } : {
           socket: udp,
           type: "udp6",
-          interface: `::%${link.scope}`,
+          interface: `::%${networkInterface.scope}`,
           ip: IPV6_GROUP,
           bind: "::",
         },
       );
-      const joined: Joined = { socket, link, version, ready: false };
+      const joined: Joined = { socket, networkInterface, version, ready: false };
       this.#sockets.set(key, joined);
       socket.on("error", (error) => {
         this.#tell(key, error);
@@ -149,7 +155,7 @@ export class Multicast implements Disposable {
       socket.on("ready", () => {
         if (this.#sockets.get(key) !== joined) return;
         joined.ready = true;
-        this.#options.joined(link);
+        this.#options.joined(networkInterface);
       });
     } catch (error) {
       this.#tell(key, error as Error); // and tries again at the next look

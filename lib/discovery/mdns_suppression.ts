@@ -12,12 +12,12 @@ export const ANSWERS_ENOUGH = 2;
 const HEARD_MS = 1_050;
 /** However many claim to be there: no answer waits for longer than some seconds. */
 const MOST_HEARD = 40;
-const MOST_HANDICAP = 10;
+const MOST_BACKOFF = 10;
 
 /** What one endpoint goes by. Times are of `performance.now()`, in milliseconds. */
-export class Politeness {
+export class ResponseSuppression {
   /** How many times the delay is added, for having answered lately. */
-  #handicap = 0;
+  #backoff = 0;
   /** When each of the others was last heard, the oldest first. */
   #heard = new Map<string, number>();
 
@@ -30,17 +30,17 @@ export class Politeness {
   /** How long to wait before answering, in milliseconds. */
   delay(now: number): number {
     const growing = Math.random() * this.#size(now) / ANSWERS_ENOUGH;
-    return (growing + this.#handicap) * DELAY_MS;
+    return (growing + this.#backoff) * DELAY_MS;
   }
 
   /** A question has been answered by this endpoint. */
   answered(now: number): void {
-    this.#handicap = Math.min(Math.floor(this.#size(now) / ANSWERS_ENOUGH), MOST_HANDICAP);
+    this.#backoff = Math.min(Math.floor(this.#size(now) / ANSWERS_ENOUGH), MOST_BACKOFF);
   }
 
   /** A question has been answered by others. */
-  stoodBack(): void {
-    this.#handicap = Math.max(this.#handicap - 1, 0);
+  suppressed(): void {
+    this.#backoff = Math.max(this.#backoff - 1, 0);
   }
 
   /** How many there are, this one included. */

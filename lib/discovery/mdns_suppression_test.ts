@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { Politeness } from "./mdns_suppression.ts";
+import { ResponseSuppression } from "./mdns_suppression.ts";
 
 /** The least and the most of many delays. */
-function range(politeness: Politeness, now: number): [number, number] {
+function range(politeness: ResponseSuppression, now: number): [number, number] {
   const delays = Array.from({ length: 2_000 }, () => politeness.delay(now));
   return [Math.min(...delays), Math.max(...delays)];
 }
@@ -13,8 +13,8 @@ function assertNear([least, most]: [number, number], from: number, to: number): 
   assert(most <= to && most > to - slack, `${most}, not ${to}`);
 }
 
-Deno.test("Politeness waits the longer the more there are, and forgets who is not heard again", () => {
-  const politeness = new Politeness();
+Deno.test("ResponseSuppression waits the longer the more there are, and forgets who is not heard again", () => {
+  const politeness = new ResponseSuppression();
   assertNear(range(politeness, 0), 0, 50);
   for (let i = 0; i < 9; i++) politeness.heard(`${i}`, 0);
   politeness.heard("0", 0); // is one, however often
@@ -22,19 +22,19 @@ Deno.test("Politeness waits the longer the more there are, and forgets who is no
   assertNear(range(politeness, 11_000), 0, 50);
 });
 
-Deno.test("Politeness stands back after having answered, until others have", () => {
-  const politeness = new Politeness();
+Deno.test("ResponseSuppression stands back after having answered, until others have", () => {
+  const politeness = new ResponseSuppression();
   for (let i = 0; i < 5; i++) politeness.heard(`${i}`, 0);
   politeness.answered(0);
   assertNear(range(politeness, 0), 300, 600);
-  politeness.stoodBack();
+  politeness.suppressed();
   assertNear(range(politeness, 0), 200, 500);
-  for (let i = 0; i < 9; i++) politeness.stoodBack();
+  for (let i = 0; i < 9; i++) politeness.suppressed();
   assertNear(range(politeness, 0), 0, 300);
 });
 
-Deno.test("Politeness has an end, whoever claims to be there", () => {
-  const politeness = new Politeness();
+Deno.test("ResponseSuppression has an end, whoever claims to be there", () => {
+  const politeness = new ResponseSuppression();
   for (let i = 0; i < 10_000; i++) politeness.heard(`${i}`, 0);
   politeness.answered(0);
   const [, most] = range(politeness, 0);

@@ -21,9 +21,9 @@ const STALE_MS = 3 * HEARTBEAT_MS;
 const MAX_FILE_BYTES = 4 * 1024;
 const MOST_ADDRESSES = 16;
 /** Entries looked at when cleaning up. */
-const MOST_ENTRIES = 1000;
+const MOST_FILES = 1000;
 
-interface Entry {
+interface Registration {
   /** Tells the entry of a listener from that of its successor. */
   readonly id: string;
   readonly pid: number;
@@ -33,14 +33,14 @@ interface Entry {
 }
 
 /** A listener's entry. Dispose of it when the listener stops. */
-export class SameHostEntry implements AsyncDisposable {
+export class LocalRegistration implements AsyncDisposable {
   #path: string;
-  #entry: Entry;
+  #registration: Registration;
   #timer: ReturnType<typeof setInterval>;
 
-  private constructor(path: string, entry: Entry) {
+  private constructor(path: string, registration: Registration) {
     this.#path = path;
-    this.#entry = entry;
+    this.#registration = registration;
     this.#timer = setInterval(() => {
       // Tried again at the next beat; meanwhile peers on this host may have to take another way.
       this.#beat().catch((error) => debug(() => `same host: cannot touch ${path}: ${error}`));
@@ -54,14 +54,14 @@ export class SameHostEntry implements AsyncDisposable {
    * @param folder The runtime folder, if not the user's own.
    * @throws {RuntimeFolderError} and what the system says, if it cannot be left.
    */
-  static async leave(
+  static async publish(
     publicKey: Uint8Array,
     boundSockets: readonly string[],
     folder?: string,
-  ): Promise<SameHostEntry> {
+  ): Promise<LocalRegistration> {
     folder ??= await ensureRuntimeFolder();
     await removeDead(folder);
-    const entry: Entry = {
+    const registration: Registration = {
       id: crypto.randomUUID(),
       pid: Deno.pid,
       pidNamespace: await pidNamespace(),
@@ -69,18 +69,18 @@ export class SameHostEntry implements AsyncDisposable {
         socket.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:")
       ),
     };
-    const left = new SameHostEntry(join(folder, entryName(publicKey)), entry);
+    const published = new LocalRegistration(join(folder, fileName(publicKey)), registration);
     try {
-      await left.#write();
-      return left;
+      await published.#write();
+      return published;
     } catch (error) {
-      clearInterval(left.#timer);
+      clearInterval(published.#timer);
       throw error;
     }
   }
 
   async #write(): Promise<void> {
-    const content = JSON.stringify(this.#entry) + "\n";
+    const content = JSON.stringify(this.#registration) + "\n";
     await writeAtomically(this.#path, content, { mode: 0o600, ifPresent: "replace" });
   }
 
@@ -88,17 +88,17 @@ export class SameHostEntry implements AsyncDisposable {
     const present = await this.#present();
     const now = new Date();
     if (!present) await this.#write(); // somebody tidied up
-    else if (present.id === this.#entry.id) await Deno.utime(this.#path, now, now);
+    else if (present.id === this.#registration.id) await Deno.utime(this.#path, now, now);
   }
 
   /** The entry that is there now; a later listener's takes the place of this one. */
-  async #present(): Promise<Entry | undefined> {
-    return await readEntry(this.#path).catch(() => undefined); // gone, or not an entry
+  async #present(): Promise<Registration | undefined> {
+    return await readRegistration(this.#path).catch(() => undefined); // gone, or not an entry
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    if ((await this.#present())?.id !== this.#entry.id) return;
+    if ((await this.#present())?.id !== this.#registration.id) return;
     await Deno.remove(this.#path).catch(ignoreNotFound);
   }
 }
@@ -113,16 +113,16 @@ export async function findOnSameHost(
 ): Promise<string[]> {
   const found: string[] = [];
   for (const folder of folders ?? runtimeFolders()) {
-    const path = join(folder, entryName(publicKey));
-    const entry = await liveEntry(path).catch((error) => {
+    const path = join(folder, fileName(publicKey));
+    const registration = await liveRegistration(path).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `same host: ${path}: ${error}`);
     });
-    if (entry) found.push(...entry.direct);
+    if (registration) found.push(...registration.direct);
   }
   return found;
 }
 
-function entryName(publicKey: Uint8Array): string {
+function fileName(publicKey: Uint8Array): string {
   return `${publicKey.toHex()}.json`;
 }
 
@@ -130,12 +130,12 @@ function entryName(publicKey: Uint8Array): string {
 async function removeDead(folder: string): Promise<void> {
   let looked = 0;
   for await (const { name } of Deno.readDir(folder)) {
-    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++looked > MOST_ENTRIES) {
+    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++looked > MOST_FILES) {
       continue;
     }
     const path = join(folder, name);
     try {
-      const live = name.endsWith(".json") && await liveEntry(path);
+      const live = name.endsWith(".json") && await liveRegistration(path);
       if (!live && await isOld(path)) await Deno.remove(path);
     } catch (error) {
       debug(() => `same host: ${path}: ${error}`); // another listener may be clearing up, too
@@ -144,14 +144,16 @@ async function removeDead(folder: string): Promise<void> {
 }
 
 /** The entry in a file, if its listener is alive as far as can be known; that of a dead one goes. */
-async function liveEntry(path: string): Promise<Entry | undefined> {
-  const entry = await readEntry(path).catch((error) => {
-    if (!(error instanceof NotAnEntry)) throw error;
+async function liveRegistration(path: string): Promise<Registration | undefined> {
+  const registration = await readRegistration(path).catch((error) => {
+    if (!(error instanceof NotARegistration)) throw error;
   });
-  if (!entry) return undefined;
+  if (!registration) return undefined;
   // Not by its age where there is better: a machine that slept makes everything look old.
-  if (entry.pidNamespace !== await pidNamespace()) return await isOld(path) ? undefined : entry;
-  if (await isAlive(entry.pid)) return entry;
+  if (registration.pidNamespace !== await pidNamespace()) {
+    return await isOld(path) ? undefined : registration;
+  }
+  if (await isAlive(registration.pid)) return registration;
   await Deno.remove(path);
   return undefined;
 }
@@ -161,23 +163,23 @@ async function isOld(path: string): Promise<boolean> {
 }
 
 /** The file holds something else. */
-class NotAnEntry extends Error {}
+class NotARegistration extends Error {}
 
-async function readEntry(path: string): Promise<Entry> {
+async function readRegistration(path: string): Promise<Registration> {
   const bytes = await readAtMost(path, MAX_FILE_BYTES);
   const { id, pid, pidNamespace, direct } = parse(bytes);
   const right = typeof id === "string" && Number.isSafeInteger(pid) &&
     typeof pidNamespace === "string" && Array.isArray(direct) && direct.length <= MOST_ADDRESSES &&
     direct.every((address) => typeof address === "string" && parseSocketAddress(address));
-  if (!right) throw new NotAnEntry("not an entry");
+  if (!right) throw new NotARegistration("not an entry");
   return { id, pid: pid as number, pidNamespace, direct };
 }
 
-function parse(bytes: Uint8Array): Partial<Record<keyof Entry, unknown>> {
+function parse(bytes: Uint8Array): Partial<Record<keyof Registration, unknown>> {
   try {
     return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
   } catch {
-    throw new NotAnEntry("not JSON");
+    throw new NotARegistration("not JSON");
   }
 }
 

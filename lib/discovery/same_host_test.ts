@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import { findOnSameHost, HEARTBEAT_MS, SameHostEntry } from "./same_host.ts";
+import { findOnSameHost, HEARTBEAT_MS, LocalRegistration } from "./same_host.ts";
 
 const key = new Uint8Array(32).fill(7);
 const sockets = ["0.0.0.0:1234", "[::]:5678", "10.1.2.3:99"];
@@ -40,7 +40,7 @@ async function writeEntry(dir: string, change: Record<string, unknown>): Promise
 Deno.test("findOnSameHost() finds what a listener has left, as long as it is there", async () => {
   await withFolder(async (dir) => {
     {
-      await using _ = await SameHostEntry.leave(key, sockets, dir);
+      await using _ = await LocalRegistration.publish(key, sockets, dir);
       assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
       assert.deepEqual(await findOnSameHost(new Uint8Array(32), [dir]), []);
       assert.equal((await Deno.stat(entryPath(dir))).mode! & 0o777, 0o600);
@@ -74,7 +74,7 @@ Deno.test("findOnSameHost() goes by the process where it can, for clocks jump", 
     const old = new Date(Date.now() - 100 * HEARTBEAT_MS);
     await Deno.utime(entryPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
-    await using _ = await SameHostEntry.leave(new Uint8Array(32), sockets, dir);
+    await using _ = await LocalRegistration.publish(new Uint8Array(32), sockets, dir);
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
   });
 });
@@ -101,7 +101,7 @@ Deno.test("findOnSameHost() takes nothing from an entry that is none", async () 
   });
 });
 
-Deno.test("SameHostEntry.leave() clears away what dead listeners left, and nothing else", async () => {
+Deno.test("LocalRegistration.publish() clears away what dead listeners left, and nothing else", async () => {
   await withFolder(async (dir) => {
     await writeEntry(dir, { pid: await deadPid() });
     await Deno.writeTextFile(join(dir, "other"), "");
@@ -112,7 +112,7 @@ Deno.test("SameHostEntry.leave() clears away what dead listeners left, and nothi
     }
     await Deno.writeTextFile(join(dir, ".new-2"), ""); // being written just now
     const mine = new Uint8Array(32).fill(9);
-    await using _ = await SameHostEntry.leave(mine, sockets, dir);
+    await using _ = await LocalRegistration.publish(mine, sockets, dir);
     assert.deepEqual(
       new Set(await files(dir)),
       new Set(["other", ".new-2", `${"09".repeat(32)}.json`]),
@@ -120,9 +120,9 @@ Deno.test("SameHostEntry.leave() clears away what dead listeners left, and nothi
   });
 });
 
-Deno.test("SameHostEntry: an earlier listener that stops leaves a later one's entry alone", async () => {
+Deno.test("LocalRegistration: an earlier listener that stops leaves a later one's entry alone", async () => {
   await withFolder(async (dir) => {
-    const earlier = await SameHostEntry.leave(key, sockets, dir);
+    const earlier = await LocalRegistration.publish(key, sockets, dir);
     await writeEntry(dir, { pid: Deno.ppid });
     await earlier[Symbol.asyncDispose]();
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);

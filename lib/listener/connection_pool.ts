@@ -1,7 +1,7 @@
 /** The connections with peers that a listener keeps, and how a session gets one. */
 
 import { abortable } from "../async/abort.ts";
-import { OwnAddress, reach, Unreachable } from "../dial/dialer.ts";
+import { dialPeer, SelfDial, Unreachable } from "../dial/dialer.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Connection, Endpoint } from "../iroh/endpoint.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
@@ -11,7 +11,7 @@ import { samePublicKey, type Ticket } from "../repository/ticket.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
-import { rememberPlainAlone, speaksPlainAlone } from "../dial/alpn_cache.ts";
+import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
 import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
 /**
@@ -91,11 +91,11 @@ export class ConnectionPool {
   /**
    * Opens a session, on a connection that there is, or else on a new one.
    *
-   * @throws {DumbpipeOnly}, {OwnAddress}, {Unreachable}, or the signal's reason.
+   * @throws {DumbpipeOnly}, {SelfDial}, {Unreachable}, or the signal's reason.
    */
   async open(ticket: Ticket, signal: AbortSignal): Promise<PooledSession> {
     const { endpoint } = this.#options;
-    if (samePublicKey(ticket, endpoint)) throw new OwnAddress();
+    if (samePublicKey(ticket, endpoint)) throw new SelfDial();
     const key = ticket.publicKey.toHex(), before = this.of(key);
     const kept = before.findLast(({ hasRoom }) => hasRoom);
     const first = kept && await openOn(kept, signal).catch((error) => {
@@ -103,7 +103,7 @@ export class ConnectionPool {
       debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
     });
     if (!first) {
-      if (await speaksPlainAlone(ticket.publicKey)) throw new DumbpipeOnly();
+      if (await speaksDumbpipeOnly(ticket.publicKey)) throw new DumbpipeOnly();
       const pooled = await this.#openOnNew(ticket, signal);
       return { ...pooled.session, opened: Promise.resolve(pooled) };
     }
@@ -154,16 +154,18 @@ export class ConnectionPool {
     const isUnreachable = performance.now() - unreachableSince < UNREACHABLE_MS;
     const most = isUnreachable ? UNREACHABLE_DIAL_LIMIT_MS : limitMs;
     const options = { from: endpoint, ...most === undefined ? {} : { limitMs: most } };
-    const { connection } = await reach(ticket, settings, alpns, signal, options).catch((error) => {
-      // As of when it was tried in earnest.
-      if (error instanceof Unreachable && !isUnreachable) {
-        this.#unreachableSince.set(key, performance.now());
-      }
-      throw error;
-    });
+    const { connection } = await dialPeer(ticket, settings, alpns, signal, options).catch(
+      (error) => {
+        // As of when it was tried in earnest.
+        if (error instanceof Unreachable && !isUnreachable) {
+          this.#unreachableSince.set(key, performance.now());
+        }
+        throw error;
+      },
+    );
     if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
-      await rememberPlainAlone(ticket.publicKey);
+      await rememberDumbpipeOnly(ticket.publicKey);
       throw new DumbpipeOnly();
     }
     serve(connection).catch((error) => debug(() => `serving a peer: ${error}`)); // it has ended

@@ -40,7 +40,7 @@ function present(): Record<string, NetworkInterfaceInfo[] | undefined> {
 }
 
 /** Tells whether an IP address belongs to a network that this host has an interface in. */
-export function onLink(): (address: string) => boolean {
+export function onLocalNetwork(): (address: string) => boolean {
   const networks = new BlockList();
   for (const entries of Object.values(present())) {
     for (const { cidr, internal } of entries ?? []) {
