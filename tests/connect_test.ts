@@ -448,7 +448,7 @@ for (const alpn of [MUX_ALPN, DUMBPIPE_ALPN]) {
       const { peer, dialed } = await makePeer(env, alpn);
       const dialer = await env.start(["git-annex-p2p-iroh", dialed], {
         stdin: "open",
-        env: { GIT_ANNEX_P2P_IROH_LANE: `${alpn === MUX_ALPN}` }, // without it is the plain wire
+        env: { GIT_ANNEX_P2P_IROH_LANE: `${alpn === MUX_ALPN}` }, // without it is dumbpipe's protocol
       });
       const { value: incoming } = await env.within(peer.incoming().next());
       const connection = await incoming!.accept(env.signal);

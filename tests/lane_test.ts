@@ -239,8 +239,8 @@ async function migrateOnce(
   };
   const streams = await open(StreamType.SESSION), messages = await open(StreamType.LANE);
   const sessions = [
-    new Session(streams[0], opener.over),
-    new Session(streams[1], other.over),
+    new Session(streams[0], opener.closedError),
+    new Session(streams[1], other.closedError),
   ] as const;
   const moved = new AbortController();
   const addresses = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };

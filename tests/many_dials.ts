@@ -1,6 +1,6 @@
 /**
- * many_dials.ts ADDRESS RELAY COUNT WIRE: connects so often, one after another, each time with a key of
- * its own, on the wire that is "plain" or "own", says so after each hundred, and waits for a line on stdin
+ * many_dials.ts ADDRESS RELAY COUNT PROTOCOL: connects so often, one after another, each time with a key of
+ * its own, by the protocol that is "dumbpipe" or "mux", says so after each hundred, and waits for a line on stdin
  * before it goes on.
  *
  * One process, so that what a test measures is the listener and not the start of programs.
@@ -24,7 +24,7 @@ async function sessionOn(connection: Connection): Promise<Duplex> {
   const stream = await connection.open();
   if (connection.alpn === MUX_ALPN) {
     await writeStreamHeader(stream, StreamType.SESSION, 0);
-    return new Session(stream, connection.over);
+    return new Session(stream, connection.closedError);
   }
   await sendHandshake(stream);
   return stream;
@@ -48,8 +48,8 @@ async function exchange(address: string, relay: string, alpn: string): Promise<v
 }
 
 if (import.meta.main) {
-  const [address, relay, count, wire] = Deno.args;
-  const alpn = wire === "own" ? MUX_ALPN : DUMBPIPE_ALPN;
+  const [address, relay, count, protocol] = Deno.args;
+  const alpn = protocol === "mux" ? MUX_ALPN : DUMBPIPE_ALPN;
   for (let i = 1; i <= Number(count); i++) {
     await exchange(address!, relay!, alpn);
     if (i % 100 > 0) continue;

@@ -52,8 +52,8 @@ async function learnAddress(endpoint: Endpoint, reflector: string): Promise<void
 }
 
 async function serve(relay: string, reflector: string): Promise<void> {
-  const own = { kind: "own", urls: [relay] } as const;
-  const endpoint = await Endpoint.bind({ alpns: [ALPN], relay: own, lookup: false });
+  const setting = { kind: "custom", urls: [relay] } as const;
+  const endpoint = await Endpoint.bind({ alpns: [ALPN], relay: setting, lookup: false });
   await learnAddress(endpoint, reflector);
   while (!endpoint.addresses().relay) await new Promise((resolve) => setTimeout(resolve, 20));
   console.log(endpoint.publicKey.toHex());

@@ -1,4 +1,4 @@
-/** What a peer may do on our own wire, by mistake or on purpose, and what becomes of the others. */
+/** What a peer may do on the mux protocol, by mistake or on purpose, and what becomes of the others. */
 
 import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
@@ -29,7 +29,7 @@ async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
 async function openSession(connection: Connection, number: number): Promise<Session> {
   const stream = await connection.open();
   await writeStreamHeader(stream, StreamType.SESSION, number);
-  const session = new Session(stream, connection.over);
+  const session = new Session(stream, connection.closedError);
   const reader = session.readable.getReader();
   assert.equal(new TextDecoder().decode((await reader.read()).value), AUTH_SUCCESS);
   reader.releaseLock();
@@ -46,7 +46,7 @@ async function carries(session: Session): Promise<void> {
   await sending;
 }
 
-scenario("own wire: a stream that is reset is nobody's else matter", {}, async (env) => {
+scenario("mux: a stream that is reset is nobody's else matter", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   await using connection = await dial(env, pair);
   for (let i = 0; i < 150; i++) { // more than may be open at once
@@ -59,7 +59,7 @@ scenario("own wire: a stream that is reset is nobody's else matter", {}, async (
 });
 
 scenario(
-  "own wire: a session that is cut short ends, and the next one does not notice",
+  "mux: a session that is cut short ends, and the next one does not notice",
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
@@ -78,7 +78,7 @@ scenario(
 );
 
 scenario(
-  "own wire: a lane stream that leads to nothing costs the session nothing",
+  "mux: a lane stream that leads to nothing costs the session nothing",
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
@@ -93,7 +93,7 @@ scenario(
   },
 );
 
-scenario("own wire: what makes no sense ends the connection", {}, async (env) => {
+scenario("mux: what makes no sense ends the connection", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const senseless: ((connection: Connection) => Promise<void>)[] = [
     async (connection) => await write(await connection.open(), Uint8Array.of(9)),
@@ -111,14 +111,14 @@ scenario("own wire: what makes no sense ends the connection", {}, async (env) =>
   for (const send of senseless) {
     await using connection = await dial(env, pair);
     await send(connection);
-    const end = await env.within(connection.ended);
+    const end = await env.within(connection.closed);
     assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
   }
   await using connection = await dial(env, pair);
   await carries(await openSession(connection, 0));
 });
 
-scenario("own wire: whoever is not let in may not fill the memory", {}, async (env) => {
+scenario("mux: whoever is not let in may not fill the memory", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
     while (await connection.read(new Uint8Array(64 * 1024)) !== null);
   });
@@ -129,7 +129,7 @@ scenario("own wire: whoever is not let in may not fill the memory", {}, async (e
       write(stream, new Uint8Array(1_000_000).fill(StreamType.PING)).catch(() => {}); // it is closed
     }
   })();
-  const end = await env.within(connection.ended);
+  const end = await env.within(connection.closed);
   assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
   await writing.catch(() => {}); // as above
 });

@@ -209,7 +209,7 @@ export async function listenerPort(host: Host, address: string): Promise<number>
   return Number(/^127\.0\.0\.1:(\d+)$/.exec(first!)![1]);
 }
 
-/** Both ends of a connection on our own wire, in the test itself. Dispose of it when done. */
+/** Both ends of a connection on the mux protocol, in the test itself. Dispose of it when done. */
 export async function makeConnection(
   env: TestEnv,
 ): Promise<{ dialer: Connection; acceptor: Connection } & AsyncDisposable> {

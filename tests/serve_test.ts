@@ -76,21 +76,21 @@ scenario("serve turns away whoever does not say hello, and goes on for the other
 
   const wrong = await dial(env, pair);
   await send(await wrong.open(), "GET / HTTP/1.1\r\n");
-  assert.deepEqual(await wrong.ended, { by: "peer", code: 4n, reason: "no hello" });
+  assert.deepEqual(await wrong.closed, { by: "peer", code: 4n, reason: "no hello" });
   await works();
 
   const short = await dial(env, pair);
   const stream = await short.open();
   await send(stream, "hel");
   await stream.writable.close().catch(() => {}); // the listener closes before it has acknowledged
-  assert.deepEqual(await short.ended, { by: "peer", code: 4n, reason: "no hello" });
+  assert.deepEqual(await short.closed, { by: "peer", code: 4n, reason: "no hello" });
   await works();
 
   const started = performance.now();
   const silent = await dial(env, pair); // opens no stream
   const halting = await dial(env, pair); // begins a hello
   await send(await halting.open(), "hel");
-  const ends = await Promise.all([silent.ended, halting.ended]);
+  const ends = await Promise.all([silent.closed, halting.closed]);
   for (const end of ends) assert.deepEqual(end, { by: "peer", code: 4n, reason: "no hello" });
   const seconds = (performance.now() - started) / 1000;
   assert(seconds > 9 && seconds < 15, `${seconds} s`);
@@ -108,7 +108,7 @@ scenario("serve turns away whoever does not say hello, and goes on for the other
   assert.match(await pair.log(), /was turned away, no hello in time/);
 });
 
-scenario("serve turns away whoever is silent on the own wire, and goes on for the others", {
+scenario("serve turns away whoever is silent on the mux protocol, and goes on for the others", {
   limitMs: 90_000,
 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
@@ -117,7 +117,7 @@ scenario("serve turns away whoever is silent on the own wire, and goes on for th
   const silent = await dial(env, pair, MUX_ALPN); // opens no stream
   const halting = await dial(env, pair, MUX_ALPN); // begins to say what a stream is for
   await send(await halting.open(), String.fromCharCode(StreamType.SESSION, 0, 0));
-  const ends = await Promise.all([silent.ended, halting.ended]);
+  const ends = await Promise.all([silent.closed, halting.closed]);
   for (const end of ends) assert.deepEqual(end, { by: "peer", code: 4n, reason: "no hello" });
   const seconds = (performance.now() - started) / 1000;
   assert(seconds > 9 && seconds < 15, `${seconds} s`);
@@ -126,7 +126,7 @@ scenario("serve turns away whoever is silent on the own wire, and goes on for th
   assert.equal((await exchange(pair)).code, 0);
 });
 
-scenario("serve ends a connection on the plain wire, too, that is not let in after 30 s", {
+scenario("serve ends a connection on dumbpipe's protocol, too, that is not let in after 30 s", {
   limitMs: 90_000,
 }, async (env) => {
   // Lets in whoever says so first, like git-annex.
@@ -149,7 +149,7 @@ scenario("serve ends a connection on the plain wire, too, that is not let in aft
   await send(stream, "AUTH wrong\n");
   const reader = stream.readable.getReader();
   assert.equal(new TextDecoder().decode((await reader.read()).value), "AUTH-FAILURE\n");
-  const ends = await Promise.all([silent.ended, bad.ended]);
+  const ends = await Promise.all([silent.closed, bad.closed]);
   const notAuthenticated = { by: "peer", code: 5n, reason: "not authenticated in time" };
   for (const end of ends) assert.deepEqual(end, notAuthenticated);
   const seconds = (performance.now() - started) / 1000;
@@ -171,7 +171,7 @@ scenario("serve passes on to git-annex that a peer has given up a stream", {}, a
   assert.equal(pair.service.open, 1);
   await stream.writable.abort(); // and the connection stays
   await env.until("git-annex's side to be closed", () => pair.service.open === 0);
-  await connection.ended;
+  await connection.closed;
 });
 
 scenario("serve ends a connection that git-annex has not let in after 30 s, and no other", {
@@ -247,7 +247,7 @@ scenario("serve keeps room for peers who authenticate, however many strangers th
     strangers.push(stranger);
   }
   // Twelve strangers share the four places that are left, the newest of them.
-  const ended = await Promise.all(strangers.slice(0, 8).map(({ ended }) => ended));
+  const ended = await Promise.all(strangers.slice(0, 8).map(({ closed }) => closed));
   for (const end of ended) {
     assert.deepEqual(end, { by: "peer", code: 1n, reason: "too many connections" });
   }
@@ -300,7 +300,7 @@ scenario("serve waits for a socket that refuses for a moment only", {}, async (e
   const early = await dial(env, pair);
   await sendHandshake(await early.open());
   const turnedAway = { by: "peer", code: 2n, reason: "git annex remotedaemon is not running" };
-  assert.deepEqual(await early.ended, turnedAway);
+  assert.deepEqual(await early.closed, turnedAway);
   await Deno.rename(new Service(env, join(env.dir, "again"), echo).path, pair.service.path);
   const run = await exchange(pair);
   assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);

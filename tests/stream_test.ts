@@ -72,17 +72,17 @@ async function drain(started: Started): Promise<{ length: number; checksum: stri
   });
 }
 
-const PLAIN = { GIT_ANNEX_P2P_IROH_LANE: "false" }; // the wire is dumbpipe's then
+const DUMBPIPE = { GIT_ANNEX_P2P_IROH_LANE: "false" }; // the protocol is dumbpipe's then
 
 for (
-  const [way, wire, settings] of WAYS.flatMap((way) =>
-    [[way, "", {}], [way, " on the plain wire", PLAIN]] as const
+  const [way, protocol, settings] of WAYS.flatMap((way) =>
+    [[way, "", {}], [way, " by dumbpipe's protocol", DUMBPIPE]] as const
   )
 ) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
   scenario(
-    `${way}: a slow reader at the connecting side${wire} holds the sender back, and gets everything`,
+    `${way}: a slow reader at the connecting side${protocol} holds the sender back, and gets everything`,
     { needs, limitMs: 120_000 },
     async (env) => {
       const data = randomBytes(40 * MIB);
@@ -106,7 +106,7 @@ for (
   );
 
   scenario(
-    `${way}: a slow reader behind the listener${wire} holds the sender back, and gets everything`,
+    `${way}: a slow reader behind the listener${protocol} holds the sender back, and gets everything`,
     {
       needs,
       limitMs: 120_000,
@@ -142,10 +142,10 @@ for (
 for (const way of WAYS) {
   const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
 
-  // Through a relay a connection is nothing else to the listener's wires.
-  for (const wire of way === "direct" ? ["plain", "own"] : ["plain"]) {
+  // Through a relay a connection is nothing else to the listener's protocols.
+  for (const protocol of way === "direct" ? ["dumbpipe", "mux"] : ["dumbpipe"]) {
     scenario(
-      `${way}: connections one after another on the ${wire} wire leave no file open and no memory taken`,
+      `${way}: connections one after another by the ${protocol} protocol leave no file open and no memory taken`,
       {
         needs: ["namespaces", "proc", ...needs],
         limitMs: 240_000,
@@ -157,7 +157,7 @@ for (const way of WAYS) {
         // The memory of a JavaScript program grows until it is first collected, so it is compared
         // between 400 connections and 800; 150 kB for each, as a leak once took, would be 57 MiB.
         const dialer = await env.start(
-          [...deno, script, pair.dialed, pair.relay?.url ?? "none", "800", wire],
+          [...deno, script, pair.dialed, pair.relay?.url ?? "none", "800", protocol],
           {
             on: pair.network.b,
             stdin: "open",

@@ -430,7 +430,7 @@ scenario("warm: a connection carries sessions of both ends at once, and is kept 
     await Promise.all(ends.flatMap(({ mux }) =>
       Array.from({ length: 45 }, async (_, i) => {
         using opened = await mux.open(env.signal);
-        const session = new Session(opened.stream, mux.connection.over);
+        const session = new Session(opened.stream, mux.connection.closedError);
         const writer = session.writable.getWriter(), text = `${round} ${i}`;
         const sending = writer.write(new TextEncoder().encode(text)).then(() => writer.close());
         assert.equal(await new Response(session.readable).text(), text);

@@ -1,12 +1,12 @@
 /** `git-annex-p2p-iroh address`: this repository's address, made if it has none. */
 
-import { ownAddress } from "../repository/address.ts";
+import { ensureAddress } from "../repository/address.ts";
 import { findRepository, readSettings } from "../repository/repository.ts";
 import { print } from "../console/stdout.ts";
 
 /** Prints the address, one line, as git-annex stores it. */
 export async function address(): Promise<number> {
   const [repository, settings] = await Promise.all([findRepository(), readSettings()]);
-  await print(`${await ownAddress(repository, settings)}\n`);
+  await print(`${await ensureAddress(repository, settings)}\n`);
   return 0;
 }

@@ -4,7 +4,7 @@ import { basename, dirname } from "node:path";
 import { bootAdvice } from "../doctor/boot.ts";
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
-import { checkGitAnnex, checkGitRemote, checkOwnName, checkWormhole } from "../doctor/programs.ts";
+import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
 import { checkIdentity, checkListener } from "../doctor/serving.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
@@ -22,7 +22,7 @@ export async function doctor(): Promise<number> {
     checkGitAnnex(),
     checkGitRemote(),
     checkWormhole(),
-    checkOwnName(),
+    checkProgram(),
     checkIdentity(repository),
     serving,
     checkNetwork(),

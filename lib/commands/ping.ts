@@ -48,8 +48,8 @@ async function repeat(
   signal: AbortSignal,
 ): Promise<(number | undefined)[]> {
   const times: (number | undefined)[] = [];
-  let ended = false;
-  connection.ended.then(() => ended = true);
+  let isClosed = false;
+  connection.closed.then(() => isClosed = true);
   for (let i = 1; i <= count && !signal.aborted; i++) {
     const begin = performance.now();
     const time = await timeOf(once, signal).catch((error) => {
@@ -60,7 +60,7 @@ async function repeat(
     times.push(time);
     if (time !== undefined) {
       await print(`reply ${i} in ${milliseconds(time)}, ${connection.path}\n`);
-    } else if (ended) break; // there is no one to ask any more
+    } else if (isClosed) break; // there is no one to ask any more
     const rest = INTERVAL_MS - (performance.now() - begin);
     if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // stopped: the loop ends
   }

@@ -90,7 +90,7 @@ async function serveRepository(
   const closed = new AbortController();
   const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
   const choice = homeRelay(settings.relay, decodeTicket(address).relays);
-  const relay: RelaySetting = choice ? { kind: "own", urls: [choice.home] } : settings.relay;
+  const relay: RelaySetting = choice ? { kind: "custom", urls: [choice.home] } : settings.relay;
   const endpoint = await bindEndpoint({ ...settings, relay }, identity, stop).catch((error) => {
     if (!stop.aborted) throw error;
   });

@@ -34,7 +34,7 @@ export interface LaneSignaling extends Disposable {
   readonly addresses: LaneAddresses;
 }
 
-/** A session of our own wire, which goes on by a lane as soon as that pays. */
+/** A session of the mux protocol, which goes on by a lane as soon as that pays. */
 export interface UpgradableSession extends Disposable {
   readonly session: Session;
   /** The lane, while it goes by one. */

@@ -56,7 +56,7 @@ function locatorFor(
   { settings, repository }: WorkingContext,
   folders: readonly string[],
 ): ControlLocator | undefined {
-  // One that has the lane off speaks the plain wire, on which nothing can be kept.
+  // One that has the lane off speaks dumbpipe's protocol, on which nothing can be kept.
   if (!repository || !settings.warm || !settings.lane) return undefined;
   return locateControlSocket(repository, settings, folders);
 }

@@ -69,7 +69,7 @@ async function open(
     await writeStreamHeader(stream, StreamType.LANE, 0);
     return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
   };
-  const upgradable = withLaneUpgrade(stream, connection.over, openLane, onLane, signal);
+  const upgradable = withLaneUpgrade(stream, connection.closedError, openLane, onLane, signal);
   return {
     stream: upgradable.session,
     finish,

@@ -1,5 +1,5 @@
 /**
- * Which peers speak the plain wire alone, so that finding it out costs a round trip once and not at each
+ * Which peers speak dumbpipe's protocol alone, so that finding it out costs a round trip once and not at each
  * dial: a file `KEY.plain` in the user's runtime folder, which counts for a day.
  */
 
@@ -10,7 +10,7 @@ import { debug } from "../console/stderr.ts";
 /** A peer may have been given a later program. */
 const COUNTS_FOR_MS = 24 * 60 * 60 * 1000;
 
-/** Whether a peer is known to speak the plain wire alone. Never throws. */
+/** Whether a peer is known to speak dumbpipe's protocol alone. Never throws. */
 export async function speaksDumbpipeOnly(
   publicKey: Uint8Array,
   folders?: readonly string[],

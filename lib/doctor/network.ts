@@ -42,7 +42,7 @@ export async function checkRelayed(settings: Settings): Promise<Finding[]> {
 }
 
 function noRelay({ relay }: Settings): Finding {
-  const which = relay.kind === "own" ? relay.urls.join(", ") : "of those that iroh runs";
+  const which = relay.kind === "custom" ? relay.urls.join(", ") : "of those that iroh runs";
   const seconds = RELAY_LIMIT_MS / 1000;
   return failure(
     `no relay is reached within ${seconds} s, ${which}`,
@@ -52,10 +52,11 @@ function noRelay({ relay }: Settings): Finding {
 
 async function checkUdp(endpoint: Endpoint, { external }: Settings): Promise<Finding> {
   if (external !== undefined) return ok(`others see this machine at ${external}, as is set`);
-  const own = new Set(interfaces().flatMap(({ addresses }) => addresses));
+  const local = new Set(interfaces().flatMap(({ addresses }) => addresses));
   const seen = await within(
     ADDRESS_LIMIT_MS,
-    () => endpoint.addresses().direct.find((address) => !own.has(splitSocketAddress(address).host)),
+    () =>
+      endpoint.addresses().direct.find((address) => !local.has(splitSocketAddress(address).host)),
   );
   if (seen) return ok(`UDP gets out, others see this machine at ${seen}`);
   return warning(

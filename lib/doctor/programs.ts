@@ -44,7 +44,7 @@ export function checkWormhole(): Finding {
 }
 
 /** This program itself, as git-annex would find it. */
-export async function checkOwnName(): Promise<Finding> {
+export async function checkProgram(): Promise<Finding> {
   const path = onPath(PROGRAM);
   if (!path) {
     return failure(
@@ -52,11 +52,11 @@ export async function checkOwnName(): Promise<Finding> {
       "put it, under that name, into a folder that is",
     );
   }
-  const own = VERSION_TEXT.trim(), said = (await outputOf(path, "--version")).trim();
-  if (said === own) {
+  const version = VERSION_TEXT.trim(), said = (await outputOf(path, "--version")).trim();
+  if (said === version) {
     const isThis = !Deno.build.standalone ||
       await Deno.realPath(path) === await Deno.realPath(Deno.execPath());
-    if (isThis) return ok(`${own} is ${path}`);
+    if (isThis) return ok(`${version} is ${path}`);
     return warning(
       `git-annex runs ${path}, of the same version as this one, ${Deno.execPath()}`,
       "keep one of the two",
@@ -64,7 +64,7 @@ export async function checkOwnName(): Promise<Finding> {
   }
   return failure(
     `${path}, which git-annex runs, is another than this one, it says ${said}`,
-    `replace it by this one, ${own}`,
+    `replace it by this one, ${version}`,
   );
 }
 

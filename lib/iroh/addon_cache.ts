@@ -117,8 +117,8 @@ async function whatIsWrongAbove(path: string): Promise<string | undefined> {
 async function isIntact(path: string, packed: PackedAddon): Promise<boolean> {
   try {
     const { isFile, uid, mode, mtime } = await Deno.lstat(path);
-    const isOwn = Deno.uid() === null || uid === Deno.uid() && !(mode! & 0o077);
-    if (!isFile || !isOwn || !packed.isIn(path)) return false;
+    const isPrivate = Deno.uid() === null || uid === Deno.uid() && !(mode! & 0o077);
+    if (!isFile || !isPrivate || !packed.isIn(path)) return false;
     const now = new Date();
     if (now.getTime() - mtime!.getTime() > NOTE_MS) {
       await Deno.utime(path, now, now).catch(() => {}); // the disk is full, or can only be read

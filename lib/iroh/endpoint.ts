@@ -43,7 +43,7 @@ const CLOSE_SENT_LIMIT_MS = 100;
 const RELAY_QUIC_PORT = 7842;
 
 /** How an error says that it is the connection's (noq's `ConnectionError`), not the stream's. */
-const CONNECTION_OVER = /^(ConnectionLost\(|(application|connection|locally)Closed|timedOut)/i;
+const CONNECTION_CLOSED = /^(ConnectionLost\(|(application|connection|locally)Closed|timedOut)/i;
 
 /** How an endpoint is made. */
 export interface EndpointOptions {
@@ -155,11 +155,11 @@ export class Endpoint implements AsyncDisposable {
    */
   async addExternalAddress(address: string): Promise<void> {
     const version = isIP(address);
-    const own = this.boundSockets().find((socket) => socket.startsWith("[") === (version === 6));
-    if (version !== 0 && own === undefined) {
+    const bound = this.boundSockets().find((socket) => socket.startsWith("[") === (version === 6));
+    if (version !== 0 && bound === undefined) {
       return debug(() => `there is no socket for the external address ${address}`);
     }
-    const full = version === 0 ? address : socketAddress(address, splitSocketAddress(own!).port);
+    const full = version === 0 ? address : socketAddress(address, splitSocketAddress(bound!).port);
     await this.#endpoint.addExternalAddr(full);
   }
 
@@ -247,9 +247,9 @@ export class Incoming {
 /** A connection with one peer, who has proved its key. */
 export class Connection {
   /** Settles, without ever rejecting, when the connection is no more. */
-  readonly ended: Promise<ConnectionEnd>;
+  readonly closed: Promise<ConnectionEnd>;
   /** The same, as the error that reads and writes give from then on. */
-  readonly over: Promise<StreamError>;
+  readonly closedError: Promise<StreamError>;
   #connection: Iroh.Connection;
   #bytes: IrohBytes;
   #callBytes: number;
@@ -265,15 +265,15 @@ export class Connection {
     this.#bytes = bytes;
     this.#callBytes = bytes.isNative ? NATIVE_CALL_BYTES : CALL_BYTES;
     const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
-    this.ended = Promise.race([connection.closed().then(connectionEnd), lost]);
+    this.closed = Promise.race([connection.closed().then(connectionEnd), lost]);
     const watch = watchSilence(() => connection.stats().udpRxDatagrams, () => {
       lose({ by: "loss", detail: `nothing came for ${SILENCE_LIMIT_MS / 1000} s` });
       this.close(0n, "silence");
     });
-    this.over = this.ended.then(endError);
-    this.ended.then((end) => {
+    this.closedError = this.closed.then(endError);
+    this.closed.then((end) => {
       watch[Symbol.dispose]();
-      for (const tell of this.#writing) tell(end);
+      for (const onClosed of this.#writing) onClosed(end);
     });
   }
 
@@ -336,13 +336,13 @@ export class Connection {
 
   /** Like {@linkcode close}, and waits until the peer has been told, as far as that can be known. */
   async closeAndSend(code: bigint, reason: string): Promise<void> {
-    let isOver = false; // in another way: then nobody is told any more
-    this.ended.then(({ by }) => isOver = by !== "us");
+    let isClosed = false; // in another way: then nobody is told any more
+    this.closed.then(({ by }) => isClosed = by !== "us");
     const before = this.#connection.stats().udpTxDatagrams;
     this.close(code, reason);
     const limit = AbortSignal.timeout(CLOSE_SENT_LIMIT_MS);
     const isSent = () => this.#connection.stats().udpTxDatagrams !== before;
-    while (!limit.aborted && !isOver && !isSent()) {
+    while (!limit.aborted && !isClosed && !isSent()) {
       // Time over: the packet could not be sent now, and the peer will notice by itself.
       await delay(1, limit).catch(() => {});
     }
@@ -359,16 +359,16 @@ export class Connection {
   /** What went wrong with a stream, in our terms. */
   async #streamError(error: unknown): Promise<StreamError> {
     const text = error instanceof Error ? error.message : String(error);
-    const givenUp = /^(?:Reset|Stopped)\((\d+)/.exec(text);
-    if (givenUp && BigInt(givenUp[1]!) > 0n) {
-      const code = BigInt(givenUp[1]!);
+    const aborted = /^(?:Reset|Stopped)\((\d+)/.exec(text);
+    if (aborted && BigInt(aborted[1]!) > 0n) {
+      const code = BigInt(aborted[1]!);
       return new StreamError("refused", `no reason given (code ${code})`, { cause: error, code });
     }
-    if (givenUp) return new StreamError("reset", "the peer gave up the stream", { cause: error });
-    if (!CONNECTION_OVER.test(text)) {
+    if (aborted) return new StreamError("reset", "the peer gave up the stream", { cause: error });
+    if (!CONNECTION_CLOSED.test(text)) {
       return new StreamError("lost", irohReason(error), { cause: error });
     }
-    return endError(await this.ended);
+    return endError(await this.closed);
   }
 
   #duplex(stream: Iroh.BiStream): Duplex {
@@ -397,15 +397,15 @@ export class Connection {
   }
 
   #writable(send: Iroh.SendStream): WritableStream<Uint8Array> {
-    let over = () => {};
+    let done = () => {};
     // Used again and again: it takes eight times the memory of the bytes, and iroh-js has read it when
     // the call returns.
     const memory: number[] = [];
     return new WritableStream({
       start: (controller) => {
-        const tell = (end: ConnectionEnd) => controller.error(endError(end));
-        this.#writing.add(tell);
-        over = () => void this.#writing.delete(tell);
+        const onClosed = (end: ConnectionEnd) => controller.error(endError(end));
+        this.#writing.add(onClosed);
+        done = () => void this.#writing.delete(onClosed);
       },
       write: async (chunk) => {
         try {
@@ -414,7 +414,7 @@ export class Connection {
             await this.#orEnd(send.writeAll(this.#bytes.to(part, memory)));
           }
         } catch (error) {
-          over();
+          done();
           send.reset(0n).catch(() => {}); // the connection is gone, and the stream with it
           throw error;
         }
@@ -427,11 +427,11 @@ export class Connection {
           // An orderly end from a peer that had no need to wait for more: as good as "received".
           if (!(error instanceof StreamError) || error.kind !== "closed") throw error;
         } finally {
-          over();
+          done();
         }
       },
       abort: (reason) => {
-        over();
+        done();
         send.reset(codeOf(reason)).catch(() => {}); // the connection is gone, and the stream with it
       },
     });
@@ -452,12 +452,12 @@ let watching: ReturnType<typeof setInterval> | undefined;
 
 /** Calls `silent` when `received` has been the same for {@linkcode SILENCE_LIMIT_MS}. */
 function watchSilence(received: () => number | bigint, silent: () => void): Disposable {
-  const one = { received, silent, last: -1, checks: 0 };
-  watched.add(one);
+  const connection = { received, silent, last: -1, checks: 0 };
+  watched.add(connection);
   watching ??= setInterval(lookForSilence, SILENCE_CHECK_MS);
   return {
     [Symbol.dispose]() {
-      watched.delete(one);
+      watched.delete(connection);
       if (watched.size > 0) return;
       clearInterval(watching);
       watching = undefined;
@@ -466,12 +466,12 @@ function watchSilence(received: () => number | bigint, silent: () => void): Disp
 }
 
 function lookForSilence(): void {
-  for (const one of watched) {
-    const now = one.received();
+  for (const connection of watched) {
+    const now = connection.received();
     // Counted in checks rather than by the clock, so that a machine that slept is no silence.
-    one.checks = now === one.last ? one.checks + 1 : 0;
-    one.last = now;
-    if (one.checks * SILENCE_CHECK_MS >= SILENCE_LIMIT_MS) one.silent();
+    connection.checks = now === connection.last ? connection.checks + 1 : 0;
+    connection.last = now;
+    if (connection.checks * SILENCE_CHECK_MS >= SILENCE_LIMIT_MS) connection.silent();
   }
 }
 
@@ -558,7 +558,7 @@ function relayMode(setting: RelaySetting): Iroh.RelayMode {
       return iroh.RelayMode.defaultMode();
     case "none":
       return iroh.RelayMode.disabled();
-    case "own": {
+    case "custom": {
       const relays = iroh.RelayMap.empty();
       for (const url of setting.urls) relays.insert(relayConfig(url));
       return iroh.RelayMode.custom(relays);

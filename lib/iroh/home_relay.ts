@@ -51,7 +51,7 @@ export function homeRelay(
   setting: RelaySetting,
   named: readonly string[],
 ): HomeRelay | undefined {
-  if (setting.kind !== "own" || setting.urls.length < 2) return undefined;
+  if (setting.kind !== "custom" || setting.urls.length < 2) return undefined;
   const inAddress = named.map((url) => URL.parse(url)?.href); // as settings have them
   const home = setting.urls.find((url) => inAddress.includes(url)) ?? setting.urls[0]!;
   return { home, others: setting.urls.filter((url) => url !== home) };

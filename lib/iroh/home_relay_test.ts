@@ -31,33 +31,33 @@ async function relaysAfter(
   answers: readonly boolean[],
   { endpoint = new FakeEndpoint(new Set([OTHER, THIRD])), others = [OTHER] } = {},
 ): Promise<(string | undefined)[]> {
-  const over = new AbortController(), relays: (string | undefined)[] = [];
+  const ended = new AbortController(), relays: (string | undefined)[] = [];
   let looks = 0;
   const ask = (url: string) => {
     assert.equal(url, HOME);
     if (looks > 0) relays.push(endpoint.addresses().relay);
     const answer = answers[looks++];
-    if (answer === undefined) over.abort();
+    if (answer === undefined) ended.abort();
     else if (answer) endpoint.up.add(HOME);
     else endpoint.up.delete(HOME);
     return Promise.resolve(answer ?? false);
   };
-  await keepHomeRelay(endpoint, { home: HOME, others }, over.signal, { ask, everyMs: 0 });
+  await keepHomeRelay(endpoint, { home: HOME, others }, ended.signal, { ask, everyMs: 0 });
   return relays;
 }
 
 Deno.test("homeRelay() is the one in the address, in whichever form, or else the first", () => {
-  const own = { kind: "own", urls: [OTHER, HOME, THIRD] } as const;
+  const setting = { kind: "custom", urls: [OTHER, HOME, THIRD] } as const;
   const expected = { home: HOME, others: [OTHER, THIRD] };
-  assert.deepEqual(homeRelay(own, [HOME]), expected);
-  assert.deepEqual(homeRelay(own, ["https://HOME.example"]), expected);
+  assert.deepEqual(homeRelay(setting, [HOME]), expected);
+  assert.deepEqual(homeRelay(setting, ["https://HOME.example"]), expected);
   for (const named of [[], ["https://unknown.example/"], ["no URL"]]) {
-    assert.deepEqual(homeRelay(own, named), { home: OTHER, others: [HOME, THIRD] });
+    assert.deepEqual(homeRelay(setting, named), { home: OTHER, others: [HOME, THIRD] });
   }
 });
 
 Deno.test("homeRelay() chooses none where there is no choice", () => {
-  assert.equal(homeRelay({ kind: "own", urls: [HOME] }, [HOME]), undefined);
+  assert.equal(homeRelay({ kind: "custom", urls: [HOME] }, [HOME]), undefined);
   assert.equal(homeRelay({ kind: "n0" }, [HOME]), undefined);
   assert.equal(homeRelay({ kind: "none" }, [HOME]), undefined);
 });
@@ -112,12 +112,12 @@ Deno.test("keepHomeRelay() goes on after an error, and tries that again", async 
 
 Deno.test("keepHomeRelay() ends at once, also while it asks or changes something", async () => {
   const never = new Promise<never>(() => {}), choice = { home: HOME, others: [OTHER] };
-  const over = new AbortController(), endpoint = new FakeEndpoint(new Set());
+  const ended = new AbortController(), endpoint = new FakeEndpoint(new Set());
   endpoint.addRelay = () => {
-    queueMicrotask(() => over.abort());
+    queueMicrotask(() => ended.abort());
     return never;
   };
-  await keepHomeRelay(endpoint, choice, over.signal, { ask: () => Promise.resolve(false) });
+  await keepHomeRelay(endpoint, choice, ended.signal, { ask: () => Promise.resolve(false) });
   using relay = Deno.listen({ hostname: "127.0.0.1", port: 0 }); // takes connections, says nothing
   const asking = new AbortController();
   const home = `http://127.0.0.1:${relay.addr.port}/`;
@@ -137,15 +137,15 @@ Deno.test("keepHomeRelay() takes a relay for up that answers a ping, and for no 
     if (asked === 4) looks.resolve();
     return new Response(null, { status });
   });
-  const endpoint = new FakeEndpoint(new Set([OTHER])), over = new AbortController();
+  const endpoint = new FakeEndpoint(new Set([OTHER])), ended = new AbortController();
   const home = `http://127.0.0.1:${server.addr.port}/`, seen: string[] = [];
   endpoint.known[0] = home;
   endpoint.addRelay = (url) => Promise.resolve(void seen.push(`+${url}`));
   endpoint.removeRelay = (url) => Promise.resolve(void seen.push(`-${url}`));
   endpoint.up.add(home);
-  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, over.signal, { everyMs: 0 });
+  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, ended.signal, { everyMs: 0 });
   await looks.promise;
-  over.abort();
+  ended.abort();
   await kept;
   assert.deepEqual(seen, [`+${OTHER}`, `-${OTHER}`]);
 });

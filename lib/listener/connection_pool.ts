@@ -34,7 +34,7 @@ export interface ConnectionPoolOptions {
   readonly signal: AbortSignal;
 }
 
-/** The peer speaks the plain wire alone, on which a connection carries one stream. */
+/** The peer speaks dumbpipe's protocol alone, on which a connection carries one stream. */
 export class DumbpipeOnly extends Error {
   override readonly name = "DumbpipeOnly";
 
@@ -50,7 +50,7 @@ export interface PooledSession extends Disposable {
   readonly opened: Promise<PooledStream>;
 }
 
-/** The connections of a listener on our own wire, dialed and accepted ones. */
+/** The connections of a listener on the mux protocol, dialed and accepted ones. */
 export class ConnectionPool {
   #options: ConnectionPoolOptions;
   /** By public key, in the order in which they came. */

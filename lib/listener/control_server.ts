@@ -183,10 +183,10 @@ export class ControlServer implements AsyncDisposable {
 /** Tells the process when the connection with the peer has ended. */
 async function sendClosed({ opened }: PooledSession, stream: ProxiedStream): Promise<void> {
   const { connection } = (await opened).mux;
-  const { by } = await connection.ended;
+  const { by } = await connection.closed;
   // What the listener has closed is no orderly end of the peer's.
   const lost = new StreamError("lost", "this repository's listener has given it up");
-  await stream.sendClosed(by === "us" ? lost : await connection.over);
+  await stream.sendClosed(by === "us" ? lost : await connection.closedError);
 }
 
 /** Answers that a stream with the peer is there, which is given up if the process is not any more. */

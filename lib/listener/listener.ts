@@ -27,7 +27,7 @@ const HANDSHAKE_LIMIT_MS = 10_000;
 const AUTH_LIMIT_MS = 30_000;
 /** git-annex accepts at once, unless its queue is full. */
 const SOCKET_LIMIT_MS = 5_000;
-/** For a peer on the plain wire to close, after both directions are through. */
+/** For a peer on dumbpipe's protocol to close, after both directions are through. */
 const PEER_CLOSE_MS = 1_000;
 /** Connections that are told to end do so at once. */
 const END_LIMIT_MS = 3_000;
@@ -53,7 +53,7 @@ export interface ListenerOptions {
   readonly report: (message: string) => void;
   /** Called when nobody answers on the socket. */
   readonly socketRefused: () => void;
-  /** Told of each connection on our own wire, when it begins and when it has ended. */
+  /** Told of each connection on the mux protocol, when it begins and when it has ended. */
   readonly connected: (connection: MuxConnection) => void;
   readonly disconnected: (connection: MuxConnection) => void;
   /** Where what is moved is counted. */
@@ -210,7 +210,7 @@ export class Listener {
       // dumbpipe waits to be told that its end has arrived, and takes the close for a loss if both come
       // together; it closes by itself.
       const closed = AbortSignal.any([until, AbortSignal.timeout(PEER_CLOSE_MS)]);
-      await abortable(connection.ended, closed).catch(() => {}); // it does not close: this side does
+      await abortable(connection.closed, closed).catch(() => {}); // it does not close: this side does
       connection.close(CloseCode.DONE, "");
     } catch (error) {
       if (error instanceof StreamError && error.kind === "closed") {
@@ -233,7 +233,7 @@ export class Listener {
   }
 
   /**
-   * Serves what a peer wants on our own wire, until it wants nothing for a while.
+   * Serves what a peer wants on the mux protocol, until it wants nothing for a while.
    *
    * @param first A permit for its first session, which is released here; each other one acquires its own.
    */
@@ -429,7 +429,7 @@ function nameOf({ publicKey, path }: Connection): string {
   return `${publicKey.toHex().slice(0, 10)} (${path})`;
 }
 
-/** Whether something is missing. On the plain wire there is then no connection any more. */
+/** Whether something is missing. On dumbpipe's protocol there is then no connection any more. */
 function isLost({ forth, back }: SpliceEnd): boolean {
   return [forth, back].some(({ error }) => error instanceof StreamError && error.kind === "lost");
 }
@@ -456,7 +456,7 @@ class PreAuthByteLimit implements Disposable {
         connection.close(CloseCode.BAD_HELLO, CLOSE_REASONS.get(CloseCode.BAD_HELLO)!);
       }
     }, PRE_AUTH_LOOK_MS);
-    connection.ended.then(() => this[Symbol.dispose]());
+    connection.closed.then(() => this[Symbol.dispose]());
   }
 
   /** What git-annex has taken is not kept by iroh. @param bytes How much that is. */

@@ -110,7 +110,7 @@ export class ReplayStream implements Duplex {
   async #isAlive(signal: AbortSignal): Promise<boolean> {
     const { connection } = this.#first.mux, before = connection.packetsReceived;
     let isClosed = false;
-    connection.over.then(() => isClosed = true);
+    connection.closedError.then(() => isClosed = true);
     while (!isClosed && !signal.aborted) {
       if (connection.packetsReceived !== before) {
         // It may have been the packet that ends the connection, of which is heard in a moment.

@@ -6,7 +6,7 @@ const LOST = new StreamError("lost", "gone");
 
 /** A session, and the connection it is on; neither of which is there. */
 class Fake {
-  readonly over: Promise<StreamError>;
+  readonly closedError: Promise<StreamError>;
   readonly roundTripMs = 0;
   packetsReceived = 0;
   readonly sent: Uint8Array[] = [];
@@ -16,8 +16,8 @@ class Fake {
   #incoming!: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>;
 
   constructor() {
-    const { promise, resolve } = Promise.withResolvers<StreamError>();
-    this.over = promise;
+    const { promise: closed, resolve } = Promise.withResolvers<StreamError>();
+    this.closedError = closed;
     this.lose = () => resolve(LOST);
     const stream: Duplex = {
       readable: new ReadableStream({ start: (controller) => void (this.#incoming = controller) }),

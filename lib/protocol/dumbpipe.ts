@@ -1,5 +1,5 @@
 /**
- * The plain wire: dumbpipe's, so that either end may be dumbpipe.
+ * The protocol of dumbpipe, so that either end may be dumbpipe.
  *
  * The dialer opens one bidirectional stream and sends {@linkcode HANDSHAKE}; from then on the stream
  * carries the user's bytes both ways, and each direction ends with the end of the stream.

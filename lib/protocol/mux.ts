@@ -1,5 +1,5 @@
 /**
- * Our own wire, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
+ * The mux protocol, for what goes beyond dumbpipe's. docs/protocol.md describes it for those who write
  * another implementation.
  *
  * Either end opens streams. The first byte of each says what it is for.

@@ -1,5 +1,5 @@
 /**
- * One of iroh's connections on our own wire, with the streams that either end opens on it. Nobody
+ * One of iroh's connections on the mux protocol, with the streams that either end opens on it. Nobody
  * closes it when a session is over: it is kept for the next one, for a while.
  */
 
@@ -61,7 +61,7 @@ export interface OpenedSession extends Disposable {
   openLane(signal: AbortSignal): Promise<Duplex>;
 }
 
-/** A connection with a peer that speaks our own wire. Whoever makes it calls {@linkcode serve} once. */
+/** A connection with a peer that speaks the mux protocol. Whoever makes it calls {@linkcode serve} once. */
 export class MuxConnection {
   readonly connection: Connection;
   /** Since when there has been no session, by the clock of `performance`; undefined while there is one. */
@@ -86,7 +86,7 @@ export class MuxConnection {
     this.connection = connection;
     this.#options = options;
     this.#isAuthenticated = options.isDialed;
-    connection.over.then(() => this.#isClosed = true);
+    connection.closedError.then(() => this.#isClosed = true);
   }
 
   /** Whether it was dialed from here. */
@@ -278,7 +278,7 @@ export class InboundSession implements Disposable {
   #ended = new AbortController();
 
   constructor(owner: MuxConnection, stream: Duplex, bind: string | undefined) {
-    this.session = new Session(stream, owner.connection.over);
+    this.session = new Session(stream, owner.connection.closedError);
     this.connection = owner.connection;
     this.#owner = owner;
     this.#bind = bind;

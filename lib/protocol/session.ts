@@ -1,5 +1,5 @@
 /**
- * A session of our own wire: git-annex's bytes, both ways, in frames. It begins on a stream of iroh's
+ * A session of the mux protocol: git-annex's bytes, both ways, in frames. It begins on a stream of iroh's
  * connection, and may move to a lane in the middle, each direction on its own. docs/protocol.md
  */
 

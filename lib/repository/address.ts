@@ -35,7 +35,7 @@ const LOCK_LIMIT_MS = 10_000;
  * @throws {IdentityError} if identity or address cannot be read or written; a new one then leaves
  * nothing behind.
  */
-export async function ownAddress(repository: Repository, settings: Settings): Promise<string> {
+export async function ensureAddress(repository: Repository, settings: Settings): Promise<string> {
   await Deno.mkdir(credsDir(repository), { recursive: true, mode: 0o700 }).catch((error) => {
     throw cannotWrite(`to the folder ${credsDir(repository)}`, error);
   });
@@ -74,7 +74,7 @@ function bareAddress({ publicKey }: Identity): string {
 
 async function newAddress(repository: Repository, settings: Settings): Promise<string> {
   const identity = newIdentity();
-  const relays = settings.relay.kind === "own" ? settings.relay.urls.slice(0, 1) : [];
+  const relays = settings.relay.kind === "custom" ? settings.relay.urls.slice(0, 1) : [];
   const address = encodeTicket({ publicKey: identity.publicKey, relays });
   // The address goes first: one that belongs to no identity does no harm, while an identity
   // without its address would be taken for the shell script's.
@@ -119,7 +119,7 @@ async function writeAddress(repository: Repository, address: string): Promise<vo
   }
 }
 
-/** Keeps other processes of this program out of `ownAddress` until it is disposed of. */
+/** Keeps other processes of this program out of `ensureAddress` until it is disposed of. */
 async function lockFolder(path: string): Promise<Disposable> {
   let folder: Deno.FsFile;
   try {

@@ -14,13 +14,13 @@ import {
   readIdentity,
   storeIdentity,
 } from "./identity.ts";
-import { ownAddress } from "./address.ts";
+import { ensureAddress } from "./address.ts";
 import type { Repository } from "./repository.ts";
 import { parseSettings } from "./settings.ts";
 import { decodeTicket, encodeTicket } from "./ticket.ts";
 
 const noRelay = parseSettings("p2p-iroh.relay\nnone\0");
-const ownRelay = parseSettings("p2p-iroh.relay\nhttps://one.example https://two.example\0");
+const customRelay = parseSettings("p2p-iroh.relay\nhttps://one.example https://two.example\0");
 const seeds = fc.uint8Array({ minLength: 32, maxLength: 32 });
 
 async function withRepository(body: (repository: Repository) => Promise<void>): Promise<void> {
@@ -101,7 +101,7 @@ Deno.test("readIdentity() says of a damaged file where it is and what to do, and
       ]] as const
     ) {
       await plant(repository, content);
-      const attempts = [() => readIdentity(repository), () => ownAddress(repository, noRelay)];
+      const attempts = [() => readIdentity(repository), () => ensureAddress(repository, noRelay)];
       for (const attempt of attempts) {
         await assert.rejects(attempt, (error: unknown) => {
           assert(error instanceof IdentityError);
@@ -149,59 +149,59 @@ Deno.test("storeIdentity(): of many at once one wins, and all read that one", as
   });
 });
 
-Deno.test("ownAddress(): many first runs at once end with one address, that of the key", async () => {
-  for (const settings of [noRelay, ownRelay]) {
+Deno.test("ensureAddress(): many first runs at once end with one address, that of the key", async () => {
+  for (const settings of [noRelay, customRelay]) {
     await withRepository(async (repository) => {
       const addresses = await Promise.all(
-        Array.from({ length: 20 }, () => ownAddress(repository, settings)),
+        Array.from({ length: 20 }, () => ensureAddress(repository, settings)),
       );
       assert.equal(new Set(addresses).size, 1);
       const { publicKey, relays } = decodeTicket(addresses[0]!);
       assert.deepEqual(publicKey, (await readIdentity(repository))!.publicKey);
-      assert.deepEqual(relays, settings === ownRelay ? ["https://one.example/"] : []);
+      assert.deepEqual(relays, settings === customRelay ? ["https://one.example/"] : []);
       assert.deepEqual(await creds(repository), ["iroh-address", "iroh-secret"]);
     });
   }
 });
 
-Deno.test("ownAddress() stays the same, whatever the settings say later", async () => {
+Deno.test("ensureAddress() stays the same, whatever the settings say later", async () => {
   await withRepository(async (repository) => {
-    const address = await ownAddress(repository, ownRelay);
-    assert.equal(await ownAddress(repository, noRelay), address);
+    const address = await ensureAddress(repository, customRelay);
+    assert.equal(await ensureAddress(repository, noRelay), address);
     assert.equal(
-      await ownAddress(repository, parseSettings("p2p-iroh.relay\nhttps://x.example\0")),
+      await ensureAddress(repository, parseSettings("p2p-iroh.relay\nhttps://x.example\0")),
       address,
     );
   });
 });
 
-Deno.test("ownAddress() is the bare key for an identity of the shell script, own relays or not", async () => {
+Deno.test("ensureAddress() is the bare key for an identity of the shell script, own relays or not", async () => {
   for (const key of ["01".repeat(32) + "\n", base32nopad.encode(new Uint8Array(32).fill(1))]) {
     await withRepository(async (repository) => {
       await plant(repository, key);
       const address = bareAddress({ publicKey: publicKeyOf(new Uint8Array(32).fill(1)) });
-      assert.equal(await ownAddress(repository, ownRelay), address);
+      assert.equal(await ensureAddress(repository, customRelay), address);
       assert.equal(await Deno.readTextFile(identityPath(repository)), key);
     });
   }
 });
 
-Deno.test("ownAddress() follows the identity when that was replaced", async () => {
+Deno.test("ensureAddress() follows the identity when that was replaced", async () => {
   await withRepository(async (repository) => {
-    await ownAddress(repository, ownRelay);
+    await ensureAddress(repository, customRelay);
     const other = newIdentity();
     await plant(repository, Buffer.from(other.secretKey).toString("hex"));
-    assert.equal(await ownAddress(repository, ownRelay), bareAddress(other));
+    assert.equal(await ensureAddress(repository, customRelay), bareAddress(other));
   });
 });
 
-Deno.test("ownAddress() reports a damaged address file, and leaves it alone", async () => {
+Deno.test("ensureAddress() reports a damaged address file, and leaves it alone", async () => {
   await withRepository(async (repository) => {
-    await ownAddress(repository, noRelay);
+    await ensureAddress(repository, noRelay);
     const path = join(repository.gitDir, "annex", "creds", "iroh-address");
     for (const content of ["", "endpoint", "x".repeat(20_000)]) {
       await Deno.writeTextFile(path, content);
-      await assert.rejects(ownAddress(repository, noRelay), {
+      await assert.rejects(ensureAddress(repository, noRelay), {
         message: /address file .* is damaged/,
       });
       assert.equal(await Deno.readTextFile(path), content);

@@ -10,7 +10,7 @@ export type RelaySetting =
   | { readonly kind: "n0" }
   | { readonly kind: "none" }
   /** At least one URL, normalised. */
-  | { readonly kind: "own"; readonly urls: readonly string[] };
+  | { readonly kind: "custom"; readonly urls: readonly string[] };
 
 /** What a user can set. */
 export interface Settings {
@@ -105,7 +105,7 @@ function parseRelay(value: string): RelaySetting | undefined {
   if (value === "n0" || value === "none") return { kind: value };
   const urls = value.split(/\s+/).map(parseRelayUrl);
   if (urls.length > MOST_RELAYS || urls.includes(undefined)) return undefined;
-  return { kind: "own", urls: [...new Set(urls as string[])] };
+  return { kind: "custom", urls: [...new Set(urls as string[])] };
 }
 
 function parseRelayUrl(text: string): string | undefined {

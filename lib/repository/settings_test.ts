@@ -29,7 +29,10 @@ Deno.test("parseSettings() takes several relays, each once, as iroh writes them"
   const { relay } = parseSettings(
     config({ relay: " https://a.example  http://10.0.0.1:3340/\nhttps://a.example/ " }),
   );
-  assert.deepEqual(relay, { kind: "own", urls: ["https://a.example/", "http://10.0.0.1:3340/"] });
+  assert.deepEqual(relay, {
+    kind: "custom",
+    urls: ["https://a.example/", "http://10.0.0.1:3340/"],
+  });
 });
 
 Deno.test("parseSettings() lets the last value of a key count, as git does", () => {

@@ -32,6 +32,6 @@ if (import.meta.main) {
   const peers: [Connection, Duplex][] = [];
   while (peers.length < Number(count)) peers.push(await connect(address!, alpn!));
   console.log("all are in");
-  console.error(await Promise.race(peers.map(([{ ended }]) => ended)));
+  console.error(await Promise.race(peers.map(([{ closed }]) => closed)));
   Deno.exit(1);
 }
