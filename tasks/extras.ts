@@ -13,8 +13,8 @@ import {
   ABOUT_LOGS,
   ABOUT_SETTINGS,
   CALLS,
-  type Entry,
   EXIT_STATUS,
+  type ManualEntry,
   OPTIONS,
   PURPOSE,
   SETTINGS,
@@ -51,7 +51,7 @@ export function extras(): Map<string, string> {
 
 /** roff for man(7). */
 function manPage(): string {
-  const items = (entries: readonly Entry[]) =>
+  const items = (entries: readonly ManualEntry[]) =>
     entries.map(({ term, text }) => `.TP\n.B ${roff(term)}\n${roff(text)}`).join("\n");
   const [version] = config.version.split("-");
   return [
@@ -73,7 +73,7 @@ function roff(text: string): string {
 }
 
 /** The first words of calls that are words of their own. */
-function words(): Entry[] {
+function words(): ManualEntry[] {
   return CALLS.filter(({ term }) => /^[a-z]/.test(term)).map(({ term, text }) => ({
     term: term.split(" ")[0]!,
     text: text.split(/[;:]/)[0]!,

@@ -38,11 +38,11 @@ async function exchange(address: string, relay: string, alpn: string): Promise<v
   const connection = await endpoint.connect(peer, alpn, AbortSignal.timeout(DIAL_LIMIT_MS));
   const stream = await sessionOn(connection);
   let received = 0;
-  const { forth, back } = await splice({
+  const { aToB, bToA } = await splice({
     readable: new Blob([new Uint8Array(1000)]).stream(),
     writable: new WritableStream({ write: (chunk) => void (received += chunk.length) }),
   }, stream);
-  assert.deepEqual([forth, back], [{}, {}]);
+  assert.deepEqual([aToB, bToA], [{}, {}]);
   assert(received > 1000);
   await connection.closeAndSend(CloseCode.DONE, "");
 }

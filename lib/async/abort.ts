@@ -38,7 +38,7 @@ const MOST_TICK_MS = 12;
  * Like {@linkcode delay}, of time in which this process ran: on a machine that has too much to do, or
  * that stood still, an answer may be there and not have been seen yet.
  */
-export async function delayAwake(milliseconds: number, signal: AbortSignal): Promise<void> {
+export async function delayWhileRunning(milliseconds: number, signal: AbortSignal): Promise<void> {
   let before = performance.now();
   for (let left = milliseconds; left > 0;) {
     await delay(TICK_MS, signal);
@@ -49,23 +49,23 @@ export async function delayAwake(milliseconds: number, signal: AbortSignal): Pro
 }
 
 /**
- * A limit to what somebody else does, by {@linkcode delayAwake}: for a few at a time, since each looks at
+ * A limit to what somebody else does, by {@linkcode delayWhileRunning}: for a few at a time, since each looks at
  * the clock a hundred times a second. Disposed of, it is never reached.
  */
-export class AwakeLimit implements Disposable {
+export class RunningTimeout implements Disposable {
   /** Aborted with the reason when it is reached, or with another signal's before. */
   readonly signal: AbortSignal;
-  #over = new AbortController();
+  #disposed = new AbortController();
 
   /** @param signals Of which each ends it. */
   constructor(milliseconds: number, reason: Error, ...signals: readonly AbortSignal[]) {
     const reached = new AbortController();
     this.signal = AbortSignal.any([reached.signal, ...signals]);
-    delayAwake(milliseconds, this.#over.signal)
+    delayWhileRunning(milliseconds, this.#disposed.signal)
       .then(() => reached.abort(reason), () => {}); // disposed of
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort();
+    this.#disposed.abort();
   }
 }

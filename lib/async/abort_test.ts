@@ -1,32 +1,32 @@
 import assert from "node:assert/strict";
-import { AwakeLimit, delayAwake } from "./abort.ts";
+import { delayWhileRunning, RunningTimeout } from "./abort.ts";
 import { standStill } from "../../tests/turns.ts";
 
 const never = new AbortController().signal;
 
-Deno.test("delayAwake() does not count the time in which the process stood still", async () => {
-  let isOver = false;
-  const over = delayAwake(100, never).then(() => isOver = true);
+Deno.test("delayWhileRunning() does not count the time in which the process stood still", async () => {
+  let isEnded = false;
+  const ended = delayWhileRunning(100, never).then(() => isEnded = true);
   standStill(300);
   await new Promise((resolve) => setTimeout(resolve, 40));
-  assert.equal(isOver, false);
-  await over;
+  assert.equal(isEnded, false);
+  await ended;
 });
 
-Deno.test("AwakeLimit: is reached, not too early, with its reason", async () => {
+Deno.test("RunningTimeout: is reached, not too early, with its reason", async () => {
   const reason = new Error("too late"), before = performance.now();
-  using limit = new AwakeLimit(100, reason, never);
+  using limit = new RunningTimeout(100, reason, never);
   await new Promise((resolve) => limit.signal.addEventListener("abort", resolve));
   assert.equal(limit.signal.reason, reason);
   assert(performance.now() - before >= 100);
 });
 
-Deno.test("AwakeLimit: ends with another signal, and not at all once it is disposed of", async () => {
+Deno.test("RunningTimeout: ends with another signal, and not at all once it is disposed of", async () => {
   const controller = new AbortController(), late = new Error("too late");
-  using one = new AwakeLimit(60_000, late, never, controller.signal);
-  const other = new AwakeLimit(20, late);
+  using one = new RunningTimeout(60_000, late, never, controller.signal);
+  const other = new RunningTimeout(20, late);
   other[Symbol.dispose]();
-  await delayAwake(60, never);
+  await delayWhileRunning(60, never);
   assert.equal(one.signal.aborted, false);
   assert.equal(other.signal.aborted, false);
   const reason = new Error("enough");

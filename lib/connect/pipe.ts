@@ -6,7 +6,7 @@ import { type ControlLocator, locateControlSocket } from "../control/locator.ts"
 import type { WorkingContext } from "../repository/repository.ts";
 import { runtimeFolders } from "../platform/runtime_folder.ts";
 import { Signals } from "../console/signals.ts";
-import { splice, type SpliceEnd } from "../streams/splice.ts";
+import { splice, type SpliceResult } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { Stdio } from "../platform/stdio.ts";
 import type { OutboundSession } from "./outbound.ts";
@@ -82,10 +82,10 @@ async function loadStandalone(
 }
 
 /** Throws if the piping ended otherwise than it should. */
-function throwIfFailed(result: SpliceEnd): void {
+function throwIfFailed(result: SpliceResult): void {
   // Once all that the peer had to say is here, it needs not take all that we would say.
-  const whole = result.back.error === undefined;
-  const errors = [result.back.error, result.forth.error].filter((error) => error !== undefined);
+  const whole = result.bToA.error === undefined;
+  const errors = [result.bToA.error, result.aToB.error].filter((error) => error !== undefined);
   for (const error of errors) debug(() => `a direction ended early: ${error}`);
   for (const error of errors) {
     // Whoever called has closed our stdout: it wants no more, which is its right.

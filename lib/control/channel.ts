@@ -5,7 +5,7 @@
  */
 
 import { delay } from "../async/abort.ts";
-import { closeQuietly, isClosed } from "../platform/socket_errors.ts";
+import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, StreamError, type StreamErrorKind } from "../streams/duplex.ts";
 
 /** What a message is. */
@@ -132,7 +132,7 @@ export class Channel implements Disposable {
 
 /** That the other end is gone is the end; every other error is thrown. */
 function ifGone(error: unknown): null {
-  if (!isClosed(error)) throw error;
+  if (!isClosedError(error)) throw error;
   return null;
 }
 

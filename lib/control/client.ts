@@ -1,6 +1,6 @@
 /** A process's end of the control socket: asks the running listener of its repository. Loads next to nothing. */
 
-import { abortable, AwakeLimit } from "../async/abort.ts";
+import { abortable, RunningTimeout } from "../async/abort.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
@@ -101,7 +101,7 @@ async function sendRequest(
 ): Promise<PendingAnswer> {
   const isSession = request.want === "session";
   const limitMs = isSession ? ACCEPT_LIMIT_MS : PATIENT_LIMIT_MS;
-  const acceptLimit = new AwakeLimit(
+  const acceptLimit = new RunningTimeout(
     limitMs,
     new ControlUnavailable(`no answer within ${limitMs} ms`),
     signal,
@@ -119,7 +119,7 @@ async function sendRequest(
 async function receiveAnswer(
   request: Request & Pick<ControlLocator, "cookie">,
   channel: Channel,
-  acceptLimit: AwakeLimit,
+  acceptLimit: RunningTimeout,
   signal: AbortSignal,
 ): Promise<Record<string, unknown>> {
   using _ = acceptLimit;

@@ -1,6 +1,6 @@
 /**
  * How the compiled program loads iroh-js's native addon, which it holds packed: from the copy in the
- * user's cache folder (addon_copy.ts), or, where there can be none, from a folder made for this start
+ * user's cache folder (addon_cache.ts), or, where there can be none, from a folder made for this start
  * and removed at once. It does not hold the package that the addon comes in: each start would read the
  * 20 MB, and Deno would unpack them each time, under a name that others can guess in a folder for all.
  */

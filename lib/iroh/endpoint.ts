@@ -4,7 +4,7 @@
  *
  * What iroh-js leaves open and is settled here: no call of it can be cancelled, so waits are raced
  * against signals and late results closed; its errors are debug texts, turned into types; it passes
- * bytes as arrays of numbers (iroh_bytes.ts); a peer that has vanished is noticed by the lack of packets. Never used,
+ * bytes as arrays of numbers (bytes.ts); a peer that has vanished is noticed by the lack of packets. Never used,
  * since they can abort the process: `watch*`, `setLogLevel`, and a builder after its `bind()`.
  */
 

@@ -1,6 +1,6 @@
 /** Both ends listen and dial each other; who gets through, and knows the secret, may become the lane. */
 
-import { AwakeLimit } from "../async/abort.ts";
+import { RunningTimeout } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { Candidate } from "./candidate.ts";
 import type { Nomination } from "./nomination.ts";
@@ -75,7 +75,7 @@ async function listen(
     const stranger = new AbortController();
     strangers.add(stranger);
     const silent = new LaneError("it is silent");
-    const limit = new AwakeLimit(VERIFY_LIMIT_MS, silent, stranger.signal, until);
+    const limit = new RunningTimeout(VERIFY_LIMIT_MS, silent, stranger.signal, until);
     const { signal } = limit;
     const verified = accept(signal).then((transport) =>
       Candidate.verify(transport, secret, signal)

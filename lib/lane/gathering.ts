@@ -4,7 +4,7 @@
  */
 
 import { isIPv4, isIPv6 } from "node:net";
-import { abortable, AwakeLimit } from "../async/abort.ts";
+import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
@@ -93,7 +93,7 @@ export class LaneEndpoint implements Disposable {
     const last = AbortSignal.timeout(CLOCK_LIMIT_MS);
     const clock = isControlling ? AbortSignal.timeout(CONTROLLING_CLOCK_LIMIT_MS) : last;
     const ended = AbortSignal.any([signal, clock, this.#closed.signal]);
-    using awake = isControlling ? new AwakeLimit(LIMIT_MS, nothing, ended) : undefined;
+    using awake = isControlling ? new RunningTimeout(LIMIT_MS, nothing, ended) : undefined;
     const until = awake?.signal ?? ended;
     const addresses = {
       tcp: withHost(remote.tcp, observedRemote),

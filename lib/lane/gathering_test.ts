@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { abortable, AwakeLimit } from "../async/abort.ts";
+import { abortable, RunningTimeout } from "../async/abort.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
 import type { Lane } from "./lane.ts";
@@ -160,7 +160,7 @@ Deno.test("LaneEndpoint: strangers are dropped, and keep nobody out", async () =
     await show(crypto.getRandomValues(new Uint8Array(32))),
     await show(new Uint8Array(31)), // and one byte would be missing
   ];
-  using limit = new AwakeLimit(4_000, new Error("they were not dropped in time"));
+  using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
   const making = controlling.establish(onlyTcp(other.offer), undefined, true, never);
   await assertCarries(await Promise.all([making, waiting]));
   for (const stranger of wrong) {
@@ -196,7 +196,7 @@ Deno.test("LaneEndpoint: strangers are dropped over QUIC, too, and keep nobody o
   await silent.write(new Uint8Array()); // nothing of a stream is seen before something is sent
   await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
   await short.write(new Uint8Array(31));
-  using limit = new AwakeLimit(4_000, new Error("they were not dropped in time"));
+  using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
   const making = controlling.establish({ ...other.offer, tcp: [] }, undefined, true, never);
   const made = await Promise.all([making, waiting]);
   assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);

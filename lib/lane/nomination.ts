@@ -1,6 +1,6 @@
 /** Which of the connections that get through is taken. One end chooses; the other is told. */
 
-import { delayAwake } from "../async/abort.ts";
+import { delayWhileRunning } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import type { Candidate } from "./candidate.ts";
 
@@ -73,7 +73,7 @@ export class Nomination {
     // On a machine with too much to do TLS takes longer, but all the rest does, too.
     const enough = AbortSignal.timeout(MOST_BY_THE_CLOCK * this.#headStartMs);
     const until = AbortSignal.any([this.#closed.signal, enough]);
-    await delayAwake(this.#headStartMs, until).catch(() => {}); // it is over
+    await delayWhileRunning(this.#headStartMs, until).catch(() => {}); // it is over
   }
 
   async #awaitNomination(candidate: Candidate): Promise<void> {

@@ -1,7 +1,7 @@
-/** From one QUIC connection to several, by which the bytes are then dealt out (bundle.ts). */
+/** From one QUIC connection to several, by which the bytes are then dealt out (striped_transport.ts). */
 
 import { isIPv6 } from "node:net";
-import { abortable, AwakeLimit } from "../async/abort.ts";
+import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { StripedTransport } from "./striped_transport.ts";
@@ -99,7 +99,7 @@ async function selectStripes(
   signal: AbortSignal,
 ): Promise<Candidate[]> {
   const clock = AbortSignal.timeout(CLOCK_LIMIT_MS);
-  using limit = new AwakeLimit(LIMIT_MS, new LaneError("it is late"), clock, signal);
+  using limit = new RunningTimeout(LIMIT_MS, new LaneError("it is late"), clock, signal);
   const through = await Promise.all(
     nominations.map(({ nominated }) =>
       abortable(nominated, limit.signal, (late) => late.close()).catch((error) => {
@@ -138,7 +138,7 @@ function discard(nomination: Nomination): void {
 
 /** What depends on the other end. */
 async function inTime<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
-  using limit = new AwakeLimit(
+  using limit = new RunningTimeout(
     MESSAGE_LIMIT_MS,
     new LaneError("the other end says no more"),
     signal,

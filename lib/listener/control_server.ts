@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
 import { abortable, delay } from "../async/abort.ts";
-import { closeQuietly, isClosed } from "../platform/socket_errors.ts";
+import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import { Failure } from "../console/failure.ts";
 import { laneAddresses } from "../lane/local_addresses.ts";
@@ -95,7 +95,7 @@ export class ControlServer implements AsyncDisposable {
       try {
         return await this.#listener.accept();
       } catch (error) {
-        if (isClosed(error)) return undefined;
+        if (isClosedError(error)) return undefined;
         debug(() => `control: cannot accept: ${error}`); // as where this process has too many files open
         await delay(ACCEPT_AGAIN_MS, this.#options.signal);
       }

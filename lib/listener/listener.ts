@@ -13,7 +13,7 @@ import {
   MuxConnection,
 } from "../protocol/peer_connection.ts";
 import { Admission, Evicted, type Permit } from "./admission.ts";
-import { splice, type SpliceEnd } from "../streams/splice.ts";
+import { splice, type SpliceResult } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
 import { MUX_ALPN, ProtocolError } from "../protocol/mux.ts";
@@ -359,12 +359,12 @@ export class Listener {
     using _listening = { // a listener would keep all this alive as long as the program runs
       [Symbol.dispose]: () => signal.removeEventListener("abort", abort),
     };
-    const end = await splice(pending.stream, socket, signal);
+    const result = await splice(pending.stream, socket, signal);
     signal.throwIfAborted();
-    if (isLost(end)) pending.abort([CloseCode.LANE_LOST, "the lane is lost"]);
+    if (isLost(result)) pending.abort([CloseCode.LANE_LOST, "the lane is lost"]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
-    this.#options.report(`${peer} ${outcomeText(end)} after ${seconds} s, ${bytes}`);
+    this.#options.report(`${peer} ${outcomeText(result)} after ${seconds} s, ${bytes}`);
   }
 
   async #connectSocket(see: (chunk: Uint8Array) => void): Promise<UnixSocket> {
@@ -430,13 +430,13 @@ function nameOf({ publicKey, path }: Connection): string {
 }
 
 /** Whether something is missing. On dumbpipe's protocol there is then no connection any more. */
-function isLost({ forth, back }: SpliceEnd): boolean {
-  return [forth, back].some(({ error }) => error instanceof StreamError && error.kind === "lost");
+function isLost({ aToB, bToA }: SpliceResult): boolean {
+  return [aToB, bToA].some(({ error }) => error instanceof StreamError && error.kind === "lost");
 }
 
 /** How a connection ended, for the log: the peer going away in mid-stream is worth a word. */
-function outcomeText(end: SpliceEnd): string {
-  const errors = [end.forth.error, end.back.error].filter((error) => error !== undefined);
+function outcomeText(result: SpliceResult): string {
+  const errors = [result.aToB.error, result.bToA.error].filter((error) => error !== undefined);
   const gone = errors.find((error) => !(error instanceof StreamError && error.kind === "closed"));
   return gone === undefined ? "was served" : `was lost (${systemReason(gone)})`;
 }

@@ -5,7 +5,7 @@
  * more, which has got no further than to say who it is.
  */
 
-import { delay, delayAwake } from "../async/abort.ts";
+import { delay, delayWhileRunning } from "../async/abort.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
 import type { MuxConnection, OpenedSession } from "../protocol/peer_connection.ts";
@@ -85,8 +85,8 @@ export class ReplayStream implements Duplex {
     const answered = Promise.race([this.#reading.then(() => true, () => alive), alive]);
     try {
       const limit = ANSWER_LIMIT_MS + 2 * (this.#first.mux.connection.roundTripMs ?? 0);
-      const late = delayAwake(limit, signal)
-        .then(() => isShared() ? delayAwake(SURE_LIMIT_MS, signal) : undefined);
+      const late = delayWhileRunning(limit, signal)
+        .then(() => isShared() ? delayWhileRunning(SURE_LIMIT_MS, signal) : undefined);
       if (await Promise.race([answered, late.then(() => false)])) return this.#first;
       debug(() => "the peer does not answer on the connection that was kept; dialing again");
       const pooled = await reopen(this.#givenUp.signal);

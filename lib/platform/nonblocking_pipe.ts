@@ -13,7 +13,7 @@ const F_SETPIPE_SZ = 1031;
 const LARGE_PIPE_BYTES = 1 << 20;
 
 /** One end of a pipe. It stays open to the end of the process. */
-export class DirectPipe {
+export class NonblockingPipe {
   #fd: number;
   #libc: Libc;
 
@@ -26,16 +26,16 @@ export class DirectPipe {
    * Opens stdin's or stdout's pipe once more, so that nobody else's use of it changes, and makes it as
    * large as it may be. Undefined if it is no pipe, or cannot be opened: then Deno's calls have to do.
    */
-  static open(fd: 0 | 1): DirectPipe | undefined {
+  static open(fd: 0 | 1): NonblockingPipe | undefined {
     if (Deno.build.os !== "linux") return undefined;
     try {
       if (!Deno.statSync(`/dev/fd/${fd}`).isFifo) return undefined;
       const libc = openLibc()!;
       const direction = fd === 0 ? O_RDONLY : O_WRONLY;
-      const own = libc.open(cString(`/proc/self/fd/${fd}`), direction | O_NONBLOCK | O_CLOEXEC);
-      if (own < 0) return undefined;
-      libc.fcntl(own, F_SETPIPE_SZ, LARGE_PIPE_BYTES); // as it was, if it may not be
-      return new DirectPipe(own, libc);
+      const copy = libc.open(cString(`/proc/self/fd/${fd}`), direction | O_NONBLOCK | O_CLOEXEC);
+      if (copy < 0) return undefined;
+      libc.fcntl(copy, F_SETPIPE_SZ, LARGE_PIPE_BYTES); // as it was, if it may not be
+      return new NonblockingPipe(copy, libc);
     } catch (error) {
       debug(() => `no direct way to the pipe ${fd}: ${error}`); // which only costs time
       return undefined;

@@ -1,7 +1,7 @@
 /** Sockets of which an end is closed. */
 
 /** Whether an error is how a socket says that its other end, or itself, is closed. */
-export function isClosed(error: unknown): boolean {
+export function isClosedError(error: unknown): boolean {
   const { ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource } = Deno.errors;
   const ends = [ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource];
   return ends.some((end) => error instanceof end);

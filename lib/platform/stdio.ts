@@ -1,6 +1,6 @@
 /** stdin and stdout as one stream, whose two directions end on their own. */
 
-import { DirectPipe } from "./nonblocking_pipe.ts";
+import { NonblockingPipe } from "./nonblocking_pipe.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { cString, type Libc, O_NONBLOCK, O_WRONLY, openLibc } from "./libc.ts";
 import { ReadAhead } from "../streams/read_ahead.ts";
@@ -26,9 +26,9 @@ export class Stdio implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
   #ahead: ReadAhead;
-  #isStdinOver = false;
-  #stdin: DirectPipe | undefined;
-  #stdout: DirectPipe | undefined;
+  #isStdinEnded = false;
+  #stdin: NonblockingPipe | undefined;
+  #stdout: NonblockingPipe | undefined;
 
   constructor() {
     makeStdoutBlocking();
@@ -37,7 +37,7 @@ export class Stdio implements Duplex {
       const direct = this.#stdin?.read(buffer);
       const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
       if (length !== null) return buffer.subarray(0, length);
-      this.#isStdinOver = true;
+      this.#isStdinEnded = true;
       debug(() => "all of stdin has been read");
       return undefined;
     }, READ_AHEAD_BYTES);
@@ -59,14 +59,14 @@ export class Stdio implements Duplex {
 
   /** At once; where stdin is over, in a moment, since the process has mostly ended by then. */
   #close(): void {
-    if (this.#isStdinOver) setTimeout(closeStdout, END_MS);
+    if (this.#isStdinEnded) setTimeout(closeStdout, END_MS);
     else closeStdout();
   }
 
   /** For much to go through with few calls. */
   expectMuch(): void {
-    this.#stdin = DirectPipe.open(STDIN);
-    this.#stdout = DirectPipe.open(STDOUT);
+    this.#stdin = NonblockingPipe.open(STDIN);
+    this.#stdout = NonblockingPipe.open(STDOUT);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { join, relative, resolve } from "node:path";
 import { ignoreNotFound } from "./atomic_file.ts";
-import { closeQuietly, isClosed } from "./socket_errors.ts";
+import { closeQuietly, isClosedError } from "./socket_errors.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { ReadAhead } from "../streams/read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
@@ -155,7 +155,7 @@ export function nobodyListens(error: unknown): boolean {
 
 /** Rethrows every error but those by which a socket says that its other end is closed. */
 function ignoreGone(error: unknown): void {
-  if (!isClosed(error)) throw error;
+  if (!isClosedError(error)) throw error;
 }
 
 async function connectAnyLength(path: string): Promise<Deno.UnixConn> {

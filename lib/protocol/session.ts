@@ -3,7 +3,7 @@
  * connection, and may move to a lane in the middle, each direction on its own. docs/protocol.md
  */
 
-import { abortable, AwakeLimit, delay } from "../async/abort.ts";
+import { abortable, delay, RunningTimeout } from "../async/abort.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { Progress } from "../lane/signaling.ts";
@@ -362,7 +362,7 @@ export class Session implements Duplex {
   }
 
   async #migrateReading(): Promise<void> {
-    using limit = new AwakeLimit(LANE_LIMIT_MS, new StreamError("lost", "it moves to no lane"));
+    using limit = new RunningTimeout(LANE_LIMIT_MS, new StreamError("lost", "it moves to no lane"));
     const ready = Promise.race([this.#targetReady.promise, this.#failure.promise]);
     await abortable(ready, limit.signal);
     this.#receivesByLane = true;

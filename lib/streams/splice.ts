@@ -4,17 +4,17 @@ import { abortable } from "../async/abort.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** How one direction of a {@linkcode splice} ended. */
-export interface DirectionEnd {
+export interface DirectionResult {
   /** Why it ended before its end-of-file, or undefined when everything came through. */
   readonly error?: unknown;
 }
 
 /** How a {@linkcode splice} ended. */
-export interface SpliceEnd {
+export interface SpliceResult {
   /** From the first stream to the second. */
-  readonly forth: DirectionEnd;
+  readonly aToB: DirectionResult;
   /** From the second stream to the first. */
-  readonly back: DirectionEnd;
+  readonly bToA: DirectionResult;
 }
 
 /**
@@ -33,43 +33,43 @@ export async function splice(
   a: Duplex,
   b: Duplex,
   signal: AbortSignal = new AbortController().signal,
-): Promise<SpliceEnd> {
-  const [forth, back] = await Promise.all([
-    directionEnd(pump(a, b, signal), signal),
-    directionEnd(pump(b, a, signal), signal),
+): Promise<SpliceResult> {
+  const [aToB, bToA] = await Promise.all([
+    directionResult(pump(a, b, signal), signal),
+    directionResult(pump(b, a, signal), signal),
   ]);
-  return { forth, back };
+  return { aToB, bToA };
 }
 
 /** One direction, like `pipeTo`, and says when it is done with a chunk. */
 async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void> {
   const reader = from.readable.getReader(), writer = to.writable.getWriter();
-  const over = new AbortController();
+  const stopped = new AbortController();
   const giveUp = (reason: unknown) => {
-    over.abort(reason);
+    stopped.abort(reason);
     // Why it is given up is what whoever waits is told, not what becomes of that.
     reader.cancel(reason).catch(() => {});
   };
   writer.closed.catch(giveUp);
-  const aborted = () => {
+  const onAbort = () => {
     giveUp(signal.reason);
     writer.abort(signal.reason).catch(() => {}); // as above
   };
-  if (signal.aborted) aborted();
-  signal.addEventListener("abort", aborted, { once: true });
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
     for (let chunk; (chunk = await next(reader, writer));) {
-      over.signal.throwIfAborted();
+      stopped.signal.throwIfAborted();
       await writer.write(chunk);
       from.release?.(chunk);
     }
-    over.signal.throwIfAborted();
+    stopped.signal.throwIfAborted();
     await writer.close().catch(async (error) => {
       await writer.closed; // says why, where the stream has just failed, and `close` only that it has
       throw error;
     });
   } finally {
-    signal.removeEventListener("abort", aborted);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
@@ -86,6 +86,6 @@ async function next(
   }
 }
 
-function directionEnd(direction: Promise<void>, signal: AbortSignal): Promise<DirectionEnd> {
+function directionResult(direction: Promise<void>, signal: AbortSignal): Promise<DirectionResult> {
   return abortable(direction, signal).then(() => ({}), (error) => ({ error }));
 }

@@ -95,7 +95,7 @@ Deno.test("splice(): what goes in on one side comes out on the other, both ways 
       ]);
       assert.deepEqual(atRight, { bytes: join(l.chunks), ended: "ended" });
       assert.deepEqual(atLeft, { bytes: join(r.chunks), ended: "ended" });
-      assert.deepEqual(await end, { forth: {}, back: {} });
+      assert.deepEqual(await end, { aToB: {}, bToA: {} });
     }),
     { numRuns: 150 },
   );
@@ -116,9 +116,9 @@ Deno.test("splice(): a direction that is given up ends as such, and the other go
       const sent = join(l.chunks);
       assert.deepEqual(atRight.bytes, sent.subarray(0, atRight.bytes.length));
       if (wrote === "ended") assert.equal(atRight.bytes.length, sent.length);
-      const { forth, back } = await end;
-      assert.equal(forth.error instanceof StreamError, wrote === "reset");
-      assert.deepEqual(back, {});
+      const { aToB, bToA } = await end;
+      assert.equal(aToB.error instanceof StreamError, wrote === "reset");
+      assert.deepEqual(bToA, {});
     }),
     { numRuns: 150 },
   );
@@ -131,17 +131,17 @@ Deno.test("splice(): a side that takes no more stops what feeds it, at once", as
   await assert.rejects(writer.closed, { message: "enough" }); // though nothing was ever written
   await right.writable.close();
   assert.deepEqual(await read(left.readable, [0]), { bytes: new Uint8Array(), ended: "ended" });
-  const { forth, back } = await end;
-  assert.match(String(forth.error), /enough/);
-  assert.deepEqual(back, {});
+  const { aToB, bToA } = await end;
+  assert.match(String(aToB.error), /enough/);
+  assert.deepEqual(bToA, {});
 });
 
 Deno.test("splice(): a signal gives up both directions", async () => {
   const controller = new AbortController();
   const { left, right, end } = spliced(controller.signal);
   controller.abort(new Error("stop"));
-  const { forth, back } = await end;
-  assert.deepEqual([String(forth.error), String(back.error)], ["Error: stop", "Error: stop"]);
+  const { aToB, bToA } = await end;
+  assert.deepEqual([String(aToB.error), String(bToA.error)], ["Error: stop", "Error: stop"]);
   assert.equal((await read(left.readable, [0])).ended, "reset");
   assert.equal((await read(right.readable, [0])).ended, "reset");
 });
@@ -190,13 +190,13 @@ Deno.test("splice(): what was read before a side fails is written, then the othe
       const [far, near] = pipe();
       await far.writable.close();
       const nowhere = new WritableStream();
-      const { forth, back } = await splice(
+      const { aToB, bToA } = await splice(
         { readable: failing, writable: nowhere },
         { readable: near.readable, writable: slow },
       );
       assert.deepEqual(join(written), join(chunks));
-      assert.deepEqual([String(learnt), String(forth.error)], Array(2).fill("StreamError: gone"));
-      assert.deepEqual(back, {});
+      assert.deepEqual([String(learnt), String(aToB.error)], Array(2).fill("StreamError: gone"));
+      assert.deepEqual(bToA, {});
     }),
     { numRuns: 100 },
   );
@@ -240,7 +240,7 @@ Deno.test("splice() of real sockets: all bytes come through, in whichever order 
           ]);
           assert.deepEqual(atRight, { bytes: patterned(forth), ended: "ended" });
           assert.deepEqual(atLeft, { bytes: patterned(back), ended: "ended" });
-          assert.deepEqual(await end, { forth: {}, back: {} });
+          assert.deepEqual(await end, { aToB: {}, bToA: {} });
         },
       ),
       { numRuns: 40 },
@@ -270,9 +270,9 @@ Deno.test("splice() of real sockets: what one side sent before it closed everyth
           left.close();
           // Nothing more is written by the right side, so only the close itself can be noticed.
           assert.deepEqual(await read(incoming(right), [0]), { bytes, ended: "ended" });
-          const { forth, back } = await end;
-          assert.deepEqual(forth, {});
-          assert(back.error instanceof StreamError && back.error.kind === "closed");
+          const { aToB, bToA } = await end;
+          assert.deepEqual(aToB, {});
+          assert(bToA.error instanceof StreamError && bToA.error.kind === "closed");
         },
       ),
       { numRuns: 60 },
@@ -291,7 +291,7 @@ Deno.test("splice() of real sockets: who ends its output, and closes later, is n
     await left.closeWrite();
     assert.deepEqual(await read(incoming(right), [0]), { bytes: new Uint8Array(), ended: "ended" });
     left.close();
-    assert((await end).back.error instanceof StreamError);
+    assert((await end).bToA.error instanceof StreamError);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -313,9 +313,9 @@ Deno.test("splice() of real sockets: what one side sent comes through, although 
     const received = await read(incoming(right), [0]);
     assert.equal(received.ended, "ended");
     assert(Buffer.from(bytes).equals(received.bytes), `${received.bytes.length} bytes came`);
-    const { forth, back } = await end;
-    assert.deepEqual(forth, {});
-    assert(back.error instanceof StreamError && back.error.kind === "closed");
+    const { aToB, bToA } = await end;
+    assert.deepEqual(aToB, {});
+    assert(bToA.error instanceof StreamError && bToA.error.kind === "closed");
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
