@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { makeLoopback, makeNetwork, startRelay } from "./network.ts";
 import { checksumOf } from "./pair.ts";
 import {
-  have,
+  hasTool,
   type Host,
   type Run,
   type Started,
@@ -169,7 +169,7 @@ export async function makeAnnexes(env: TestEnv): Promise<{ a: Annex; b: Annex }>
 }
 
 async function makeHosts(env: TestEnv): Promise<Host[]> {
-  if (have("iroh-relay")) {
+  if (hasTool("iroh-relay")) {
     const { a, b, relay } = await makeNetwork(env, "lan");
     const { url } = await startRelay(env, relay);
     for (const host of [a, b]) host.env.GIT_ANNEX_P2P_IROH_RELAY = url;

@@ -14,13 +14,13 @@ import {
   AUTH_SUCCESS,
   checksumOf,
   echo,
+  FakeAnnex,
   makePair,
   makeRepository,
   type Pair,
   randomBytes,
-  Service,
+  ROUTES,
   silence,
-  WAYS,
   writeAll,
 } from "./pair.ts";
 import {
@@ -128,7 +128,7 @@ scenario("connect says when git is not there", {}, async (env) => {
   assert.deepEqual([run.code, run.stdout], [1, ""]);
   assertOneLine(run.stderr);
   assert.match(run.stderr, /: git is not on PATH; install git, or mend PATH\n$/);
-  assert.equal(pair.service.total, 0);
+  assert.equal(pair.fakeAnnex.total, 0);
 });
 
 scenario("connect says when no way to the peer is known, at once", {}, async (env) => {
@@ -174,7 +174,7 @@ scenario("connect notices within 30 s that the peer is lost", {
   assertOneLine(stderr);
   assert.match(stderr, /the peer is lost in mid-stream, /);
   // The listener notices, too, and lets go of git-annex.
-  await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+  await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
   assert((performance.now() - started) / 1000 < 30);
   assert.match(await pair.log(), /was lost/);
 });
@@ -258,7 +258,7 @@ scenario(
       collect: false,
     });
     const pid = Number(/\d+/.exec(await dialer.says(/^\d+/))![0]);
-    await env.until("git-annex to be asked", () => pair.service.open === 1);
+    await env.until("git-annex to be asked", () => pair.fakeAnnex.open === 1);
     let before = -1;
     await env.until("stdout to be full", async () => {
       const now = await writtenBy(pid);
@@ -280,30 +280,30 @@ async function writtenBy(pid: number): Promise<number> {
 async function served(env: TestEnv, pair: Pair): Promise<Started> {
   const dialer = await pair.connect({ stdin: "open" });
   await dialer.says(/AUTH-SUCCESS/);
-  await env.until("git-annex to be asked", () => pair.service.open === 1);
+  await env.until("git-annex to be asked", () => pair.fakeAnnex.open === 1);
   return dialer;
 }
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
-  scenario(`${way}: connect ends on a signal with its status, and the peer is told at once`, {
+  scenario(`${route}: connect ends on a signal with its status, and the peer is told at once`, {
     needs,
   }, async (env) => {
-    const pair = await makePair(env, way, silence);
+    const pair = await makePair(env, route, silence);
     for (const [signal, status] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGHUP", 129]] as const) {
       const dialer = await served(env, pair);
       const started = performance.now();
       dialer.kill(signal);
       const { code, stderr } = await dialer.ended;
       assert.deepEqual([code, stderr], [status, ""]); // who has sent it knows
-      await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+      await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
       assert((performance.now() - started) < 5_000);
     }
   });
 
-  scenario(`${way}: connect ends soon after the peer has closed`, { needs }, async (env) => {
-    const pair = await makePair(env, way, async (connection) => {
+  scenario(`${route}: connect ends soon after the peer has closed`, { needs }, async (env) => {
+    const pair = await makePair(env, route, async (connection) => {
       await silence(connection);
       closed = performance.now();
     });
@@ -375,8 +375,8 @@ async function inEachPlace(
   // Tests set some for the program, which are not to be in the way.
   const environments = [["-u", variable], ["-u", variable], [`${variable}=${values[2]}`]];
   for (const [i, value] of values.entries()) {
-    const place = ["--global", "--local"][i];
-    if (place) await env.ok(["git", "config", place, `p2p-iroh.${key}`, value], { on, cwd });
+    const scope = ["--global", "--local"][i];
+    if (scope) await env.ok(["git", "config", scope, `p2p-iroh.${key}`, value], { on, cwd });
     await look(value, (args) => {
       const command = ["env", ...environments[i]!, "git-annex-p2p-iroh", ...args];
       return env.run(command, { on, cwd, stdin: "" });
@@ -420,10 +420,10 @@ scenario(
 scenario("settings: what git config says is where the listener listens", {}, async (env) => {
   const { a, b } = await makeLoopback(env), port = freePort();
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), echo);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
   await env.ok(["git", "config", "p2p-iroh.bind", `127.0.0.1:${port}`], { on: a, cwd });
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-  const listener = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  const listener = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], { on: a, cwd });
   await listener.says(/serving endpoint/);
   const at = addressAt(address, `127.0.0.1:${port}`);
   const run = await env.iroh([at], { on: b, stdin: "hello\n" });

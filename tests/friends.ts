@@ -3,14 +3,14 @@
 import { join } from "node:path";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { makeLoopback } from "./network.ts";
-import { echo, makeRepository, Service, withDirectAddress } from "./pair.ts";
+import { echo, FakeAnnex, makeRepository, withDirectAddress } from "./pair.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 
 /** A repository that is served. */
 export interface Friend {
   readonly host: Host;
   readonly repository: string;
-  readonly service: Service;
+  readonly fakeAnnex: FakeAnnex;
   readonly address: string;
   /** Ten digits of its key, as logs have it. */
   readonly key: string;
@@ -30,12 +30,12 @@ export async function makeFriend(
   name = "repository",
 ): Promise<Friend> {
   const repository = await makeRepository(env, host, name);
-  const service = new Service(env, join(host.dir, `${name}-socket`), handle);
+  const fakeAnnex = new FakeAnnex(env, join(host.dir, `${name}-socket`), handle);
   const on = { on: host, cwd: repository };
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], on)).trim();
   const key = decodeTicket(address).publicKey.toHex().slice(0, 10);
   const listen = async (options: StartOptions = {}) => {
-    const command = ["git-annex-p2p-iroh", address, service.path];
+    const command = ["git-annex-p2p-iroh", address, fakeAnnex.path];
     const listener = await env.start(command, {
       ...on,
       ...options,
@@ -47,7 +47,7 @@ export async function makeFriend(
   return {
     host,
     repository,
-    service,
+    fakeAnnex,
     address,
     key,
     listener: await listen(),

@@ -11,10 +11,10 @@ import {
   AUTH_SUCCESS,
   checksumOf,
   echo,
+  FakeAnnex,
   listenerPort,
   makeRepository,
   randomBytes,
-  Service,
   silence,
 } from "./pair.ts";
 import { type Host, memoryOf, type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
@@ -29,7 +29,7 @@ interface Neighbours {
   /** On the same network; nobody runs anything there. */
   readonly third: Host;
   readonly address: string;
-  readonly service: Service;
+  readonly fakeAnnex: FakeAnnex;
   readonly listener: Started;
   dial(options?: { stdin?: string | "open"; env?: Record<string, string> }): Promise<Started>;
 }
@@ -42,16 +42,16 @@ async function makeNeighbours(
   const { a, b, relay: third } = await makeNetwork(env, topology);
   for (const host of [a, b]) Object.assign(host.env, LAN);
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), handle);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), handle);
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-  const listener = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  const listener = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], { on: a, cwd });
   await listener.says(/serving endpoint/);
   return {
     a,
     b,
     third,
     address,
-    service,
+    fakeAnnex,
     listener,
     dial: ({ stdin = "hello\n", env: more = {} } = {}) =>
       env.start(["git-annex-p2p-iroh", address], { on: b, stdin, env: more }),
@@ -73,16 +73,16 @@ scenario("lan: who has it off neither asks nor is announced", { needs }, async (
   const { a, b } = await makeNetwork(env, "lan");
   const ear = await listenToMulticast(env, b);
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), echo);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-  const off = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  const off = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], { on: a, cwd });
   await off.says(/serving endpoint/);
   const run = await env.iroh([unknown()], { on: a, stdin: "" });
   assert.match(run.stderr, /no way to it is known/);
   assert.equal(ear.stdout, "ready\n");
 
   // The same with it on, so that the ear is known to hear.
-  const on = await env.start(["git-annex-p2p-iroh", address, service.path], {
+  const on = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], {
     on: a,
     cwd,
     env: LAN,
@@ -167,7 +167,7 @@ scenario("lan, IPv6: a listener is announced, and takes its leave", { needs }, a
 });
 
 scenario("lan: a network that comes up after the programs is used", { needs }, async (env) => {
-  const { a, b, address, service, dial, listener } = await makeNeighbours(env);
+  const { a, b, address, fakeAnnex, dial, listener } = await makeNeighbours(env);
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: b });
   const down = await (await dial()).ended;
@@ -186,7 +186,7 @@ scenario("lan: a network that comes up after the programs is used", { needs }, a
   listener.kill("SIGTERM");
   await listener.ended;
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: a });
-  const later = await env.start(["git-annex-p2p-iroh", address, service.path], {
+  const later = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], {
     on: a,
     cwd: join(a.dir, "repository"),
     env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
@@ -258,12 +258,15 @@ scenario("lan: where a liar says that another endpoint has the key, the right on
   needs,
   limitMs: 120_000,
 }, async (env) => {
-  const { a, address, service, dial } = await makeNeighbours(env);
+  const { a, address, fakeAnnex, dial } = await makeNeighbours(env);
   const cwd = await makeRepository(env, a, "another");
-  const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-  const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
+  const otherAddress = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+  const another = await env.start(["git-annex-p2p-iroh", otherAddress, fakeAnnex.path], {
+    on: a,
+    cwd,
+  });
   await another.says(/serving endpoint/);
-  const wrong = `${await listenerPort(a, own)}`;
+  const wrong = `${await listenerPort(a, otherAddress)}`;
   const liar = await env.start(["python3", "-c", LIAR, instanceOf(address), "9", wrong], { on: a });
   await liar.says(/lying/);
   let apart = 0;
@@ -287,12 +290,15 @@ for (const { senders, lies, answered } of CROWDS) {
   const name = `lan: ${lies} ${lies === 1 ? "lie" : "lies"} from each of ${senders} addresses` +
     `${answered ? ", with somebody at one of them," : ""} do not keep the truth out`;
   scenario(name, { needs, limitMs: 120_000 }, async (env) => {
-    const { a, third, address, service, dial } = await makeNeighbours(env);
+    const { a, third, address, fakeAnnex, dial } = await makeNeighbours(env);
     const cwd = await makeRepository(env, a, "another");
-    const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-    const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
+    const otherAddress = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+    const another = await env.start(["git-annex-p2p-iroh", otherAddress, fakeAnnex.path], {
+      on: a,
+      cwd,
+    });
     await another.says(/serving endpoint/);
-    const wrong = answered ? `10.77.0.1:${await listenerPort(a, own)}` : "";
+    const wrong = answered ? `10.77.0.1:${await listenerPort(a, otherAddress)}` : "";
     const crowd = await lieFromMany(env, third, address, { senders, lies, wrong });
     // Sometimes the truth is faster: the test is of the other times.
     for (let lied = 0; lied < 4;) {
@@ -335,14 +341,14 @@ scenario("lan: however many ways there are, a dialer finds the one place that is
   };
   for (const host of [a, b]) Object.assign(host.env, settings);
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), echo);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-  const listener = await env.start(["git-annex-p2p-iroh", address, service.path], { on: a, cwd });
+  const listener = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], { on: a, cwd });
   await listener.says(/reachable through relay/);
   for (let i = 0; i < 5; i++) {
     const run = await env.iroh([address], { on: b, stdin: "hello\n" });
     assertEchoed(run);
-    await env.until("the place to be free", () => service.open === 0);
+    await env.until("the place to be free", () => fakeAnnex.open === 0);
   }
 });
 
@@ -355,11 +361,14 @@ scenario("lan: ping says how the peer was found", { needs }, async (env) => {
 scenario("lan: iroh programs that hold back when two have answered are heard nevertheless", {
   needs,
 }, async (env) => {
-  const { a, b, service } = await makeNeighbours(env);
+  const { a, b, fakeAnnex } = await makeNeighbours(env);
   for (let i = 0; i < 3; i++) {
     const cwd = await makeRepository(env, a, `more-${i}`);
-    const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
-    const more = await env.start(["git-annex-p2p-iroh", own, service.path], { on: a, cwd });
+    const otherAddress = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd })).trim();
+    const more = await env.start(["git-annex-p2p-iroh", otherAddress, fakeAnnex.path], {
+      on: a,
+      cwd,
+    });
     await more.says(/serving endpoint/);
   }
   const wanted = unknown();
@@ -439,10 +448,10 @@ scenario("lan: where there is no multicast the program says so, and goes on", {
   const relay = await startRelay(env, network.relay);
   const setting = { GIT_ANNEX_P2P_IROH_RELAY: relay.url, GIT_ANNEX_P2P_IROH_LOG: "debug" };
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), echo);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd, env: setting }))
     .split("\n")[0]!;
-  const serve = ["git-annex-p2p-iroh", address, service.path];
+  const serve = ["git-annex-p2p-iroh", address, fakeAnnex.path];
   const listener = await env.start(serve, { on: a, cwd, env: setting });
   await listener.says(/reachable through relay/);
   await listener.says(/local network, eth0 \([^)]*\) IPv4: send /);

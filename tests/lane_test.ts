@@ -15,13 +15,13 @@ import {
   checksumOf,
   dumbpipeListener,
   echo,
+  FakeAnnex,
   listenerPort,
   makeConnection,
   makePair,
   type Pair,
   randomBytes,
   readChecksum,
-  Service,
   writeAll,
 } from "./pair.ts";
 import {
@@ -191,8 +191,8 @@ scenario("lane: that a peer speaks dumbpipe's protocol alone is found out once",
   needs: [...needs, "dumbpipe"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
-  const service = new Service(env, join(a.dir, "socket"), echo);
-  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
+  const { ticket } = await dumbpipeListener(env, a, fakeAnnex.path);
   const dial = async () => {
     const run = await env.iroh([ticket], { on: b, stdin: "hello\n", env: DEBUG });
     assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);

@@ -9,8 +9,8 @@ import {
   makePair,
   type Pair,
   randomBytes,
+  ROUTES,
   silence,
-  WAYS,
   writeAll,
 } from "./pair.ts";
 import { concat, scenario, type Started, type TestEnv, type Tool } from "./testenv.ts";
@@ -20,7 +20,7 @@ import socket, sys, time
 held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); held.bind(("127.0.0.1", int(sys.argv[1])))
 print("held", flush=True); time.sleep(1000)
 `;
-const letIn = new TextEncoder().encode(AUTH_SUCCESS);
+const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
 
 /** What a listener keeps while it runs. */
 async function traces(pair: Pair): Promise<string[]> {
@@ -37,7 +37,7 @@ async function exchange(pair: Pair): Promise<void> {
 
 /** A listener whose parent is a process that can be killed. */
 async function listenUnder(env: TestEnv, pair: Pair): Promise<{ parent: Started; pid: number }> {
-  const script = `git-annex-p2p-iroh ${pair.address} ${pair.service.path} & echo pid $!; wait`;
+  const script = `git-annex-p2p-iroh ${pair.address} ${pair.fakeAnnex.path} & echo pid $!; wait`;
   const parent = await env.start(["sh", "-c", script], {
     on: pair.network.a,
     cwd: pair.repository,
@@ -48,15 +48,15 @@ async function listenUnder(env: TestEnv, pair: Pair): Promise<{ parent: Started;
   return { parent, pid };
 }
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     scenario(
-      `${way}: serve stops on ${signal}, tells its peers, and leaves nothing behind`,
+      `${route}: serve stops on ${signal}, tells its peers, and leaves nothing behind`,
       { needs },
       async (env) => {
-        const pair = await makePair(env, way, silence);
+        const pair = await makePair(env, route, silence);
         const dialer = await pair.connect({ stdin: "open" });
         await dialer.says(/AUTH-SUCCESS/);
         assert.equal((await traces(pair)).length, 4);
@@ -84,7 +84,7 @@ scenario(
   async (env) => {
     const data = randomBytes(5_000_000);
     const pair = await makePair(env, "loopback", async (connection) => {
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await writeAll(connection, data);
     });
     const dialer = await pair.connect({ stdin: "open" });
@@ -96,7 +96,10 @@ scenario(
     assert.match(late.stderr, /takes no more connections now/);
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
-    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+    assert.equal(
+      await checksumOf(stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(data),
+    );
     assert.equal((await pair.listener.ended).code, 0);
     assert.match(await pair.log(), /stopping, [^]*was served after/);
   },
@@ -108,7 +111,7 @@ scenario(
   async (env) => {
     const data = randomBytes(4_000_000); // fits into what is read ahead
     const pair = await makePair(env, "loopback", async (connection) => {
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await writeAll(connection, data);
     });
     const dialer = await pair.connect({ stdin: "open", collect: false });
@@ -118,14 +121,17 @@ scenario(
       received.push(chunk);
       await new Promise((resolve) => setTimeout(resolve, 50)); // a peer with a slow disk
     }
-    assert.equal(await checksumOf(concat(received).subarray(letIn.length)), await checksumOf(data));
+    assert.equal(
+      await checksumOf(concat(received).subarray(authSuccess.length)),
+      await checksumOf(data),
+    );
     assert.equal((await dialer.ended).code, 0);
   },
 );
 
 scenario("serve ends at once on a second signal", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
-    await writeAll(connection, letIn);
+    await writeAll(connection, authSuccess);
     for (const chunk = new Uint8Array(10_000);;) await writeAll(connection, chunk); // never finishes
   });
   const dialer = await pair.connect({ stdin: "open" });
@@ -136,11 +142,11 @@ scenario("serve ends at once on a second signal", {}, async (env) => {
   assert.equal((await pair.listener.ended).code, 143);
 });
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
-  scenario(`${way}: serve stops when its parent is killed`, { needs }, async (env) => {
-    const pair = await makePair(env, way, echo);
+  scenario(`${route}: serve stops when its parent is killed`, { needs }, async (env) => {
+    const pair = await makePair(env, route, echo);
     const { parent } = await listenUnder(env, pair);
     await pair.listener.ended; // the second took over
     parent.kill("SIGKILL");
@@ -152,20 +158,20 @@ for (const way of WAYS) {
 
 scenario("serve stops when the socket file is gone", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
-  pair.service.close();
+  pair.fakeAnnex.close();
   assert.equal((await pair.listener.ended).code, 0);
   assert.match(await pair.log(), /stopping, git-annex's socket file is gone/);
   assert.deepEqual(await traces(pair), []);
 });
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
-  scenario(`${way}: a second listener takes over from the first`, {
+  scenario(`${route}: a second listener takes over from the first`, {
     needs,
   }, async (env) => {
     const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:17474" };
-    const pair = await makePair(env, way, echo, way === "direct" ? bind : {});
+    const pair = await makePair(env, route, echo, route === "direct" ? bind : {});
     await exchange(pair);
     const second = await pair.listen();
     assert.equal((await pair.listener.ended).code, 0);
@@ -202,7 +208,7 @@ scenario("serve started with SIGHUP ignored, as by nohup, goes on when the termi
 }, async (env) => {
   const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
   const pair = await makePair(env, "loopback", echo, bind);
-  const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.service.path];
+  const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.fakeAnnex.path];
   const second = await env.start(command, {
     on: pair.network.a,
     cwd: pair.repository,
@@ -223,7 +229,7 @@ scenario(
     const data = randomBytes(5_000_000);
     const go = Promise.withResolvers<void>();
     const pair = await makePair(env, "loopback", async (connection) => {
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await writeAll(connection, data.subarray(0, 1_000_000));
       await go.promise;
       await writeAll(connection, data.subarray(1_000_000));
@@ -235,7 +241,10 @@ scenario(
     go.resolve();
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
-    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+    assert.equal(
+      await checksumOf(stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(data),
+    );
     assert.equal((await pair.listener.ended).code, 0);
   },
 );
@@ -295,7 +304,7 @@ scenario(
   },
   async (env) => {
     const pair = await makePair(env, "loopback", async (connection) => {
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await new Promise(() => {}); // reads nothing, ever
     });
     const dialer = await pair.connect({ stdin: randomBytes(8_000_000) });
@@ -320,15 +329,15 @@ while True:
     held.append(one)
 print("full", flush=True); time.sleep(1000)
 `;
-  const full = await env.start(["python3", "-c", script, pair.service.path]);
+  const full = await env.start(["python3", "-c", script, pair.fakeAnnex.path]);
   await full.says(/full/);
-  const real = `${pair.service.path}-real`;
-  await Deno.rename(pair.service.path, real);
-  await Deno.rename(`${pair.service.path}-full`, pair.service.path);
+  const real = `${pair.fakeAnnex.path}-real`;
+  await Deno.rename(pair.fakeAnnex.path, real);
+  await Deno.rename(`${pair.fakeAnnex.path}-full`, pair.fakeAnnex.path);
   const { code, stderr } = await (await pair.connect({ stdin: "" })).ended;
   assert.equal(code, 1);
   assert.match(stderr, /the peer ended the connection: too many connections \(code 1\)/);
-  await Deno.rename(real, pair.service.path);
+  await Deno.rename(real, pair.fakeAnnex.path);
   await exchange(pair);
   assert.equal(pair.listener.code, undefined);
 });

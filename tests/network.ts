@@ -4,7 +4,7 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { have, type Host, type Started, type TestEnv } from "./testenv.ts";
+import { hasTool, type Host, type Started, type TestEnv } from "./testenv.ts";
 
 /** Two hosts and one for a relay. */
 export interface Network {
@@ -54,7 +54,7 @@ export async function makeNetworkOf<Name extends string>(
   topology: Topology,
   names: readonly Name[],
 ): Promise<Record<Name | "relay", Host>> {
-  if (!have("namespaces")) return await makeLoopbackOf(env, names);
+  if (!hasTool("namespaces")) return await makeLoopbackOf(env, names);
   const id = crypto.randomUUID().slice(0, 8), relay = `${id}-r`;
   await addNamespace(env, relay);
   const prefix = (name: string) => ["ip", "netns", "exec", name];

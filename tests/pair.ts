@@ -13,20 +13,20 @@ import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 export const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n";
 
 /** By which way the peers reach each other. */
-export type Way = "direct" | "relay";
-export const WAYS: readonly Way[] = ["direct", "relay"];
+export type Route = "direct" | "relay";
+export const ROUTES: readonly Route[] = ["direct", "relay"];
 
 /** Also on the test's own loopback, where the test itself can dial, and with a round trip of 50 ms. */
-export type Place = Way | "loopback" | "long cable";
+export type PairTopology = Route | "loopback" | "long cable";
 
-const TOPOLOGIES = {
+const NETWORK_TOPOLOGIES = {
   direct: "lan",
   relay: "relay only",
   "long cable": "lan, long cable",
 } as const;
 
 /** Stands in for git-annex: a unix socket, and what to do with each connection. */
-export class Service {
+export class FakeAnnex {
   readonly path: string;
   /** Connections that are open, and how many there ever were. */
   open = 0;
@@ -115,7 +115,7 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
 export interface Pair {
   readonly network: Network;
   readonly repository: string;
-  readonly service: Service;
+  readonly fakeAnnex: FakeAnnex;
   /** What `address` prints. */
   readonly address: string;
   /** What to dial from `b`. */
@@ -133,18 +133,18 @@ export interface Pair {
 /** Makes a pair. */
 export async function makePair(
   env: TestEnv,
-  way: Place,
+  topology: PairTopology,
   handle: (connection: Deno.UnixConn) => Promise<void>,
   settings: Record<string, string> = {},
 ): Promise<Pair> {
-  const network = way === "loopback"
+  const network = topology === "loopback"
     ? await makeLoopback(env)
-    : await makeNetwork(env, TOPOLOGIES[way]);
+    : await makeNetwork(env, NETWORK_TOPOLOGIES[topology]);
   const { a, b } = network;
-  const relay = way === "relay" ? await startRelay(env, network.relay) : undefined;
+  const relay = topology === "relay" ? await startRelay(env, network.relay) : undefined;
   const setting = { ...relay ? { GIT_ANNEX_P2P_IROH_RELAY: relay.url } : {}, ...settings };
   const repository = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), handle);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), handle);
   const address =
     (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd: repository, env: setting }))
       .trim();
@@ -152,11 +152,11 @@ export async function makePair(
   const pair = {
     network,
     repository,
-    service,
+    fakeAnnex,
     address,
     relay,
     listen(options: StartOptions = {}) {
-      return env.start(["git-annex-p2p-iroh", address, service.path], {
+      return env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], {
         on: a,
         cwd: repository,
         ...options,

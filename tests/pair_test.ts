@@ -8,27 +8,27 @@ import {
   makePair,
   randomBytes,
   readChecksum,
-  WAYS,
+  ROUTES,
   writeAll,
 } from "./pair.ts";
 import { scenario, type Tool } from "./testenv.ts";
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
-  scenario(`${way}: bytes go there and back, and exit status 0 comes when both have ended`, {
+  scenario(`${route}: bytes go there and back, and exit status 0 comes when both have ended`, {
     needs,
   }, async (env) => {
-    const pair = await makePair(env, way, echo);
+    const pair = await makePair(env, route, echo);
     const run = await (await pair.connect({ stdin: "hello\n" })).ended;
     assert.deepEqual([run.code, run.stdout, run.stderr], [0, `${AUTH_SUCCESS}hello\n`, ""]);
     await env.until("the log to tell of it", async () => /was served after/.test(await pair.log()));
   });
 
-  scenario(`${way}: 50 MB each way at once`, { needs, limitMs: 180_000 }, async (env) => {
+  scenario(`${route}: 50 MB each way at once`, { needs, limitMs: 180_000 }, async (env) => {
     const there = randomBytes(50_000_000), back = randomBytes(50_000_000);
     let arrived: Promise<{ length: number; checksum: string }> | undefined;
-    const pair = await makePair(env, way, async (connection) => {
+    const pair = await makePair(env, route, async (connection) => {
       await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
       arrived = readChecksum(connection);
       await writeAll(connection, back);
@@ -44,21 +44,21 @@ for (const way of WAYS) {
   });
 
   scenario(
-    `${way}: 100 connections at once`,
+    `${route}: 100 connections at once`,
     { needs, limitMs: 180_000, takesTurns: true },
     async (env) => {
-      const pair = await makePair(env, way, echo);
+      const pair = await makePair(env, route, echo);
       const payloads = Array.from({ length: 100 }, () => randomBytes(10_000));
       const started = await Promise.all(payloads.map(() => pair.connect({ stdin: "open" })));
       for (const [i, one] of started.entries()) await one.write(payloads[i]!);
-      await env.until("all to be open", () => pair.service.open === 100);
+      await env.until("all to be open", () => pair.fakeAnnex.open === 100);
       for (const one of started) await one.end();
       for (const [i, one] of started.entries()) {
         const run = await one.ended;
         assert.equal(run.code, 0);
         assert.deepEqual(run.stdoutBytes.subarray(AUTH_SUCCESS.length), payloads[i]!);
       }
-      assert.equal(pair.service.most, 100);
+      assert.equal(pair.fakeAnnex.most, 100);
     },
   );
 }

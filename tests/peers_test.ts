@@ -9,16 +9,16 @@ import {
   checksumOf,
   dumbpipeListener,
   echo,
+  FakeAnnex,
   makePair,
   randomBytes,
   readChecksum,
-  Service,
-  WAYS,
+  ROUTES,
   writeAll,
 } from "./pair.ts";
 import { scenario, type Tool } from "./testenv.ts";
 
-const letIn = new TextEncoder().encode(AUTH_SUCCESS);
+const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
 /** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
 const PAYLOAD_BYTES = 12_000_000;
 
@@ -31,7 +31,7 @@ function exchange(back: Uint8Array): {
   return {
     arrived: arrived.promise,
     async handle(connection) {
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       const reading = readChecksum(connection);
       await writeAll(connection, back);
       await connection.closeWrite();
@@ -40,34 +40,37 @@ function exchange(back: Uint8Array): {
   };
 }
 
-for (const way of WAYS) {
+for (const route of ROUTES) {
   const needs: Tool[] = [
     "dumbpipe",
     "namespaces",
-    ...way === "relay" ? ["iroh-relay"] as const : [],
+    ...route === "relay" ? ["iroh-relay"] as const : [],
   ];
 
-  scenario(`${way}: dumbpipe connects to this program, and both send at once`, {
+  scenario(`${route}: dumbpipe connects to this program, and both send at once`, {
     needs,
     limitMs: 120_000,
   }, async (env) => {
     const there = randomBytes(PAYLOAD_BYTES), back = randomBytes(PAYLOAD_BYTES);
     const { handle, arrived } = exchange(back);
-    const pair = await makePair(env, way, handle);
+    const pair = await makePair(env, route, handle);
     const run = await (await env.start(["dumbpipe", "connect", pair.dialed], {
       on: pair.network.b,
       stdin: there,
     })).ended;
     assert.equal(run.code, 0);
-    assert.equal(await checksumOf(run.stdoutBytes.subarray(letIn.length)), await checksumOf(back));
+    assert.equal(
+      await checksumOf(run.stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(back),
+    );
     assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
     assert.match(await pair.log(), /was served after/);
   });
 
-  scenario(`${way}: dumbpipe forwards a TCP port and many connections to this program`, {
+  scenario(`${route}: dumbpipe forwards a TCP port and many connections to this program`, {
     needs,
   }, async (env) => {
-    const pair = await makePair(env, way, echo);
+    const pair = await makePair(env, route, echo);
     const { b } = pair.network;
     const forward = await env.start(
       ["dumbpipe", "connect-tcp", "--addr", "127.0.0.1:4711", pair.dialed],
@@ -101,11 +104,14 @@ scenario("direct: this program connects to dumbpipe, and both send at once", {
   const there = randomBytes(PAYLOAD_BYTES), back = randomBytes(PAYLOAD_BYTES);
   const { handle, arrived } = exchange(back);
   const { a, b } = await makeNetwork(env, "lan");
-  const service = new Service(env, join(a.dir, "socket"), handle);
-  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), handle);
+  const { ticket } = await dumbpipeListener(env, a, fakeAnnex.path);
   const run = await env.iroh([ticket], { on: b, stdin: there });
   assert.deepEqual([run.code, run.stderr], [0, ""]);
-  assert.equal(await checksumOf(run.stdoutBytes.subarray(letIn.length)), await checksumOf(back));
+  assert.equal(
+    await checksumOf(run.stdoutBytes.subarray(authSuccess.length)),
+    await checksumOf(back),
+  );
   assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
 });
 
@@ -113,13 +119,13 @@ scenario("direct: ten processes connect to one dumbpipe at once", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
-  const service = new Service(env, join(a.dir, "socket"), echo);
-  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
+  const { ticket } = await dumbpipeListener(env, a, fakeAnnex.path);
   const payloads = Array.from({ length: 10 }, () => randomBytes(100_000));
   const runs = await Promise.all(payloads.map((stdin) => env.iroh([ticket], { on: b, stdin })));
   for (const [i, { code, stdoutBytes }] of runs.entries()) {
     assert.equal(code, 0);
-    assert.deepEqual(stdoutBytes.subarray(letIn.length), payloads[i]!);
+    assert.deepEqual(stdoutBytes.subarray(authSuccess.length), payloads[i]!);
   }
 });
 
@@ -156,7 +162,7 @@ scenario("dumbpipe over a long cable is never told that the connection is lost",
   limitMs: 90_000,
 }, async (env) => {
   const a = await makePair(env, "long cable", async (connection) => {
-    await writeAll(connection, letIn);
+    await writeAll(connection, authSuccess);
     await connection.read(new Uint8Array(100));
   });
   // One in seven was, when this side closed as soon as all had come.

@@ -7,17 +7,17 @@ import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
 import { MUX_ALPN, ping } from "../lib/protocol/mux.ts";
 import { CloseCode } from "../lib/protocol/close_codes.ts";
-import { dumbpipeListener, echo, makePair, Service, WAYS } from "./pair.ts";
+import { dumbpipeListener, echo, FakeAnnex, makePair, ROUTES } from "./pair.ts";
 import { makeNetwork } from "./network.ts";
 import { scenario, type Tool } from "./testenv.ts";
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
-  scenario(`${way}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
+  scenario(`${route}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
     needs,
   }, async (env) => {
-    const pair = await makePair(env, way, echo);
+    const pair = await makePair(env, route, echo);
     const setting = pair.relay ? { GIT_ANNEX_P2P_IROH_RELAY: pair.relay.url } : {};
     const run = await env.iroh(["ping", pair.dialed, "-n", "2"], {
       on: pair.network.b,
@@ -25,8 +25,8 @@ for (const way of WAYS) {
     });
     assert.deepEqual([run.code, run.stderr], [0, ""]);
     const lines = run.stdout.split("\n");
-    const found = way === "relay" ? "relay http\\S+" : "its address";
-    const path = way === "relay" ? "relay http\\S+" : "direct \\S+";
+    const found = route === "relay" ? "relay http\\S+" : "its address";
+    const path = route === "relay" ? "relay http\\S+" : "direct \\S+";
     assert.match(
       lines[0]!,
       new RegExp(`^connected to [0-9a-f]{10} in [\\d.]+ ms, found by ${found}$`),
@@ -38,7 +38,7 @@ for (const way of WAYS) {
       new RegExp(`^found by ${found}, path ${path}; 2 of 2 replies, 0 % lost$`),
     );
     assert.match(lines[4]!, /^round trip: least [\d.]+ ms, median [\d.]+ ms, most [\d.]+ ms$/);
-    assert.equal(pair.service.total, 0);
+    assert.equal(pair.fakeAnnex.total, 0);
     assert.doesNotMatch(await pair.log(), /turned away|failed/);
   });
 }
@@ -57,13 +57,13 @@ scenario("ping reaches dumbpipe, and does not wake what is behind it", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
-  const service = new Service(env, join(a.dir, "socket"), echo);
-  const { ticket } = await dumbpipeListener(env, a, service.path);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
+  const { ticket } = await dumbpipeListener(env, a, fakeAnnex.path);
   const run = await env.iroh(["ping", ticket, "-n", "2"], { on: b });
   assert.deepEqual([run.code, run.stderr], [0, ""]);
   assert.match(run.stdout, /it speaks dumbpipe's protocol/);
   assert.match(run.stdout, /2 of 2 replies, 0 % lost/);
-  assert.equal(service.total, 0);
+  assert.equal(fakeAnnex.total, 0);
 });
 
 scenario("ping exits 1 when nobody answers, and 0 when somebody did before", {

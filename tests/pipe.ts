@@ -1,7 +1,7 @@
 /** Streams that lead nowhere but to each other. */
 
 import type { Duplex } from "../lib/streams/duplex.ts";
-import { turns } from "./turns.ts";
+import { eventLoopTurns } from "./event_loop.ts";
 
 /** Both ends of an in-memory stream, which passes bytes on after so many turns. */
 export function pipe(wait = 0): [Duplex, Duplex] {
@@ -9,7 +9,7 @@ export function pipe(wait = 0): [Duplex, Duplex] {
     new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>(
       {
         async transform(chunk, controller) {
-          await turns(wait);
+          await eventLoopTurns(wait);
           controller.enqueue(Uint8Array.from(chunk));
         },
       },

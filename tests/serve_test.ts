@@ -10,10 +10,10 @@ import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";
 import {
   AUTH_SUCCESS,
   echo,
+  FakeAnnex,
   makePair,
   makeRepository,
   type Pair,
-  Service,
   silence,
   writeAll,
 } from "./pair.ts";
@@ -122,7 +122,7 @@ scenario("serve turns away whoever is silent on the mux protocol, and goes on fo
   const seconds = (performance.now() - started) / 1000;
   assert(seconds > 9 && seconds < 15, `${seconds} s`);
   await works();
-  assert.equal(pair.service.total, 1); // git-annex has not been asked for them
+  assert.equal(pair.fakeAnnex.total, 1); // git-annex has not been asked for them
   assert.equal((await exchange(pair)).code, 0);
 });
 
@@ -154,7 +154,7 @@ scenario("serve ends a connection on dumbpipe's protocol, too, that is not let i
   for (const end of ends) assert.deepEqual(end, notAuthenticated);
   const seconds = (performance.now() - started) / 1000;
   assert(seconds > 29 && seconds < 35, `${seconds} s`);
-  await env.until("git-annex's sides to be closed", () => pair.service.open === 1);
+  await env.until("git-annex's sides to be closed", () => pair.fakeAnnex.open === 1);
   await good.write("still there\n");
   await good.says(/still there/);
   await good.end();
@@ -168,9 +168,9 @@ scenario("serve passes on to git-annex that a peer has given up a stream", {}, a
   await sendHandshake(stream);
   const reader = stream.readable.getReader();
   await reader.read(); // AUTH-SUCCESS
-  assert.equal(pair.service.open, 1);
+  assert.equal(pair.fakeAnnex.open, 1);
   await stream.writable.abort(); // and the connection stays
-  await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+  await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
   await connection.closed;
 });
 
@@ -251,7 +251,7 @@ scenario("serve keeps room for peers who authenticate, however many strangers th
   for (const end of ended) {
     assert.deepEqual(end, { by: "peer", code: 1n, reason: "too many connections" });
   }
-  await env.until("the last four to be served", () => pair.service.open === 5);
+  await env.until("the last four to be served", () => pair.fakeAnnex.open === 5);
 
   const friends = await Promise.all([1, 2, 3, 4].map(async (i) => {
     const friend = await pair.connect({ stdin: "open" });
@@ -281,7 +281,7 @@ scenario(
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
-    await leaveDeadSocket(env, pair.service.path);
+    await leaveDeadSocket(env, pair.fakeAnnex.path);
     const run = await exchange(pair);
     assert.equal(run.code, 1);
     assert.match(
@@ -296,12 +296,12 @@ scenario(
 scenario("serve waits for a socket that refuses for a moment only", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   // In one step, so that the file is never missing: that is tolerated for a shorter time.
-  await leaveDeadSocket(env, pair.service.path);
+  await leaveDeadSocket(env, pair.fakeAnnex.path);
   const early = await dial(env, pair);
   await sendHandshake(await early.open());
   const turnedAway = { by: "peer", code: 2n, reason: "git annex remotedaemon is not running" };
   assert.deepEqual(await early.closed, turnedAway);
-  await Deno.rename(new Service(env, join(env.dir, "again"), echo).path, pair.service.path);
+  await Deno.rename(new FakeAnnex(env, join(env.dir, "again"), echo).path, pair.fakeAnnex.path);
   const run = await exchange(pair);
   assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}hello\n`]);
 });
@@ -317,7 +317,7 @@ scenario(
     const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: host, cwd: repository }))
       .trim();
     const short = join(env.dir, "s");
-    new Service(env, short, echo);
+    new FakeAnnex(env, short, echo);
     await Deno.symlink(short, join(folder, "d41d8cd98f00b204e9800998ecf8427e"));
     await Deno.mkdir(join(repository, "sub"));
     const relative = ".git/annex/p2p/d41d8cd98f00b204e9800998ecf8427e";
@@ -358,14 +358,19 @@ scenario("serve says what is wrong and what to do, on stderr and in the log", {}
       true,
     ],
     [
-      [otherAddress, pair.service.path],
+      [otherAddress, pair.fakeAnnex.path],
       pair.repository,
       /not of this repository's present identity/,
       true,
     ],
-    [[pair.address, pair.service.path], bare, /no identity; run git annex p2p --enable iroh/, true],
-    [[pair.address, pair.service.path], host.dir, /this is not a git repository/, false],
-    [["nonsense", pair.service.path], pair.repository, /"nonsense" is not an address/, true],
+    [
+      [pair.address, pair.fakeAnnex.path],
+      bare,
+      /no identity; run git annex p2p --enable iroh/,
+      true,
+    ],
+    [[pair.address, pair.fakeAnnex.path], host.dir, /this is not a git repository/, false],
+    [["nonsense", pair.fakeAnnex.path], pair.repository, /"nonsense" is not an address/, true],
   ];
   for (const [args, cwd, says, logged] of cases) {
     const { code, stdout, stderr } = await env.iroh(args, { on: host, cwd });

@@ -9,8 +9,8 @@ import {
   makePair,
   randomBytes,
   readChecksum,
+  ROUTES,
   silence,
-  WAYS,
   writeAll,
 } from "./pair.ts";
 import {
@@ -23,7 +23,7 @@ import {
 } from "./testenv.ts";
 
 const MIB = 1024 * 1024;
-const letIn = new TextEncoder().encode(AUTH_SUCCESS);
+const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
 
 /** Waits until a number stops to grow, and returns it. */
 async function settled(env: TestEnv, what: string, number: () => number): Promise<number> {
@@ -75,20 +75,20 @@ async function drain(started: Started): Promise<{ length: number; checksum: stri
 const DUMBPIPE = { GIT_ANNEX_P2P_IROH_LANE: "false" }; // the protocol is dumbpipe's then
 
 for (
-  const [way, protocol, settings] of WAYS.flatMap((way) =>
-    [[way, "", {}], [way, " by dumbpipe's protocol", DUMBPIPE]] as const
+  const [route, protocol, settings] of ROUTES.flatMap((route) =>
+    [[route, "", {}], [route, " by dumbpipe's protocol", DUMBPIPE]] as const
   )
 ) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
   scenario(
-    `${way}: a slow reader at the connecting side${protocol} holds the sender back, and gets everything`,
+    `${route}: a slow reader at the connecting side${protocol} holds the sender back, and gets everything`,
     { needs, limitMs: 120_000 },
     async (env) => {
       const data = randomBytes(40 * MIB);
       let written = 0;
-      const pair = await makePair(env, way, async (connection) => {
-        await writeAll(connection, letIn);
+      const pair = await makePair(env, route, async (connection) => {
+        await writeAll(connection, authSuccess);
         for (let i = 0; i < data.length; i += 64 * 1024) {
           await writeAll(connection, data.subarray(i, i + 64 * 1024));
           written = i + 64 * 1024;
@@ -96,9 +96,9 @@ for (
       }, settings);
       const dialer = await pair.connect({ stdin: "open", collect: false });
       await assertHeldBack(env, () => written, [dialer, pair.listener]);
-      const whole = await checksumOf(new Uint8Array([...letIn, ...data]));
+      const whole = await checksumOf(new Uint8Array([...authSuccess, ...data]));
       assert.deepEqual(await drain(dialer), {
-        length: letIn.length + data.length,
+        length: authSuccess.length + data.length,
         checksum: whole,
       });
       assert.equal((await dialer.ended).code, 0);
@@ -106,7 +106,7 @@ for (
   );
 
   scenario(
-    `${way}: a slow reader behind the listener${protocol} holds the sender back, and gets everything`,
+    `${route}: a slow reader behind the listener${protocol} holds the sender back, and gets everything`,
     {
       needs,
       limitMs: 120_000,
@@ -115,8 +115,8 @@ for (
       const data = randomBytes(40 * MIB);
       const go = Promise.withResolvers<void>();
       let arrived: Promise<{ length: number; checksum: string }> | undefined;
-      const pair = await makePair(env, way, async (connection) => {
-        await writeAll(connection, letIn);
+      const pair = await makePair(env, route, async (connection) => {
+        await writeAll(connection, authSuccess);
         await go.promise;
         arrived = readChecksum(connection);
         await arrived;
@@ -139,19 +139,19 @@ for (
   );
 }
 
-for (const way of WAYS) {
-  const needs: Tool[] = way === "relay" ? ["iroh-relay"] : [];
+for (const route of ROUTES) {
+  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
 
   // Through a relay a connection is nothing else to the listener's protocols.
-  for (const protocol of way === "direct" ? ["dumbpipe", "mux"] : ["dumbpipe"]) {
+  for (const protocol of route === "direct" ? ["dumbpipe", "mux"] : ["dumbpipe"]) {
     scenario(
-      `${way}: connections one after another by the ${protocol} protocol leave no file open and no memory taken`,
+      `${route}: connections one after another by the ${protocol} protocol leave no file open and no memory taken`,
       {
         needs: ["namespaces", "proc", ...needs],
         limitMs: 240_000,
       },
       async (env) => {
-        const pair = await makePair(env, way, echo);
+        const pair = await makePair(env, route, echo);
         const script = join(import.meta.dirname!, "many_dials.ts");
         const deno = [Deno.execPath(), "run", "--allow-all", "--cached-only", "--no-check"];
         // The memory of a JavaScript program grows until it is first collected, so it is compared
@@ -166,7 +166,7 @@ for (const way of WAYS) {
         const measured: { files: number; memory: number }[] = [];
         for (let done = 100; done <= 800; done += 100) {
           await dialer.says(new RegExp(`^${done} done`, "m"));
-          await env.until("all to be closed", () => pair.service.open === 0);
+          await env.until("all to be closed", () => pair.fakeAnnex.open === 0);
           const { pid } = pair.listener;
           measured.push({ files: await openFilesOf(pid), memory: await memoryOf(pid) });
           await dialer.write("\n");
@@ -180,28 +180,28 @@ for (const way of WAYS) {
     );
   }
 
-  scenario(`${way}: the end of one direction leaves the other open`, { needs }, async (env) => {
-    const pair = await makePair(env, way, async (connection) => {
+  scenario(`${route}: the end of one direction leaves the other open`, { needs }, async (env) => {
+    const pair = await makePair(env, route, async (connection) => {
       // Everything comes, and its end; then the answer goes.
       const { length } = await readChecksum(connection);
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await writeAll(connection, new TextEncoder().encode(`${length} bytes came\n`));
     });
     const run = await (await pair.connect({ stdin: randomBytes(100_000) })).ended;
     assert.deepEqual([run.code, run.stdout], [0, `${AUTH_SUCCESS}100000 bytes came\n`]);
   });
 
-  scenario(`${way}: the end of what the peer sends reaches stdout while stdin is still read`, {
+  scenario(`${route}: the end of what the peer sends reaches stdout while stdin is still read`, {
     needs,
   }, async (env) => {
     const came = Promise.withResolvers<{ length: number }>();
-    const pair = await makePair(env, way, async (connection) => {
-      await writeAll(connection, letIn);
+    const pair = await makePair(env, route, async (connection) => {
+      await writeAll(connection, authSuccess);
       await connection.closeWrite();
       came.resolve(await readChecksum(connection));
     });
     const dialer = await pair.connect({ stdin: "open", collect: false });
-    assert.equal((await drain(dialer)).length, letIn.length);
+    assert.equal((await drain(dialer)).length, authSuccess.length);
     assert.equal(dialer.code, undefined);
     await dialer.write(randomBytes(100_000));
     await dialer.end();
@@ -209,14 +209,14 @@ for (const way of WAYS) {
     assert.equal((await dialer.ended).code, 0);
   });
 
-  scenario(`${way}: the same where all of stdin has been read, and waits for the peer`, {
+  scenario(`${route}: the same where all of stdin has been read, and waits for the peer`, {
     needs,
   }, async (env) => {
     // More than git-annex's socket holds, so that the peer does not come to the end.
     const given = randomBytes(1_000_000), came = Promise.withResolvers<string>();
     const mayEnd = Promise.withResolvers<void>(), mayRead = Promise.withResolvers<void>();
-    const pair = await makePair(env, way, async (connection) => {
-      await writeAll(connection, letIn);
+    const pair = await makePair(env, route, async (connection) => {
+      await writeAll(connection, authSuccess);
       await mayEnd.promise;
       await connection.closeWrite();
       await mayRead.promise;
@@ -229,38 +229,44 @@ for (const way of WAYS) {
     });
     await dialer.says(/all of stdin has been read/);
     mayEnd.resolve();
-    assert.equal((await drain(dialer)).length, letIn.length);
+    assert.equal((await drain(dialer)).length, authSuccess.length);
     assert.equal(dialer.code, undefined);
     mayRead.resolve();
     assert.equal(await came.promise, await checksumOf(given));
     assert.equal((await dialer.ended).code, 0);
   });
 
-  scenario(`${way}: ends with status 0 soon after the peer has closed, though stdin is open`, {
+  scenario(`${route}: ends with status 0 soon after the peer has closed, though stdin is open`, {
     needs,
   }, async (env) => {
     const data = randomBytes(3_000_000);
-    const pair = await makePair(env, way, async (connection) => {
-      await writeAll(connection, letIn);
+    const pair = await makePair(env, route, async (connection) => {
+      await writeAll(connection, authSuccess);
       await writeAll(connection, data);
       connection.close();
     });
     const dialer = await pair.connect({ stdin: "open" });
-    await env.until("all to be there", () => dialer.stdout.length === letIn.length + data.length);
+    await env.until(
+      "all to be there",
+      () => dialer.stdout.length === authSuccess.length + data.length,
+    );
     const all = performance.now();
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
     assert(performance.now() - all < 1_000, `${performance.now() - all} ms`);
-    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+    assert.equal(
+      await checksumOf(stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(data),
+    );
   });
 
-  scenario(`${way}: what git-annex wrote before it closed with input unread comes through`, {
+  scenario(`${route}: what git-annex wrote before it closed with input unread comes through`, {
     needs,
   }, async (env) => {
     const data = randomBytes(1_000_000);
-    const pair = await makePair(env, way, async (connection) => {
+    const pair = await makePair(env, route, async (connection) => {
       await connection.read(new Uint8Array(1)); // and leaves the rest
-      await writeAll(connection, letIn);
+      await writeAll(connection, authSuccess);
       await writeAll(connection, data);
       connection.close();
     });
@@ -268,15 +274,18 @@ for (const way of WAYS) {
     await dialer.write(randomBytes(50_000));
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
-    assert.equal(await checksumOf(stdoutBytes.subarray(letIn.length)), await checksumOf(data));
+    assert.equal(
+      await checksumOf(stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(data),
+    );
   });
 
   scenario(
-    `${way}: ends with status 0 when whoever reads its stdout has enough`,
+    `${route}: ends with status 0 when whoever reads its stdout has enough`,
     { needs },
     async (env) => {
-      const pair = await makePair(env, way, async (connection) => {
-        await writeAll(connection, letIn);
+      const pair = await makePair(env, route, async (connection) => {
+        await writeAll(connection, authSuccess);
         const chunk = new Uint8Array(64 * 1024);
         for (;;) await writeAll(connection, chunk);
       });
@@ -287,12 +296,12 @@ for (const way of WAYS) {
         env: pair.relay ? { GIT_ANNEX_P2P_IROH_RELAY: pair.relay.url } : {},
       });
       assert.deepEqual([run.code, run.stdout.trim(), run.stderr], [0, "100000", ""]);
-      await env.until("git-annex's side to be closed", () => pair.service.open === 0);
+      await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
     },
   );
 
-  scenario(`${way}: an idle connection is kept open`, { needs, limitMs: 90_000 }, async (env) => {
-    const pair = await makePair(env, way, silence);
+  scenario(`${route}: an idle connection is kept open`, { needs, limitMs: 90_000 }, async (env) => {
+    const pair = await makePair(env, route, silence);
     const dialer = await pair.connect({ stdin: "open" });
     await dialer.says(/AUTH-SUCCESS/);
     const start = performance.now();

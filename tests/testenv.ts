@@ -106,13 +106,13 @@ export function scenario(
 export function named(name: string, ...needs: readonly Tool[]): { name: string; ignore: boolean } {
   const reason = whatIsMissing(needs);
   const isWanted = Deno.env.get("CI") === "true" &&
-    !needs.some((tool) => MAY_LACK.includes(tool) && !have(tool));
+    !needs.some((tool) => MAY_LACK.includes(tool) && !hasTool(tool));
   if (!reason || isWanted) return { name, ignore: false };
   return { name: `${name} (skipped: ${reason})`, ignore: true };
 }
 
 function whatIsMissing(needs: readonly Tool[]): string | undefined {
-  const missing = needs.filter((tool) => !have(tool));
+  const missing = needs.filter((tool) => !hasTool(tool));
   return missing.length > 0 ? `needs ${missing.join(", ")}` : undefined;
 }
 
@@ -150,7 +150,7 @@ async function turn(): Promise<Disposable> {
 }
 
 /** Whether a tool is there. */
-export function have(tool: Tool): boolean {
+export function hasTool(tool: Tool): boolean {
   switch (tool) {
     case "namespaces":
       return canNameNamespaces() && isOnPath("ip");
@@ -161,7 +161,7 @@ export function have(tool: Tool): boolean {
     case "compiled":
       return isCompiled();
     case "multicast":
-      return have("namespaces") && Deno.env.get("GIT_ANNEX_P2P_IROH_MULTICAST") !== "no";
+      return hasTool("namespaces") && Deno.env.get("GIT_ANNEX_P2P_IROH_MULTICAST") !== "no";
     default:
       return isOnPath(tool);
   }

@@ -20,10 +20,10 @@ import {
   checksumOf,
   dumbpipeListener,
   echo,
+  FakeAnnex,
   listenerAddresses,
   makeConnection,
   randomBytes,
-  Service,
 } from "./pair.ts";
 import { scenario, type Started, type StartOptions } from "./testenv.ts";
 
@@ -102,7 +102,7 @@ scenario("warm: 100 connects at once through one listener", {
     await session.writable.getWriter().write(new TextEncoder().encode(`number ${i}`));
     return { proxied, session };
   }));
-  await env.until("all to be there at once", () => a.service.open === 100);
+  await env.until("all to be there at once", () => a.fakeAnnex.open === 100);
   await Promise.all(sessions.map(async ({ proxied, session }, i) => {
     const reader = session.readable.getReader(), right = answered(`number ${i}`);
     let said = "";
@@ -112,8 +112,8 @@ scenario("warm: 100 connects at once through one listener", {
     assert.equal(said, right);
     proxied[Symbol.dispose]();
   }));
-  await env.until("all to be gone", () => a.service.open === 0);
-  assert.equal(a.service.total, 100);
+  await env.until("all to be gone", () => a.fakeAnnex.open === 0);
+  assert.equal(a.fakeAnnex.total, 100);
 });
 
 scenario("warm: 30 processes at once all get through", {
@@ -228,7 +228,7 @@ scenario("warm: what somebody else has planted in the runtime folder is refused"
   const somebody = 12345;
   const listens = join(folderOf(b.host), "abcdef.hub");
   let asked = 0;
-  const trap = new Service(env, listens, async (connection) => {
+  const trap = new FakeAnnex(env, listens, async (connection) => {
     asked++;
     await connection.read(new Uint8Array(100));
   });
@@ -294,7 +294,7 @@ scenario("warm: when a process is killed, the peer knows at once", {}, async (en
   const process = await b.connect(await a.at(), { stdin: "open" });
   await process.says(/AUTH-SUCCESS/);
   process.kill("SIGKILL");
-  await env.until("git-annex there to be told", () => a.service.open === 0);
+  await env.until("git-annex there to be told", () => a.fakeAnnex.open === 0);
   assert.equal((await exchange(b, await a.at())).isWarm, true);
 });
 
@@ -374,7 +374,7 @@ scenario("warm: what a process is told when its listener does not get through", 
   };
   assert.match(await fails(b.address), /that is this repository's own address/);
   const address = await a.at();
-  a.service.close();
+  a.fakeAnnex.close();
   assert.match(
     await fails(address),
     /the peer ended the connection: git annex remotedaemon is not running \(code 2\)/,
@@ -388,7 +388,7 @@ scenario("warm: a peer that runs dumbpipe is reached, which the listener leaves 
   needs: ["dumbpipe"],
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const { ticket } = await dumbpipeListener(env, a.host, a.service.path);
+  const { ticket } = await dumbpipeListener(env, a.host, a.fakeAnnex.path);
   for (let i = 0; i < 2; i++) {
     const run = await (await b.connect(ticket, { stdin: "word" })).ended;
     assert.deepEqual([run.code, run.stdout], [0, answered("word")], run.stderr);

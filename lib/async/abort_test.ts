@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { delayWhileRunning, RunningTimeout } from "./abort.ts";
-import { standStill } from "../../tests/turns.ts";
+import { standStill } from "../../tests/event_loop.ts";
 
 const never = new AbortController().signal;
 

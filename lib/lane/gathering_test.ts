@@ -8,14 +8,14 @@ import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
 import { named } from "../../tests/testenv.ts";
-import { standStill } from "../../tests/turns.ts";
+import { standStill } from "../../tests/event_loop.ts";
 
 const HOSTS = ["127.0.0.1"];
 const never = new AbortController().signal;
 
 /** Two ends that make a lane, with what each tells the other changed in between. */
 async function makeBoth(
-  change: (offer: Offer, which: "chooser" | "other") => Offer,
+  change: (offer: Offer, which: "controlling" | "other") => Offer,
   hosts: readonly string[] = HOSTS,
   limitMs = 5_000,
 ): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
@@ -23,13 +23,13 @@ async function makeBoth(
   const limit = AbortSignal.timeout(limitMs);
   return await Promise.allSettled([
     controlling.establish(change(other.offer, "other"), undefined, true, limit),
-    other.establish(change(controlling.offer, "chooser"), undefined, false, limit),
+    other.establish(change(controlling.offer, "controlling"), undefined, false, limit),
   ]);
 }
 
 /** Two ends of a lane that has been made. */
 async function lanes(
-  change: (offer: Offer, which: "chooser" | "other") => Offer = (offer) => offer,
+  change: (offer: Offer, which: "controlling" | "other") => Offer = (offer) => offer,
   hosts = HOSTS,
   limitMs?: number,
 ): Promise<[Lane, Lane]> {
@@ -68,7 +68,7 @@ Deno.test("LaneEndpoint: a lane is made over TLS, the cheapest, and the ports ar
 
 Deno.test("LaneEndpoint: whichever end can be reached, and whichever way, a lane is made", async () => {
   const none = { tcp: [], udp: [] };
-  for (const reachable of ["chooser", "other"]) {
+  for (const reachable of ["controlling", "other"]) {
     for (const kind of ["tcp", "udp"] as const) {
       const made = await lanes((offer, which) => ({
         ...offer,

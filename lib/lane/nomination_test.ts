@@ -30,11 +30,11 @@ async function candidate() {
     Candidate.authenticate(transport(theirs), SECRET, never),
   ]);
   holds = true;
-  return { chooser: controlling, other, release: held.resolve, isClosed: () => isClosed };
+  return { controlling, other, release: held.resolve, isClosed: () => isClosed };
 }
 
 Deno.test("Nomination: what the other end has been told of is taken, though the time is over before it is known", async () => {
-  const { chooser: controlling, other, release, isClosed } = await candidate();
+  const { controlling, other, release, isClosed } = await candidate();
   const limit = new AbortController();
   const nomination = new Nomination(true, 0, limit.signal);
   nomination.add(Promise.resolve(controlling));
@@ -46,7 +46,7 @@ Deno.test("Nomination: what the other end has been told of is taken, though the 
 });
 
 Deno.test("Nomination: takes nothing once the time is over, and closes what comes", async () => {
-  const { chooser: controlling, isClosed } = await candidate();
+  const { controlling, isClosed } = await candidate();
   const limit = new AbortController();
   const nomination = new Nomination(true, 0, limit.signal);
   const late = new Error("late");

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { StripedTransport } from "./striped_transport.ts";
 import type { Transport } from "./lane.ts";
-import { turns } from "../../tests/turns.ts";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -31,14 +31,14 @@ class Member implements Transport {
   async read(): Promise<Bytes | undefined> {
     this.#lent?.fill(0xee);
     while (this.#waiting.length === 0 && !this.#ended && !this.#error) await this.#changed.promise;
-    await turns(this.#slow()); // more may come meanwhile, and joins what is there
+    await eventLoopTurns(this.#slow()); // more may come meanwhile, and joins what is there
     if (this.#error) throw this.#error;
     if (this.#waiting.length === 0) return undefined;
     return this.#lent = Uint8Array.from(Buffer.concat(this.#waiting.splice(0)));
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    await turns(this.#slow());
+    await eventLoopTurns(this.#slow());
     if (this.#error) throw this.#error;
     this.written += bytes.length;
     this.#waiting.push(Uint8Array.from(bytes));

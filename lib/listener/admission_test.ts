@@ -39,11 +39,15 @@ Deno.test("Admission: a newcomer waits for whoever has just come, unless that is
   const admission = new Admission(4, GRACE_MS);
   const began = performance.now();
   (await acquire(admission, "friend")).authenticated();
-  const ways = [await acquire(admission, "10.0.0.1"), await acquire(admission, "10.0.0.1")];
+  const routes = [await acquire(admission, "10.0.0.1"), await acquire(admission, "10.0.0.1")];
   const relay = await acquire(admission, "relay");
   const newcomer = await acquire(admission, "other");
   assert(performance.now() - began >= GRACE_MS - 1);
-  assert.deepEqual([...ways, relay].map((permit) => permit.evicted.aborted), [true, false, false]);
+  assert.deepEqual([...routes, relay].map((permit) => permit.evicted.aborted), [
+    true,
+    false,
+    false,
+  ]);
 
   const crowded = new Admission(4);
   const crowd = [];

@@ -9,7 +9,7 @@ import { Lane } from "../lane/lane.ts";
 import { SignalingStream } from "../lane/signaling.ts";
 import { Session } from "./session.ts";
 import { pipe } from "../../tests/pipe.ts";
-import { turns } from "../../tests/turns.ts";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
 
 /** Both ends of a lane in memory. It holds no more than one piece; `cut` ends it like a cable. */
 function laneInMemory(wait: number, pieceBytes: number): [Transport, Transport] {
@@ -72,7 +72,7 @@ function makeSides(wait: number, progressMs = 20) {
 async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[], wait: number) {
   const writer = to.getWriter();
   for (const chunk of chunks) {
-    await turns(wait);
+    await eventLoopTurns(wait);
     await writer.write(chunk);
   }
   await writer.close();
@@ -82,7 +82,7 @@ async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[
 async function receive(session: Session, wait: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   for await (const part of session.readable) {
-    await turns(wait);
+    await eventLoopTurns(wait);
     parts.push(Uint8Array.from(part));
     session.release(part);
   }
@@ -122,7 +122,7 @@ Deno.test("Session: no byte is lost, doubled or out of order, whenever it moves 
       const lanes = laneInMemory(plan.laneWait, plan.pieceBytes);
       const total = Buffer.concat(plan.forth).length;
       const migrate = async (which: "a" | "b", after: number) => {
-        await turns(after);
+        await eventLoopTurns(after);
         if (which === "a" && a.session.sent > 0 && a.session.sent < total) inTheMiddle++;
         await sides.migrate(lanes, which);
       };
@@ -169,9 +169,9 @@ Deno.test("Session: a lane that is cut, also while it is moved to, is never take
         })();
         writing.catch(() => {}); // the lane is cut
         const moving = Promise.allSettled([
-          turns(a).then(() => sides.migrate(lanes, "a")),
-          turns(b).then(() => sides.migrate(lanes, "b")),
-          turns(cut).then(() => lanes.forEach((lane) => lane.close())),
+          eventLoopTurns(a).then(() => sides.migrate(lanes, "a")),
+          eventLoopTurns(b).then(() => sides.migrate(lanes, "b")),
+          eventLoopTurns(cut).then(() => lanes.forEach((lane) => lane.close())),
         ]);
         await assert.rejects(
           reading,
@@ -205,7 +205,7 @@ async function nextFailure(session: Session): Promise<void> {
   const writer = session.writable.getWriter();
   for (;;) {
     await writer.write(Uint8Array.of(1));
-    await turns(1);
+    await eventLoopTurns(1);
   }
 }
 
@@ -239,7 +239,7 @@ Deno.test("Session: who takes no more while it waits is not taken for a lane tha
   await Promise.all([sides.migrate(lanes, "a"), sides.migrate(lanes, "b")]);
   const { a, b } = sides, reader = b.session.readable.getReader();
   const waiting = reader.read();
-  await turns(5); // it waits for the lane
+  await eventLoopTurns(5); // it waits for the lane
   const crossing = a.session.writable.getWriter().write(new Uint8Array(10));
   crossing.catch(() => {}); // it may be told before that nobody wants it
   await reader.cancel();

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { splice } from "./splice.ts";
 import { UnixSocket } from "../platform/unix_socket.ts";
-import { turns } from "../../tests/turns.ts";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
 
 /** Both ends of an in-memory stream: what goes into one comes out of the other. */
 function pipe(): [Duplex, Duplex] {
@@ -49,14 +49,14 @@ const wholePlan = plan.map((plan) => ({ ...plan, resetAfter: undefined }));
 async function write(to: WritableStream<Uint8Array>, plan: Plan): Promise<"ended" | "reset"> {
   const writer = to.getWriter();
   for (const [i, chunk] of plan.chunks.entries()) {
-    await turns(plan.waits[i % plan.waits.length]!);
+    await eventLoopTurns(plan.waits[i % plan.waits.length]!);
     if (i === plan.resetAfter) {
       await writer.abort(new StreamError("reset", "gave up"));
       return "reset";
     }
     await writer.write(chunk);
   }
-  await turns(plan.endAfter);
+  await eventLoopTurns(plan.endAfter);
   await writer.close();
   return "ended";
 }
@@ -69,7 +69,7 @@ async function read(
   const reader = from.getReader();
   try {
     for (let i = 0;; i++) {
-      await turns(readWaits[i % readWaits.length]!);
+      await eventLoopTurns(readWaits[i % readWaits.length]!);
       const { value, done } = await reader.read();
       if (done) return { bytes: join(chunks), ended: "ended" };
       chunks.push(value);
@@ -160,7 +160,7 @@ Deno.test("splice(): takes no more than a few chunks from a side while the other
     readable: idle,
     writable: b.writable,
   });
-  await turns(20);
+  await eventLoopTurns(20);
   assert(pulled < 8, `${pulled} chunks`);
   assert.equal((await read(right.readable, [0])).bytes.length, 10_000);
   assert.equal(pulled, 1001);
@@ -182,7 +182,7 @@ Deno.test("splice(): what was read before a side fails is written, then the othe
       let learnt: unknown;
       const slow = new WritableStream<Uint8Array>({
         async write(chunk) {
-          await turns(writeWaits[written.length % writeWaits.length]!);
+          await eventLoopTurns(writeWaits[written.length % writeWaits.length]!);
           written.push(chunk);
         },
         abort: (reason) => void (learnt = reason),
@@ -229,7 +229,7 @@ Deno.test("splice() of real sockets: all bytes come through, in whichever order 
             for (let rest = bytes; rest.length > 0;) {
               rest = rest.subarray(await conn.write(rest.subarray(0, 70_000)));
             }
-            await turns(wait);
+            await eventLoopTurns(wait);
             await conn.closeWrite();
           };
           const [atRight, atLeft] = await Promise.all([
@@ -308,7 +308,7 @@ Deno.test("splice() of real sockets: what one side sent comes through, although 
     left.close();
     for (let i = 0; i < 4; i++) {
       await right.write(new Uint8Array(100_000)); // which nobody takes, and which blocks nobody
-      await turns(5);
+      await eventLoopTurns(5);
     }
     const received = await read(incoming(right), [0]);
     assert.equal(received.ended, "ended");

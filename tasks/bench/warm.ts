@@ -9,11 +9,11 @@ import { MUX_ALPN } from "../../lib/protocol/mux.ts";
 import { DUMBPIPE_ALPN } from "../../lib/protocol/dumbpipe.ts";
 import { makeNetwork, startRelay, type Topology } from "../../tests/network.ts";
 import {
+  FakeAnnex,
   makeRepository,
-  Service,
+  type Route,
+  ROUTES,
   silence,
-  type Way,
-  WAYS,
   withDirectAddress,
 } from "../../tests/pair.ts";
 import { type Host, memoryOf, TestEnv } from "../../tests/testenv.ts";
@@ -45,8 +45,8 @@ export async function* benchWarm(runs: number): AsyncGenerator<Table> {
   for (const topology of ["lan", "lan, long cable"] as const) {
     const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
     const rows = [];
-    for (const way of WAYS) {
-      rows.push(...await inEnv((env) => benchByte(env, topology, way, often)));
+    for (const route of ROUTES) {
+      rows.push(...await inEnv((env) => benchByte(env, topology, route, often)));
     }
     yield { title: `One byte there and back, ${where}, ${often} runs`, rows };
   }
@@ -70,11 +70,11 @@ async function inEnv<T>(body: (env: TestEnv) => Promise<T>): Promise<T> {
 async function benchByte(
   env: TestEnv,
   topology: Topology,
-  way: Way,
+  route: Route,
   runs: number,
 ): Promise<Row[]> {
   const network = await makeNetwork(env, topology);
-  const relay = way === "relay" ? (await startRelay(env, network.relay)).url : undefined;
+  const relay = route === "relay" ? (await startRelay(env, network.relay)).url : undefined;
   const settings = { GIT_ANNEX_P2P_IROH_RELAY: relay ?? "none" };
   const { served, address } = await serveBoth(env, network, settings);
   const commands = relay === undefined
@@ -118,7 +118,7 @@ async function serveRepository(
   const cwd = await makeRepository(env, on, "repository");
   const options = { on, cwd, env: settings };
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], options)).trim();
-  const { path } = new Service(env, join(on.dir, "service"), silence);
+  const { path } = new FakeAnnex(env, join(on.dir, "service"), silence);
   const listener = await env.start(["git-annex-p2p-iroh", address, path], options);
   const hasRelay = settings.GIT_ANNEX_P2P_IROH_RELAY !== "none";
   await listener.says(hasRelay ? /reachable through relay/ : /serving endpoint/);

@@ -8,11 +8,11 @@ import {
   AUTH_SUCCESS,
   checksumOf,
   echo,
+  FakeAnnex,
   listenerPort,
   makePair,
   makeRepository,
   randomBytes,
-  Service,
 } from "./pair.ts";
 import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
 
@@ -25,11 +25,11 @@ async function listen(
   relays: string,
 ): Promise<{ address: string; listener: Started }> {
   const cwd = await makeRepository(env, a, "repository");
-  const service = new Service(env, join(a.dir, "socket"), echo);
+  const fakeAnnex = new FakeAnnex(env, join(a.dir, "socket"), echo);
   const setting = { GIT_ANNEX_P2P_IROH_RELAY: relays };
   const address = (await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd, env: setting }))
     .trim();
-  const serve = ["git-annex-p2p-iroh", address, service.path];
+  const serve = ["git-annex-p2p-iroh", address, fakeAnnex.path];
   const listener = await env.start(serve, { on: a, cwd, env: setting });
   await listener.says(/serving endpoint/);
   return { address, listener };
@@ -134,11 +134,14 @@ scenario("an address that is out of date, and where another answers, does not st
   await listener.says(/reachable through relay/);
   // What answers at the address, and sooner than the relay, has another key.
   const cwd = await makeRepository(env, relay, "another");
-  const service = new Service(env, join(relay.dir, "socket"), echo);
-  const own = (await env.ok(["git-annex-p2p-iroh", "address"], { on: relay, cwd })).trim();
-  const another = await env.start(["git-annex-p2p-iroh", own, service.path], { on: relay, cwd });
+  const fakeAnnex = new FakeAnnex(env, join(relay.dir, "socket"), echo);
+  const otherAddress = (await env.ok(["git-annex-p2p-iroh", "address"], { on: relay, cwd })).trim();
+  const another = await env.start(["git-annex-p2p-iroh", otherAddress, fakeAnnex.path], {
+    on: relay,
+    cwd,
+  });
   await another.says(/serving endpoint/);
-  const outOfDate = addressAt(address, `${relay.ip}:${await listenerPort(relay, own)}`);
+  const outOfDate = addressAt(address, `${relay.ip}:${await listenerPort(relay, otherAddress)}`);
   const options = {
     on: b,
     stdin: "hello\n",

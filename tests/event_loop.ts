@@ -1,7 +1,7 @@
 /** Time that passes in a test. */
 
 /** Gives up so many turns of the event loop, so that things happen in another order. */
-export async function turns(count: number): Promise<void> {
+export async function eventLoopTurns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 

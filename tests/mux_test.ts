@@ -71,7 +71,7 @@ scenario(
       await stream.readable.getReader().read(); // it is let in
       await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // of nine bytes one
       stream.writable.close().catch(() => {});
-      await env.until("git-annex to be told", () => pair.service.open === 1);
+      await env.until("git-annex to be told", () => pair.fakeAnnex.open === 1);
     }
     await carries(kept);
   },
