@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { ResponseSuppression } from "./mdns_suppression.ts";
 
 /** The least and the most of many delays. */
-function range(politeness: ResponseSuppression, now: number): [number, number] {
-  const delays = Array.from({ length: 2_000 }, () => politeness.delay(now));
+function range(suppression: ResponseSuppression, now: number): [number, number] {
+  const delays = Array.from({ length: 2_000 }, () => suppression.delay(now));
   return [Math.min(...delays), Math.max(...delays)];
 }
 
@@ -14,29 +14,29 @@ function assertNear([least, most]: [number, number], from: number, to: number): 
 }
 
 Deno.test("ResponseSuppression waits the longer the more there are, and forgets who is not heard again", () => {
-  const politeness = new ResponseSuppression();
-  assertNear(range(politeness, 0), 0, 50);
-  for (let i = 0; i < 9; i++) politeness.heard(`${i}`, 0);
-  politeness.heard("0", 0); // is one, however often
-  assertNear(range(politeness, 10_000), 0, 500);
-  assertNear(range(politeness, 11_000), 0, 50);
+  const suppression = new ResponseSuppression();
+  assertNear(range(suppression, 0), 0, 50);
+  for (let i = 0; i < 9; i++) suppression.heard(`${i}`, 0);
+  suppression.heard("0", 0); // is one, however often
+  assertNear(range(suppression, 10_000), 0, 500);
+  assertNear(range(suppression, 11_000), 0, 50);
 });
 
 Deno.test("ResponseSuppression stands back after having answered, until others have", () => {
-  const politeness = new ResponseSuppression();
-  for (let i = 0; i < 5; i++) politeness.heard(`${i}`, 0);
-  politeness.answered(0);
-  assertNear(range(politeness, 0), 300, 600);
-  politeness.suppressed();
-  assertNear(range(politeness, 0), 200, 500);
-  for (let i = 0; i < 9; i++) politeness.suppressed();
-  assertNear(range(politeness, 0), 0, 300);
+  const suppression = new ResponseSuppression();
+  for (let i = 0; i < 5; i++) suppression.heard(`${i}`, 0);
+  suppression.answered(0);
+  assertNear(range(suppression, 0), 300, 600);
+  suppression.suppressed();
+  assertNear(range(suppression, 0), 200, 500);
+  for (let i = 0; i < 9; i++) suppression.suppressed();
+  assertNear(range(suppression, 0), 0, 300);
 });
 
 Deno.test("ResponseSuppression has an end, whoever claims to be there", () => {
-  const politeness = new ResponseSuppression();
-  for (let i = 0; i < 10_000; i++) politeness.heard(`${i}`, 0);
-  politeness.answered(0);
-  const [, most] = range(politeness, 0);
+  const suppression = new ResponseSuppression();
+  for (let i = 0; i < 10_000; i++) suppression.heard(`${i}`, 0);
+  suppression.answered(0);
+  const [, most] = range(suppression, 0);
   assert(most > 2_500 && most < 3_100, `${most}`);
 });

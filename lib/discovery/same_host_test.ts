@@ -16,7 +16,7 @@ async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
-function entryPath(dir: string, publicKey = key): string {
+function registrationPath(dir: string, publicKey = key): string {
   return join(dir, `${Buffer.from(publicKey).toString("hex")}.json`);
 }
 
@@ -31,10 +31,10 @@ async function deadPid(): Promise<number> {
   return child.pid;
 }
 
-async function writeEntry(dir: string, change: Record<string, unknown>): Promise<void> {
+async function writeRegistration(dir: string, change: Record<string, unknown>): Promise<void> {
   const pidNamespace = await Deno.readLink("/proc/self/ns/pid").catch(() => "");
-  const entry = { id: "another", pid: Deno.pid, pidNamespace, direct: addresses, ...change };
-  await Deno.writeTextFile(entryPath(dir), JSON.stringify(entry));
+  const registration = { id: "another", pid: Deno.pid, pidNamespace, direct: addresses, ...change };
+  await Deno.writeTextFile(registrationPath(dir), JSON.stringify(registration));
 }
 
 Deno.test("findOnSameHost() finds what a listener has left, as long as it is there", async () => {
@@ -43,7 +43,7 @@ Deno.test("findOnSameHost() finds what a listener has left, as long as it is the
       await using _ = await LocalRegistration.publish(key, sockets, dir);
       assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
       assert.deepEqual(await findOnSameHost(new Uint8Array(32), [dir]), []);
-      assert.equal((await Deno.stat(entryPath(dir))).mode! & 0o777, 0o600);
+      assert.equal((await Deno.stat(registrationPath(dir))).mode! & 0o777, 0o600);
     }
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
     assert.deepEqual(await files(dir), []);
@@ -52,7 +52,7 @@ Deno.test("findOnSameHost() finds what a listener has left, as long as it is the
 
 Deno.test("findOnSameHost() ignores and removes the entry of a listener that is gone", async () => {
   await withFolder(async (dir) => {
-    await writeEntry(dir, { pid: await deadPid() });
+    await writeRegistration(dir, { pid: await deadPid() });
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
     assert.deepEqual(await files(dir), []);
   });
@@ -60,19 +60,19 @@ Deno.test("findOnSameHost() ignores and removes the entry of a listener that is 
 
 Deno.test("findOnSameHost() goes by the age of an entry from another process namespace", async () => {
   await withFolder(async (dir) => {
-    await writeEntry(dir, { pid: await deadPid(), pidNamespace: "pid:[1]" });
+    await writeRegistration(dir, { pid: await deadPid(), pidNamespace: "pid:[1]" });
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
     const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
-    await Deno.utime(entryPath(dir), old, old);
+    await Deno.utime(registrationPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
   });
 });
 
 Deno.test("findOnSameHost() goes by the process where it can, for clocks jump", async () => {
   await withFolder(async (dir) => {
-    await writeEntry(dir, {});
+    await writeRegistration(dir, {});
     const old = new Date(Date.now() - 100 * HEARTBEAT_MS);
-    await Deno.utime(entryPath(dir), old, old);
+    await Deno.utime(registrationPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
     await using _ = await LocalRegistration.publish(new Uint8Array(32), sockets, dir);
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
@@ -91,11 +91,11 @@ Deno.test("findOnSameHost() takes nothing from an entry that is none", async () 
   ];
   await withFolder(async (dir) => {
     for (const change of wrong) {
-      await writeEntry(dir, change as Record<string, unknown>);
+      await writeRegistration(dir, change as Record<string, unknown>);
       assert.deepEqual(await findOnSameHost(key, [dir]), [], JSON.stringify(change));
     }
     for (const text of ["", "null", "[]", "{", "\0"]) {
-      await Deno.writeTextFile(entryPath(dir), text);
+      await Deno.writeTextFile(registrationPath(dir), text);
       assert.deepEqual(await findOnSameHost(key, [dir]), [], text);
     }
   });
@@ -103,7 +103,7 @@ Deno.test("findOnSameHost() takes nothing from an entry that is none", async () 
 
 Deno.test("LocalRegistration.publish() clears away what dead listeners left, and nothing else", async () => {
   await withFolder(async (dir) => {
-    await writeEntry(dir, { pid: await deadPid() });
+    await writeRegistration(dir, { pid: await deadPid() });
     await Deno.writeTextFile(join(dir, "other"), "");
     const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
     for (const name of [`${"05".repeat(32)}.json`, ".new-1", "socket-1", "other"]) {
@@ -123,7 +123,7 @@ Deno.test("LocalRegistration.publish() clears away what dead listeners left, and
 Deno.test("LocalRegistration: an earlier listener that stops leaves a later one's entry alone", async () => {
   await withFolder(async (dir) => {
     const earlier = await LocalRegistration.publish(key, sockets, dir);
-    await writeEntry(dir, { pid: Deno.ppid });
+    await writeRegistration(dir, { pid: Deno.ppid });
     await earlier[Symbol.asyncDispose]();
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
   });

@@ -83,7 +83,7 @@ class Damage extends Error {}
 function readTicket(bytes: Uint8Array): Ticket {
   const reader = new Reader(bytes);
   if (reader.varint() !== 0) throw new Damage("of an unknown version");
-  const publicKey = reader.take(PUBLIC_KEY_BYTES);
+  const publicKey = reader.readBytes(PUBLIC_KEY_BYTES);
   const relays: string[] = [], direct: string[] = [];
   for (let left = reader.varint(); left > 0; left--) {
     switch (reader.varint()) {
@@ -109,7 +109,7 @@ class Reader {
   #offset = 0;
   constructor(readonly bytes: Uint8Array) {}
 
-  take(length: number): Uint8Array {
+  readBytes(length: number): Uint8Array {
     const end = this.#offset + length;
     if (end > this.bytes.length) throw new Damage("cut short");
     const part = this.bytes.slice(this.#offset, end);
@@ -120,7 +120,7 @@ class Reader {
   varint(max = 0xffff_ffff): number {
     let value = 0n;
     for (let shift = 0n; shift < 35n; shift += 7n) {
-      const byte = BigInt(this.take(1)[0]!);
+      const byte = BigInt(this.readBytes(1)[0]!);
       value |= (byte & 0x7fn) << shift;
       if (byte < 0x80n && value <= BigInt(max)) return Number(value);
       if (byte < 0x80n) break;
@@ -129,7 +129,7 @@ class Reader {
   }
 
   relayUrl(): string {
-    const bytes = this.take(this.varint());
+    const bytes = this.readBytes(this.varint());
     try {
       return new URL(new TextDecoder("utf-8", { fatal: true }).decode(bytes)).href;
     } catch {
@@ -140,7 +140,7 @@ class Reader {
   socketAddress(): string {
     const family = this.varint();
     if (family > 1) throw new Damage("with an unknown kind of address in it");
-    const host = family === 0 ? this.take(4).join(".") : `[${ipv6(this.take(16))}]`;
+    const host = family === 0 ? this.readBytes(4).join(".") : `[${ipv6(this.readBytes(16))}]`;
     return `${host}:${this.varint(0xffff)}`;
   }
 }
