@@ -455,7 +455,7 @@ for (const alpn of [MUX_ALPN, DUMBPIPE_ALPN]) {
       const stream = await connection.accept(env.signal);
       if (alpn === MUX_ALPN) await readStreamHeader(stream);
       else await receiveHandshake(stream);
-      const { writable } = alpn === MUX_ALPN ? new Session(stream, connection.over) : stream;
+      const { writable } = alpn === MUX_ALPN ? new Session(stream, connection.closedError) : stream;
       const writer = writable.getWriter();
       await writer.write(new TextEncoder().encode(`${AUTH_SUCCESS}DATA 1000000\n`));
       await dialer.says(/DATA 1000000\n/);
