@@ -1,13 +1,13 @@
 /** Texts about the program: the only source of `--help`, man page and completions. */
 
 /** A term and its explanation. */
-export interface Entry {
+export interface ManualEntry {
   readonly term: string;
   readonly text: string;
 }
 
 /** A call, and the words after the program's name. */
-export interface Call extends Entry {
+export interface Call extends ManualEntry {
   /** Who types or runs it. */
   readonly by: "git-annex" | "people";
   /** Short names of the {@linkcode OPTIONS} that it takes. */
@@ -23,7 +23,7 @@ export const PURPOSE = "Connects git-annex repositories over iroh: directly if p
   "You type:";
 
 /** Commands of git-annex that the user types. */
-export const WITH_GIT_ANNEX: readonly Entry[] = [
+export const WITH_GIT_ANNEX: readonly ManualEntry[] = [
   { term: "git annex p2p --enable iroh", text: "give this repository an address" },
   { term: "git annex remotedaemon", text: "let paired peers connect" },
   { term: "git annex p2p --pair", text: "pair this repository with a friend's" },
@@ -68,7 +68,7 @@ export const CALLS: readonly Call[] = [
 ];
 
 /** An option, short and long. */
-export interface Option extends Entry {
+export interface Option extends ManualEntry {
   readonly short: string;
   readonly long: string;
 }
@@ -100,7 +100,7 @@ export const ABOUT_SETTINGS =
   "Settings are in git config: git config p2p-iroh.KEY VALUE. The environment " +
   "variable GIT_ANNEX_P2P_IROH_KEY (KEY in capitals, with _ for each -) overrides a setting.";
 
-export const SETTINGS: readonly Entry[] = [
+export const SETTINGS: readonly ManualEntry[] = [
   {
     term: "relay",
     text: "n0 (iroh's public relays), none, or the URLs of your own relays; default n0",
@@ -139,7 +139,7 @@ export const ABOUT_LOGS =
   "GIT_ANNEX_P2P_IROH_LOG=debug writes a debug log to stderr. A serving process " +
   "keeps its own log in annex/p2p-iroh/log in the git directory.";
 
-export const EXIT_STATUS: readonly Entry[] = [
+export const EXIT_STATUS: readonly ManualEntry[] = [
   { term: "0", text: "success" },
   { term: "1", text: "failure, stderr says why" },
   { term: "2", text: "wrong command line" },
@@ -177,7 +177,7 @@ export function usageOf(term: string): string {
 }
 
 /** Returns terms with their explanations beside them. @param all Terms that fit into the left column. */
-function list(entries: readonly Entry[], all: readonly (Entry | string)[]): string {
+function list(entries: readonly ManualEntry[], all: readonly (ManualEntry | string)[]): string {
   const terms = all.map((entry) => typeof entry === "string" ? entry : entry.term);
   const column = 2 + Math.max(...terms.map((term) => term.length)) + 3;
   return entries.map(({ term, text }) =>
