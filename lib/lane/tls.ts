@@ -1,6 +1,7 @@
 /** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
 
 import { abortable } from "../async/abort.ts";
+import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
 import { closeQuietly } from "../platform/socket_errors.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
@@ -43,6 +44,7 @@ export class TlsPort implements Disposable {
       cert: certificatePem,
       key: privateKeyPem,
     });
+    setNoDelayForAccepted(this.port);
   }
 
   get port(): number {

@@ -33,6 +33,8 @@ function dlopen(name: string) {
     dup2: { parameters: ["i32", "i32"], result: "i32" },
     // It takes any number of arguments, which are passed like others on Linux, where it is called.
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
     // Of glibc alone.
     mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
   });

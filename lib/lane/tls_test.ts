@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
+import { makeCertificate } from "./certificate.ts";
+import { Lane } from "./lane.ts";
+import { connectTls, TlsPort } from "./tls.ts";
+
+const HOST = "127.0.0.1";
+const EXCHANGES = 50;
+/** Far from the 1 ms that an exchange takes, and from the 40 ms by which Linux delays acknowledgements. */
+const MOST_MS = 20;
+
+/** Both ends of a lane over TLS. */
+async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: Lane }> {
+  const certificate = await makeCertificate();
+  using port = new TlsPort(HOST, certificate);
+  const accepting = port.incoming().next();
+  const [dialed, accepted] = await Promise.all([
+    connectTls(`${HOST}:${port.port}`, certificate.der, limit),
+    accepting.then(({ value }) => value!(limit)),
+  ]);
+  return { dialed: new Lane(dialed), accepted: new Lane(accepted) };
+}
+
+/** What git-annex does for each file: a line, and at once what belongs to it. */
+async function sayTwice(lane: Lane): Promise<void> {
+  await lane.write(new TextEncoder().encode("GET 0 file key\n"));
+  await lane.write(new TextEncoder().encode("DATA 3\nabc"));
+}
+
+async function hear(lane: Lane): Promise<void> {
+  for (let left = 25; left > 0;) {
+    const piece = await lane.read();
+    assert(piece && piece.length <= left);
+    left -= piece.length;
+    lane.release(piece);
+  }
+}
+
+for (const asks of ["dialed", "accepted"] as const) {
+  const answers = asks === "dialed" ? "accepted" : "dialed";
+  Deno.test(`TLS lane: two small writes are not held back; the end that ${asks} asks`, async () => {
+    const lanes = await makeLane(AbortSignal.timeout(10_000));
+    const times: number[] = [];
+    for (let i = 0; i < EXCHANGES; i++) {
+      const began = performance.now();
+      const answer = hear(lanes[answers]).then(() => sayTwice(lanes[answers]));
+      await Promise.all([sayTwice(lanes[asks]), answer, hear(lanes[asks])]);
+      times.push(performance.now() - began);
+    }
+    lanes.dialed.close();
+    lanes.accepted.close();
+    const median = times.sort((a, b) => a - b)[EXCHANGES / 2]!;
+    assert(median < MOST_MS, `an exchange takes ${median} ms`);
+  });
+}
+
+Deno.test("setNoDelayForAccepted() says that it is not set where nothing listens", () => {
+  const listener = Deno.listen({ hostname: HOST, port: 0 });
+  const { port } = listener.addr;
+  const canBeSet = Deno.build.os !== "windows";
+  assert.equal(setNoDelayForAccepted(port), canBeSet);
+  listener.close();
+  assert.equal(setNoDelayForAccepted(port), false);
+});
