@@ -3,7 +3,7 @@
  *
  * Measures the program against dumbpipe on test hosts (network namespaces, so Linux and root), in one
  * run, in turn, and prints medians and their ratio as Markdown. Needs dumbpipe and iroh-relay on PATH,
- * the scenarios annex and warm also git-annex and socat. Measures the compiled program if
+ * the scenarios annex, files and warm also git-annex and socat. Measures the compiled program if
  * GIT_ANNEX_P2P_IROH_PROGRAM names one.
  */
 
@@ -20,6 +20,7 @@ import {
 import { DUMBPIPE_PORT, listenerPort, makeRepository } from "../tests/pair.ts";
 import { TestEnv } from "../tests/testenv.ts";
 import { benchAnnex } from "./bench/annex.ts";
+import { benchFiles } from "./bench/files.ts";
 import { inTurn, NAMES, Row, table } from "./bench/table.ts";
 import { type BothServed, dial, forgetPeak, serveBoth, usage, type Verb } from "./bench/traffic.ts";
 import { benchWarm } from "./bench/warm.ts";
@@ -105,7 +106,10 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   async annex(env, amount) {
     const row = await benchAnnex(env, amount.runs, amount.bytes);
     tell(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
-    say(`\nOver git-annex's unix socket itself: ${row.of("unix socket")!.toFixed(1)} s\n`);
+    say(`\nOver git-annex's unix socket itself: ${row.of("unix-socket")!.toFixed(1)} s\n`);
+  },
+  async files(_env, { runs }) {
+    for await (const { title, markdown } of benchFiles(runs)) say(`\n### ${title}\n\n${markdown}`);
   },
   async warm(_env, { runs }) {
     for await (const { title, rows, note } of benchWarm(runs)) {
@@ -264,7 +268,7 @@ async function main(): Promise<number> {
   if (!values.inside) {
     Deno.chdir(dirname(import.meta.dirname!));
     // Here, since there is no network in the sandbox to install it from.
-    if (values.only.split(",").some((name) => ["annex", "warm"].includes(name))) {
+    if (values.only.split(",").some((name) => ["annex", "files", "warm"].includes(name))) {
       Deno.env.set("PATH", await pathWithGitAnnex(Deno.env.get("PATH") ?? ""));
     }
     const self = [Deno.execPath(), "run", "--allow-all", import.meta.url];

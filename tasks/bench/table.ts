@@ -25,6 +25,12 @@ export class Row {
     return values && median(values);
   }
 
+  /** The least and the most; undefined if there are none. */
+  spread(name: string): readonly [least: number, most: number] | undefined {
+    const values = this.#values.get(name);
+    return values && [Math.min(...values), Math.max(...values)];
+  }
+
   /** As Markdown. */
   toString(): string {
     const [ours, theirs] = NAMES.map((name) => this.of(name));

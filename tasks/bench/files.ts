@@ -1,0 +1,91 @@
+/** Many small files with git-annex, which asks and answers once for each: with this program, with dumbpipe, and by git-annex's unix socket. */
+
+import { randomInt } from "node:crypto";
+import { join } from "node:path";
+import type { Annex } from "../../tests/annex.ts";
+import { randomBytes } from "../../tests/pair.ts";
+import { TestEnv } from "../../tests/testenv.ts";
+import { type Annexes, linkEachWay, makeAnnexes, REMOTES } from "./annex.ts";
+import { inTurn, Row } from "./table.ts";
+
+const FILES = 500;
+const LEAST_BYTES = 100, MOST_BYTES = 20_000;
+const JOBS = [1, 4];
+const COMMAND_LIMIT_S = "900";
+const LIMIT_MS = 3 * 60 * 60_000;
+
+/** A table as soon as it is there. */
+export async function* benchFiles(
+  runs: number,
+): AsyncGenerator<{ title: string; markdown: string }> {
+  for (const topology of ["lan", "lan, long cable"] as const) {
+    const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
+    await using env = await TestEnv.make(LIMIT_MS);
+    try {
+      const rows = await env.within(measure(await makeAnnexes(env, topology), runs));
+      yield { title: `${FILES} small files, ${where}, ${runs} runs`, markdown: table(rows) };
+    } catch (error) {
+      env.show();
+      throw error;
+    }
+  }
+}
+
+async function measure(annexes: Annexes, runs: number): Promise<Row[]> {
+  const { a, b } = annexes;
+  for (let i = 0; i < FILES; i++) {
+    await a.write(`file-${i}`, randomBytes(randomInt(LEAST_BYTES, MOST_BYTES + 1)));
+  }
+  await linkEachWay(annexes);
+  const rows: Row[] = [];
+  for (const jobs of JOBS) {
+    const get = new Row(`git annex get -J${jobs}`, "s", 2);
+    const copy = new Row(`git annex copy --to -J${jobs}`, "s", 2);
+    rows.push(get, copy);
+    for (let run = 0; run < runs; run++) {
+      for (const name of inTurn(REMOTES, run)) {
+        get.add(name, await secondsOf(b, ["get", `-J${jobs}`, `--from=${name}`]));
+        await mustHaveAll(b);
+        await a.ok(["drop", "--quiet", "--force", "."]);
+        copy.add(name, await secondsOf(b, ["copy", `-J${jobs}`, `--to=${name}`]));
+        await mustHaveAll(a);
+        await b.ok(["drop", "--quiet", "--force", "."]);
+      }
+    }
+  }
+  return rows;
+}
+
+async function secondsOf({ env, host, path }: Annex, args: readonly string[]): Promise<number> {
+  const begin = performance.now();
+  const command = ["timeout", COMMAND_LIMIT_S, "git", "annex", ...args, "--quiet", "."];
+  const { code } = await (await env.start(command, { on: host, cwd: path })).ended;
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit status ${code}`);
+  return (performance.now() - begin) / 1000;
+}
+
+async function mustHaveAll({ path, host }: Annex): Promise<void> {
+  for (let i = 0; i < FILES; i++) {
+    const { size } = await Deno.stat(join(path, `file-${i}`)).catch(() => ({ size: 0 }));
+    if (size < LEAST_BYTES) throw new Error(`file-${i} is not at ${host.name}`);
+  }
+}
+
+/** Medians with the least and the most of all runs, and this program's ratio to each of the others. */
+function table(rows: readonly Row[]): string {
+  const [ours, ...others] = REMOTES;
+  const cell = (row: Row, name: string) => {
+    const [least, most] = row.spread(name)!.map((value) => value.toFixed(row.digits));
+    return `${row.of(name)!.toFixed(row.digits)} (${least} to ${most})`;
+  };
+  const lines = rows.map((row) => {
+    const ratios = others.map((name) => (row.of(ours)! / row.of(name)!).toFixed(2));
+    const cells = REMOTES.map((name) => cell(row, name));
+    return `| ${[`${row.what}, ${row.unit}`, ...cells, ...ratios].join(" | ")} |`;
+  });
+  return [
+    "| | this program | dumbpipe | unix socket | of dumbpipe | of the socket |",
+    "| --- | --: | --: | --: | --: | --: |",
+    ...lines,
+  ].join("\n");
+}
