@@ -1,62 +1,60 @@
 /**
- * Who is being served: at most so many at once, and never one that has authenticated less because of
- * strangers.
+ * Admission control: at most `max-connections` permits are in use at a time. A peer that git-annex has not
+ * admitted never displaces one that it has.
  */
 
 import { abortable, delay } from "../async/abort.ts";
 
-/** Long enough to authenticate, over most networks. */
+/** Time in which a new permit is not evicted: enough to authenticate over most networks. */
 const GRACE_MS = 1_000;
-/** By so many ways a dialer may come at once; a source that holds more than these is a crowd. */
-const MOST_ROUTES = 3;
-/** Newcomers that wait until somebody is no longer young. */
-const MOST_WAITING = 16;
+/** Maximum connections that one dialer opens in parallel, one per route; a source with more is a flood. */
+const MAX_ROUTES = 3;
+/** Maximum peers that wait for the end of a grace time. It bounds what a flood can keep waiting. */
+const MAX_WAITING = 16;
 
-/** A place among those being served. Release it when done. */
+/** The right to be served. Release it when done. */
 export interface Permit {
-  /** Aborted when the place is given to somebody else. Never happens once authenticated. */
+  /** Aborted if another peer gets the permit. It never is after {@linkcode authenticated}. */
   readonly evicted: AbortSignal;
-  /** The peer has been let in: the place is kept until it leaves. */
+  /** Keeps the permit until its release: git-annex has admitted the peer. */
   authenticated(): void;
   release(): void;
 }
 
 /**
- * A fixed number of places. When all are taken, a newcomer gets that of a peer which has not
- * authenticated: one from the source that holds the most such places, and of those the oldest. So a
- * flood from one source takes places from itself, and somebody who means it, and authenticates
- * within a few round trips, is rarely in the way.
+ * A fixed number of permits. If all are in use, a newcomer gets one from a peer that has not authenticated:
+ * of the source that holds most of those, the oldest. A flood from one source therefore displaces itself. A
+ * peer that authenticates within a few round trips rarely loses its permit.
  *
- * A dialer may come by several ways at once, and these must not take each other's places: for whoever
- * has only just come, and is not one of many, a newcomer waits.
+ * A dialer may open several connections in parallel, and these must not displace each other. A newcomer
+ * therefore waits until the grace time of that permit is over, unless its source is a flood.
  */
 export class Admission {
   #limit: number;
   #graceMs: number;
   #authenticated = 0;
-  /** Not yet authenticated, oldest first, with their sources and since when they are there. */
+  /** Permits of peers that have not authenticated, oldest first. */
   #unauthenticated = new Map<AbortController, { source: string; since: number }>();
   #waiting = 0;
-  /** Resolved, and made anew, when somebody leaves or is let in. */
+  /** Resolved, and replaced, when a permit is released or its peer has authenticated. */
   #changed = Promise.withResolvers<void>();
 
-  /** @param graceMs For so long somebody has only just come. */
   constructor(limit: number, graceMs: number = GRACE_MS) {
     this.#limit = limit;
     this.#graceMs = graceMs;
   }
 
-  /** How many are being served. */
+  /** Number of permits in use. */
   get inUse(): number {
     return this.#authenticated + this.#unauthenticated.size;
   }
 
   /**
-   * Takes a place, if need be after a wait of a second or so.
+   * Takes a permit. May wait for the grace time of another one.
    *
-   * @param source Where the peer comes from: an address, a relay.
+   * @param source Where the peer comes from: an IP address or a relay.
    * @param signal Gives up.
-   * @returns Undefined if there is none to be had.
+   * @returns Undefined if none can be had.
    * @throws The signal's reason.
    */
   async acquire(source: string, signal: AbortSignal): Promise<Permit | undefined> {
@@ -64,8 +62,8 @@ export class Admission {
       const next = this.#nextToEvict();
       if (!next) return undefined;
       const rest = next.since + this.#graceMs - performance.now();
-      if (next.isOneOfMany || rest <= 0) this.#evict(next.controller);
-      else if (this.#waiting >= MOST_WAITING) return undefined;
+      if (next.isOfFlood || rest <= 0) this.#evict(next.controller);
+      else if (this.#waiting >= MAX_WAITING) return undefined;
       else await this.#wait(rest, signal);
     }
     return this.#grant(source);
@@ -73,7 +71,7 @@ export class Admission {
 
   #grant(source: string): Permit {
     const controller = new AbortController();
-    let state: "stranger" | "authenticated" | "left" = "stranger";
+    let state: "stranger" | "authenticated" | "released" = "stranger";
     this.#unauthenticated.set(controller, { source, since: performance.now() });
     return {
       evicted: controller.signal,
@@ -84,33 +82,33 @@ export class Admission {
         this.#change();
       },
       release: () => {
-        if (state === "left") return;
+        if (state === "released") return;
         if (state === "authenticated") this.#authenticated--;
         else this.#unauthenticated.delete(controller);
-        state = "left";
+        state = "released";
         this.#change();
       },
     };
   }
 
-  /** Whose place a newcomer gets; nobody's if all have authenticated. */
+  /** Returns the permit that a newcomer gets; undefined if all peers have authenticated. */
   #nextToEvict():
-    | { controller: AbortController; since: number; isOneOfMany: boolean }
+    | { controller: AbortController; since: number; isOfFlood: boolean }
     | undefined {
-    const held = new Map<string, AbortController[]>();
+    const bySource = new Map<string, AbortController[]>();
     for (const [controller, { source }] of this.#unauthenticated) {
-      const others = held.get(source);
+      const others = bySource.get(source);
       if (others) others.push(controller);
-      else held.set(source, [controller]);
+      else bySource.set(source, [controller]);
     }
     let most: AbortController[] = [];
-    for (const controllers of held.values()) {
+    for (const controllers of bySource.values()) {
       if (controllers.length > most.length) most = controllers;
     }
     const [controller] = most;
     if (!controller) return undefined;
     const { since } = this.#unauthenticated.get(controller)!;
-    return { controller, since, isOneOfMany: most.length > MOST_ROUTES };
+    return { controller, since, isOfFlood: most.length > MAX_ROUTES };
   }
 
   #evict(controller: AbortController): void {
@@ -136,11 +134,11 @@ export class Admission {
   }
 }
 
-/** The place was needed for somebody else. */
+/** Another peer got the permit. */
 export class Evicted extends Error {
   override readonly name = "Evicted";
 
   constructor() {
-    super("its place was given to another peer before it authenticated");
+    super("another peer got its permit before it authenticated");
   }
 }

@@ -5,28 +5,28 @@ import { Admission, Evicted, type Permit } from "./admission.ts";
 const GRACE_MS = 50;
 const never = new AbortController().signal;
 
-/** Permits of which nobody is ever young, so that nobody waits. */
-class AdmissionForAll extends Admission {
+/** Admission without a grace time, so that no newcomer waits. */
+class AdmissionWithoutGrace extends Admission {
   constructor(limit: number) {
     super(limit, 0);
   }
 }
 
-/** Acquires a permit that is there. */
+/** Acquires a permit; fails if there is none. */
 async function acquire(admission: Admission, source: string): Promise<Permit> {
   const permit = await admission.acquire(source, never);
   assert(permit);
   return permit;
 }
 
-Deno.test("Admission takes no newcomer when all places are held by authenticated peers", async () => {
+Deno.test("Admission refuses a newcomer if authenticated peers hold all permits", async () => {
   const admission = new Admission(2);
   for (const source of ["a", "b"]) (await acquire(admission, source)).authenticated();
   assert.equal(await admission.acquire("c", never), undefined);
 });
 
-Deno.test("Admission gives a stranger's place to a newcomer, and never an authenticated peer's", async () => {
-  const admission = new AdmissionForAll(2);
+Deno.test("Admission gives a stranger's permit to a newcomer, and never an authenticated peer's", async () => {
+  const admission = new AdmissionWithoutGrace(2);
   const friend = await acquire(admission, "a");
   friend.authenticated();
   const stranger = await acquire(admission, "b");
@@ -35,7 +35,7 @@ Deno.test("Admission gives a stranger's place to a newcomer, and never an authen
   assert(!friend.evicted.aborted && !newcomer.evicted.aborted);
 });
 
-Deno.test("Admission: a newcomer waits for whoever has just come, unless that is one of many", async () => {
+Deno.test("Admission lets a newcomer wait for a new permit to age, unless a flood holds it", async () => {
   const admission = new Admission(4, GRACE_MS);
   const began = performance.now();
   (await acquire(admission, "friend")).authenticated();
@@ -49,14 +49,14 @@ Deno.test("Admission: a newcomer waits for whoever has just come, unless that is
     false,
   ]);
 
-  const crowded = new Admission(4);
-  const crowd = [];
-  for (let i = 0; i < 5; i++) crowd.push(await acquire(crowded, "crowd"));
-  assert(crowd[0]!.evicted.aborted);
+  const flooded = new Admission(4);
+  const flood = [];
+  for (let i = 0; i < 5; i++) flood.push(await acquire(flooded, "flood"));
+  assert(flood[0]!.evicted.aborted);
   newcomer.release();
 });
 
-Deno.test("Admission: a newcomer who waits gets the place of whoever leaves first", async () => {
+Deno.test("Admission gives a waiting newcomer the first permit that is released", async () => {
   const admission = new Admission(1, 60_000);
   const first = await acquire(admission, "a");
   const waiting = admission.acquire("a", never);
@@ -65,7 +65,7 @@ Deno.test("Admission: a newcomer who waits gets the place of whoever leaves firs
   assert(!first.evicted.aborted);
 });
 
-Deno.test("Admission: a newcomer who waits is told when the last place is for good", async () => {
+Deno.test("Admission refuses a waiting newcomer once the last stranger has authenticated", async () => {
   const admission = new Admission(1, 60_000);
   const first = await acquire(admission, "a");
   const waiting = admission.acquire("a", never);
@@ -73,7 +73,7 @@ Deno.test("Admission: a newcomer who waits is told when the last place is for go
   assert.equal(await waiting, undefined);
 });
 
-Deno.test("Admission: waiting can be given up, and only so many wait", async () => {
+Deno.test("Admission lets at most 16 newcomers wait, and each can give up", async () => {
   const admission = new Admission(1, 60_000);
   await acquire(admission, "a");
   const { signal, abort } = withAbort();
@@ -87,8 +87,8 @@ Deno.test("Admission: waiting can be given up, and only so many wait", async () 
   await assert.rejects(after, /given up/);
 });
 
-Deno.test("Admission takes from the source that holds most, and there the oldest", async () => {
-  const admission = new AdmissionForAll(4);
+Deno.test("Admission evicts the oldest stranger of the source that holds most permits", async () => {
+  const admission = new AdmissionWithoutGrace(4);
   const lone = await acquire(admission, "lone");
   const flood = [];
   for (let i = 0; i < 3; i++) flood.push(await acquire(admission, "flood"));
@@ -97,7 +97,7 @@ Deno.test("Admission takes from the source that holds most, and there the oldest
   assert(!lone.evicted.aborted);
 });
 
-Deno.test("Admission: two hundred silent strangers keep nobody out", async () => {
+Deno.test("Admission keeps a friend's permit although 200 silent strangers arrive", async () => {
   const admission = new Admission(100);
   for (let i = 0; i < 200; i++) await acquire(admission, "attacker");
   const friend = await acquire(admission, "friend");
@@ -108,7 +108,7 @@ Deno.test("Admission: two hundred silent strangers keep nobody out", async () =>
   assert(!friend.evicted.aborted);
 });
 
-Deno.test("Admission counts right, whatever comes in whichever order", async () => {
+Deno.test("Admission counts permits right in any order of events", async () => {
   const actions = fc.array(
     fc.tuple(
       fc.constantFrom("acquire", "authenticated", "release"),
@@ -119,21 +119,21 @@ Deno.test("Admission counts right, whatever comes in whichever order", async () 
   );
   const limits = fc.integer({ min: 1, max: 8 });
   await fc.assert(fc.asyncProperty(limits, actions, async (limit, actions) => {
-    const admission = new AdmissionForAll(limit);
-    const all: { permit: Permit; authenticated: boolean; left: boolean }[] = [];
+    const admission = new AdmissionWithoutGrace(limit);
+    const all: { permit: Permit; authenticated: boolean; released: boolean }[] = [];
     for (const [action, which, source] of actions) {
       if (action === "acquire") {
         const permit = await admission.acquire(source, never);
-        if (permit) all.push({ permit, authenticated: false, left: false });
+        if (permit) all.push({ permit, authenticated: false, released: false });
       } else if (all.length > 0) {
         const one = all[which % all.length]!;
-        if (action === "authenticated" && !one.left && !one.permit.evicted.aborted) {
+        if (action === "authenticated" && !one.released && !one.permit.evicted.aborted) {
           one.authenticated = true;
         }
-        if (action === "release") one.left = true;
+        if (action === "release") one.released = true;
         one.permit[action as "authenticated" | "release"]();
       }
-      const present = all.filter(({ permit, left }) => !left && !permit.evicted.aborted);
+      const present = all.filter(({ permit, released }) => !released && !permit.evicted.aborted);
       assert.equal(admission.inUse, present.length);
       assert(admission.inUse <= limit);
       assert(

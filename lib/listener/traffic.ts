@@ -1,92 +1,100 @@
-/** How much has gone to and from each peer, and how fast. */
+/** Counts the bytes that each peer has sent and received, and measures the rates. */
 
 import type { Connection } from "../iroh/endpoint.ts";
 
-/** Sampled so often, and averaged over so many samples. */
-const SAMPLE_MS = 1_000, SAMPLES = 5;
-/** Peers that are remembered without being connected. */
-const MOST_PEERS = 200;
+/** Interval between two samples, and number of samples that a rate is the average of. */
+const SAMPLE_INTERVAL_MS = 1_000, SAMPLES = 5;
+/** Maximum peers without a session that are remembered: more than a repository has. */
+const MAX_PEERS = 200;
 
-/** Bytes of git-annex's, since the listener runs. */
+/** Bytes of git-annex, without those of the protocols. */
 export interface ByteCounts {
   readonly sent: number;
   readonly received: number;
 }
 
-/** A session that is under way. */
+/** A session that is open. */
 export interface LiveSession {
+  /** Public key of the peer in hex. */
   readonly key: string;
-  /** Whether the peer has opened it. */
+  /** True if the peer has opened it. */
   readonly isIncoming: boolean;
-  /** How far it is. */
+  /** Returns the bytes so far. */
   readonly byteCounts: () => ByteCounts;
-  /** By which it goes, if it is of this session alone. */
+  /** Its connection. Undefined for an outgoing session, whose connection the pool knows. */
   readonly connection?: Connection;
-  /** Kind and address of the direct connection beside iroh's by which it goes. */
+  /** Returns kind and address of the lane that carries it; undefined if none does. */
   readonly lane: () => string | undefined;
 }
 
-/** What has gone to and from one peer. */
+/** Traffic of one peer. */
 export interface PeerTraffic extends ByteCounts {
   readonly sentPerSecond: number;
   readonly receivedPerSecond: number;
+  /** Number of open sessions that the peer has opened. */
   readonly incoming: number;
+  /** Number of open sessions that this repository has opened. */
   readonly outgoing: number;
   readonly lanes: readonly string[];
-  /** Of the sessions under way. */
+  /** Connections of the open incoming sessions. */
   readonly connections: readonly Connection[];
 }
 
 interface PastTraffic extends ByteCounts {
-  /** The sums at the last few times. */
+  /** The sums at the last samples, oldest first. */
   readonly samples: readonly ByteCounts[];
 }
 
 const NONE: PastTraffic = { sent: 0, received: 0, samples: [] };
 
-/** Counts. Dispose of it when the listener stops. */
+/** Counts the traffic of a listener. Dispose of it when the listener stops. */
 export class TrafficMeter implements Disposable {
   #live = new Set<LiveSession>();
-  /** By public key: what ended sessions have moved. */
+  /** Bytes of ended sessions, by public key. */
   #past = new Map<string, PastTraffic>();
-  /** Those whose rate is not known to be nothing. */
+  /** Public keys of the peers whose rate may still be non-zero. */
   #fading = new Set<string>();
-  /** While there are any. */
+  /** Undefined if no rate can change. */
   #timer: ReturnType<typeof setInterval> | undefined;
+  #sampleIntervalMs: number;
 
-  /** A session has begun. @returns To be called when it has ended. */
+  constructor(sampleIntervalMs: number = SAMPLE_INTERVAL_MS) {
+    this.#sampleIntervalMs = sampleIntervalMs;
+  }
+
+  /** Counts a session that has begun. @returns Dispose of it when the session has ended. */
   begin(session: LiveSession): Disposable {
     const { key } = session, { samples, ...before } = this.#of(key);
-    // What moves before the next sample counts as of now.
+    // The rate counts what moves before the next sample.
     if (samples.length === 0 || !this.#fading.has(key)) {
       this.#past.set(key, { ...before, samples: [before] });
     }
     this.#fading.add(key);
     this.#live.add(session);
-    this.#timer ??= setInterval(() => this.#sample(), SAMPLE_MS);
+    this.#timer ??= setInterval(() => this.#sample(), this.#sampleIntervalMs);
     return {
       [Symbol.dispose]: () => {
         if (!this.#live.delete(session)) return;
         const { sent, received } = session.byteCounts(), before = this.#of(session.key);
-        this.#past.delete(session.key); // so that it comes last
+        this.#past.delete(session.key); // a map keeps the place of a key that it has
         this.#past.set(session.key, {
           sent: before.sent + sent,
           received: before.received + received,
           samples: before.samples,
         });
         for (const key of this.#past.keys()) {
-          if (this.#past.size <= MOST_PEERS) break;
+          if (this.#past.size <= MAX_PEERS) break;
           this.#past.delete(key);
         }
       },
     };
   }
 
-  /** By public key. */
+  /** Returns the traffic of a peer. @param key Its public key in hex. */
   of(key: string): PeerTraffic {
     const live = [...this.#live].filter((session) => session.key === key);
     const now = this.#sum(key, live), [first = now] = this.#of(key).samples;
-    const seconds = Math.max(1, this.#of(key).samples.length) * SAMPLE_MS / 1000;
+    const seconds = Math.max(1, this.#of(key).samples.length) * this.#sampleIntervalMs / 1000;
     const incoming = live.filter(({ isIncoming }) => isIncoming).length;
     return {
       ...now,
@@ -99,15 +107,15 @@ export class TrafficMeter implements Disposable {
     };
   }
 
-  /** Bytes that the sessions under way have moved that were opened here; undefined if there are none. */
-  movedFromHere(): number | undefined {
+  /** Returns the bytes that the open outgoing sessions have moved; undefined if none is open. */
+  movedByOutgoing(): number | undefined {
     const live = [...this.#live].filter(({ isIncoming }) => !isIncoming);
     if (live.length === 0) return undefined;
     const counts = live.map(({ byteCounts }) => byteCounts());
     return counts.reduce((sum, { sent, received }) => sum + sent + received, 0);
   }
 
-  /** Public keys of the peers of which something is known. */
+  /** Returns the public keys of all peers that have traffic. */
   keys(): Set<string> {
     return new Set([...this.#past.keys(), ...[...this.#live].map(({ key }) => key)]);
   }
@@ -116,7 +124,7 @@ export class TrafficMeter implements Disposable {
     return this.#past.get(key) ?? NONE;
   }
 
-  /** @param live The sessions of that key. */
+  /** @param live The open sessions of that peer. */
   #sum(key: string, live: readonly LiveSession[] = []): ByteCounts {
     let { sent, received } = this.#of(key);
     for (const session of live) {

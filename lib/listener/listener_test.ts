@@ -1,0 +1,319 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { Incoming } from "../iroh/endpoint.ts";
+import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN } from "../protocol/mux.ts";
+import { type Duplex, StreamError } from "../streams/duplex.ts";
+import { Listener, type ListenerLimits } from "./listener.ts";
+import { TrafficMeter } from "./traffic.ts";
+
+const onUnix = { ignore: Deno.build.os === "windows" };
+const LONG_MS = 60_000;
+const text = new TextEncoder();
+const AUTH_SUCCESS = "AUTH-SUCCESS 1234\n";
+
+/** A dialed connection, with the peer's half of its only stream. */
+class FakeConnection {
+  readonly publicKey = new Uint8Array(32).fill(0xab);
+  readonly path = "direct 192.0.2.1:5";
+  /** Resolves with code and reason when this end closes. */
+  readonly closed: Promise<readonly [bigint, string]>;
+  readonly closedError: Promise<StreamError>;
+  packetBytes = 0;
+  packetBytesReceived = 0;
+  isRefused = false;
+  readonly close: (code: bigint, reason: string) => void;
+  #input = new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>();
+  #output = new TransformStream<Uint8Array, Uint8Array>();
+  #writer = this.#input.writable.getWriter();
+  #reader = this.#output.readable.getReader();
+  #streams: Duplex[];
+
+  /** @param opensStream False for a peer that opens no stream. */
+  constructor(readonly alpn: string, opensStream: boolean) {
+    const { promise, resolve } = Promise.withResolvers<readonly [bigint, string]>();
+    this.closed = promise;
+    this.close = (code, reason) => resolve([code, reason]);
+    this.closedError = promise.then(() => new StreamError("closed", "closed"));
+    this.#streams = opensStream
+      ? [{ readable: bytesOf(this.#input.readable), writable: this.#output.writable }]
+      : [];
+  }
+
+  accept(signal: AbortSignal): Promise<Duplex> {
+    const stream = this.#streams.shift();
+    if (stream) return Promise.resolve(stream);
+    return new Promise((_, reject) =>
+      signal.addEventListener("abort", () => reject(signal.reason))
+    );
+  }
+
+  /** Sends as the peer. */
+  say(data: string): void {
+    this.#writer.write(text.encode(data)).catch(() => {}); // the listener has given up the stream
+  }
+
+  /** Ends the peer's direction. */
+  end(): void {
+    this.#writer.close().catch(() => {}); // the listener has given up the stream
+  }
+
+  /** The next bytes for the peer. */
+  async hear(): Promise<string> {
+    return new TextDecoder().decode((await this.#reader.read()).value);
+  }
+}
+
+/** A stream with the same bytes, of the kind that iroh's streams are. */
+function bytesOf(
+  readable: ReadableStream<Uint8Array<ArrayBuffer>>,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const reader = readable.getReader();
+  return new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      const { value } = await reader.read();
+      if (value) return controller.enqueue(value);
+      controller.close();
+      controller.byobRequest?.respond(0);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** A listener, the endpoint that it serves, and git-annex's socket. */
+class Scene implements AsyncDisposable {
+  readonly listener: Listener;
+  readonly log: string[] = [];
+  socketRefusals = 0;
+  #arrivals = new TransformStream<Incoming, Incoming>();
+  #writer = this.#arrivals.writable.getWriter();
+  #running: Promise<void>;
+  #meter = new TrafficMeter();
+
+  private constructor(
+    readonly folder: string,
+    readonly socketPath: string,
+    limits: Partial<ListenerLimits>,
+    maxConnections: number,
+  ) {
+    this.listener = new Listener({
+      endpoint: { incoming: () => this.#arrivals.readable.values() },
+      socketPath,
+      maxConnections,
+      bind: undefined,
+      report: (line) => this.log.push(line),
+      socketRefused: () => this.socketRefusals++,
+      connected: () => {},
+      disconnected: () => {},
+      meter: this.#meter,
+      limits: {
+        handshakeTimeoutMs: LONG_MS,
+        authTimeoutMs: LONG_MS,
+        peerCloseTimeoutMs: 1,
+        ...limits,
+      },
+    });
+    this.#running = this.listener.run();
+  }
+
+  static async make(limits: Partial<ListenerLimits> = {}, maxConnections = 10): Promise<Scene> {
+    const folder = await Deno.makeTempDir();
+    return new Scene(folder, join(folder, "socket"), limits, maxConnections);
+  }
+
+  /** Listens as git-annex: admits each peer at once, and returns what it says. */
+  echo(): Disposable {
+    const server = Deno.listen({ transport: "unix", path: this.socketPath });
+    (async () => {
+      for await (const connection of server) {
+        await connection.write(text.encode(AUTH_SUCCESS));
+        connection.readable.pipeTo(connection.writable).catch(() => {}); // the listener has closed
+      }
+    })();
+    return server;
+  }
+
+  /** Listens as git-annex does for a peer that never says AUTH. */
+  silence(): Disposable {
+    const server = Deno.listen({ transport: "unix", path: this.socketPath });
+    (async () => {
+      for await (const connection of server) {
+        new Response(connection.readable).arrayBuffer().catch(() => {}); // the listener has closed
+      }
+    })();
+    return server;
+  }
+
+  dial({ alpn = DUMBPIPE_ALPN, source = "192.0.2.1", opensStream = true } = {}): FakeConnection {
+    const connection = new FakeConnection(alpn, opensStream);
+    const incoming = {
+      source: () => Promise.resolve(source),
+      refuse: () => {
+        connection.isRefused = true;
+        connection.close(-1n, "refused");
+        return Promise.resolve();
+      },
+      accept: () => Promise.resolve(connection),
+    };
+    this.#writer.write(incoming as unknown as Incoming);
+    return connection;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.listener.drain(1);
+    await this.#writer.close();
+    await this.#running;
+    this.#meter[Symbol.dispose]();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** Keeps the test running: the timers of the listener do not. */
+function interval(): Disposable {
+  const timer = setInterval(() => {}, 1_000);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+Deno.test(
+  "Listener joins a peer with git-annex, and closes when both have ended",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    using _ = scene.echo();
+    const connection = scene.dial();
+    connection.say("hello");
+    assert.equal(await connection.hear(), AUTH_SUCCESS);
+    connection.say("word");
+    assert.equal(await connection.hear(), "word");
+    connection.end();
+    assert.equal(await connection.hear(), "");
+    assert.deepEqual(await connection.closed, [0n, ""]);
+    assert.equal(scene.log[0], "ababababab (direct 192.0.2.1:5) connected");
+    assert.match(scene.log[1]!, /was served after 0\.\d s, 4 bytes in, 22 out$/);
+  },
+);
+
+for (const opensStream of [true, false]) {
+  const peer = opensStream ? "says no hello" : "opens no stream";
+  Deno.test(`Listener closes the connection of a peer that ${peer} in time`, onUnix, async () => {
+    await using scene = await Scene.make({ handshakeTimeoutMs: 5 });
+    using _keepAlive = interval();
+    const connection = scene.dial({ opensStream });
+    connection.say("hel");
+    assert.deepEqual(await connection.closed, [4n, "no hello"]);
+    assert.match(scene.log[0]!, /was turned away, no hello in time$/);
+  });
+}
+
+Deno.test("Listener closes the connection of a peer that says something else", onUnix, async () => {
+  await using scene = await Scene.make();
+  const connection = scene.dial();
+  connection.say("GET / HTTP/1.1\r\n");
+  assert.deepEqual(await connection.closed, [4n, "no hello"]);
+  assert.match(scene.log[0]!, /was turned away, not a hello$/);
+});
+
+Deno.test(
+  "Listener closes on a peer that git-annex does not admit in time",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({ authTimeoutMs: 5 });
+    using _ = scene.silence();
+    using _keepAlive = interval();
+    const connection = scene.dial();
+    connection.say("hello");
+    assert.deepEqual(await connection.closed, [5n, "not authenticated in time"]);
+    await scene.listener.drain(1); // the line is written a moment later
+    assert.match(scene.log.at(-1)!, /was turned away, it did not authenticate within 0\.005 s$/);
+  },
+);
+
+Deno.test("Listener closes the connection of a stranger that sends too much", onUnix, async () => {
+  await using scene = await Scene.make({ lookIntervalMs: 1 });
+  using _ = scene.silence();
+  const connection = scene.dial();
+  connection.say("hello");
+  connection.packetBytesReceived = 3_000_000;
+  assert.deepEqual(await connection.closed, [4n, "against the protocol"]);
+});
+
+Deno.test(
+  "Listener tells the peer and the lifecycle if git-annex does not listen",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    const connection = scene.dial();
+    connection.say("hello");
+    assert.deepEqual(await connection.closed, [2n, "git annex remotedaemon is not running"]);
+    assert.equal(scene.socketRefusals, 1);
+    assert.match(scene.log.at(-1)!, /was turned away, git-annex's socket does not answer, no such/);
+  },
+);
+
+Deno.test("Listener refuses a peer while authenticated ones hold all permits", onUnix, async () => {
+  await using scene = await Scene.make({}, 1);
+  using _ = scene.echo();
+  const friend = scene.dial();
+  friend.say("hello");
+  assert.equal(await friend.hear(), AUTH_SUCCESS);
+  const late = scene.dial({ source: "192.0.2.2" });
+  await late.closed;
+  assert(late.isRefused);
+  assert.equal(
+    scene.log.at(-1),
+    "refused 1, the last from 192.0.2.2: 1 permits are in use",
+  );
+  friend.end();
+  await friend.closed;
+  const next = scene.dial();
+  next.say("hello");
+  assert.equal(await next.hear(), AUTH_SUCCESS);
+});
+
+for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
+  Deno.test(`Listener evicts the oldest stranger of a flood, with ${alpn}`, onUnix, async () => {
+    await using scene = await Scene.make({}, 4);
+    const flood = Array.from({ length: 5 }, () => scene.dial({ alpn, opensStream: false }));
+    assert.deepEqual(await flood[0]!.closed, [1n, "too many connections"]);
+    assert.match(scene.log[0]!, /was turned away, another peer got its permit/);
+    const ended = flood.slice(1).map(({ closed }) => closed);
+    assert.equal(await Promise.race([...ended, Promise.resolve("open")]), "open");
+  });
+}
+
+Deno.test(
+  "Listener drains: waits for a session that moves data, and tells its peer",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({ quietIntervalMs: 20 });
+    using _ = scene.echo();
+    const connection = scene.dial();
+    connection.say("hello");
+    assert.equal(await connection.hear(), AUTH_SUCCESS);
+    let looks = 0;
+    Object.defineProperty(connection, "packetBytes", {
+      get: () => looks++ < 5 ? looks * 20_000 : 100_000,
+    });
+    const draining = scene.listener.drain(LONG_MS);
+    const late = scene.dial({ source: "192.0.2.2" });
+    await late.closed;
+    assert(late.isRefused);
+    assert.match(scene.log.at(-1)!, /^refused 1, .*: this program is stopping$/);
+    await draining;
+    assert(looks > 5, `${looks} looks`);
+    assert.deepEqual(await connection.closed, [3n, "stopped"]);
+  },
+);
+
+Deno.test("Listener drains: does not wait longer than it is told", onUnix, async () => {
+  await using scene = await Scene.make({ quietIntervalMs: 1 });
+  using _ = scene.echo();
+  const connection = scene.dial();
+  connection.say("hello");
+  assert.equal(await connection.hear(), AUTH_SUCCESS);
+  let moved = 0;
+  Object.defineProperty(connection, "packetBytes", { get: () => moved += 20_000 });
+  await scene.listener.drain(20);
+  assert.deepEqual(await connection.closed, [3n, "stopped"]);
+});
