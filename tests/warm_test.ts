@@ -357,7 +357,10 @@ for (const others of [0, 1]) {
     const { code, stderr } = await (await b.connect(address, { stdin: "word" })).ended;
     const took = performance.now() - begin;
     assert.equal(code, 1);
-    assert.match(stderr, /it answers no more, and was dialed again: cannot reach the peer; tried /);
+    assert.match(
+      stderr,
+      /it no longer answers, and was dialed again: cannot reach the peer; tried /,
+    );
     assert(took < 30_000, `${took} ms`);
   });
 }

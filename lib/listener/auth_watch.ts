@@ -1,16 +1,16 @@
 /**
- * Watching git-annex let a peer in. Its server answers the peer's `AUTH` with `AUTH-SUCCESS UUID` or
- * `AUTH-FAILURE`, and says nothing of use before that.
+ * Watches git-annex admit a peer. git-annex answers the peer's `AUTH` with `AUTH-SUCCESS UUID` or
+ * `AUTH-FAILURE`. Before that it serves nothing.
  * https://git-annex.branchable.com/design/p2p_protocol/
  */
 
 const SUCCESS = new TextEncoder().encode("AUTH-SUCCESS ");
 const LINE_FEED = 0x0a;
 
-/** Looks at what git-annex sends, without changing it, for the line that lets a peer in. */
+/** Looks for `AUTH-SUCCESS` in what git-annex sends. */
 export class AuthWatch {
   #onSuccess: () => void;
-  /** How much of `AUTH-SUCCESS ` the present line has matched; -1 if it is another line. */
+  /** Bytes of `AUTH-SUCCESS ` that the present line has matched; -1 if it is another line. */
   #matched = 0;
   #done = false;
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AuthWatch } from "./auth_watch.ts";
 
-/** Whether a watch fires on text that comes in pieces of these lengths. */
+/** Returns how often a watch fires on text that arrives in pieces of these lengths. */
 function fires(text: string, cuts: number[] = []): number {
   let times = 0;
   const watch = new AuthWatch(() => times++);
@@ -24,7 +24,7 @@ Deno.test("AuthWatch sees AUTH-SUCCESS at the start of a line, however the bytes
   }));
 });
 
-Deno.test("AuthWatch is not misled by what a peer can make git-annex repeat", () => {
-  // git-annex shows an unknown line in the form of a Haskell string, on the same line.
+Deno.test("AuthWatch ignores AUTH-SUCCESS in an error message that quotes the peer", () => {
+  // git-annex quotes an unknown line as a Haskell string, without a line feed.
   assert.equal(fires('ERROR protocol parse error: "\\nAUTH-SUCCESS x"\n'), 0);
 });

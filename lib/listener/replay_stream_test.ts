@@ -4,7 +4,7 @@ import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
 const LOST = new StreamError("lost", "gone");
 
-/** A session, and the connection it is on; neither of which is there. */
+/** A session and its connection, both faked. */
 class Fake {
   readonly closedError: Promise<StreamError>;
   readonly roundTripMs = 0;
@@ -27,13 +27,13 @@ class Fake {
     this.pooled = { mux: { connection: this }, session } as unknown as PooledStream;
   }
 
-  /** Something comes from the peer. */
+  /** Sends as the peer. */
   answer(text: string): void {
     this.packetsReceived++;
     this.#incoming.enqueue(new TextEncoder().encode(text));
   }
 
-  /** The stream fails; the connection need not. */
+  /** Makes the stream fail; the connection goes on. */
   fail(): void {
     this.#incoming.error(LOST);
   }
@@ -44,7 +44,7 @@ class Fake {
   }
 }
 
-/** A trial of the first one, with the second to come after it. */
+/** A replay stream on a first connection, with a second one to dial. */
 function makeReplay() {
   const first = new Fake(), second = new Fake();
   let dialed = 0;
@@ -68,7 +68,7 @@ function text(chunks: readonly Uint8Array[]): string {
   return chunks.map((chunk) => new TextDecoder().decode(chunk)).join("");
 }
 
-Deno.test("ReplayStream stays where the peer answers, and passes on what it says", async () => {
+Deno.test("ReplayStream stays on a connection on which the peer answers", async () => {
   const { first, dialed, confirmed, say, hear } = makeReplay();
   await say("one ");
   first.answer("yes");
@@ -79,16 +79,16 @@ Deno.test("ReplayStream stays where the peer answers, and passes on what it says
   assert.equal(dialed(), 0);
 });
 
-Deno.test("ReplayStream does not wait for its next look at the connection", async () => {
+Deno.test("ReplayStream is confirmed by a read before its next look at the connection", async () => {
   const { first, confirmed } = makeReplay();
-  await Promise.resolve(); // its first look is over
+  await Promise.resolve(); // the first look
   first.answer("yes");
   const soon = new Promise((resolve) => setTimeout(resolve, 0));
   assert.equal(await Promise.race([confirmed, soon]), first.pooled);
   await soon;
 });
 
-Deno.test("ReplayStream: what was heard counts, though the connection ends with it", async () => {
+Deno.test("ReplayStream keeps an answer that arrives as the connection ends", async () => {
   const { first, dialed, confirmed, say, hear } = makeReplay();
   await say("one");
   first.answer("yes");
@@ -98,7 +98,7 @@ Deno.test("ReplayStream: what was heard counts, though the connection ends with 
   assert.equal(dialed(), 0);
 });
 
-Deno.test("ReplayStream says the same again, once, where the connection has ended", async () => {
+Deno.test("ReplayStream replays its buffer once if the connection has ended", async () => {
   const { first, second, dialed, confirmed, say, hear } = makeReplay();
   await say("one ");
   first.end();
@@ -111,7 +111,7 @@ Deno.test("ReplayStream says the same again, once, where the connection has ende
   assert(first.isDisposed);
 });
 
-Deno.test("ReplayStream does so where nothing comes, too", async () => {
+Deno.test("ReplayStream replays its buffer if the peer does not answer in time", async () => {
   const { second, dialed, confirmed, say } = makeReplay();
   await say("one");
   assert.equal(await confirmed, second.pooled);
@@ -119,7 +119,7 @@ Deno.test("ReplayStream does so where nothing comes, too", async () => {
   assert.equal(dialed(), 1);
 });
 
-Deno.test("ReplayStream: a stream that the peer gives up is no sign that it is away", async () => {
+Deno.test("ReplayStream does not dial again if the peer gives up the stream", async () => {
   const { first, dialed, confirmed, hear } = makeReplay();
   first.packetsReceived++;
   first.fail();
