@@ -289,7 +289,7 @@ scenario(
       /^git-annex-p2p-iroh: the peer ended the connection: git annex remotedaemon is not running \(code 2\)/,
     );
     assert.equal((await pair.listener.ended).code, 0);
-    assert.match(await pair.log(), /stopping, nobody listens on git-annex's socket any more/);
+    assert.match(await pair.log(), /stopping, git-annex no longer listens on its socket/);
   },
 );
 

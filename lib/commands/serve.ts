@@ -7,7 +7,7 @@ import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { LocalRegistration } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
-import { listenerStatus } from "../listener/snapshot.ts";
+import { addressesOf, listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
@@ -86,7 +86,7 @@ async function serveRepository(
     });
   });
   using signals = new Signals();
-  await using lifecycle = await Lifecycle.begin(repository, socketPath, parent);
+  await using lifecycle = await Lifecycle.begin({ repository, socketPath, parent });
   const closed = new AbortController();
   const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
   const choice = homeRelay(settings.relay, decodeTicket(address).relays);
@@ -238,19 +238,10 @@ async function publishRegistration(
 async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
   let known: string | undefined;
   for (let looks = 0; !stop.aborted; looks++) {
-    const relay = relayOf(endpoint);
+    const { relay } = addressesOf(endpoint);
     if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
     known = relay;
     await delay(looks < RELAY_LOOKS ? RELAY_LOOK_MS : RELAY_LOOK_LATER_MS, stop).catch(() => {}); // stopped: the loop ends
-  }
-}
-
-function relayOf(endpoint: Endpoint): string | undefined {
-  try {
-    return endpoint.addresses().relay;
-  } catch (error) {
-    debug(() => `the endpoint does not say where it is: ${error}`); // which is no reason to end
-    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-/** The connections with peers that a listener keeps, and how a session gets one. */
+/** Keeps the connections of a listener, and opens sessions on them. */
 
 import { abortable } from "../async/abort.ts";
 import { dialPeer, SelfDial, Unreachable } from "../dial/dialer.ts";
@@ -15,47 +15,51 @@ import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts"
 import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
 /**
- * A peer that was not reached is dialed for a shorter time in the minute after: git-annex tries four to
- * six times for each `sync`, and has its user wait for each.
+ * Timeout for a dial within a minute of one that has failed. git-annex makes four to six attempts in a
+ * `sync`, and the user waits for each.
  */
-const UNREACHABLE_MS = 60_000, UNREACHABLE_DIAL_LIMIT_MS = 4_000;
+const UNREACHABLE_MS = 60_000, UNREACHABLE_DIAL_TIMEOUT_MS = 4_000;
 
-/** After a trial of a connection that was kept: with that, and what goes before, half a minute at most. */
-const REOPEN_LIMIT_MS = 20_000;
+/** Timeout for a dial after a kept connection did not answer: the user then waits less than 30 s in all. */
+const REOPEN_TIMEOUT_MS = 20_000;
 
-/** What is needed to reach peers. */
+/** What a pool needs to reach peers. */
 export interface ConnectionPoolOptions {
-  /** The listener's. */
+  /** The listener's endpoint. */
   readonly endpoint: Endpoint;
   readonly settings: Settings;
-  /** Serves what the peer opens on a connection that was dialed here, to its end. */
+  /** Serves the sessions that the peer opens on a dialed connection, until the connection ends. */
   readonly serve: (connection: Connection) => Promise<void>;
-  /** Gives up what is being dialed. */
+  /** Gives up all dials. */
   readonly signal: AbortSignal;
+  /** Dials a peer; tests pass another function. */
+  readonly dial?: typeof dialPeer;
+  /** Time after a failed dial in which dials are shorter; tests pass a shorter one. */
+  readonly unreachableMs?: number;
 }
 
-/** The peer speaks dumbpipe's protocol alone, on which a connection carries one stream. */
+/** The peer speaks only dumbpipe's protocol, where a connection carries one stream and cannot be kept. */
 export class DumbpipeOnly extends Error {
   override readonly name = "DumbpipeOnly";
 
   constructor() {
-    super("the peer speaks dumbpipe's protocol alone");
+    super("the peer speaks only dumbpipe's protocol");
   }
 }
 
 /** A session with a peer. Dispose of it when it is over. */
 export interface PooledSession extends Disposable {
   readonly stream: Duplex;
-  /** The connection it is on, once that is known; rejects if there is none any more. */
+  /** Resolves once it is known which connection carries it; rejects if none does. */
   readonly opened: Promise<PooledStream>;
 }
 
-/** The connections of a listener on the mux protocol, dialed and accepted ones. */
+/** The connections of a listener on the mux protocol, both dialed and accepted. */
 export class ConnectionPool {
   #options: ConnectionPoolOptions;
-  /** By public key, in the order in which they came. */
+  /** By public key in hex, oldest first. */
   #connections = new Map<string, MuxConnection[]>();
-  /** Those who were not reached, and when. */
+  /** Time of a failed dial, by public key in hex. */
   #unreachableSince = new Map<string, number>();
   #dialing = new Map<string, Promise<MuxConnection>>();
 
@@ -63,14 +67,14 @@ export class ConnectionPool {
     this.#options = options;
   }
 
-  /** A connection has come about. */
+  /** Adds a connection that has begun. */
   add(mux: MuxConnection): void {
     const key = mux.connection.publicKey.toHex();
     this.#unreachableSince.delete(key);
     this.#connections.set(key, [...this.of(key), mux]);
   }
 
-  /** A connection has ended. */
+  /** Removes a connection that has ended. */
   remove(mux: MuxConnection): void {
     const key = mux.connection.publicKey.toHex();
     const left = this.of(key).filter((other) => other !== mux);
@@ -78,18 +82,18 @@ export class ConnectionPool {
     else this.#connections.delete(key);
   }
 
-  /** Public keys, in hex, of those there is a connection with. */
+  /** Returns the public keys, in hex, of all connected peers. */
   keys(): Iterable<string> {
     return this.#connections.keys();
   }
 
-  /** Connections with a peer, by its public key in hex. */
+  /** Returns the connections with a peer, oldest first. @param key Its public key in hex. */
   of(key: string): readonly MuxConnection[] {
     return (this.#connections.get(key) ?? []).filter(({ isClosed }) => !isClosed);
   }
 
   /**
-   * Opens a session, on a connection that there is, or else on a new one.
+   * Opens a session on a kept connection, or else on a new one.
    *
    * @throws {DumbpipeOnly}, {SelfDial}, {Unreachable}, or the signal's reason.
    */
@@ -100,7 +104,7 @@ export class ConnectionPool {
     const kept = before.findLast(({ hasRoom }) => hasRoom);
     const first = kept && await openOn(kept, signal).catch((error) => {
       signal.throwIfAborted();
-      debug(() => `a connection that was kept: ${error}`); // it has just ended: another is dialed
+      debug(() => `a kept connection: ${error}`); // it has just ended, so a new one is dialed
     });
     if (!first) {
       if (await speaksDumbpipeOnly(ticket.publicKey)) throw new DumbpipeOnly();
@@ -113,13 +117,13 @@ export class ConnectionPool {
         mux !== kept && mux.hasRoom && mux.connection.packetsReceived !== packetsBefore.get(mux)
       );
       if (other) return openOn(other, signal);
-      // An endpoint goes on sending to where a peer was as long as it has any connection with it
-      // (iroh's issue 3602): one that does not answer stands in the way of a new one.
+      // While an endpoint has a connection with a peer, it sends to the peer's old address (iroh's issue
+      // 3602). A connection that does not answer therefore prevents a new one.
       for (const { connection, idleSince } of before) {
         const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
-      return this.#openOnNew(ticket, signal, REOPEN_LIMIT_MS);
+      return this.#openOnNew(ticket, signal, REOPEN_TIMEOUT_MS);
     };
     const isShared = () =>
       before.some((mux) => mux === kept ? mux.isShared : mux.idleSince === undefined);
@@ -128,8 +132,7 @@ export class ConnectionPool {
       stream,
       opened: stream.confirmed,
       [Symbol.dispose]: () => {
-        // What failed has been told to whoever reads.
-        stream.confirmed.then(({ session }) => session[Symbol.dispose](), () => {});
+        stream.confirmed.then(({ session }) => session[Symbol.dispose](), () => {}); // reads fail, too
       },
     };
   }
@@ -138,25 +141,29 @@ export class ConnectionPool {
     const key = ticket.publicKey.toHex();
     let dialing = this.#dialing.get(key);
     if (!dialing) {
-      // Goes on when whoever wanted it goes away: it is of use to the next one.
+      // The dial goes on if the process that wanted it has gone: the next session can use it.
       dialing = this.#dial(ticket, limitMs).finally(() => this.#dialing.delete(key));
-      dialing.catch(() => {}); // told to whoever waits
+      dialing.catch(() => {}); // those that wait below get the error
       this.#dialing.set(key, dialing);
     }
     return await openOn(await abortable(dialing, signal), signal);
   }
 
   async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
-    const { endpoint, settings, signal, serve } = this.#options;
+    const { endpoint, settings, signal, serve, dial = dialPeer, unreachableMs = UNREACHABLE_MS } =
+      this.#options;
     const alpns = [MUX_ALPN, DUMBPIPE_ALPN];
     const key = ticket.publicKey.toHex(),
       unreachableSince = this.#unreachableSince.get(key) ?? -Infinity;
-    const isUnreachable = performance.now() - unreachableSince < UNREACHABLE_MS;
-    const most = isUnreachable ? UNREACHABLE_DIAL_LIMIT_MS : limitMs;
-    const options = { from: endpoint, ...most === undefined ? {} : { limitMs: most } };
-    const { connection } = await dialPeer(ticket, settings, alpns, signal, options).catch(
+    const isUnreachable = performance.now() - unreachableSince < unreachableMs;
+    const timeoutMs = isUnreachable ? UNREACHABLE_DIAL_TIMEOUT_MS : limitMs;
+    const options = {
+      from: endpoint,
+      ...timeoutMs === undefined ? {} : { limitMs: timeoutMs },
+    };
+    const { connection } = await dial(ticket, settings, alpns, signal, options).catch(
       (error) => {
-        // As of when it was tried in earnest.
+        // A short dial does not prolong the time of short dials.
         if (error instanceof Unreachable && !isUnreachable) {
           this.#unreachableSince.set(key, performance.now());
         }
@@ -170,7 +177,7 @@ export class ConnectionPool {
     }
     serve(connection).catch((error) => debug(() => `serving a peer: ${error}`)); // it has ended
     const mux = this.of(key).find((mux) => mux.connection === connection);
-    if (!mux) throw new StreamError("lost", "the connection has ended already");
+    if (!mux) throw new StreamError("lost", "the connection has already ended");
     return mux;
   }
 }

@@ -36,6 +36,8 @@ export interface ControlServerOptions {
   readonly status: () => object;
   /** Ends what goes through it. */
   readonly signal: AbortSignal;
+  /** Timeout for a request; tests pass a shorter one. */
+  readonly requestTimeoutMs?: number;
 }
 
 /** How far a process says it is. */
@@ -104,7 +106,8 @@ export class ControlServer implements AsyncDisposable {
 
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
-    const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]);
+    const { signal, requestTimeoutMs = REQUEST_LIMIT_MS } = this.#options;
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(requestTimeoutMs)]);
     const request = await abortable(this.#readRequest(channel), limit);
     await channel.send(MessageKind.ACCEPTED);
     try {

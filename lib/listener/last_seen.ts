@@ -1,6 +1,6 @@
 /**
- * When peers were last there: a file `peers.json` beside the listener's log, for `status` also while no
- * listener runs.
+ * Remembers when peers were last seen, in the file `peers.json` beside the listener's log. `status` reads
+ * the file if no listener runs.
  */
 
 import { join } from "node:path";
@@ -9,61 +9,67 @@ import { listenerFolder } from "./lifecycle.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 
-/** Peers that are remembered: those that were there last. */
-const MOST_PEERS = 200;
-const WRITE_AFTER_MS = 1_000;
+/** Maximum peers in the file, those that were seen last: more than a repository has. */
+const MAX_PEERS = 200;
+/** Delay of a write after a peer has left, since many may leave at once. */
+const WRITE_DELAY_MS = 1_000;
+/** Maximum size of the file: about three times what `MAX_PEERS` peers take. */
 const MAX_FILE_BYTES = 64 * 1024;
 
-/** By public key, in hex, the time. */
+/** Times by public key in hex. */
 export type LastSeen = ReadonlyMap<string, Date>;
 
-/** Never throws: what cannot be read is not known. */
+/** Reads the file. Never throws: a file that cannot be read counts as empty. */
 export async function readLastSeen(repository: Repository): Promise<LastSeen> {
   try {
     const bytes = await readAtMost(path(repository), MAX_FILE_BYTES);
     const entries = Object.entries(JSON.parse(new TextDecoder().decode(bytes)))
       .map(([key, time]) => [key, new Date(String(time))] as const)
       .filter(([key, time]) => /^[0-9a-f]{64}$/.test(key) && !Number.isNaN(time.getTime()));
-    return new Map(entries.slice(0, MOST_PEERS));
+    return new Map(entries.slice(0, MAX_PEERS));
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) debug(() => `${path(repository)}: ${error}`);
     return new Map();
   }
 }
 
-/** Remembers. Dispose of it when the listener stops. */
+/** Writes the file. Dispose of it when the listener stops. */
 export class LastSeenFile implements AsyncDisposable {
   #repository: Repository;
   #seen: Map<string, Date>;
+  #writeDelayMs: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  private constructor(repository: Repository, seen: LastSeen) {
+  private constructor(repository: Repository, seen: LastSeen, writeDelayMs: number) {
     this.#repository = repository;
     this.#seen = new Map(seen);
+    this.#writeDelayMs = writeDelayMs;
   }
 
-  static async open(repository: Repository): Promise<LastSeenFile> {
-    return new LastSeenFile(repository, await readLastSeen(repository));
+  static async open(
+    repository: Repository,
+    writeDelayMs: number = WRITE_DELAY_MS,
+  ): Promise<LastSeenFile> {
+    return new LastSeenFile(repository, await readLastSeen(repository), writeDelayMs);
   }
 
-  /** By public key. */
+  /** Returns when a peer was last seen. @param key Its public key in hex. */
   of(key: string): Date | undefined {
     return this.#seen.get(key);
   }
 
-  /** A peer was there until now. */
+  /** Notes that a peer was seen until now. */
   note(key: string): void {
-    this.#seen.delete(key); // so that it comes last
+    this.#seen.delete(key); // a map keeps the place of a key that it has
     this.#seen.set(key, new Date());
-    // Many may come and go within a moment.
-    this.#timer ??= setTimeout(() => this.#write(), WRITE_AFTER_MS);
+    this.#timer ??= setTimeout(() => this.#write(), this.#writeDelayMs);
   }
 
-  /** Never throws: it is of no use to anything but `status`. */
+  /** Never throws: only `status` uses the file. */
   async #write(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const latest = [...this.#seen].slice(-MOST_PEERS);
+    const latest = [...this.#seen].slice(-MAX_PEERS);
     this.#seen = new Map(latest);
     const content = JSON.stringify(Object.fromEntries(latest)) + "\n";
     try {

@@ -1,8 +1,12 @@
 /**
- * When a listener is no longer wanted. git-annex starts one and then forgets it: it neither stops it
- * nor starts it again, and a second `git annex remotedaemon` starts a second one behind the same
- * socket. So a listener finds out by itself: its parent is gone, the socket file is gone, nobody
- * listens on the socket for good, or a later listener has signed the repository's `listener` file.
+ * Finds out when a listener is no longer wanted. git-annex starts a listener, and then neither stops nor
+ * restarts it. A second `git annex remotedaemon` starts a second listener on the same socket. The listener
+ * therefore ends by itself, in each of these cases:
+ *
+ * - Its parent process is gone.
+ * - The socket file is gone.
+ * - No process listens on the socket.
+ * - A later listener has signed the repository's `listener` file.
  */
 
 import { join } from "node:path";
@@ -13,15 +17,40 @@ import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
 
-/** How often to look. By calls that do not wait: those that do cost ten times as much. */
-const LOOK_MS = 1_000;
-/** A socket file may be missing for a moment while git-annex makes it anew. */
-const MISSING_LIMIT_MS = 2_000;
-/** A socket that refuses this long has nobody behind it. */
-const REFUSING_LIMIT_MS = 5_000;
-/** Process 1 adopts orphans, so it is nobody whose end would mean something. */
+/** Interval between looks. They use calls that do not wait: others cost ten times as much. */
+const LOOK_INTERVAL_MS = 1_000;
+/** Time that the socket file may be missing: git-annex makes it anew in a moment. */
+const MISSING_TIMEOUT_MS = 2_000;
+/** Time that the socket may refuse: a git-annex that restarts refuses only for a moment. */
+const REFUSING_TIMEOUT_MS = 5_000;
+/** Process 1 adopts orphans. A listener that it has started cannot tell that its parent is gone. */
 const INIT_PID = 1;
 const MAX_FILE_BYTES = 256;
+
+/** Time limits of a lifecycle. Tests pass shorter ones. */
+export interface LifecycleLimits {
+  readonly lookIntervalMs: number;
+  readonly missingTimeoutMs: number;
+  readonly refusingTimeoutMs: number;
+}
+
+const LIMITS: LifecycleLimits = {
+  lookIntervalMs: LOOK_INTERVAL_MS,
+  missingTimeoutMs: MISSING_TIMEOUT_MS,
+  refusingTimeoutMs: REFUSING_TIMEOUT_MS,
+};
+
+/** What a lifecycle watches. */
+export interface LifecycleOptions {
+  readonly repository: Repository;
+  /** Path of the unix socket on which git-annex listens. */
+  readonly socketPath: string;
+  /** Id of the process that has started this one, read at the start of this one. */
+  readonly parent: number;
+  readonly limits?: Partial<LifecycleLimits>;
+  /** Returns the time in milliseconds; tests pass another clock. */
+  readonly now?: () => number;
+}
 
 /** Why a listener is no longer wanted. */
 export class NotWanted extends Error {
@@ -34,30 +63,27 @@ export class Lifecycle implements AsyncDisposable {
   #signature = `${Deno.pid} ${crypto.randomUUID()}\n`;
   #socketPath: string;
   #signaturePath: string;
+  #limits: LifecycleLimits;
+  #now: () => number;
   #unwanted = new AbortController();
   #stopped = new AbortController();
   #missingSince: number | undefined;
   #refusingSince: number | undefined;
   #watching: Promise<void> = Promise.resolve();
 
-  private constructor(repository: Repository, socketPath: string, parent: number) {
+  private constructor(options: LifecycleOptions) {
+    const { repository, socketPath, parent, limits = {}, now = () => performance.now() } = options;
     this.#parent = parent;
     this.#socketPath = socketPath;
     this.#signaturePath = join(listenerFolder(repository), "listener");
+    this.#limits = { ...LIMITS, ...limits };
+    this.#now = now;
   }
 
-  /**
-   * Makes this process the repository's listener, and tells an earlier one so.
-   *
-   * @param parent The process that started this one, as it was at the start.
-   */
-  static async begin(
-    repository: Repository,
-    socketPath: string,
-    parent: number,
-  ): Promise<Lifecycle> {
-    const lifecycle = new Lifecycle(repository, socketPath, parent);
-    await lifecycle.#sign(); // before it looks whose signature is there
+  /** Makes this process the repository's listener. An earlier listener is then no longer wanted. */
+  static async begin(options: LifecycleOptions): Promise<Lifecycle> {
+    const lifecycle = new Lifecycle(options);
+    await lifecycle.#sign(); // before the first look at the signature
     lifecycle.#watching = lifecycle.#watch();
     return lifecycle;
   }
@@ -67,15 +93,15 @@ export class Lifecycle implements AsyncDisposable {
     return this.#unwanted.signal;
   }
 
-  /** Tell it that nobody answered on the socket; it finds out whether that is for good. */
+  /** Notes that no process listened on the socket. The next looks find out whether that lasts. */
   socketRefused(): void {
-    this.#refusingSince ??= performance.now();
+    this.#refusingSince ??= this.#now();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
     await this.#watching;
-    if (this.#signedBy() !== this.#signature) return; // a later listener's
+    if (this.#signedBy() !== this.#signature) return; // a later listener has signed
     await Deno.remove(this.#signaturePath).catch(ignoreNotFound);
   }
 
@@ -83,7 +109,7 @@ export class Lifecycle implements AsyncDisposable {
     while (!this.#stopped.signal.aborted) {
       const reason = await this.#reason();
       if (reason) return this.#unwanted.abort(new NotWanted(reason));
-      await delay(LOOK_MS, this.#stopped.signal).catch(() => {}); // stopped: the loop ends
+      await delay(this.#limits.lookIntervalMs, this.#stopped.signal).catch(() => {}); // the loop ends
     }
   }
 
@@ -92,9 +118,9 @@ export class Lifecycle implements AsyncDisposable {
       return "the process that started it is gone";
     }
     if (this.#isMissing()) return "git-annex's socket file is gone";
-    if (await this.#isRefusing()) return "nobody listens on git-annex's socket any more";
+    if (await this.#isRefusing()) return "git-annex no longer listens on its socket";
     const signature = this.#signedBy();
-    if (signature === undefined) await this.#sign(); // somebody tidied up
+    if (signature === undefined) await this.#sign(); // a user has tidied up
     else if (signature !== this.#signature) return "a newer listener took over";
   }
 
@@ -103,10 +129,10 @@ export class Lifecycle implements AsyncDisposable {
     try {
       Deno.lstatSync(this.#socketPath);
     } catch (error) {
-      isThere = !(error instanceof Deno.errors.NotFound); // a disk may have its moments
+      isThere = !(error instanceof Deno.errors.NotFound); // a disk may fail for a moment
     }
-    this.#missingSince = isThere ? undefined : this.#missingSince ?? performance.now();
-    return longerThan(MISSING_LIMIT_MS, this.#missingSince);
+    this.#missingSince = isThere ? undefined : this.#missingSince ?? this.#now();
+    return this.#isOver(this.#limits.missingTimeoutMs, this.#missingSince);
   }
 
   async #isRefusing(): Promise<boolean> {
@@ -116,19 +142,23 @@ export class Lifecycle implements AsyncDisposable {
       this.#refusingSince = undefined;
     } catch (error) {
       debug(() => `git-annex's socket: ${error}`);
-      if (!nobodyListens(error)) this.#refusingSince = undefined; // somebody is busy
+      if (!nobodyListens(error)) this.#refusingSince = undefined; // git-annex is busy
     }
-    return longerThan(REFUSING_LIMIT_MS, this.#refusingSince);
+    return this.#isOver(this.#limits.refusingTimeoutMs, this.#refusingSince);
   }
 
-  /** Who signed last; undefined if nobody has. */
+  #isOver(timeoutMs: number, since: number | undefined): boolean {
+    return since !== undefined && this.#now() - since >= timeoutMs;
+  }
+
+  /** Returns the latest signature; undefined if there is none. */
   #signedBy(): string | undefined {
     try {
       return readTextAtMost(this.#signaturePath, MAX_FILE_BYTES);
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return undefined;
       debug(() => `cannot read ${this.#signaturePath}: ${error}`);
-      return this.#signature; // what cannot be read is no reason to stop
+      return this.#signature; // an unreadable file is no reason to stop
     }
   }
 
@@ -139,12 +169,17 @@ export class Lifecycle implements AsyncDisposable {
         ifPresent: "replace",
       });
     } catch (error) {
-      debug(() => `cannot write ${this.#signaturePath}: ${error}`); // then nobody can take over
+      // Without a signature no later listener can take over. That is no reason to stop.
+      debug(() => `cannot write ${this.#signaturePath}: ${error}`);
     }
   }
 }
 
-/** Id of the process that serves a repository; undefined if none does. @throws What the system says. */
+/**
+ * Returns the id of the process that serves a repository; undefined if none does.
+ *
+ * @throws What the system says.
+ */
 export async function runningListener(repository: Repository): Promise<number | undefined> {
   const path = join(listenerFolder(repository), "listener");
   let signature = "";
@@ -157,11 +192,7 @@ export async function runningListener(repository: Repository): Promise<number | 
   return pid > 0 && await isAlive(pid) ? pid : undefined;
 }
 
-/** Folder of what a repository's listener keeps: its log, and who it is. */
+/** Returns the folder of a repository's listener: its log, its signature, and when peers were last seen. */
 export function listenerFolder(repository: Repository): string {
   return join(repository.gitDir, "annex", "p2p-iroh");
-}
-
-function longerThan(milliseconds: number, since: number | undefined): boolean {
-  return since !== undefined && performance.now() - since >= milliseconds;
 }

@@ -1,4 +1,4 @@
-/** What a listener knows of itself and of its peers, for `status`. */
+/** Collects what a listener knows of itself and of its peers, for `status`. */
 
 import type { Connection, Endpoint } from "../iroh/endpoint.ts";
 import { debug } from "../console/stderr.ts";
@@ -6,19 +6,19 @@ import type { LastSeenFile } from "./last_seen.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 import type { TrafficMeter } from "./traffic.ts";
 
-/** A listener that runs. */
+/** State of a running listener. Times are in ISO 8601. */
 export interface ListenerStatus {
   readonly pid: number;
-  /** ISO 8601, as all times here. */
+  /** Time at which it started. */
   readonly since: string;
-  /** URL of the relay through which it can be reached at present. */
+  /** URL of the relay through which peers reach it; null if it has none at present. */
   readonly relay: string | null;
-  /** Socket addresses at which it knows it can be reached. */
+  /** Socket addresses at which peers may reach it. */
   readonly addresses: readonly string[];
   readonly peers: readonly PeerStatus[];
 }
 
-/** A peer of which the listener knows. */
+/** A peer that is connected, or that was while this listener ran. */
 export interface PeerStatus {
   /** Public key in hex. */
   readonly key: string;
@@ -26,20 +26,20 @@ export interface PeerStatus {
   /** `direct 1.2.3.4:5` or `relay https://…`. */
   readonly path: string | null;
   readonly roundTripMs: number | null;
-  /** `TLS 1.2.3.4:5` or `QUIC 1.2.3.4:5`: direct connections beside iroh's. */
+  /** `TLS 1.2.3.4:5` or `QUIC 1.2.3.4:5` for each lane. */
   readonly lanes: readonly string[];
-  /** Sessions of git-annex under way, by who has opened them. */
+  /** Number of open sessions that the peer (incoming) and this repository (outgoing) have opened. */
   readonly sessions: { readonly incoming: number; readonly outgoing: number };
-  /** Since the listener runs. */
+  /** Bytes since the listener started. */
   readonly bytesSent: number;
   readonly bytesReceived: number;
-  /** At present. */
+  /** Average of the last few seconds. */
   readonly sentPerSecond: number;
   readonly receivedPerSecond: number;
   readonly lastSeen: string | null;
 }
 
-/** Where the facts are. */
+/** What a listener collects its state from. */
 export interface StatusSources {
   readonly endpoint: Endpoint;
   readonly since: Date;
@@ -48,6 +48,7 @@ export interface StatusSources {
   readonly lastSeen: LastSeenFile;
 }
 
+/** Returns the state of this listener. */
 export function listenerStatus({ endpoint, since, ...sources }: StatusSources): ListenerStatus {
   const { relay, direct } = addressesOf(endpoint);
   const keys = new Set([...sources.pool.keys(), ...sources.meter.keys()]);
@@ -84,11 +85,12 @@ function peerStatus(
   };
 }
 
-function addressesOf(endpoint: Endpoint): ReturnType<Endpoint["addresses"]> {
+/** Returns the addresses of an endpoint; none if it fails to tell them. */
+export function addressesOf(endpoint: Endpoint): ReturnType<Endpoint["addresses"]> {
   try {
     return endpoint.addresses();
   } catch (error) {
-    debug(() => `the endpoint does not say where it is: ${error}`); // the rest is known
+    debug(() => `cannot read this endpoint's addresses: ${error}`); // the next call may succeed
     return { relay: undefined, direct: [] };
   }
 }

@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { type DialOptions, Unreachable } from "../dial/dialer.ts";
+import type { Connection, Endpoint } from "../iroh/endpoint.ts";
+import type { MuxConnection } from "../protocol/peer_connection.ts";
+import { MUX_ALPN } from "../protocol/mux.ts";
+import { parseSettings } from "../repository/settings.ts";
+import type { Ticket } from "../repository/ticket.ts";
+import { ConnectionPool, type ConnectionPoolOptions } from "./connection_pool.ts";
+
+const never = new AbortController().signal;
+
+function ticketOf(byte: number): Ticket {
+  return { publicKey: new Uint8Array(32).fill(byte), relays: [], direct: [] };
+}
+
+/** A connection on the mux protocol on which sessions can be opened, as far as a pool sees. */
+function fakeMux(ticket: Ticket): MuxConnection {
+  const connection = {
+    publicKey: ticket.publicKey,
+    alpn: MUX_ALPN,
+    packetsReceived: 0,
+    closedError: new Promise(() => {}),
+    close: () => {},
+  };
+  const mux = {
+    connection,
+    hasRoom: true,
+    isClosed: false,
+    isShared: false,
+    idleSince: 0,
+    open: () => {
+      connection.packetsReceived++;
+      const stream = { readable: new ReadableStream(), writable: new WritableStream() };
+      return Promise.resolve({ stream, [Symbol.dispose]: () => {} });
+    },
+  };
+  return mux as unknown as MuxConnection;
+}
+
+/** A pool whose dials do what `dial` says. */
+function makePool(
+  dial: (options: DialOptions, ticket: Ticket) => Promise<MuxConnection>,
+  options: Partial<ConnectionPoolOptions> = {},
+): ConnectionPool {
+  const muxes = new Map<Connection, MuxConnection>();
+  const pool = new ConnectionPool({
+    endpoint: { publicKey: new Uint8Array(32) } as unknown as Endpoint,
+    settings: parseSettings(""),
+    signal: never,
+    serve: (connection) => {
+      pool.add(muxes.get(connection)!);
+      return Promise.resolve();
+    },
+    dial: async (ticket, _settings, _alpns, _signal, options = {}) => {
+      const mux = await dial(options, ticket);
+      muxes.set(mux.connection, mux);
+      return { connection: mux.connection, route: "a test" };
+    },
+    ...options,
+  });
+  return pool;
+}
+
+/** Opens a session; returns the error if that fails. */
+function failure(pool: ConnectionPool, ticket: Ticket): Promise<unknown> {
+  return pool.open(ticket, never).then(() => undefined, (error) => error);
+}
+
+Deno.test("ConnectionPool dials an unreachable peer for 4 s only, until it is reached", async () => {
+  const timeouts: (number | undefined)[] = [];
+  let isReachable = false;
+  const pool = makePool(({ limitMs }, ticket) => {
+    timeouts.push(limitMs);
+    return isReachable
+      ? Promise.resolve(fakeMux(ticket))
+      : Promise.reject(new Unreachable("cannot reach the peer"));
+  });
+  const peer = ticketOf(1), other = ticketOf(2);
+  for (const ticket of [peer, peer, other, peer]) {
+    assert(await failure(pool, ticket) instanceof Unreachable);
+  }
+  assert.deepEqual(timeouts, [undefined, 4_000, undefined, 4_000]);
+
+  isReachable = true;
+  using _session = await pool.open(peer, never);
+  assert.equal(timeouts.at(-1), 4_000);
+  for (const mux of pool.of("01".repeat(32))) pool.remove(mux);
+  isReachable = false;
+  assert(await failure(pool, peer) instanceof Unreachable);
+  assert.equal(timeouts.at(-1), undefined);
+});
+
+Deno.test("ConnectionPool dials for the full time again a while after a failed dial", async () => {
+  const timeouts: (number | undefined)[] = [];
+  const pool = makePool(({ limitMs }) => {
+    timeouts.push(limitMs);
+    return Promise.reject(new Unreachable("cannot reach the peer"));
+  }, { unreachableMs: 0 });
+  await failure(pool, ticketOf(1));
+  await failure(pool, ticketOf(1));
+  assert.deepEqual(timeouts, [undefined, undefined]);
+});
+
+Deno.test("ConnectionPool finishes a dial although the process that wanted it has gone", async () => {
+  const dialing = Promise.withResolvers<MuxConnection>(), begun = Promise.withResolvers<void>();
+  const pool = makePool(() => {
+    begun.resolve();
+    return dialing.promise;
+  });
+  const gone = new AbortController();
+  const opening = pool.open(ticketOf(1), gone.signal);
+  await begun.promise;
+  gone.abort(new Error("the process is gone"));
+  await assert.rejects(opening, /the process is gone/);
+  assert.deepEqual([...pool.keys()], []);
+  dialing.resolve(fakeMux(ticketOf(1)));
+  while ([...pool.keys()].length === 0) await new Promise((next) => setTimeout(next, 0));
+  (await pool.open(ticketOf(1), never))[Symbol.dispose]();
+});
+
+Deno.test("ConnectionPool does not dial this repository itself", async () => {
+  const pool = makePool(() => assert.fail());
+  const error = await failure(pool, ticketOf(0));
+  assert.equal((error as Error).name, "SelfDial");
+});

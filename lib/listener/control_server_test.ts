@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { Channel, type ChannelMessage, jsonOf, MessageKind } from "../control/channel.ts";
+import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
+import { parseSettings } from "../repository/settings.ts";
+import type { ConnectionPool } from "./connection_pool.ts";
+import { ControlServer, type ControlServerOptions } from "./control_server.ts";
+import { TrafficMeter } from "./traffic.ts";
+
+const onUnix = { ignore: Deno.build.os === "windows" };
+
+/** Calls `body` with a channel to a control server of a new repository. */
+async function withServer(
+  options: Partial<ControlServerOptions>,
+  body: (channel: Channel, locator: ControlLocator) => Promise<void>,
+): Promise<void> {
+  const repository = { gitDir: await Deno.makeTempDir() };
+  try {
+    using meter = new TrafficMeter();
+    await using _server = await ControlServer.open({
+      repository,
+      settings: parseSettings(""),
+      pool: {} as ConnectionPool,
+      meter,
+      status: () => ({ pid: 17 }),
+      signal: new AbortController().signal,
+      ...options,
+    });
+    const locator = locateControlSocket(repository)!;
+    const path = locator.socketPath;
+    using channel = new Channel(await Deno.connect({ transport: "unix", path }));
+    await body(channel, locator);
+  } finally {
+    await Deno.remove(repository.gitDir, { recursive: true });
+  }
+}
+
+/** The next message; undefined if the server has closed, which it may do with input unread. */
+async function receive(channel: Channel): Promise<ChannelMessage | undefined> {
+  return await channel.receive().catch((error) => {
+    assert(error instanceof Deno.errors.ConnectionReset);
+    return undefined;
+  });
+}
+
+Deno.test("ControlServer answers a status request", onUnix, async () => {
+  await withServer({}, async (channel, { cookie }) => {
+    await channel.sendJson(MessageKind.REQUEST, { want: "status", cookie });
+    assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
+    const answer = await receive(channel);
+    assert.equal(answer?.kind, MessageKind.ANSWER);
+    assert.deepEqual(jsonOf(answer!), { pid: 17 });
+    assert.equal(await receive(channel), undefined);
+  });
+});
+
+Deno.test("ControlServer closes on a process that sends no request in time", onUnix, async () => {
+  await withServer({ requestTimeoutMs: 5 }, async (channel) => {
+    assert.equal(await receive(channel), undefined);
+  });
+});
+
+const WRONG: [what: string, request: object][] = [
+  ["without the cookie", { want: "status" }],
+  ["with another cookie", { want: "status", cookie: "00".repeat(32) }],
+  ["for something unknown", { want: "frob" }],
+  ["for a session without an address", { want: "session" }],
+];
+
+for (const [what, request] of WRONG) {
+  Deno.test(`ControlServer accepts no request ${what}`, onUnix, async () => {
+    await withServer({}, async (channel, { cookie }) => {
+      const right = what.includes("cookie") ? {} : { cookie };
+      await channel.sendJson(MessageKind.REQUEST, { ...right, ...request });
+      assert.equal(await receive(channel), undefined);
+    });
+  });
+}
+
+Deno.test("ControlServer accepts no message of another kind as a request", onUnix, async () => {
+  await withServer({}, async (channel, { cookie }) => {
+    await channel.sendJson(MessageKind.DATA, { want: "status", cookie });
+    assert.equal(await receive(channel), undefined);
+  });
+});
+
+Deno.test("ControlServer says FAILED for the lane of a session that is over", onUnix, async () => {
+  await withServer({}, async (channel, { cookie }) => {
+    await channel.sendJson(MessageKind.REQUEST, { want: "lane", session: "none", cookie });
+    assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
+    assert.equal((await receive(channel))?.kind, MessageKind.FAILED);
+  });
+});
+
+Deno.test(
+  "ControlServer tells a process what it can do about a wrong address",
+  onUnix,
+  async () => {
+    await withServer({}, async (channel, { cookie }) => {
+      await channel.sendJson(MessageKind.REQUEST, { want: "session", address: "frob", cookie });
+      assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
+      const failed = await receive(channel);
+      assert.equal(failed?.kind, MessageKind.FAILED);
+      const { message, exitStatus } = jsonOf(failed!);
+      assert.match(String(message), /"frob" is not an address/);
+      assert.equal(exitStatus, 2);
+    });
+  },
+);
