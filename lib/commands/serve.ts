@@ -1,4 +1,4 @@
-/** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serve, until no longer wanted. */
+/** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serves a repository until it is no longer wanted. */
 
 import { join } from "node:path";
 import { abortable, delay } from "../async/abort.ts";
@@ -26,17 +26,18 @@ import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 
-/** For what is in progress when the listener stops. */
-const DRAIN_LIMIT_MS = 10_000;
-/** An earlier listener may hold the port that `bind` names until it has drained. */
-const BIND_LIMIT_MS = DRAIN_LIMIT_MS + 5_000;
-const BIND_RETRY_MS = 250;
-/** At first often: what waits for the listener waits for its relay, too. */
-const RELAY_LOOK_MS = 500, RELAY_LOOK_LATER_MS = 5_000, RELAY_LOOKS = 60;
-/** Closing takes about a second where a connection was just closed. */
-const CLOSE_LIMIT_MS = 3_000;
+/** Timeout for transfers in progress when the listener stops. */
+const DRAIN_TIMEOUT_MS = 10_000;
+/** Timeout for the port that `bind` names: an earlier listener may hold it until it has drained. */
+const BIND_TIMEOUT_MS = DRAIN_TIMEOUT_MS + 5_000;
+/** Interval between two attempts to bind that port. */
+const BIND_INTERVAL_MS = 250;
+/** Interval between looks at the relay: short for the first 60, since users wait for the relay at the start. */
+const RELAY_INTERVAL_MS = 500, RELAY_LATER_INTERVAL_MS = 5_000, RELAY_FIRST_LOOKS = 60;
+/** Timeout for closing the endpoint, which takes about a second after a connection was closed. */
+const CLOSE_TIMEOUT_MS = 3_000;
 
-/** This repository cannot be served. */
+/** The repository cannot be served. */
 export class ServeError extends Failure {
   override readonly name = "ServeError";
 }
@@ -44,10 +45,10 @@ export class ServeError extends Failure {
 type Report = (message: string) => void;
 
 /**
- * Hands each connection to the socket, until told to stop or no longer wanted.
+ * Serves the repository until a signal stops this process, or until it is no longer wanted.
  *
- * @param address The address git-annex has stored for this repository.
- * @param socketPath The unix socket it listens on, absolute or relative to the current directory.
+ * @param address The address that git-annex has stored for this repository.
+ * @param socketPath The unix socket on which git-annex listens, absolute or relative to the current directory.
  */
 export async function serve(address: string, socketPath: string): Promise<number> {
   if (Deno.build.os === "windows") {
@@ -55,19 +56,16 @@ export async function serve(address: string, socketPath: string): Promise<number
       hint: "connect to peers from here, or run git-annex in WSL",
     });
   }
-  const parent = Deno.ppid; // before it can have changed
+  const parent = Deno.ppid; // it changes when the parent ends
   giveBackLargeBlocks();
   const repository = await findRepository();
   const log = await openLog(repository);
-  const report = (message: string) => {
-    say(message);
-    log.write(message);
-  };
+  const report = reportTo(log);
   try {
     await serveRepository(repository, address, { socketPath, parent }, report);
     return 0;
   } catch (error) {
-    log.write(describeFailure(error).line); // main.ts tells stderr, which git-annex throws away
+    log.write(describeFailure(error).line); // main.ts writes it to stderr
     throw error;
   }
 }
@@ -114,7 +112,7 @@ async function serveRepository(
     connected: (mux) => pool.add(mux),
     disconnected: (mux) => {
       pool.remove(mux);
-      // The key of whoever dials without a listener of its own is never seen again.
+      // A peer that dials without its listener has a fresh key, which is never seen again.
       if (mux.isDialed) lastSeen.note(mux.connection.publicKey.toHex());
     },
     meter,
@@ -126,7 +124,7 @@ async function serveRepository(
   const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
   const sources = { endpoint, since: new Date(), pool, meter, lastSeen };
   {
-    // Not to be found any more as soon as nobody new is let in.
+    // The listener is no longer found as soon as it refuses connections.
     await using _control = await openControlServer({
       repository,
       settings,
@@ -143,7 +141,7 @@ async function serveRepository(
   }
   await watchingRelay;
   await keepingRelay;
-  await listener.drain(DRAIN_LIMIT_MS);
+  await listener.drain(DRAIN_TIMEOUT_MS);
   stopped.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
   report("stopped");
@@ -156,17 +154,28 @@ async function openControlServer(
   try {
     return await ControlServer.open(options);
   } catch (error) {
-    // Which costs processes of this repository time, and nothing else.
+    // Processes of this repository then go standalone, which takes longer.
     report(`no connections are kept: ${reasonFor(error)}`);
     return { async [Symbol.asyncDispose]() {} };
   }
 }
 
-/** The log that people look at, since git-annex throws stderr away. */
+/**
+ * Returns a function that writes a line to the log and to stderr. The log comes first: a reader of stderr
+ * may look into the log at once.
+ */
+export function reportTo(log: Pick<LogFile, "write">, tell: Report = say): Report {
+  return (message) => {
+    log.write(message);
+    tell(message);
+  };
+}
+
+/** Opens the log. Users read it, since git-annex sends stderr to /dev/null. */
 async function openLog(repository: Repository): Promise<LogFile> {
   const folder = listenerFolder(repository);
   await Deno.mkdir(folder, { recursive: true, mode: 0o700 }).catch((error) => {
-    debug(() => `no log in ${folder}: ${error}`); // a repository one may only read can be served
+    debug(() => `no log in ${folder}: ${error}`); // a read-only repository can be served, too
   });
   return new LogFile(join(folder, "log"));
 }
@@ -180,7 +189,7 @@ async function identityOf(repository: Repository, address: string): Promise<Iden
     });
   }
   if (!samePublicKey(ticket, identity)) {
-    // A second listener with the repository's key would only take peers from the right one.
+    // A second endpoint with the repository's key would take peers away from the right listener.
     throw new ServeError("the address is not of this repository's present identity", {
       hint: "an earlier identity was removed, and git-annex still has its address",
     });
@@ -188,14 +197,14 @@ async function identityOf(repository: Repository, address: string): Promise<Iden
   return identity;
 }
 
-/** Binds the endpoint; where `bind` names a port, waits for an earlier listener to leave it. */
+/** Binds the endpoint. If `bind` names a port, waits until an earlier listener has closed it. */
 async function bindEndpoint(
   settings: Settings,
   identity: Identity,
   stop: AbortSignal,
 ): Promise<Endpoint> {
   const { BindError, Endpoint } = await loadIroh();
-  const deadline = performance.now() + BIND_LIMIT_MS;
+  const deadline = performance.now() + BIND_TIMEOUT_MS;
   for (;;) {
     try {
       return await Endpoint.bind({
@@ -210,12 +219,12 @@ async function bindEndpoint(
       const wait = error instanceof BindError && settings.bind && performance.now() < deadline;
       if (!wait) throw error;
       debug(() => `${error}; trying again`);
-      await delay(BIND_RETRY_MS, stop);
+      await delay(BIND_INTERVAL_MS, stop);
     }
   }
 }
 
-/** Says on the local network where this repository is. */
+/** Makes this repository findable on the local network. */
 async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDisposable> {
   const { MdnsResponder } = await import("../discovery/mdns.ts");
   return new MdnsResponder(identity.publicKey, endpoint.boundSockets());
@@ -234,22 +243,23 @@ async function publishRegistration(
   }
 }
 
-/** Reports each time the relay by which this repository can be reached changes. */
+/** Reports each change of the relay through which peers reach this repository. */
 async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
   let known: string | undefined;
   for (let looks = 0; !stop.aborted; looks++) {
     const { relay } = addressesOf(endpoint);
     if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
     known = relay;
-    await delay(looks < RELAY_LOOKS ? RELAY_LOOK_MS : RELAY_LOOK_LATER_MS, stop).catch(() => {}); // stopped: the loop ends
+    const interval = looks < RELAY_FIRST_LOOKS ? RELAY_INTERVAL_MS : RELAY_LATER_INTERVAL_MS;
+    await delay(interval, stop).catch(() => {}); // the loop ends
   }
 }
 
 async function closeEndpoint(endpoint: Endpoint): Promise<void> {
   try {
-    await abortable(endpoint[Symbol.asyncDispose](), AbortSignal.timeout(CLOSE_LIMIT_MS));
+    await abortable(endpoint[Symbol.asyncDispose](), AbortSignal.timeout(CLOSE_TIMEOUT_MS));
   } catch (error) {
-    debug(() => `closing the endpoint: ${error}`); // the end of the process closes it
+    debug(() => `closing the endpoint: ${error}`); // it ends with the process
   }
 }
 
