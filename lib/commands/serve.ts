@@ -238,7 +238,7 @@ async function publishRegistration(
   try {
     return await LocalRegistration.publish(identity.publicKey, endpoint.boundSockets());
   } catch (error) {
-    report(`peers on this host have to find it in another way: ${reasonFor(error)}`);
+    report(`peers on this host must find it by another route: ${reasonFor(error)}`);
     return { async [Symbol.asyncDispose]() {} };
   }
 }

@@ -116,7 +116,7 @@ export class ReplayStream implements Duplex {
     while (!isClosed && !signal.aborted) {
       if (connection.packetsReceived !== before) {
         // The packet may have closed the connection, which `closedError` tells a moment later.
-        await delay(2 * LOOK_INTERVAL_MS, signal).catch(() => {}); // confirmed in another way
+        await delay(2 * LOOK_INTERVAL_MS, signal).catch(() => {}); // the stream has confirmed it
         return !isClosed;
       }
       await delay(LOOK_INTERVAL_MS, signal).catch(() => {}); // the loop ends

@@ -15,7 +15,7 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 const AUTH_TIMEOUT_MS = 30_000;
 /** Maximum bytes of a stranger that git-annex has not taken: more than noq's window of one stream. */
 const MAX_WAITING_BYTES = 2_000_000;
-/** Interval between looks at a stranger's bytes. iroh moves at most 9 MB/s, so less than 1 MB in it. */
+/** Interval between looks at the bytes of a stranger. Each look costs one call of iroh. */
 const LOOK_INTERVAL_MS = 100;
 
 /** Limits of a stranger. Tests pass smaller ones. */
@@ -36,7 +36,7 @@ export const STRANGER_LIMITS: StrangerLimitValues = {
 
 /**
  * The limits of one connection. It owns the connection's permit until the first session takes it.
- * Dispose of it when the connection is over.
+ * Dispose of it when the connection has ended.
  */
 export class StrangerLimits implements Disposable {
   #values: StrangerLimitValues;
@@ -139,7 +139,7 @@ export class StrangerLimits implements Disposable {
 
 /**
  * The limits of one session until git-annex has admitted the peer. It owns the session's permit. Dispose
- * of it when the session is over.
+ * of it when the session has ended.
  */
 export class SessionLimits implements Disposable {
   #connection: StrangerLimits;
