@@ -1,11 +1,12 @@
-/** git-annex-p2p-iroh: git-annex's P2P helper program for iroh. Command in, exit status out. */
+/** git-annex-p2p-iroh, git-annex's helper program for iroh: from the command line to the exit status. */
 
-import { type Command, parseCommand, VERSION_TEXT } from "./lib/console/arguments.ts";
 import { connect } from "./lib/commands/connect.ts";
+import { type Command, parseCommand } from "./lib/console/arguments.ts";
+import { VERSION_TEXT } from "./lib/console/program.ts";
 import { sayFailure } from "./lib/console/stderr.ts";
 import { print } from "./lib/console/stdout.ts";
 
-/** Runs a command; each loads only what it needs, beside what is called most. */
+/** Runs a command. Only `connect`, which git-annex runs most, is loaded at once; the others on demand. */
 async function run(command: Command): Promise<number> {
   switch (command.name) {
     case "help":
@@ -42,7 +43,7 @@ async function main(): Promise<void> {
   } catch (error) {
     exitStatus = sayFailure(error);
   }
-  // Not left to the event loop: a read of stdin or a connection may still be under way.
+  // The event loop may never end, since a read of stdin or a connection may be under way.
   Deno.exit(exitStatus);
 }
 

@@ -1,4 +1,4 @@
-/** What people see who run the program by hand. */
+/** The command line, and what the program prints to users who run it by hand. */
 
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
@@ -33,15 +33,20 @@ scenario("--version names program and version", {}, async (env) => {
   }
 });
 
-scenario("a command line that makes no sense exits 2 with one line", {}, async (env) => {
+scenario("a command line that is not valid exits 2 with one line", {}, async (env) => {
   const cases: [args: string[], says: RegExp][] = [
     [[], /no command; see git-annex-p2p-iroh --help/],
     [[""], /no command/],
-    [["--frobnicate"], /Unknown option '--frobnicate'/],
+    [["--frobnicate"], /: unknown option "--frobnicate"; see git-annex-p2p-iroh --help\n/],
     [["address", "extra"], /address takes no argument/],
     [["one", "two", "three"], /too many arguments, after "two"/],
     [["one", ""], /SOCKETFILE is empty/],
-    [["adress"], /"adress" is not an address/],
+    [["frob"], /: unknown command "frob"; see git-annex-p2p-iroh --help\n/],
+    [["adress"], /: unknown command "adress"; see/],
+    [["pong", "endpointa"], /: unknown command "pong"; see/],
+    // Neither a command nor an address.
+    [["p2p-annex::iroh:endpointa"], /"p2p-annex::iroh:endpointa" is not an address; an address/],
+    [["endpointa"], /the address "endpointa" is damaged/],
   ];
   for (const [args, says] of cases) {
     const { code, stdout, stderr } = await env.iroh(args);

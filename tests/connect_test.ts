@@ -98,7 +98,8 @@ scenario("connect refuses the repository's own address", {}, async (env) => {
 
 scenario("connect says what is wrong with an address", {}, async (env) => {
   const cases: [address: string, says: RegExp][] = [
-    ["hello", /"hello" is not an address; an address starts with endpoint/],
+    ["hello", /unknown command "hello"; see git-annex-p2p-iroh --help/],
+    ["hello!", /"hello!" is not an address; an address starts with endpoint/],
     [`blob${"a".repeat(60)}`, /is a blob ticket, not an address/],
     [unknown.slice(0, -3), /is damaged/],
     [
@@ -469,7 +470,7 @@ for (const alpn of [MUX_ALPN, DUMBPIPE_ALPN]) {
       assertOneLine(stderr);
       assert.match(
         stderr,
-        /: the peer gave up the stream; git-annex there may say why; try again\n/,
+        /: the peer gave up the stream; try again, and see whether git-annex there says why\n/,
       );
       assert.doesNotMatch(stderr, /lost/);
     },

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
 import { SETTINGS } from "../lib/console/manual.ts";
+import { HOMEPAGE, ISSUES_URL } from "../lib/console/program.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { extras } from "../tasks/extras.ts";
 import { programCommand } from "../tasks/program.ts";
@@ -76,6 +77,18 @@ Deno.test("docs: each relative link leads to a file and a heading that exist", a
     }
   }
   assert.deepEqual(problems, []);
+});
+
+Deno.test("docs: README.md links to the issue tracker, and every link to the home is right", async () => {
+  const [, home] = /^(https:\/\/[^/]+\/)[^/]+\/[^/]+$/.exec(HOMEPAGE)!;
+  const [project] = HOMEPAGE.split("/").slice(-1);
+  for (const [name, text] of await documents()) {
+    const links = linksOf(parseMarkdown(text).prose);
+    if (name === "README.md") assert(links.includes(ISSUES_URL), `${name} lacks ${ISSUES_URL}`);
+    for (const link of links.filter((link) => link.startsWith(home!) && link.includes(project!))) {
+      assert(`${link}/`.startsWith(`${HOMEPAGE}/`), `${name}: ${link} is not at ${HOMEPAGE}`);
+    }
+  }
 });
 
 Deno.test("docs: each setting of the program is in docs/settings.md, and no other", async () => {

@@ -5,12 +5,11 @@ import { basename, dirname, join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { bootAdvice, cronLine, launchdAgent, systemdUnit } from "../lib/doctor/boot.ts";
 import { CALLS, OPTIONS, SETTINGS } from "../lib/console/manual.ts";
+import { PROGRAM } from "../lib/console/program.ts";
 import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { killQuietly, scenario, type TestEnv } from "./testenv.ts";
-
-const PROGRAM = "git-annex-p2p-iroh";
 
 /** Writes one of the files. @returns Its path. */
 async function written(env: TestEnv, name: string): Promise<string> {

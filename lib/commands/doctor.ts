@@ -1,4 +1,4 @@
-/** `git-annex-p2p-iroh doctor`: what is wrong, and what to do about it. It changes nothing. */
+/** `git-annex-p2p-iroh doctor`: finds what is wrong and says what to do. It changes nothing. */
 
 import { basename, dirname } from "node:path";
 import { bootAdvice } from "../doctor/boot.ts";
@@ -8,16 +8,17 @@ import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../d
 import { checkIdentity, checkListener } from "../doctor/serving.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
-import { printable } from "../console/stderr.ts";
+import { printable, REPORT_BUG } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 
-const WIDTH = "failure  ".length;
+/** Width of the first column. */
+const STATE_CHARACTERS = "failure  ".length;
 
 /** Prints a line for each check. @returns 1 if any has failed. */
 export async function doctor(): Promise<number> {
   const repository = await findRepository();
   const serving = checkListener(repository);
-  // All at once, since some wait, and told in their order.
+  // They run at the same time, since some wait for the network, and are printed in this order.
   const running = [
     checkGitAnnex(),
     checkGitRemote(),
@@ -31,14 +32,16 @@ export async function doctor(): Promise<number> {
       const found = await check;
       return Array.isArray(found) ? found : [found];
     } catch (error) {
-      return [broken(error)]; // and the others go on
+      return [checkError(error)]; // the other checks go on
     }
   });
   let failed = false;
   for (const findings of running) {
     for (const { state, what, todo } of await findings) {
       failed ||= state === "failure";
-      await print(`${state.padEnd(WIDTH)}${printable(todo ? `${what}; ${todo}` : what)}\n`);
+      await print(
+        `${state.padEnd(STATE_CHARACTERS)}${printable(todo ? `${what}; ${todo}` : what)}\n`,
+      );
     }
   }
   const isServed = await serving.then(({ state }) => state !== "warning", () => true);
@@ -55,13 +58,13 @@ async function checkNetwork(): Promise<Finding[]> {
   return [...relayed, multicast];
 }
 
-/** A check that could not be made. */
-function broken(error: unknown): Finding {
+/** Returns the finding of a check that could not be made. */
+function checkError(error: unknown): Finding {
   if (error instanceof Failure) return failure(error.message, error.hint ?? "mend that");
-  return failure(`a check could not be made, ${systemReason(error)}`, "please report it");
+  return failure(`a check could not be made, ${systemReason(error)}`, REPORT_BUG);
 }
 
-/** The folder in which people see the repository. */
+/** Returns the folder that the user knows as the repository. */
 function topOf({ gitDir }: Repository): string {
   return basename(gitDir) === ".git" ? dirname(gitDir) : gitDir;
 }

@@ -1,10 +1,6 @@
-/** The command line: which command, which arguments. */
+/** The command line: which command, with which arguments. */
 
-import config from "../../deno.json" with { type: "json" };
 import { UsageError } from "./failure.ts";
-
-/** Text of `--version`. */
-export const VERSION_TEXT = `git-annex-p2p-iroh ${config.version}\n`;
 
 /** What the user wants. */
 export type Command =
@@ -17,30 +13,48 @@ export type Command =
   | { readonly name: "ping"; readonly address: string; readonly count: number }
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
 
-/** Reads the command line. @throws {UsageError} if it makes no sense. */
+/** Pings that `ping` sends without `-n`. */
+const DEFAULT_PINGS = "4";
+
+/** Maximum length of a word that is taken for a command. Tickets of iroh, of any kind, are longer. */
+const MAX_COMMAND_CHARACTERS = 40;
+
+/** Reads the command line. @throws {UsageError} if it is not valid. */
 export async function parseCommand(args: readonly string[]): Promise<Command> {
   const { values, positionals } = await parse(args);
   if (values.help) return { name: "help" };
   if (values.version) return { name: "version" };
-  const [first, socketPath, ...more] = positionals;
+  const [first, second, ...more] = positionals;
   if (!first) throw new UsageError("no command");
   if (values.count !== undefined && first !== "ping") throw new UsageError("-n is for ping");
   const { json = false, watch = false } = values;
   if ((json || watch) && first !== "status") {
     throw new UsageError(`--${json ? "json" : "watch"} is for status`);
   }
-  if (more.length > 0) throw new UsageError(`too many arguments, after "${socketPath}"`);
+  if (more.length > 0) throw new UsageError(`too many arguments, after "${second}"`);
   if (first === "address" || first === "doctor" || first === "status") {
-    if (socketPath !== undefined) throw new UsageError(`${first} takes no argument`);
+    if (second !== undefined) throw new UsageError(`${first} takes no argument`);
     return first === "status" ? { name: first, json, watch } : { name: first };
   }
   if (first === "ping") {
-    if (!socketPath) throw new UsageError("ping needs an address");
-    return { name: "ping", address: socketPath, count: parseCount(values.count) };
+    if (!second) throw new UsageError("ping needs an address");
+    return { name: "ping", address: second, count: parseCount(values.count) };
   }
-  if (socketPath === undefined) return { name: "connect", address: first };
-  if (!socketPath) throw new UsageError("SOCKETFILE is empty");
-  return { name: "serve", address: first, socketPath };
+  // With a SOCKETFILE it is git-annex that calls, and the listener logs what is wrong.
+  if (looksLikeCommand(first) && (second === undefined || looksLikeAddress(second))) {
+    throw new UsageError(`unknown command "${first}"`);
+  }
+  if (second === undefined) return { name: "connect", address: first };
+  if (!second) throw new UsageError("SOCKETFILE is empty");
+  return { name: "serve", address: first, socketPath: second };
+}
+
+function looksLikeAddress(word: string): boolean {
+  return word.startsWith("endpoint");
+}
+
+function looksLikeCommand(word: string): boolean {
+  return /^[\w-]+$/.test(word) && word.length <= MAX_COMMAND_CHARACTERS && !looksLikeAddress(word);
 }
 
 interface Arguments {
@@ -54,14 +68,14 @@ interface Arguments {
   readonly positionals: readonly string[];
 }
 
-function parseCount(value = "4"): number {
+function parseCount(value = DEFAULT_PINGS): number {
   if (!/^[1-9]\d{0,5}$/.test(value)) throw new UsageError(`-n ${value} is not a count`);
   return Number(value);
 }
 
-/** @throws {UsageError} for an unknown option. */
+/** Separates options from arguments. @throws {UsageError} for an unknown option. */
 async function parse(args: readonly string[]): Promise<Arguments> {
-  // git-annex gives no options, and it matters how long what it calls takes to begin.
+  // git-annex gives no options, and waits for the program to start: it spares the import.
   if (!args.some((arg) => arg.startsWith("-"))) return { values: {}, positionals: args };
   const { parseArgs } = await import("node:util");
   try {
@@ -77,6 +91,12 @@ async function parse(args: readonly string[]): Promise<Arguments> {
       allowPositionals: true,
     });
   } catch (error) {
-    throw new UsageError((error as Error).message.split(".", 1)[0]!);
+    throw new UsageError(optionError(error));
   }
+}
+
+/** Returns the first sentence of an error of `parseArgs`, in the form of the program's own errors. */
+function optionError(error: unknown): string {
+  const [sentence] = (error as Error).message.split(".", 1);
+  return sentence!.charAt(0).toLowerCase() + sentence!.slice(1).replaceAll("'", '"');
 }

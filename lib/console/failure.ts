@@ -1,26 +1,26 @@
-/** Errors that a person can act on. main.ts turns them into one line and an exit status. */
+/** Errors that the user can act on. main.ts turns them into one line and an exit status. */
 
-/** What a {@linkcode Failure} says beyond its message. */
+/** What a {@linkcode Failure} carries beside its message. */
 export interface FailureOptions extends ErrorOptions {
-  /** What the user can do about it: lower case, no full stop. */
+  /** What the user can do: lower case, no full stop. */
   hint?: string;
-  /** Exit status of the process; 1 when not given. */
+  /** Exit status of the process, 1 by default. */
   exitStatus?: number;
-  /** Whoever caused it knows: nothing is said, but in the debug log. */
+  /** True if the user caused it and knows: only the debug log has it. */
   quiet?: boolean;
 }
 
 /**
- * Something went wrong in a way that is understood: the message says what, the hint what to do.
- * Each module derives its own classes, so that callers can tell them apart.
+ * An error whose cause is understood: the message says what happened, the hint what to do.
+ * Modules derive their own classes, so that callers can tell them apart.
  */
 export class Failure extends Error {
   override readonly name: string = "Failure";
-  /** What the user can do about it. */
+  /** What the user can do. */
   readonly hint: string | undefined;
-  /** Exit status of the process if nobody handles the failure. */
+  /** Exit status of the process if no caller handles the failure. */
   readonly exitStatus: number;
-  /** Nothing is to be said of it. */
+  /** True if only the debug log has it. */
   readonly quiet: boolean;
 
   /** @param message What happened: lower case, no full stop, never a secret. */
@@ -32,7 +32,7 @@ export class Failure extends Error {
   }
 }
 
-/** The command line makes no sense. */
+/** The command line is not valid. */
 export class UsageError extends Failure {
   override readonly name = "UsageError";
 
@@ -42,8 +42,8 @@ export class UsageError extends Failure {
 }
 
 /**
- * The operating system's words for an error, without what Deno adds, for use inside a message:
- * "no space left on device" rather than "No space left on device (os error 28): write '…'".
+ * Returns the operating system's words for an error, without what Deno adds, for use in a message.
+ * "No space left on device (os error 28): write '…'" becomes "no space left on device".
  */
 export function systemReason(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);

@@ -1,20 +1,20 @@
 /** Texts about the program: the only source of `--help`, man page and completions. */
 
+import { PROGRAM } from "./program.ts";
+
 /** A term and its explanation. */
 export interface ManualEntry {
   readonly term: string;
   readonly text: string;
 }
 
-/** A call, and the words after the program's name. */
+/** A call of the program. Its term is what stands after the program's name. */
 export interface Call extends ManualEntry {
-  /** Who types or runs it. */
+  /** The caller: git-annex, or people who type it. */
   readonly by: "git-annex" | "people";
   /** Short names of the {@linkcode OPTIONS} that it takes. */
   readonly options?: readonly string[];
 }
-
-const PROGRAM = "git-annex-p2p-iroh";
 
 export const SUMMARY = "connect git-annex repositories over iroh";
 
@@ -22,7 +22,7 @@ export const PURPOSE = "Connects git-annex repositories over iroh: directly if p
   "NATs and firewalls, or else through a relay. git-annex finds this program on PATH and runs it. " +
   "You type:";
 
-/** Commands of git-annex that the user types. */
+/** git-annex's commands that the user types. */
 export const WITH_GIT_ANNEX: readonly ManualEntry[] = [
   { term: "git annex p2p --enable iroh", text: "give this repository an address" },
   { term: "git annex remotedaemon", text: "let paired peers connect" },
@@ -67,7 +67,7 @@ export const CALLS: readonly Call[] = [
   },
 ];
 
-/** An option, short and long. */
+/** An option, in its short and its long form. */
 export interface Option extends ManualEntry {
   readonly short: string;
   readonly long: string;
@@ -146,6 +146,7 @@ export const EXIT_STATUS: readonly ManualEntry[] = [
   { term: "128+N", text: "ended by signal N; but a serving process and status --watch exit 0" },
 ];
 
+/** Maximum length of a line of `--help`, as wide as a terminal is by default. */
 const WIDTH = 80;
 
 /** Returns the text of `--help`, in lines of at most 80 characters. */
@@ -166,7 +167,7 @@ export function helpText(): string {
   ].join("\n\n") + "\n";
 }
 
-/** Returns a call as it is typed, with its options. */
+/** Returns a call as the user types it, with its options. */
 export function usageOf(term: string): string {
   const { options = [] } = CALLS.find((call) => call.term === term)!;
   const optional = OPTIONS.filter(({ short }) => options.includes(short)).map(({ long, term }) => {
@@ -176,7 +177,7 @@ export function usageOf(term: string): string {
   return `${PROGRAM} ${term}${optional.join("")}`;
 }
 
-/** Returns terms with their explanations beside them. @param all Terms that fit into the left column. */
+/** Returns terms with their explanations beside them. @param all Terms that the left column must fit. */
 function list(entries: readonly ManualEntry[], all: readonly (ManualEntry | string)[]): string {
   const terms = all.map((entry) => typeof entry === "string" ? entry : entry.term);
   const column = 2 + Math.max(...terms.map((term) => term.length)) + 3;

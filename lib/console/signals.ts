@@ -3,7 +3,7 @@
 import { Failure } from "./failure.ts";
 import { constants } from "node:os";
 
-/** The process was told to end. Its exit status is the one shells expect, 128 + the signal's number. */
+/** A signal has told the process to end. The exit status is what shells expect: 128 + the signal's number. */
 export class Signalled extends Failure {
   override readonly name = "Signalled";
 
@@ -17,7 +17,7 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT", "SIGBREAK"]
   : ["SIGTERM", "SIGINT", "SIGHUP"];
 
-/** Those the process was started with ignored, as `nohup` does (Linux, proc(5)). */
+/** Returns the signals that this process was started to ignore, as `nohup` does (Linux, proc(5)). */
 function ignoredSignals(): Deno.Signal[] {
   if (Deno.build.os !== "linux") return [];
   const status = Deno.readTextFileSync("/proc/self/status");
@@ -28,13 +28,13 @@ function ignoredSignals(): Deno.Signal[] {
   });
 }
 
-/** While this is not disposed of, the first signal aborts `signal`, and a second ends the process. */
+/** Until it is disposed of, the first signal aborts `signal`, and a second one ends the process. */
 export class Signals implements Disposable {
   #controller = new AbortController();
   #handlers = new Map<Deno.Signal, () => void>();
 
   constructor() {
-    // With the first listener Deno takes over the other signals, too, ignored ones included.
+    // The first signal listener makes Deno take over the other signals, too, even ignored ones.
     const ignored = ignoredSignals();
     for (const name of SIGNALS) {
       const handler = ignored.includes(name) ? () => {} : () => {
@@ -47,7 +47,7 @@ export class Signals implements Disposable {
     }
   }
 
-  /** Aborted, with {@linkcode Signalled} as its reason, when the process is told to end. */
+  /** Is aborted with {@linkcode Signalled} when a signal tells the process to end. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }

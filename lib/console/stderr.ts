@@ -1,24 +1,29 @@
 /**
  * The only module that writes to stderr. The rules:
  *
- * - one line a message, `git-annex-p2p-iroh: what happened; what to do`, lower case, no full stop;
- * - never a stack trace (but for a bug, and then only in the debug log), never a secret;
- * - control characters are taken out, since parts of a message may come from a peer or a file;
- * - `GIT_ANNEX_P2P_IROH_LOG=debug` adds lines for whoever looks for a fault.
+ * - A message is one line: `git-annex-p2p-iroh: what happened; what to do`, lower case, no full stop.
+ * - It has no secret and no stack trace. Only the debug log has the stack trace of a bug.
+ * - It has no control characters, since parts of it may come from a peer or a file.
+ * - `GIT_ANNEX_P2P_IROH_LOG=debug` adds a debug log.
  */
 
 import { Failure } from "./failure.ts";
+import { ISSUES_URL, PROGRAM } from "./program.ts";
 
-const PROGRAM = "git-annex-p2p-iroh";
+/** Maximum length of a line, so that a peer's text cannot flood a log. */
 const MAX_LINE_CHARACTERS = 2000;
 
-/** One line of printable text: control characters become spaces, and what is too long is cut. */
+/** What the user can do about a bug: the hint of each error that the program does not understand. */
+export const REPORT_BUG =
+  `please report it at ${ISSUES_URL} with the output of GIT_ANNEX_P2P_IROH_LOG=debug`;
+
+/** Returns one line of printable text: control characters become spaces, and a long text is cut. */
 export function printable(text: string, maxCharacters: number = MAX_LINE_CHARACTERS): string {
   const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
   return line.length > maxCharacters ? `${line.slice(0, maxCharacters - 1)}…` : line;
 }
 
-/** The line people read when a command ends with `error`, and the exit status that goes with it. */
+/** Returns the line that the user reads when a command fails with `error`, and the exit status. */
 export function describeFailure(error: unknown): { line: string; exitStatus: number } {
   if (error instanceof Failure) {
     const line = error.hint ? `${error.message}; ${error.hint}` : error.message;
@@ -26,17 +31,17 @@ export function describeFailure(error: unknown): { line: string; exitStatus: num
   }
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return {
-    line: `a bug in this program, ${text}; please report it, with GIT_ANNEX_P2P_IROH_LOG=debug`,
+    line: `a bug in this program, ${text}; ${REPORT_BUG}`,
     exitStatus: 1,
   };
 }
 
-/** Tell people something. */
+/** Writes a message for the user. */
 export function say(message: string): void {
   writeLine(`${PROGRAM}: ${printable(message)}`);
 }
 
-/** Tell people why the program ends, and return the exit status. */
+/** Writes why the program ends. @returns The exit status. */
 export function sayFailure(error: unknown): number {
   const { line, exitStatus } = describeFailure(error);
   if (error instanceof Failure && error.quiet) debug(() => line);
@@ -45,18 +50,18 @@ export function sayFailure(error: unknown): number {
   return exitStatus;
 }
 
-/** Write to the debug log, if there is one. The message is only made when it is wanted. */
+/** Writes to the debug log. Without one, `message` is not called. */
 export function debug(message: () => string): void {
-  if (!debugging()) return;
+  if (!hasDebugLog()) return;
   const milliseconds = performance.now().toFixed(1).padStart(8);
   writeLine(`${PROGRAM}[${Deno.pid}] ${milliseconds} ms ${printable(message())}`);
 }
 
-let wanted: boolean | undefined;
+let isDebug: boolean | undefined;
 
-function debugging(): boolean {
-  wanted ??= Deno.env.get("GIT_ANNEX_P2P_IROH_LOG") === "debug";
-  return wanted;
+function hasDebugLog(): boolean {
+  isDebug ??= Deno.env.get("GIT_ANNEX_P2P_IROH_LOG") === "debug";
+  return isDebug;
 }
 
 function writeLine(line: string): void {
@@ -64,6 +69,6 @@ function writeLine(line: string): void {
   try {
     while (bytes.length > 0) bytes = bytes.subarray(Deno.stderr.writeSync(bytes));
   } catch {
-    // stderr is closed or full: there is nobody to tell, and the bytes of the peer matter more.
+    // stderr is closed or full. No other output remains, and the peer's bytes matter more.
   }
 }

@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { Failure, systemReason, UsageError } from "./failure.ts";
 import { describeFailure, printable } from "./stderr.ts";
 
-Deno.test("printable() leaves no control character and no line end, and keeps other text", () => {
+Deno.test("printable() replaces control characters and line ends, and keeps other text", () => {
   fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
-    // deno-lint-ignore no-control-regex -- they are what this is about
+    // deno-lint-ignore no-control-regex -- this test is about control characters
     assert.doesNotMatch(printable(text), /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]/);
   }));
   assert.equal(
@@ -27,13 +27,18 @@ Deno.test("describeFailure() says what happened and what to do, with the exit st
   });
 });
 
-Deno.test("describeFailure() calls what nobody expected a bug", () => {
+Deno.test("describeFailure() calls an unexpected error a bug, and says where to report it", () => {
   const { line, exitStatus } = describeFailure(new TypeError("x is not a function"));
-  assert.match(line, /^a bug in this program, TypeError: x is not a function; please report it/);
+  assert.equal(
+    line,
+    "a bug in this program, TypeError: x is not a function; please report it at " +
+      "https://github.com/git-annex-p2p-iroh/git-annex-p2p-iroh/issues with the output of " +
+      "GIT_ANNEX_P2P_IROH_LOG=debug",
+  );
   assert.equal(exitStatus, 1);
 });
 
-Deno.test("systemReason() gives the system's words alone", () => {
+Deno.test("systemReason() returns the system's words alone", () => {
   const error = new Error("No space left on device (os error 28): write '/tmp/secret-path'");
   assert.equal(systemReason(error), "no space left on device");
   assert.equal(systemReason(new Error("timed out\n\nStack backtrace:\n  0: anyhow")), "timed out");

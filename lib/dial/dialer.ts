@@ -57,7 +57,7 @@ export class SelfDial extends Failure {
 
   constructor() {
     super("that is this repository's own address", {
-      hint: "a repository connects to others; give it the address of a peer",
+      hint: "use the address of a peer",
     });
   }
 }

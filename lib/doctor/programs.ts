@@ -1,28 +1,28 @@
-/** Whether the programs are there that have to work together. */
+/** Checks the programs that have to work together. */
 
 import { delimiter, join } from "node:path";
 import { abortable } from "../async/abort.ts";
-import { VERSION_TEXT } from "../console/arguments.ts";
 import { systemReason } from "../console/failure.ts";
+import { PROGRAM, VERSION_TEXT } from "../console/program.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
-const PROGRAM = "git-annex-p2p-iroh";
 /** The first git-annex that works with programs like this one. */
 const OLDEST_GIT_ANNEX = "10.20251103";
-const RUN_LIMIT_MS = 10_000;
+/** Timeout for a program to print its version, also on a slow disk. */
+const RUN_TIMEOUT_MS = 10_000;
 
-/** git-annex, new enough. */
+/** Checks that git-annex is there and new enough. */
 export async function checkGitAnnex(): Promise<Finding> {
   const todo = `install git-annex ${OLDEST_GIT_ANNEX} or later`;
   if (!onPath("git-annex")) return failure("git-annex is not on PATH", todo);
   const said = await outputOf("git-annex", "version", "--raw");
   const version = /^\d+\.\d{8}/.exec(said)?.[0];
-  if (!version) return failure(`git-annex does not say its version, but ${said}`, todo);
+  if (!version) return failure(`git-annex prints no version, but ${said}`, todo);
   const isOld = Number(version.replace(".", "")) < Number(OLDEST_GIT_ANNEX.replace(".", ""));
-  return isOld ? failure(`git-annex is of version ${version}`, todo) : ok(`git-annex ${version}`);
+  return isOld ? failure(`git-annex ${version} is too old`, todo) : ok(`git-annex ${version}`);
 }
 
-/** What git runs for `git fetch` and `git push` over P2P. */
+/** Checks the command that git runs for `git fetch` and `git push` over P2P. */
 export function checkGitRemote(): Finding {
   const name = "git-remote-p2p-annex";
   const path = onPath(name);
@@ -33,7 +33,7 @@ export function checkGitRemote(): Finding {
   );
 }
 
-/** What git-annex pairs with. */
+/** Checks the command that `git annex p2p --pair` needs. */
 export function checkWormhole(): Finding {
   const path = onPath("wormhole");
   if (path) return ok(`wormhole is ${path}`);
@@ -43,13 +43,13 @@ export function checkWormhole(): Finding {
   );
 }
 
-/** This program itself, as git-annex would find it. */
+/** Checks that git-annex finds this program. */
 export async function checkProgram(): Promise<Finding> {
   const path = onPath(PROGRAM);
   if (!path) {
     return failure(
       `${PROGRAM} is not on PATH, so git-annex does not find it`,
-      "put it, under that name, into a folder that is",
+      "put it, under that name, into a folder on PATH",
     );
   }
   const version = VERSION_TEXT.trim(), said = (await outputOf(path, "--version")).trim();
@@ -58,17 +58,17 @@ export async function checkProgram(): Promise<Finding> {
       await Deno.realPath(path) === await Deno.realPath(Deno.execPath());
     if (isThis) return ok(`${version} is ${path}`);
     return warning(
-      `git-annex runs ${path}, of the same version as this one, ${Deno.execPath()}`,
+      `git-annex runs ${path}, and you ran ${Deno.execPath()} of the same version`,
       "keep one of the two",
     );
   }
   return failure(
-    `${path}, which git-annex runs, is another than this one, it says ${said}`,
+    `git-annex runs another program, ${path}, whose --version prints ${said}`,
     `replace it by this one, ${version}`,
   );
 }
 
-/** Path of a program that can be run; undefined if there is none. */
+/** Returns the path of an executable on PATH; undefined if there is none. */
 function onPath(name: string): string | undefined {
   const endings = Deno.build.os === "windows" ? [".exe", ".cmd", ".bat"] : [""];
   for (const folder of (Deno.env.get("PATH") ?? "").split(delimiter)) {
@@ -78,19 +78,19 @@ function onPath(name: string): string | undefined {
         const { isFile, mode } = Deno.statSync(path);
         if (isFile && (Deno.build.os === "windows" || mode! & 0o111)) return path;
       } catch {
-        continue; // not there
+        continue; // no such file
       }
     }
   }
   return undefined;
 }
 
-/** What a program says on stdout, or why it does not. */
+/** Returns what a program prints to stdout, or why it prints nothing. */
 async function outputOf(program: string, ...args: string[]): Promise<string> {
   try {
-    const signal = AbortSignal.timeout(RUN_LIMIT_MS);
+    const signal = AbortSignal.timeout(RUN_TIMEOUT_MS);
     const command = new Deno.Command(program, { args, stdin: "null", stderr: "null", signal });
-    // A script may be ended, and what it has started hold its stdout.
+    // The signal may kill a script whose child processes keep its stdout open.
     const { code, stdout } = await abortable(command.output(), signal);
     return code === 0 ? new TextDecoder().decode(stdout) : `nothing (exit status ${code})`;
   } catch (error) {

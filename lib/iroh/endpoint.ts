@@ -96,7 +96,7 @@ export class DialError extends Error {
 export type ConnectionEnd =
   /** The peer closed it; code 0 is the orderly end. The reason is printable. */
   | { readonly by: "peer"; readonly code: bigint; readonly reason: string }
-  /** The peer knows the connection no more: what it said at its end was lost, or it was started anew. */
+  /** The peer no longer knows this connection: its close was lost, or its process was restarted. */
   | { readonly by: "reset" }
   /** The peer has vanished. */
   | { readonly by: "loss"; readonly detail: string }
@@ -486,7 +486,7 @@ function endError(end: ConnectionEnd): StreamError {
     case "us":
       return new StreamError("closed", "the connection was closed on this side");
     case "reset":
-      return new StreamError("reset", "the peer knows the connection no more");
+      return new StreamError("reset", "the peer no longer knows this connection");
     case "loss":
       return new StreamError("lost", end.detail);
     case "peer":
