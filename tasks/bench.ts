@@ -1,10 +1,11 @@
 /**
  * deno task bench [--only SCENARIO,…] [--runs N] [--mebibytes N]
  *
- * Measures the program against dumbpipe on test hosts (network namespaces, so Linux and root), in one
- * run, in turn, and prints medians and their ratio as Markdown. Needs dumbpipe and iroh-relay on PATH,
- * the scenarios annex, files and warm also git-annex and socat. Measures the compiled program if
- * GIT_ANNEX_P2P_IROH_PROGRAM names one.
+ * Measures this program and dumbpipe in turn, on test hosts, and prints medians and their ratio as Markdown.
+ * The hosts are network namespaces, so it needs Linux and root.
+ *
+ * It needs dumbpipe and iroh-relay on PATH. The scenarios annex, files and warm also need git-annex and
+ * socat. If GIT_ANNEX_P2P_IROH_PROGRAM names a compiled program, it measures that one.
  */
 
 import { cpus } from "node:os";
@@ -27,13 +28,14 @@ import { benchWarm } from "./bench/warm.ts";
 import { canNameNamespaces, runInSandbox } from "./sandbox.ts";
 import { pathWithGitAnnex } from "./tools.ts";
 
-const LIMIT_MS = 3 * 60 * 60_000;
+/** Timeout for all scenarios. */
+const BENCH_TIMEOUT_MS = 3 * 60 * 60_000;
 const MIB = 1 << 20, GIB = 1 << 30;
 const LINK_MEGABITS = 100;
 const LANE_SIZES_KIB = [128, 512, 1024, 2048, 4096, 8192];
 const [OURS, THEIRS] = NAMES;
 
-/** How much to do. */
+/** How often to measure, and with how many bytes. */
 interface Amount {
   readonly runs: number;
   readonly bytes: number;
@@ -41,14 +43,14 @@ interface Amount {
 
 const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>> = {
   async start(env, { runs }) {
-    tell("One byte there and back, on a LAN", await benchStart(env, runs));
+    printTable("One byte there and back, on a LAN", await benchStart(env, runs));
   },
   async lan(env, amount) {
     const network = await makeNetwork(env, "lan");
     const both = await serveBoth(env, network, {});
-    tell("LAN", await benchBulk(env, network, both, amount, ["up", "down", "both"]));
+    printTable("LAN", await benchBulk(env, network, both, amount, ["up", "down", "both"]));
     const still = await benchBulk(env, network, both, { ...amount, runs: 1 }, STALLS);
-    tell("LAN, the reader stands still for 10 s", still.filter(({ unit }) => unit === "MiB"));
+    printTable("LAN, the reader stands still for 10 s", still.filter(({ unit }) => unit === "MiB"));
   },
   async pays(env, { runs }) {
     say(`\n### When a lane pays, on a LAN\n\n${await benchLaneSizes(env, runs)}`);
@@ -60,16 +62,19 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const verbs = ["up", "down", "both"] as const;
     network.b.env.GIT_ANNEX_P2P_IROH_LANE = "false";
     const alone = await benchBulk(env, network, both, amount, verbs);
-    tell("LAN, by iroh's connection alone (`lane = false`)", alone);
+    printTable("LAN, by iroh's connection alone (`lane = false`)", alone);
     const { pid, command } = both.served[THEIRS];
     both.served[OURS] = { pid, command: [OURS, command.at(-1)!] };
-    tell("LAN, dumbpipe listens for both", await benchBulk(env, network, both, amount, verbs));
+    printTable(
+      "LAN, dumbpipe listens for both",
+      await benchBulk(env, network, both, amount, verbs),
+    );
   },
   async firewall(env, amount) {
     const network = await makeNetwork(env, "lan");
     const both = await serveBoth(env, network, {});
     await closeFirewalls(network, both);
-    tell(
+    printTable(
       "Firewalls at both ends, that of the listener open for its UDP port alone",
       await benchBulk(env, network, both, amount, ["up", "down", "both"]),
     );
@@ -84,9 +89,9 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
       host.env.GIT_ANNEX_P2P_IROH_EXTERNAL = external;
     }
     const both = await serveBoth(env, network, { GIT_ANNEX_P2P_IROH_RELAY: relay.url });
-    both.served[OURS].command[1] = both.address; // the relay alone is known
+    both.served[OURS].command[1] = both.address; // the address names the relay alone
     const rows = await benchBulk(env, network, both, amount, ["up", "down", "both"], [OURS]);
-    tell("Both ends behind NATs, with a relay (which dumbpipe has no option for)", rows);
+    printTable("Both ends behind NATs, with a relay (which dumbpipe has no option for)", rows);
   },
   async slow(env, { runs, bytes }) {
     const network = await makeNetwork(env, "lan");
@@ -94,18 +99,18 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     await limitRate(LINK_MEGABITS, network.a, network.b);
     const amount = { runs, bytes: Math.ceil(bytes / 8) };
     const rows = await benchBulk(env, network, both, amount, ["up", "down", "both"]);
-    tell(`LAN of ${LINK_MEGABITS} Mbit/s (${LINK_MEGABITS / 8} MB/s)`, rows);
+    printTable(`LAN of ${LINK_MEGABITS} Mbit/s (${LINK_MEGABITS / 8} MB/s)`, rows);
   },
   async far(env, amount) {
-    tell("Round trip of 50 ms", await benchFar(env, amount));
+    printTable("Round trip of 50 ms", await benchFar(env, amount));
   },
   async farFirewall(env, amount) {
     const rows = await benchFar(env, amount, closeFirewalls);
-    tell("Round trip of 50 ms, firewalls at both ends", rows);
+    printTable("Round trip of 50 ms, firewalls at both ends", rows);
   },
   async annex(env, amount) {
     const row = await benchAnnex(env, amount.runs, amount.bytes);
-    tell(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
+    printTable(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
     say(`\nOver git-annex's unix socket itself: ${row.of("unix-socket")!.toFixed(1)} s\n`);
   },
   async files(_env, { runs }) {
@@ -113,7 +118,7 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   },
   async warm(_env, { runs }) {
     for await (const { title, rows, note } of benchWarm(runs)) {
-      tell(title, rows);
+      printTable(title, rows);
       if (note) say(`\n${note}`);
     }
   },
@@ -133,17 +138,18 @@ function say(line: string): void {
   console.log(line);
 }
 
-function tell(title: string, rows: readonly Row[]): void {
+/** Prints a table under its title. */
+function printTable(title: string, rows: readonly Row[]): void {
   say(`\n### ${title}\n\n${table(rows)}`);
 }
 
-/** Lets nothing in but what answers, and at the listeners what comes to their UDP ports. */
+/** Closes both firewalls but for answers, and at the listeners' host for their UDP ports. */
 async function closeFirewalls({ a, b }: Network, { address }: BothServed): Promise<void> {
   await closeFirewall(a, await listenerPort(a, address), DUMBPIPE_PORT);
   await closeFirewall(b);
 }
 
-/** @param change What to do to the network before. */
+/** Measures with a round trip of 50 ms. @param change Changes the network before. */
 async function benchFar(
   env: TestEnv,
   { runs, bytes }: Amount,
@@ -165,11 +171,11 @@ async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {
   const print = new Row("printing the address, whole process", "ms", 0);
   const known = new Row("one byte, the address in the ticket", "ms", 0);
   const noLane = new Row("the same with `lane = false`", "ms", 0);
-  // dumbpipe cannot do without the address in its ticket, so it is always measured with that.
+  // dumbpipe's ticket always has the address, so each row has dumbpipe's time with it.
   const found = new Row("one byte, found on the LAN, no relay", "ms", 0);
   const withRelay = new Row("one byte, found on the LAN, relay on", "ms", 0);
-  // As by default, on a network that leads nowhere.
-  const away = { ...onLan, GIT_ANNEX_P2P_IROH_RELAY: "n0", GIT_ANNEX_P2P_IROH_LOOKUP: "n0" };
+  // The default settings, on a network without the internet.
+  const unreachable = { ...onLan, GIT_ANNEX_P2P_IROH_RELAY: "n0", GIT_ANNEX_P2P_IROH_LOOKUP: "n0" };
   const offline = new Row(
     "one byte, found on the LAN, iroh's relays and DNS out of reach",
     "ms",
@@ -192,7 +198,7 @@ async function benchStart(env: TestEnv, runs: number): Promise<Row[]> {
       noLane.add(name, await once(served[name].command, { GIT_ANNEX_P2P_IROH_LANE: "false" }));
       found.add(name, await once([OURS, address], onLan));
       withRelay.add(name, await once([OURS, address], settings));
-      offline.add(name, await once([OURS, address], away));
+      offline.add(name, await once([OURS, address], unreachable));
     }
   }
   return [print, known, noLane, found, withRelay, offline];
@@ -234,7 +240,7 @@ async function benchBulk(
   return rows;
 }
 
-/** Whole processes that send so much, with and without a lane. */
+/** Measures whole processes that send a few sizes, with and without a lane. */
 async function benchLaneSizes(env: TestEnv, runs: number): Promise<string> {
   const network = await makeNetwork(env, "lan");
   const { served } = await serveBoth(env, network, {});
@@ -267,25 +273,27 @@ async function main(): Promise<number> {
   });
   if (!values.inside) {
     Deno.chdir(dirname(import.meta.dirname!));
-    // Here, since there is no network in the sandbox to install it from.
+    // The sandbox has no network to install it.
     if (values.only.split(",").some((name) => ["annex", "files", "warm"].includes(name))) {
       Deno.env.set("PATH", await pathWithGitAnnex(Deno.env.get("PATH") ?? ""));
     }
     const self = [Deno.execPath(), "run", "--allow-all", import.meta.url];
-    return await runInSandbox([...self, ...Deno.args, "--inside"], LIMIT_MS);
+    return await runInSandbox([...self, ...Deno.args, "--inside"], BENCH_TIMEOUT_MS);
   }
   if (!canNameNamespaces()) {
-    say("the test hosts need network namespaces: run it as root on Linux");
+    say("the test hosts need network namespaces; run it as root on Linux");
     return 1;
   }
   const amount = { runs: Number(values.runs), bytes: Number(values.mebibytes) * MIB };
   const wanted = values.only.split(",");
   const unknown = wanted.find((name) => !(name in SCENARIOS));
   if (unknown !== undefined || !(amount.runs >= 1) || !(amount.bytes >= MIB)) {
-    say(`--only is of ${Object.keys(SCENARIOS).join()}; --runs and --mebibytes are numbers from 1`);
+    say(
+      `--only takes ${Object.keys(SCENARIOS).join()}; --runs and --mebibytes take numbers from 1`,
+    );
     return 2;
   }
-  // A backtrace for each error costs both programs time and memory.
+  // Backtraces of errors would cost both programs time and memory.
   Deno.env.set("RUST_BACKTRACE", "0");
   const version = new TextDecoder().decode(
     (await new Deno.Command("dumbpipe", { args: ["--version"] }).output()).stdout,
@@ -295,7 +303,7 @@ async function main(): Promise<number> {
   say(`${processors.length} × ${processors[0]?.model}, Linux ${Deno.osRelease()}, Deno`);
   say(`${Deno.version.deno}, ${version}; this program ${program}; medians of ${amount.runs} runs`);
   for (const name of wanted) {
-    await using env = await TestEnv.make(LIMIT_MS);
+    await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
     try {
       await SCENARIOS[name]!(env, amount);
     } catch (error) {

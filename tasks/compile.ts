@@ -1,9 +1,11 @@
 /**
  * deno task compile [--target NAME] [--output FILE]
  *
- * Makes one executable. It reads all that is embedded in it at each start, so that is kept small: the
- * sources and their packages as a bundle, of which a call loads only its parts, and iroh's addon for the
- * target, packed (lib/iroh/addon.ts unpacks it).
+ * Makes one executable. An executable reads all that is embedded in it at each start, so little is
+ * embedded:
+ *
+ * - the sources and their packages as a bundle, of which each call loads only its parts
+ * - iroh's addon for the target, packed (lib/iroh/addon.ts unpacks it)
  */
 
 import { dirname, join, resolve } from "node:path";
@@ -12,7 +14,7 @@ import { packAddon } from "../lib/iroh/packed_addon.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
 
-/** For each release: Deno's name of the platform, and the end of the name of iroh's package for it. */
+/** Targets, each with Deno's name of the platform, and the end of the name of iroh's package for it. */
 const TARGETS: Record<string, { platform: string; addon: string; suffix?: string }> = {
   "linux-x64": { platform: "x86_64-unknown-linux-gnu", addon: "linux-x64-gnu" },
   "linux-arm64": { platform: "aarch64-unknown-linux-gnu", addon: "linux-arm64-gnu" },
@@ -28,12 +30,12 @@ function hostTarget(): string {
   return `${os}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`;
 }
 
-/** Makes a folder of all that is embedded. */
+/** Makes a folder with all that is embedded. */
 async function makeBundle(bundle: string, work: string, addon: string): Promise<void> {
   const packages = await installPackages(work, addon);
   await Deno.copyFile(join(root, "main.ts"), join(work, "main.ts"));
   await copyProgram(join(root, "lib"), join(work, "lib"));
-  // The compiled program has no use for iroh's package, which finds the addon and adds nothing to it.
+  // The compiled program loads the addon itself. The rest of iroh's package only finds the addon.
   const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
   await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
   await Deno.writeFile(join(bundle, ADDON), packAddon(await readAddon(packages)));
@@ -56,7 +58,9 @@ async function readAddon(packages: Package[]): Promise<Uint8Array> {
       if (name.endsWith(".node")) paths.push(join(folder, name));
     }
   }
-  if (paths.length !== 1) throw new Error(`not one addon, but ${paths.length} ${paths.join(" ")}`);
+  if (paths.length !== 1) {
+    throw new Error(`expected one addon, found ${paths.length} ${paths.join(" ")}`);
+  }
   return await Deno.readFile(paths[0]!);
 }
 
@@ -69,7 +73,7 @@ async function main(): Promise<number> {
   const target = TARGETS[name];
   if (!target) {
     // deno-lint-ignore no-console -- a task talks to the terminal
-    console.error(`no target ${name}; there are ${Object.keys(TARGETS).join(", ")}`);
+    console.error(`unknown target ${name}; choose one of ${Object.keys(TARGETS).join(", ")}`);
     return 2;
   }
   const output = resolve(values.output ?? `git-annex-p2p-iroh${target.suffix ?? ""}`);
@@ -78,12 +82,12 @@ async function main(): Promise<number> {
     const bundle = join(folder, "bundle"), work = join(folder, "work");
     await Deno.mkdir(work);
     await makeBundle(bundle, work, target.addon);
-    // A named target is downloaded; the host's own runtime may be at hand ($DENORT_BIN).
+    // Deno downloads the runtime of a named target. For this machine $DENORT_BIN may name one.
     const platform = name === hostTarget() ? [] : ["--target", target.platform];
     await runDeno([
       "compile",
       "--no-check",
-      "--no-code-cache", // it would lie at a name that others can guess, in a folder for all
+      "--no-code-cache", // it would lie in a shared folder, under a name that other users can guess
       ...RUN_FLAGS,
       ...platform,
       "--include",

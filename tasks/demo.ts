@@ -1,8 +1,8 @@
 /**
  * deno task demo
  *
- * The main job on one machine, with nothing set up before and no internet: two repositories, linked, a
- * file added in one and fetched in the other. Everything is in a temporary folder that is removed.
+ * Shows the main job on one machine, without set-up and without the internet. Two repositories are linked;
+ * one adds a file, and the other fetches it. All files are in a temporary folder, which is removed.
  */
 
 import { delimiter, dirname, join } from "node:path";
@@ -12,17 +12,20 @@ import { denoDir, installProgram } from "./program.ts";
 import { runInSandbox, sandbox } from "./sandbox.ts";
 import { pathWithGitAnnex, ToolMissing } from "./tools.ts";
 
-const LIMIT_MS = 5 * 60_000;
-/** For one git-annex command; git-annex races with itself, and may then wait for ever. */
-const COMMAND_LIMIT_MS = 20_000;
-const TRIES = 5;
-const LOOK_MS = 50;
+/** Timeout for the demo, which takes half a minute. */
+const DEMO_TIMEOUT_MS = 5 * 60_000;
+/** Timeout for a git-annex command. Some of its races make it wait for ever. */
+const COMMAND_TIMEOUT_MS = 20_000;
+/** Maximum number of attempts at a step in which git-annex may get stuck. */
+const MAX_ATTEMPTS = 5;
+/** Interval between looks into a log. */
+const POLL_INTERVAL_MS = 50;
 const FILE_BYTES = 5_000_000;
 const ENDPOINT = /endpoint[a-z2-7]+/;
 
 const root = dirname(import.meta.dirname!);
 
-/** What the demo shows did not happen. */
+/** A step of the demo has failed. */
 class DemoFailed extends Error {}
 
 function tell(line: string): void {
@@ -30,7 +33,7 @@ function tell(line: string): void {
   console.log(line);
 }
 
-/** Prepares what needs a network, and runs the demo where there is none. */
+/** Installs what is missing, with the network, and then runs the demo without one. */
 async function main(): Promise<number> {
   const installed = await new Deno.Command(Deno.execPath(), {
     args: ["install", "--quiet", "--frozen"],
@@ -49,21 +52,21 @@ async function main(): Promise<number> {
     const { url } = import.meta;
     return await runInSandbox(
       [Deno.execPath(), "run", "--quiet", "--cached-only", ...PERMISSIONS, url, folder],
-      LIMIT_MS,
+      DEMO_TIMEOUT_MS,
     );
   } finally {
-    // git-annex makes the folders of its objects read-only.
+    // git-annex makes its object folders read-only.
     await new Deno.Command("chmod", { args: ["-R", "u+w", folder], stderr: "null" }).output();
     await Deno.remove(folder, { recursive: true });
     tell("Cleaned up: the processes have ended, the folder is gone.");
   }
 }
 
-/** A repository with its own user's settings. */
+/** A repository, with the settings of its user. */
 class Repository {
   constructor(readonly name: string, readonly path: string, readonly env: Record<string, string>) {}
 
-  /** Runs a git command. @throws {DemoFailed} if it fails, or does not end in time. */
+  /** Runs a git command. @throws {DemoFailed} if it fails or takes too long. */
   async git(args: string[], stdin?: string): Promise<string> {
     const child = new Deno.Command("git", {
       args,
@@ -72,9 +75,9 @@ class Repository {
       stdin: stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
-      detached: true, // a group of its own, so that what git has started ends with it
+      detached: true, // a process group, to kill git together with its children
     }).spawn();
-    const timer = setTimeout(() => process.kill(-child.pid, "SIGKILL"), COMMAND_LIMIT_MS);
+    const timer = setTimeout(() => process.kill(-child.pid, "SIGKILL"), COMMAND_TIMEOUT_MS);
     if (stdin !== undefined) {
       const writer = child.stdin.getWriter();
       await writer.write(new TextEncoder().encode(stdin));
@@ -86,13 +89,13 @@ class Repository {
     throw new DemoFailed(`git ${args.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
   }
 
-  /** Runs `git annex`, and tells so. */
+  /** Prints and runs a `git annex` command. */
   async annex(args: string[], stdin?: string): Promise<string> {
     tell(`  ${this.name}$ git annex ${args.join(" ")}`);
     return await this.git(["annex", ...args], stdin);
   }
 
-  /** Starts git-annex's daemon, and waits until peers can come in. */
+  /** Starts remotedaemon, and waits until peers can connect. */
   async serve(): Promise<Deno.ChildProcess> {
     tell(`  ${this.name}$ git annex remotedaemon`);
     const daemon = new Deno.Command("git", {
@@ -104,10 +107,10 @@ class Repository {
       stderr: "null",
     }).spawn();
     const log = join(this.path, ".git", "annex", "p2p-iroh", "log");
-    const deadline = performance.now() + COMMAND_LIMIT_MS;
+    const deadline = performance.now() + COMMAND_TIMEOUT_MS;
     while (!/serving/.test(await Deno.readTextFile(log).catch(() => ""))) {
       if (performance.now() > deadline) throw new DemoFailed(`${this.name} is not being served`);
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
     }
     return daemon;
   }
@@ -119,7 +122,7 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
   const env = {
     HOME: home,
     XDG_CACHE_HOME: join(home, ".cache"),
-    // Both belong to one user, whose repositories find each other in the runtime folder.
+    // Both repositories belong to one user, and find each other in the runtime folder.
     XDG_RUNTIME_DIR: join(folder, "run"),
     PATH: [join(folder, "bin"), Deno.env.get("PATH")].join(delimiter),
     DENO_DIR: denoDir(),
@@ -127,7 +130,7 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
     GIT_CONFIG_GLOBAL: join(home, "gitconfig"),
     GIT_ANNEX_P2P_IROH_RELAY: "none",
     GIT_ANNEX_P2P_IROH_LOOKUP: "none",
-    // Where there are no namespaces, the network is a real one.
+    // Without namespaces, the local network would be a real one.
     GIT_ANNEX_P2P_IROH_LAN: "false",
   };
   await Deno.writeTextFile(
@@ -140,19 +143,19 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
   return repository;
 }
 
-/** Repeats what git-annex may get stuck in. */
+/** Repeats a step, in which git-annex may get stuck, until it is done. */
 async function untilDone(what: string, attempt: () => Promise<boolean>): Promise<void> {
   for (let i = 1;; i++) {
     try {
       if (await attempt()) return;
-      if (i === TRIES) throw new DemoFailed(`${what}: not done after ${TRIES} tries`);
-      tell("  (not there yet; once more)");
+      if (i === MAX_ATTEMPTS) throw new DemoFailed(`${what}: not done after ${i} attempts`);
+      tell("  (not there yet; again)");
     } catch (error) {
-      if (!(error instanceof DemoFailed) || i === TRIES) throw error;
+      if (!(error instanceof DemoFailed) || i === MAX_ATTEMPTS) throw error;
       tell(
         /no commits yet/.test(error.message)
-          ? "  (the first sync of an empty repository takes a second one)"
-          : "  (git-annex stumbled over itself; once more)",
+          ? "  (the first sync of an empty repository reports that; again)"
+          : "  (git-annex failed; again)",
       );
     }
   }
@@ -164,7 +167,7 @@ async function checksum(path: string): Promise<string | undefined> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", content)).toHex();
 }
 
-/** What people see. */
+/** Runs the demo, and prints each step. @returns The exit status. */
 async function demo(folder: string): Promise<number> {
   const daemons: Deno.ChildProcess[] = [];
   try {
@@ -173,8 +176,8 @@ async function demo(folder: string): Promise<number> {
     await installProgram(join(folder, "bin"));
     tell(
       sandbox() === "namespaces"
-        ? "Alice and Bob each have a repository. This machine's network is out of reach for them."
-        : "Alice and Bob each have a repository. Nothing is sent outside this machine's own network.",
+        ? "Alice and Bob each have a repository, in a sandbox without this machine's network."
+        : "Alice and Bob each have a repository. Nothing leaves this machine's loopback.",
     );
     const alice = await makeRepository(folder, "alice");
     const bob = await makeRepository(folder, "bob");
@@ -184,17 +187,17 @@ async function demo(folder: string): Promise<number> {
       await repository.annex(["p2p", "--enable", "iroh"]);
     }
 
-    tell("\n2. Each lets peers in:");
+    tell("\n2. Each lets peers connect:");
     for (const repository of [alice, bob]) daemons.push(await repository.serve());
 
-    tell("\n3. Each is told the other's address (on two machines, git annex p2p --pair does it):");
+    tell("\n3. Each gets the other's address (on two machines, git annex p2p --pair does this):");
     for (const [from, to] of [[alice, bob], [bob, alice]] as const) {
       const addresses = await from.annex(["p2p", "--gen-addresses"]);
       tell(`    ${ENDPOINT.exec(addresses)![0]}`);
       await to.annex(["p2p", "--link", `--name=${from.name}`], addresses);
     }
 
-    tell("\n4. Alice adds a file of 5 MB, and sends its name:");
+    tell("\n4. Alice adds a file of 5 MB, and syncs its name:");
     const photo = new Uint8Array(FILE_BYTES);
     for (let i = 0; i < photo.length; i += 65536) {
       crypto.getRandomValues(photo.subarray(i, i + 65536));
@@ -215,7 +218,7 @@ async function demo(folder: string): Promise<number> {
         await checksum(join(alice.path, "photo.jpg"));
     });
     tell(`    ${((performance.now() - started) / 1000).toFixed(1)} s, and the checksums agree`);
-    tell("\nWhat Alice's listener says in .git/annex/p2p-iroh/log:");
+    tell("\nAlice's listener logs in .git/annex/p2p-iroh/log:");
     const log = await Deno.readTextFile(join(alice.path, ".git", "annex", "p2p-iroh", "log"));
     for (const line of log.trim().split("\n").slice(-2)) tell(`    ${line}`);
     tell("\nDone.");
@@ -229,12 +232,12 @@ async function demo(folder: string): Promise<number> {
       await daemon.stdin.close();
       await daemon.status;
     }
-    // The listeners find out by themselves that they are not needed any more.
+    // The listeners notice by themselves that git-annex no longer needs them.
     for (const name of daemons.length > 0 ? ["alice", "bob"] : []) {
       const log = join(folder, name, ".git", "annex", "p2p-iroh", "log");
-      const deadline = performance.now() + COMMAND_LIMIT_MS;
+      const deadline = performance.now() + COMMAND_TIMEOUT_MS;
       while (!/stopped\n$/.test(await Deno.readTextFile(log)) && performance.now() < deadline) {
-        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+        await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
       }
     }
   }

@@ -1,8 +1,12 @@
 /**
  * deno task extras --output FOLDER
  *
- * Writes what goes with the program into a release: the man page, the completions of three shells, what
- * starts remotedaemon at boot, and the licenses of what is in the program.
+ * Writes the files that a release has beside the program:
+ *
+ * - the man page
+ * - completions for three shells
+ * - a unit and an agent that start remotedaemon at boot
+ * - the licenses of what is in the program
  */
 
 import { join } from "node:path";
@@ -22,21 +26,20 @@ import {
   usageOf,
   WITH_GIT_ANNEX,
 } from "../lib/console/manual.ts";
+import { PROGRAM } from "../lib/console/program.ts";
 import { thirdPartyLicenses } from "./licenses.ts";
 
-const PROGRAM = "git-annex-p2p-iroh";
-
-/** The file that {@linkcode thirdPartyLicenses} goes into. */
+/** Name of the file with the licenses. */
 const LICENSES = "THIRD-PARTY-LICENSES";
 
-/** The files that are made of what the program says of itself, by name. */
+/** Returns the files that are made from the manual and from `doctor`'s advice, by name. */
 export function extras(): Map<string, string> {
   return new Map([
     [`${PROGRAM}.1`, manPage()],
     [`completions/${PROGRAM}.bash`, bashCompletion()],
     [`completions/_${PROGRAM}`, zshCompletion()],
     [`completions/${PROGRAM}.fish`, fishCompletion()],
-    // With systemd's own words for the folder that the instance is named after, and for the home.
+    // systemd replaces %I by the folder that the instance is named after, and %h by the home folder.
     [`${UNIT_NAME}@.service`, systemdUnit("/%I", "%h/.local/bin:/usr/local/bin:/usr/bin:/bin")],
     [
       `${UNIT_NAME}.plist`,
@@ -49,7 +52,7 @@ export function extras(): Map<string, string> {
   ]);
 }
 
-/** roff for man(7). */
+/** Returns the man page, as roff for man(7). */
 function manPage(): string {
   const items = (entries: readonly ManualEntry[]) =>
     entries.map(({ term, text }) => `.TP\n.B ${roff(term)}\n${roff(text)}`).join("\n");
@@ -72,8 +75,8 @@ function roff(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/, "\\&$1");
 }
 
-/** The first words of calls that are words of their own. */
-function words(): ManualEntry[] {
+/** Returns the calls that begin with a command, by that command. */
+function commands(): ManualEntry[] {
   return CALLS.filter(({ term }) => /^[a-z]/.test(term)).map(({ term, text }) => ({
     term: term.split(" ")[0]!,
     text: text.split(/[;:]/)[0]!,
@@ -82,7 +85,7 @@ function words(): ManualEntry[] {
 
 function bashCompletion(): string {
   const options = OPTIONS.map(({ long }) => long).join(" ");
-  const first = words().map(({ term }) => term).join(" ");
+  const first = commands().map(({ term }) => term).join(" ");
   return `# bash completion for ${PROGRAM}
 _git_annex_p2p_iroh() {
   local word=\${COMP_WORDS[COMP_CWORD]}
@@ -107,7 +110,7 @@ function zshCompletion(): string {
       value ? `:${value}:` : ""
     }' \\`;
   });
-  const first = words().map(({ term, text }) => `'${quoted(term)}:${quoted(text)}'`).join(" ");
+  const first = commands().map(({ term, text }) => `'${quoted(term)}:${quoted(text)}'`).join(" ");
   return `#compdef ${PROGRAM}
 local -a first
 first=(${first})
@@ -123,7 +126,7 @@ function fishCompletion(): string {
   return [
     `# fish completion for ${PROGRAM}`,
     `complete -c ${PROGRAM} -f`,
-    ...words().map(({ term, text }) =>
+    ...commands().map(({ term, text }) =>
       `complete -c ${PROGRAM} -n __fish_use_subcommand -a ${term} -d ${quoted(text)}`
     ),
     ...OPTIONS.map(({ short, long, term, text }) =>

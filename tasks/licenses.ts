@@ -1,9 +1,9 @@
-/** What the licenses of others demand that a release brings: their texts, for all that is in it. */
+/** The texts of the licenses of all that is in a release, as those licenses demand. */
 
 import { dirname, join } from "node:path";
 import { installPackages } from "./packages.ts";
 
-/** What is in a compiled program besides its packages, or in a package without its license. */
+/** Works in a compiled program that are no packages, or whose packages lack a license text. */
 const OTHERS = [
   {
     name: "Deno, https://github.com/denoland/deno",
@@ -16,11 +16,12 @@ const OTHERS = [
     copyright: "Copyright 2025 N0, INC.",
   },
 ];
+/** Start of the names of packages that {@linkcode OTHERS} covers. */
 const OF_OTHERS = "@number0/";
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
 const RULE = "-".repeat(72);
 
-/** The texts, one after the other. @throws If a package brings none. */
+/** Returns the texts, one after the other. @throws If a package has none. */
 export async function thirdPartyLicenses(): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "licenses-" });
   try {
@@ -44,10 +45,10 @@ function section(title: string, text: string): string {
   return `\n${RULE}\n${title}\n${RULE}\n\n${text.replaceAll("\r\n", "\n").trim()}\n`;
 }
 
-/** The words of the MIT license, after the copyright line, as this program's own license has them. */
+/** Returns the MIT license without its copyright line, from this program's license. */
 async function mitText(): Promise<string> {
-  const own = await Deno.readTextFile(join(dirname(import.meta.dirname!), "LICENSE"));
-  return own.slice(own.indexOf("Permission is hereby granted"));
+  const license = await Deno.readTextFile(join(dirname(import.meta.dirname!), "LICENSE"));
+  return license.slice(license.indexOf("Permission is hereby granted"));
 }
 
 async function licenseIn(folder: string): Promise<string> {

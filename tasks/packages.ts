@@ -1,25 +1,28 @@
 /**
- * The npm packages of the program, without those of the tests, installed in a folder: for the target of
- * a compiled program with its one addon of iroh's eleven, which need not be one for this machine.
+ * Installs the npm packages of the program, without those of the tests, into a folder.
+ *
+ * For a compiled program it installs one of the eleven packages with iroh's addon: that of the target,
+ * which need not be this machine's.
  */
 
 import { dirname, join } from "node:path";
 
-/** Its other packages, named `@number0/iroh-…`, hold an addon each. */
+/** Name of iroh's package. Each package `@number0/iroh-…` holds the addon of one platform. */
 export const IROH = "@number0/iroh";
-/** Imports of the tests. */
+/** Packages that only tests import. */
 const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema"];
 const root = dirname(import.meta.dirname!);
 
-/** A package that has been installed. */
+/** An installed package. */
 export interface Package {
   readonly folder: string;
   readonly name: string;
   readonly version: string;
-  /** As its author names it. */
+  /** Name of the license, as the package states it. */
   readonly license: string;
 }
 
+/** A package in deno.lock. */
 interface LockedPackage {
   integrity?: string;
   optionalDependencies?: string[];
@@ -27,6 +30,7 @@ interface LockedPackage {
   cpu?: string[];
 }
 
+/** The parts of deno.lock that this file changes. */
 interface Lock {
   specifiers: Record<string, string>;
   npm: Record<string, LockedPackage>;
@@ -34,9 +38,9 @@ interface Lock {
 }
 
 /**
- * Writes deno.json and deno.lock into a folder, and installs beside them what they name.
+ * Writes deno.json and deno.lock into a folder, and installs their packages there.
  *
- * @param addon The end of the name of the addon's package, as in `linux-x64-gnu`; none if not given.
+ * @param addon End of the name of the addon's package, such as `linux-x64-gnu`; by default no addon.
  */
 export async function installPackages(folder: string, addon?: string): Promise<Package[]> {
   const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
@@ -49,13 +53,13 @@ export async function installPackages(folder: string, addon?: string): Promise<P
   return await packagesIn(folder);
 }
 
-/** Runs the Deno that runs this. @throws If it fails; why is on the terminal. */
+/** Runs this Deno with other arguments. @throws If it fails, after it has said why on the terminal. */
 export async function runDeno(args: string[], cwd: string): Promise<void> {
   const { code } = await new Deno.Command(Deno.execPath(), { args, cwd }).spawn().status;
   if (code !== 0) throw new Error(`deno ${args[0]} failed with exit status ${code}`);
 }
 
-/** deno.lock without the packages that are not wanted. */
+/** Returns deno.lock without the packages of tests, and without addons other than `addon`. */
 function lockFor(lock: Lock, addon: string | undefined): Lock {
   const addonName = addon && `${IROH}-${addon}`;
   const kept = (name: string) => !NOT_IN_PROGRAM.some((other) => name.includes(`${other}@`));
@@ -66,7 +70,7 @@ function lockFor(lock: Lock, addon: string | undefined): Lock {
   );
   for (const [name, locked] of Object.entries(npm)) {
     if (name.startsWith(`${IROH}@`)) locked.optionalDependencies = addonName ? [addonName] : [];
-    // This machine need not be of the target's kind.
+    // Else Deno skips the addon of a platform that is not this machine's.
     if (name.startsWith(`${addonName}@`)) delete locked.os, delete locked.cpu;
   }
   return {
@@ -77,7 +81,7 @@ function lockFor(lock: Lock, addon: string | undefined): Lock {
   };
 }
 
-/** By name. Deno has each in a folder of its own, with links to those that it needs. */
+/** Returns the packages in a folder, by name. Deno gives each a folder, with links to its dependencies. */
 async function packagesIn(folder: string): Promise<Package[]> {
   const packages: Package[] = [];
   const all = join(folder, "node_modules", ".deno");
@@ -93,7 +97,7 @@ async function packagesIn(folder: string): Promise<Package[]> {
   return packages.toSorted((a, b) => a.name < b.name ? -1 : 1);
 }
 
-/** Those of packages, which may be in a scope's. */
+/** Returns the folders of packages in `node_modules`, also those in the folder of a scope. */
 async function foldersIn(folder: string): Promise<string[]> {
   const found = [];
   for await (const { name, isDirectory } of Deno.readDir(folder)) {

@@ -1,18 +1,18 @@
-/** The program as tests and demo start it, under its name on a PATH. */
+/** Starts the program for tests, demo and benchmarks, under its name on PATH. */
 
 import { dirname, join } from "node:path";
 import { RUN_FLAGS } from "./run_flags.ts";
 
-/** Names a compiled program. */
+/** Variable that names a compiled program. */
 const COMPILED = "GIT_ANNEX_P2P_IROH_PROGRAM";
 const root = dirname(import.meta.dirname!);
 
-/** Whether it is a compiled one. */
+/** Tells whether that is a compiled program. */
 export function isCompiled(): boolean {
   return Boolean(Deno.env.get(COMPILED));
 }
 
-/** The command that starts it: from source, or compiled where one is named. */
+/** Returns the command that starts the program: the compiled one if the variable names it, else the source. */
 export function programCommand(): string[] {
   const compiled = Deno.env.get(COMPILED);
   if (compiled) return [compiled];
@@ -20,7 +20,7 @@ export function programCommand(): string[] {
   return [Deno.execPath(), "run", "--quiet", ...config, ...RUN_FLAGS, join(root, "main.ts")];
 }
 
-/** Makes a `git-annex-p2p-iroh` in a folder. */
+/** Writes a script `git-annex-p2p-iroh` into a folder. */
 export async function installProgram(folder: string): Promise<void> {
   const command = programCommand().map((word) => `'${word}'`).join(" ");
   await Deno.writeTextFile(
@@ -30,7 +30,7 @@ export async function installProgram(folder: string): Promise<void> {
   );
 }
 
-/** Where Deno keeps packages, for a user who has another home. */
+/** Returns Deno's cache folder, for a process whose HOME is another one. */
 export function denoDir(): string {
   const { HOME, XDG_CACHE_HOME, DENO_DIR } = Deno.env.toObject();
   const cache = Deno.build.os === "darwin"

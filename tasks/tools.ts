@@ -1,29 +1,30 @@
-/** git-annex for the demo and the tests: the one on PATH, or one installed into `.tools/`. */
+/** git-annex and Magic Wormhole for demo and tests: those on PATH, or else installed into `.tools/`. */
 
 import { delimiter, dirname, join } from "node:path";
 
-/** The first git-annex whose P2P listener works with programs like this one. */
+/** The first git-annex whose P2P listener works with helper programs. */
 const OLDEST_GIT_ANNEX = 10_20251103;
 const toolsDir = join(dirname(import.meta.dirname!), ".tools");
 
-/** What can be had from PyPI, with no more than Python. */
-interface Package {
+/** A tool that PyPI has, so that Python alone can install it. */
+interface Tool {
   readonly name: string;
-  readonly wanted: readonly string[];
+  /** Requirements for pip. */
+  readonly requirements: readonly string[];
   readonly isOn: (path: string) => Promise<boolean>;
-  /** Makes its commands in `bin`; `python` is where the packages are. */
+  /** Makes the commands in `bin`. The folder `python` has the packages. */
   readonly makeCommands: (bin: string, python: string) => Promise<void>;
 }
 
-const GIT_ANNEX: Package = {
+const GIT_ANNEX: Tool = {
   name: "git-annex",
-  wanted: ["git-annex==10.20261026"],
+  requirements: ["git-annex==10.20261026"],
   async isOn(path) {
     const version = await output(["git-annex", "version", "--raw"], path);
     const [, major, date] = /^(\d+)\.(\d{8})/.exec(version ?? "") ?? [];
-    // The package in PyPI lacks this name for itself; without it fetch and push do not work.
-    const complete = await output(["sh", "-c", "command -v git-remote-p2p-annex"], path);
-    return Number(`${major}${date}`) >= OLDEST_GIT_ANNEX && complete !== undefined;
+    // PyPI's package lacks this command, which git fetch and git push need.
+    const gitRemote = await output(["sh", "-c", "command -v git-remote-p2p-annex"], path);
+    return Number(`${major}${date}`) >= OLDEST_GIT_ANNEX && gitRemote !== undefined;
   },
   async makeCommands(bin, python) {
     for (const name of ["git-annex", "git-annex-shell", "git-remote-p2p-annex"]) {
@@ -33,9 +34,9 @@ const GIT_ANNEX: Package = {
 };
 
 /** Magic Wormhole, with a mailbox server, for pairing without the internet. */
-const WORMHOLE: Package = {
+const WORMHOLE: Tool = {
   name: "Magic Wormhole",
-  wanted: ["magic-wormhole==0.24.0", "magic-wormhole-mailbox-server==0.8.0"],
+  requirements: ["magic-wormhole==0.24.0", "magic-wormhole-mailbox-server==0.8.0"],
   async isOn(path) {
     return await output(["wormhole", "--version"], path) !== undefined &&
       await output(["twist", "wormhole-mailbox", "--help"], path) !== undefined;
@@ -48,20 +49,20 @@ const WORMHOLE: Package = {
   },
 };
 
-/** A tool is missing and cannot be installed. */
+/** A tool is missing, and pip cannot install it. The message says why. */
 export class ToolMissing extends Error {}
 
-/** A PATH with git-annex on it. @throws {ToolMissing} which says why it cannot be had. */
+/** Returns a PATH with git-annex. @throws {ToolMissing} */
 export function pathWithGitAnnex(path: string): Promise<string> {
   return pathWith(GIT_ANNEX, path);
 }
 
-/** A PATH with `wormhole` and `twist wormhole-mailbox` on it. @throws {ToolMissing} */
+/** Returns a PATH with `wormhole` and `twist wormhole-mailbox`. @throws {ToolMissing} */
 export function pathWithWormhole(path: string): Promise<string> {
   return pathWith(WORMHOLE, path);
 }
 
-async function pathWith(tool: Package, path: string): Promise<string> {
+async function pathWith(tool: Tool, path: string): Promise<string> {
   if (await tool.isOn(path)) return path;
   const folder = join(toolsDir, tool.name.toLowerCase().replaceAll(" ", "-"));
   const bin = join(folder, "bin"), withTool = [bin, path].join(delimiter);
@@ -75,7 +76,7 @@ async function pathWith(tool: Package, path: string): Promise<string> {
     throw new ToolMissing(`there is no ${tool.name}, and no Python to install it with`);
   }
   const { success, stderr } = await new Deno.Command("python3", {
-    args: ["-m", "pip", "install", "--quiet", "--target", python, ...tool.wanted],
+    args: ["-m", "pip", "install", "--quiet", "--target", python, ...tool.requirements],
     stdout: "null",
     stderr: "piped",
   }).output();
@@ -88,13 +89,13 @@ async function pathWith(tool: Package, path: string): Promise<string> {
   throw new ToolMissing(`${tool.name} was installed from PyPI, but does not run on this machine`);
 }
 
-/** What a command prints, or undefined if it cannot be run or fails. */
+/** Returns what a command prints; undefined if it cannot be run or fails. */
 async function output([program, ...args]: string[], path: string): Promise<string | undefined> {
   try {
     const command = new Deno.Command(program!, { args, env: { PATH: path }, stderr: "null" });
     const { success, stdout } = await command.output();
     return success ? new TextDecoder().decode(stdout) : undefined;
   } catch {
-    return undefined; // it is not there
+    return undefined; // no such program
   }
 }

@@ -1,4 +1,4 @@
-/** `git annex get` with this program, with dumbpipe, and with git-annex's unix socket itself. */
+/** Measures `git annex get` with this program, with dumbpipe, and over git-annex's unix socket itself. */
 
 import { join } from "node:path";
 import { Annex } from "../../tests/annex.ts";
@@ -7,13 +7,14 @@ import { dumbpipeListener, randomBytes, withDirectAddress } from "../../tests/pa
 import type { Host, TestEnv } from "../../tests/testenv.ts";
 import { inTurn, Row } from "./table.ts";
 
+/** Bytes of the file that are made at a time. */
 const PIECE_BYTES = 64 << 20;
-const GET_LIMIT_S = "600";
+const GET_TIMEOUT_S = "600";
 
-/** The ways from `b` to `a`: this program, dumbpipe, and git-annex's unix socket without a network. */
+/** Remotes of `b` that reach `a`: by this program, by dumbpipe, and by git-annex's unix socket. */
 export const REMOTES = ["git-annex-p2p-iroh", "dumbpipe", "unix-socket"] as const;
 
-/** Seconds of each, in turn. */
+/** Measures the seconds of each remote, in turn. */
 export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Promise<Row> {
   const annexes = await makeAnnexes(env, "lan");
   const { hostB, a, b } = annexes;
@@ -29,7 +30,7 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
   for (let run = 0; run < runs; run++) {
     for (const name of inTurn(REMOTES, run)) {
       const begin = performance.now();
-      const command = ["timeout", GET_LIMIT_S, "git", "annex", "get", "--quiet", "big"];
+      const command = ["timeout", GET_TIMEOUT_S, "git", "annex", "get", "--quiet", "big"];
       await env.ok([...command, `--from=${name}`], { on: hostB, cwd: b.path });
       row.add(name, (performance.now() - begin) / 1000);
       const { size } = await Deno.stat(join(b.path, "big"));
@@ -40,7 +41,7 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
   return row;
 }
 
-/** Adds the files of `a`, makes `a` a remote of `b` by each of {@linkcode REMOTES}, and fetches what there is. */
+/** Adds the files of `a`, adds {@linkcode REMOTES} to `b`, and fetches the git history. */
 export async function linkEachWay({ hostA, hostB, a, b, socket }: Annexes): Promise<void> {
   await helper(hostB, "socket", `exec socat -b 262144 - UNIX-CONNECT:${socket}`);
   const [address, token] = split(await a.addresses());
@@ -51,23 +52,23 @@ export async function linkEachWay({ hostA, hostB, a, b, socket }: Annexes): Prom
   };
   for (const name of REMOTES) await b.link(name, `${addresses[name]}:${token}\n`);
   await a.add();
-  // From its folder: a fetch through git-annex hangs now and then, whatever carries it.
+  // From the folder of `a`, since a fetch through git-annex may hang, over any transport.
   await b.gitOk(["fetch", "-q", a.path, "+refs/heads/*:refs/remotes/unix-socket/*"]);
   await b.gitOk(["merge", "-q", "--allow-unrelated-histories", "unix-socket/main"]);
   await b.ok(["merge", "--quiet"]);
 }
 
-/** A repository on each host. */
+/** Two repositories, each on its host. */
 export interface Annexes {
   readonly hostA: Host;
   readonly hostB: Host;
   readonly a: Annex;
   readonly b: Annex;
-  /** By which git-annex serves `a`. */
+  /** Path of the unix socket of git-annex in `a`. */
   readonly socket: string;
 }
 
-/** Makes them, the first served by this program and by dumbpipe. */
+/** Makes the repositories. This program and dumbpipe serve `a`. */
 export async function makeAnnexes(env: TestEnv, topology: Topology): Promise<Annexes> {
   const { a: hostA, b: hostB } = await makeNetwork(env, topology);
   const a = await Annex.make(env, hostA), b = await Annex.make(env, hostB);
@@ -79,7 +80,7 @@ export async function makeAnnexes(env: TestEnv, topology: Topology): Promise<Ann
   return { hostA, hostB, a, b, socket };
 }
 
-/** The socket that git-annex has told the listener. */
+/** Returns the path of the unix socket that git-annex gave to the listener. */
 async function socketOf(env: TestEnv): Promise<string> {
   for (const pid of await env.marked()) {
     const args = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split("\0").slice(0, -1);
@@ -87,16 +88,16 @@ async function socketOf(env: TestEnv): Promise<string> {
       return await Deno.realPath(join(await Deno.readLink(`/proc/${pid}/cwd`), args.at(-1)!));
     }
   }
-  throw new Error("there is no listener");
+  throw new Error("no listener runs");
 }
 
-/** A network of git-annex's for which connecting is always the same command. */
+/** Adds a P2P network to git-annex. To connect, it runs `command`, whatever the address. */
 export async function helper(host: Host, network: string, command: string): Promise<void> {
   const path = join(host.dir, "bin", `git-annex-p2p-${network}`);
   await Deno.writeTextFile(path, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
 }
 
-/** `p2p-annex::iroh:ADDRESS:TOKEN` */
+/** Splits `p2p-annex::iroh:ADDRESS:TOKEN`. */
 export function split(addresses: string): [address: string, token: string] {
   const parts = addresses.trim().split(":");
   return [parts.at(-2)!, parts.at(-1)!];

@@ -1,4 +1,4 @@
-/** Many small files with git-annex, which asks and answers once for each: with this program, with dumbpipe, and by git-annex's unix socket. */
+/** Measures many small files: git-annex makes a round trip for each. The remotes are those of annex.ts. */
 
 import { randomInt } from "node:crypto";
 import { join } from "node:path";
@@ -9,18 +9,19 @@ import { type Annexes, linkEachWay, makeAnnexes, REMOTES } from "./annex.ts";
 import { inTurn, Row } from "./table.ts";
 
 const FILES = 500;
-const LEAST_BYTES = 100, MOST_BYTES = 20_000;
+const MIN_BYTES = 100, MAX_BYTES = 20_000;
+/** Values of git-annex's `-J`. */
 const JOBS = [1, 4];
-const COMMAND_LIMIT_S = "900";
-const LIMIT_MS = 3 * 60 * 60_000;
+const COMMAND_TIMEOUT_S = "900";
+const BENCH_TIMEOUT_MS = 3 * 60 * 60_000;
 
-/** A table as soon as it is there. */
+/** Yields each table as soon as it is measured. */
 export async function* benchFiles(
   runs: number,
 ): AsyncGenerator<{ title: string; markdown: string }> {
   for (const topology of ["lan", "lan, long cable"] as const) {
     const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
-    await using env = await TestEnv.make(LIMIT_MS);
+    await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
     try {
       const rows = await env.within(measure(await makeAnnexes(env, topology), runs));
       yield { title: `${FILES} small files, ${where}, ${runs} runs`, markdown: table(rows) };
@@ -34,7 +35,7 @@ export async function* benchFiles(
 async function measure(annexes: Annexes, runs: number): Promise<Row[]> {
   const { a, b } = annexes;
   for (let i = 0; i < FILES; i++) {
-    await a.write(`file-${i}`, randomBytes(randomInt(LEAST_BYTES, MOST_BYTES + 1)));
+    await a.write(`file-${i}`, randomBytes(randomInt(MIN_BYTES, MAX_BYTES + 1)));
   }
   await linkEachWay(annexes);
   const rows: Row[] = [];
@@ -58,7 +59,7 @@ async function measure(annexes: Annexes, runs: number): Promise<Row[]> {
 
 async function secondsOf({ env, host, path }: Annex, args: readonly string[]): Promise<number> {
   const begin = performance.now();
-  const command = ["timeout", COMMAND_LIMIT_S, "git", "annex", ...args, "--quiet", "."];
+  const command = ["timeout", COMMAND_TIMEOUT_S, "git", "annex", ...args, "--quiet", "."];
   const { code } = await (await env.start(command, { on: host, cwd: path })).ended;
   if (code !== 0) throw new Error(`${command.join(" ")}: exit status ${code}`);
   return (performance.now() - begin) / 1000;
@@ -67,11 +68,11 @@ async function secondsOf({ env, host, path }: Annex, args: readonly string[]): P
 async function mustHaveAll({ path, host }: Annex): Promise<void> {
   for (let i = 0; i < FILES; i++) {
     const { size } = await Deno.stat(join(path, `file-${i}`)).catch(() => ({ size: 0 }));
-    if (size < LEAST_BYTES) throw new Error(`file-${i} is not at ${host.name}`);
+    if (size < MIN_BYTES) throw new Error(`file-${i} is not at ${host.name}`);
   }
 }
 
-/** Medians with the least and the most of all runs, and this program's ratio to each of the others. */
+/** Returns medians with minimum and maximum, and this program's ratio to each of the others, as Markdown. */
 function table(rows: readonly Row[]): string {
   const [ours, ...others] = REMOTES;
   const cell = (row: Row, name: string) => {

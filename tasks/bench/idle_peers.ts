@@ -1,8 +1,10 @@
 /**
- * idle_peers.ts ADDRESS ALPN COUNT: connects so often, each time with an endpoint and a key of its own,
- * waits to be let in, says `all are in`, and is idle. Fails if a connection ends.
+ * idle_peers.ts ADDRESS ALPN COUNT
  *
- * One process, since so many programs would take all of the machine.
+ * Makes COUNT connections, each from a new endpoint with a new key, and waits until git-annex has admitted
+ * each. Then it prints `all are in` and stays idle. It fails if a connection ends.
+ *
+ * It is one process, since COUNT processes would take all of the machine's memory.
  */
 
 import type { Duplex } from "../../lib/streams/duplex.ts";
@@ -11,13 +13,13 @@ import { decodeTicket } from "../../lib/repository/ticket.ts";
 import { StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";
 
-const DIAL_LIMIT_MS = 20_000;
+const DIAL_TIMEOUT_MS = 20_000;
 
-/** @returns The connection, and its stream, which must not be garbage. */
+/** Connects. @returns The connection and its stream, which the caller must keep from garbage collection. */
 async function connect(address: string, alpn: string): Promise<[Connection, Duplex]> {
   const { publicKey, direct } = decodeTicket(address);
   const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
-  const signal = AbortSignal.timeout(DIAL_LIMIT_MS);
+  const signal = AbortSignal.timeout(DIAL_TIMEOUT_MS);
   const connection = await endpoint.connect({ publicKey, direct }, alpn, signal);
   const stream = await connection.open();
   await (alpn === DUMBPIPE_ALPN

@@ -1,15 +1,15 @@
-/** What has been measured, side by side. */
+/** Tables of measurements. */
 
-/** The programs that are compared, this one first. */
+/** The programs that a table compares, this one first. */
 export const NAMES = ["git-annex-p2p-iroh", "dumbpipe"] as const;
 export type Name = typeof NAMES[number];
 
-/** Who goes first changes from run to run. */
+/** Returns the order of a run: each second run goes backwards. */
 export function inTurn<T>(names: readonly T[], run: number): readonly T[] {
   return run % 2 === 0 ? names : names.toReversed();
 }
 
-/** A row: what each run has measured. */
+/** A row: the values of all runs. */
 export class Row {
   #values = new Map<string, number[]>();
 
@@ -19,19 +19,19 @@ export class Row {
     this.#values.set(name, [...this.#values.get(name) ?? [], value]);
   }
 
-  /** The median; undefined if there is none. */
+  /** Returns the median; undefined if there are no values. */
   of(name: string): number | undefined {
     const values = this.#values.get(name);
     return values && median(values);
   }
 
-  /** The least and the most; undefined if there are none. */
-  spread(name: string): readonly [least: number, most: number] | undefined {
+  /** Returns minimum and maximum; undefined if there are no values. */
+  spread(name: string): readonly [min: number, max: number] | undefined {
     const values = this.#values.get(name);
     return values && [Math.min(...values), Math.max(...values)];
   }
 
-  /** As Markdown. */
+  /** Returns the row as Markdown. */
   toString(): string {
     const [ours, theirs] = NAMES.map((name) => this.of(name));
     const cell = (value?: number) => value === undefined ? "" : value.toFixed(this.digits);
@@ -40,7 +40,7 @@ export class Row {
   }
 }
 
-/** A table of rows, as Markdown. */
+/** Returns a table as Markdown. */
 export function table(rows: readonly Row[]): string {
   return ["| | this program | dumbpipe | ratio |", "| --- | --: | --: | --: |", ...rows].join("\n");
 }

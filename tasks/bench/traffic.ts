@@ -1,4 +1,4 @@
-/** Traffic through a pair of programs: what listens behind the one, and what drives the other. */
+/** Sends traffic through two programs: a service behind the listening one, and a driver of the other. */
 
 import { join } from "node:path";
 import type { Network } from "../../tests/network.ts";
@@ -6,12 +6,12 @@ import { dumbpipeListener, makeRepository, withDirectAddress } from "../../tests
 import type { Host, TestEnv } from "../../tests/testenv.ts";
 import type { Name } from "./table.ts";
 
-/** Which way the bytes go, and whether their reader stands still for 10 s first. */
+/** Direction of the bytes, as the dialing end sees it. With `stall` their reader first waits for 10 s. */
 export type Verb = "up" | "down" | "both" | "up-stall" | "down-stall";
 
-/** One measurement of one process that dials. */
+/** Measurements of one dialing process. */
 export interface Dial {
-  /** From its start to its end. */
+  /** From the start of the process to its end. */
   readonly seconds: number;
   /** From the request to the last byte. */
   readonly transferSeconds: number;
@@ -19,13 +19,14 @@ export interface Dial {
   readonly peakMiB: number;
 }
 
-/** A listener that runs. */
+/** A running listener. */
 export interface Served {
-  /** Dials it. */
+  /** Command that connects to it. */
   readonly command: string[];
   readonly pid: number;
 }
 
+/** Seconds for which a reader waits. */
 const STALL_S = 10;
 
 const COMMON = `
@@ -44,7 +45,7 @@ const SERVICE = `${COMMON}
 import socketserver
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
-        # What git-annex says to a peer it lets in.
+        # What git-annex sends to a peer that it admits.
         self.request.sendall(b"AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\\n")
         line = b""
         while not line.endswith(b"\\n"): line += self.request.recv(1)
@@ -107,7 +108,7 @@ if status != 0 or not answer.endswith(b"\\nx"): sys.exit(f"status {status}, {ans
 print(end - begin)
 `;
 
-/** One byte there and back. @returns Milliseconds from the start of the process to its end. */
+/** Sends a byte there and back. @returns Milliseconds from the start of the process to its end. */
 export async function dialForByte(
   env: TestEnv,
   on: Host,
@@ -121,7 +122,7 @@ export async function dialForByte(
   return Number(stdout) * 1000;
 }
 
-/** Dials once. */
+/** Runs one dialing process. */
 export async function dial(
   env: TestEnv,
   on: Host,
@@ -137,7 +138,7 @@ export async function dial(
   return JSON.parse(stdout);
 }
 
-/** CPU seconds a process has used, and the most memory it had, in MiB (proc(5)). */
+/** Returns the CPU time of a process, and its peak memory (proc(5)). */
 export async function usage(pid: number): Promise<{ cpuSeconds: number; peakMiB: number }> {
   const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
@@ -149,19 +150,19 @@ export async function usage(pid: number): Promise<{ cpuSeconds: number; peakMiB:
   };
 }
 
-/** Forgets the most memory a process had so far (proc(5), clear_refs). */
+/** Resets the peak memory of a process (proc(5), clear_refs). */
 export async function forgetPeak(pid: number): Promise<void> {
   await Deno.writeTextFile(`/proc/${pid}/clear_refs`, "5");
 }
 
-/** Both programs' listeners on host `a`, with the same service behind them. */
+/** The listeners of both programs on host `a`, with the same service behind them. */
 export interface BothServed {
   readonly served: Record<Name, Served>;
-  /** Without addresses. */
+  /** This program's address, without socket addresses. */
   readonly address: string;
 }
 
-/** @param settings Of this program, at both ends. dumbpipe has its address in the ticket, always. */
+/** Starts both listeners. @param settings This program's. */
 export async function serveBoth(
   env: TestEnv,
   { a }: Network,

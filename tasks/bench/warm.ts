@@ -1,6 +1,6 @@
 /**
- * Connecting from a repository whose own listener runs, and keeps connections with peers (`warm`), and
- * what it costs a listener that peers keep theirs with it.
+ * Measures how fast a process connects through its repository's listener (`warm`), and what kept connections
+ * cost a listener.
  */
 
 import { join } from "node:path";
@@ -21,25 +21,26 @@ import { helper, makeAnnexes, split } from "./annex.ts";
 import { inTurn, type Name, NAMES, Row } from "./table.ts";
 import { dialForByte, serveBoth, usage } from "./traffic.ts";
 
-/** One byte varies more than the rest, and is soon there. */
+/** Factor for the runs with one byte, which take little time and vary more than the others. */
 const RUNS_OF_ONE_BYTE = 4;
 const IDLE_PEERS = 50;
 const IDLE_MS = 60_000;
-const LIMIT_MS = 60 * 60_000;
-const SYNC_LIMIT_S = "50";
+const BENCH_TIMEOUT_MS = 60 * 60_000;
+const SYNC_TIMEOUT_S = "50";
+/** Name and port of the remote over plain TCP. */
 const PLAIN = "tcp", PLAIN_PORT = 47_001;
 const [OURS, THEIRS] = NAMES;
 const WARM = { GIT_ANNEX_P2P_IROH_WARM: "true" }, COLD = { GIT_ANNEX_P2P_IROH_WARM: "false" };
 
-/** What has been measured. */
+/** The result of one scenario. */
 export interface Table {
   readonly title: string;
   readonly rows: readonly Row[];
-  /** What else has come of it. */
+  /** A further result, as a sentence. */
   readonly note?: string;
 }
 
-/** Each as soon as it is there. */
+/** Yields each table as soon as it is measured. */
 export async function* benchWarm(runs: number): AsyncGenerator<Table> {
   const often = RUNS_OF_ONE_BYTE * runs;
   for (const topology of ["lan", "lan, long cable"] as const) {
@@ -55,9 +56,9 @@ export async function* benchWarm(runs: number): AsyncGenerator<Table> {
   yield { title: `A listener with ${IDLE_PEERS} idle peers`, rows: await inEnv(benchIdle) };
 }
 
-/** Hosts of its own for each measurement. */
+/** Runs a measurement on new hosts. */
 async function inEnv<T>(body: (env: TestEnv) => Promise<T>): Promise<T> {
-  await using env = await TestEnv.make(LIMIT_MS);
+  await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
   try {
     return await env.within(body(env));
   } catch (error) {
@@ -66,7 +67,7 @@ async function inEnv<T>(body: (env: TestEnv) => Promise<T>): Promise<T> {
   }
 }
 
-/** Whole processes in a repository that is being served. A relay is at `a`'s end of a long cable. */
+/** Measures whole processes in a served repository. A relay is at `a`'s end of the long cable. */
 async function benchByte(
   env: TestEnv,
   topology: Topology,
@@ -99,17 +100,17 @@ async function benchByte(
   return [warm, cold];
 }
 
-/** Both dial this program: a listener of dumbpipe's is at no relay but those that iroh runs. */
+/** Returns commands that both dial this program, since dumbpipe's listener uses only iroh's public relays. */
 function byRelay(ticket: string): Record<Name, string[]> {
   return {
     [OURS]: [OURS, ticket],
-    // git-annex does not look at the exit status, either. dumbpipe's is 1 where the end of the connection
-    // comes together with the acknowledgement of its own last packet.
+    // If the connection's close comes together with the acknowledgement of dumbpipe's last packet, dumbpipe
+    // exits with 1. git-annex ignores the exit status.
     [THEIRS]: ["sh", "-c", 'dumbpipe connect "$0" || true', ticket],
   };
 }
 
-/** A repository with a listener. @returns The host, whose processes then run in the repository. */
+/** Makes and serves a repository. @returns The host, with the repository as working folder. */
 async function serveRepository(
   env: TestEnv,
   on: Host,
@@ -126,8 +127,8 @@ async function serveRepository(
 }
 
 /**
- * Whole `git annex sync` of repositories that are both being served, and are the same. With socat over plain
- * TCP, too: what of it is the network's and git-annex's own.
+ * Measures `git annex sync` between two served repositories without changes. A remote over plain TCP, with
+ * socat, shows how much of the time is the network's and git-annex's.
  */
 async function benchSync(env: TestEnv, runs: number): Promise<Omit<Table, "title">> {
   const { hostA, hostB, a, b, socket } = await makeAnnexes(env, "lan, long cable");
@@ -148,7 +149,7 @@ async function benchSync(env: TestEnv, runs: number): Promise<Omit<Table, "title
   const names = Object.keys(remotes) as (keyof typeof remotes)[];
   const sync = async (name: keyof typeof remotes, settings = {}) => {
     const begin = performance.now();
-    await env.ok(["timeout", SYNC_LIMIT_S, "git", "annex", "sync", "--quiet", name], {
+    await env.ok(["timeout", SYNC_TIMEOUT_S, "git", "annex", "sync", "--quiet", name], {
       on: hostB,
       cwd: b.path,
       env: settings,
@@ -156,7 +157,7 @@ async function benchSync(env: TestEnv, runs: number): Promise<Omit<Table, "title
     return (performance.now() - begin) / 1000;
   };
   for (const name of names) await b.link(name, `${remotes[name]}:${token}\n`);
-  // Again and again: a fetch with new data may hang, whatever carries it.
+  // Repeated, since a fetch with new data may hang, over any transport.
   await env.until("both repositories to be the same", async () => {
     await b.run(["sync", "--quiet", "--allow-unrelated-histories", OURS]);
     await a.ok(["merge", "--quiet"]);
@@ -178,11 +179,11 @@ async function benchSync(env: TestEnv, runs: number): Promise<Omit<Table, "title
   return { rows: [warm, cold], note };
 }
 
-/** Peers that git-annex has let in, and who then do nothing. */
+/** Measures a listener with peers that git-annex has admitted and that then do nothing. */
 async function benchIdle(env: TestEnv): Promise<Row[]> {
   const network = await makeNetwork(env, "lan");
   const { served } = await serveBoth(env, network, {});
-  const alone = new Row("memory with nobody connected", "MiB", 0);
+  const alone = new Row("memory without peers", "MiB", 0);
   const memory = new Row(`memory with ${IDLE_PEERS} peers`, "MiB", 0);
   const cpu = new Row(`CPU over ${IDLE_MS / 1000} s, of a core`, "%", 2);
   for (const [name, alpn] of [[OURS, MUX_ALPN], [THEIRS, DUMBPIPE_ALPN]] as const) {
