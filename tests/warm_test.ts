@@ -193,7 +193,7 @@ scenario("warm: a process does it all itself where the listener cannot, or is no
   // The next one clears away what the one that was killed has left.
   b.listener = await b.listen();
   assert.equal(await isWarm(), true);
-  assert.equal((await controlFiles(b)).filter((name) => name.endsWith(".hub")).length, 1);
+  assert.equal((await controlFiles(b)).filter((name) => name.endsWith(".control")).length, 1);
   b.listener.kill("SIGTERM");
   await b.listener.ended;
   assert.deepEqual(await controlFiles(b), []);
@@ -204,7 +204,7 @@ scenario("warm: a process does it all itself where the listener cannot, or is no
 async function controlFiles({ host }: Friend): Promise<string[]> {
   const names: string[] = [];
   for await (const { name } of Deno.readDir(folderOf(host))) {
-    if (/\.(hub|repository)$/.test(name)) names.push(name);
+    if (/\.(control|repository)$/.test(name)) names.push(name);
   }
   return names;
 }
@@ -226,7 +226,7 @@ scenario("warm: what somebody else has planted in the runtime folder is refused"
   const [a, b] = await makeFriends(env);
   const address = await a.at(), { path, text } = await entryOf(b);
   const somebody = 12345;
-  const listens = join(folderOf(b.host), "abcdef.hub");
+  const listens = join(folderOf(b.host), "abcdef.control");
   let asked = 0;
   const trap = new FakeAnnex(env, listens, async (connection) => {
     asked++;
@@ -234,8 +234,8 @@ scenario("warm: what somebody else has planted in the runtime folder is refused"
   });
   // A socket of somebody else's, in an entry of ours.
   await Deno.chown(listens, somebody, somebody);
-  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"abcdef.hub"'));
-  assert.match((await exchange(b, address)).stderr, /is somebody else's/);
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"abcdef.control"'));
+  assert.match((await exchange(b, address)).stderr, /belongs to another user/);
   // An entry of somebody else's, or a link to one.
   await Deno.writeTextFile(path, text);
   await Deno.chown(path, somebody, somebody);
@@ -252,13 +252,13 @@ scenario("warm: what somebody else has planted in the runtime folder is refused"
   assert.equal((await exchange(b, address)).isWarm, false);
   await Deno.chmod(folderOf(b.host), 0o700);
   // An entry that leads out of the folder.
-  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"../abcdef.hub"'));
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"../abcdef.control"'));
   assert.equal((await exchange(b, address)).isWarm, false);
   assert.equal(asked, 0);
   trap.close();
 });
 
-scenario("warm: whoever does not know the cookie gets nothing from the hub", {}, async (env) => {
+scenario("warm: without the cookie, the listener closes a connection", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const locator = locatorOf(b), address = await a.at();
   for (const cookie of ["", "00".repeat(32), locator.cookie.slice(1)]) {
@@ -266,14 +266,30 @@ scenario("warm: whoever does not know the cookie gets nothing from the hub", {},
     await assert.rejects(asking, { name: "ControlUnavailable" });
   }
   const raw = await Deno.connect({ transport: "unix", path: locator.socketPath });
-  const garbage = Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3);
-  await raw.write(garbage);
+  const header = Uint8Array.of(0, 0, 0, 0x20, 1); // of a request of 8193 bytes, which it does not wait for
+  await raw.write(header);
+  const sent = performance.now();
   assert.equal(await raw.read(new Uint8Array(1)), null);
+  assert(performance.now() - sent < 1_500, "the listener has waited for the body");
   raw.close();
   const silent = await Deno.connect({ transport: "unix", path: locator.socketPath });
   assert.equal(await silent.read(new Uint8Array(1)), null); // closed after a while
   silent.close();
   assert.equal((await exchange(b, address)).isWarm, true);
+});
+
+scenario("warm: the listener has at most 512 connections with processes", {}, async (env) => {
+  const [, b] = await makeFriends(env);
+  const { socketPath: path } = locatorOf(b);
+  const connections = await Promise.all(
+    Array.from({ length: 513 }, () => Deno.connect({ transport: "unix", path })),
+  );
+  const ends = connections.map((connection) => connection.read(new Uint8Array(1)));
+  assert.equal(await Promise.race(ends), null);
+  await b.listener.says(/control: more than 512 connections/);
+  await Promise.all(ends); // none has sent a request in time
+  assert.equal((await requestStatus(locatorOf(b), env.signal) as ListenerStatus).peers.length, 0);
+  for (const connection of connections) connection.close();
 });
 
 scenario("warm: when the listener is killed in mid-stream, the peer is lost", {}, async (env) => {

@@ -1,53 +1,61 @@
 /**
- * What a listener and the processes of its repository say to each other on the control socket:
- * messages, each a byte for its kind, four for the length of its body, and the body. Both are of one
- * version, by control/locator.ts, so that this may change as it likes.
+ * Messages and streams on the control socket, at both ends: the listener, and a process of its repository.
+ *
+ * docs/control-socket.md describes them. Both ends are of one version (locator.ts sees to that), so the
+ * messages may change with each version.
  */
 
 import { delay } from "../async/abort.ts";
 import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, StreamError, type StreamErrorKind } from "../streams/duplex.ts";
+import { MessageFormat } from "../streams/message_format.ts";
 
-/** What a message is. */
+/** Kinds of messages. DATA and those after it belong to a stream. */
 export const MessageKind = {
-  /** A {@linkcode Request}, the first of a process. */
+  /** Process: a {@linkcode Request} with the cookie. */
   REQUEST: 0,
-  /** The listener has read it, and goes about it. */
+  /** Listener: the request is valid, and an answer follows. */
   ACCEPTED: 1,
-  /** A failure, in place of an answer. */
+  /** Listener: a failure, in place of ANSWER. */
   FAILED: 2,
-  /** The answer to the request. */
+  /** Listener: the answer to the request. */
   ANSWER: 3,
-  /** From here on a stream's: its bytes, its end, why it ends before, and that no more is read. */
+  /** Bytes of the stream. */
   DATA: 4,
+  /** The sender has sent all data. */
   END: 5,
+  /** The sender gives up its direction, in place of END. */
   RESET: 6,
+  /** The sender reads no further DATA. */
   STOP: 7,
-  /** The connection with the peer has ended. */
+  /** Listener: the connection with the peer has ended. */
   CLOSED: 8,
-  /** How far the process has got. */
+  /** Process: its progress. */
   REPORT: 9,
-  /** Asks whether the other end is there. */
+  /** Shows the sender, by an error, that the other end is gone. */
   KEEPALIVE: 10,
 } as const;
 export type MessageKind = typeof MessageKind[keyof typeof MessageKind];
 
+/** A message that has come. */
 export interface ChannelMessage {
   readonly kind: MessageKind;
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-const HEADER_BYTES = 5;
-/** Most bytes of a body, and of data in one. */
-const MOST_BODY_BYTES = 1 << 20, MOST_DATA_BYTES = 64 * 1024;
-const READ_BYTES = HEADER_BYTES + MOST_DATA_BYTES;
-/** Most data that waits to be read. */
+/** Maximum length of a body: far more than an answer about many peers needs. */
+const MAX_BODY_BYTES = 1 << 20;
+/** Maximum data in one message: what a read of the stream gives at most. */
+const MAX_DATA_BYTES = 64 * 1024;
+/** Maximum data that waits to be read: as much as the socket's own buffers hold, about. */
 const READ_AHEAD_BYTES = 256 * 1024;
+/** Interval between looks for the other end while its messages are not read. */
+const KEEPALIVE_INTERVAL_MS = 1_000;
 
-/** How often to look whether the other end is there while nothing of it is read. */
-const LOOK_MS = 1_000;
+const FORMAT = new MessageFormat(4);
+const READ_BYTES = FORMAT.headerBytes + MAX_DATA_BYTES;
 
-/** The other end says what makes no sense. */
+/** The other end breaks the protocol of the control socket. */
 export class ChannelError extends Error {
   override readonly name = "ChannelError";
 }
@@ -64,51 +72,51 @@ export class Channel implements Disposable {
     this.#connection = connection;
   }
 
-  /** Sends a message. Calls may overlap. @throws What the system says when the other end is gone. */
+  /** Sends a message. Calls may overlap. @throws What the system says if the other end is gone. */
   async send(kind: MessageKind, body: Uint8Array = new Uint8Array()): Promise<void> {
-    const message = new Uint8Array(HEADER_BYTES + body.length);
-    message[0] = kind;
-    new DataView(message.buffer).setUint32(1, body.length);
-    message.set(body, HEADER_BYTES);
+    const message = FORMAT.encode(kind, body);
     const sent = this.#sending.then(async () => {
       for (let rest = message; rest.length > 0;) {
         rest = rest.subarray(await this.#connection.write(rest));
       }
     });
-    this.#sending = sent.catch(() => {}); // whoever sent it is told
+    this.#sending = sent.catch(() => {}); // the caller of send() gets the error
     await sent;
   }
 
-  /** Resolves when all that was sent has been handed over, or cannot be. */
+  /** Resolves when the socket has taken all messages, or has failed. */
   async flush(): Promise<void> {
     await this.#sending;
   }
 
+  /** Sends a message whose body is JSON. @throws As {@linkcode send}. */
   async sendJson(kind: MessageKind, value: unknown): Promise<void> {
     await this.send(kind, new TextEncoder().encode(JSON.stringify(value)));
   }
 
   /**
-   * The next message, whose body is valid until the next call; undefined if there are no more.
+   * Reads the next message. Its body is valid until the next call.
    *
-   * @throws {Deno.errors.ConnectionReset} if the other end has left something unread, as Linux tells.
+   * @param maxBodyBytes Maximum length of the body.
+   * @returns Undefined if the other end has closed the channel.
+   * @throws {ChannelError} if the body is too long.
+   * @throws {Deno.errors.ConnectionReset} if the other end left messages unread (Linux reports this).
    */
-  async receive(): Promise<ChannelMessage | undefined> {
-    const header = await this.#readExactly(HEADER_BYTES);
+  async receive(maxBodyBytes: number = MAX_BODY_BYTES): Promise<ChannelMessage | undefined> {
+    const header = await this.#readExactly(FORMAT.headerBytes);
     if (!header) return undefined;
-    const kind = header[0] as MessageKind;
-    const length = new DataView(header.buffer, header.byteOffset).getUint32(1);
-    if (length > MOST_BODY_BYTES) throw new ChannelError(`a message of ${length} bytes`);
+    const { kind, length } = FORMAT.decodeHeader(header);
+    if (length > maxBodyBytes) throw new ChannelError(`a message of ${length} bytes`);
     const body = await this.#readExactly(length);
-    return body && { kind, body };
+    return body && { kind: kind as MessageKind, body };
   }
 
-  /** So many bytes; undefined if they do not come any more. */
+  /** Reads `length` bytes. @returns Undefined if the channel ends before. */
   async #readExactly(length: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (this.#begin + length > this.#buffer.length) {
-      const waiting = this.#buffer.subarray(this.#begin, this.#end);
+      const unread = this.#buffer.subarray(this.#begin, this.#end);
       if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
-      this.#buffer.set(waiting);
+      this.#buffer.set(unread);
       this.#end -= this.#begin;
       this.#begin = 0;
     }
@@ -130,43 +138,40 @@ export class Channel implements Disposable {
   }
 }
 
-/** That the other end is gone is the end; every other error is thrown. */
+/** Returns the end of the stream if `error` says that the other end is gone; else throws the error. */
 function ifGone(error: unknown): null {
   if (!isClosedError(error)) throw error;
   return null;
 }
 
-/** The body of a message as JSON. @throws {ChannelError} if it is none. */
+/** Reads the body of a message as a JSON object. @throws {ChannelError} if it is none. */
 export function jsonOf({ body }: ChannelMessage): Record<string, unknown> {
   try {
     const value = JSON.parse(new TextDecoder().decode(body));
     if (value !== null && typeof value === "object") return value;
   } catch {
-    // said below
+    // not JSON, which is the same error
   }
-  throw new ChannelError("a message that is no object");
+  throw new ChannelError("invalid JSON in a message");
 }
 
-/** What the two ends of a {@linkcode ProxiedStream} tell each other beside its bytes. */
+/** How one end of a {@linkcode ProxiedStream} differs from the other. */
 export interface ProxiedStreamOptions {
-  /** The other end of the channel is there no more, for people. */
+  /** Message of the error if the other end of the channel is gone. */
   readonly gone: string;
-  /** Told each report. */
+  /** Called with each REPORT. */
   readonly report?: (report: Record<string, unknown>) => void;
-  /**
-   * When what comes is the stream's: not while the answer to a request is still to come. If it rejects, the
-   * stream is lost.
-   */
+  /** Resolves when ANSWER has come, so that the stream may read. If it rejects, the stream is lost. */
   readonly begins?: Promise<unknown>;
 }
 
-/** A stream of a connection with a peer, as it is handed through a channel. Both ends are alike. */
+/** A stream of a connection with a peer, passed through a channel. It is the same code at both ends. */
 export class ProxiedStream implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array>;
   /** Resolves when the connection with the peer, or the channel, has ended. */
   readonly closedError: Promise<StreamError>;
-  /** Whether the other end has said all, and may go. */
+  /** True if the other end has sent END, after which it may exit. */
   hasEnded = false;
   #channel: Channel;
   #options: ProxiedStreamOptions;
@@ -174,8 +179,9 @@ export class ProxiedStream implements Duplex {
   #readController!: ReadableByteStreamController;
   #writeController!: WritableStreamDefaultController;
   #isReadable = true;
-  /** Of what tells the other end that this one has said all. */
+  /** The sending of END. */
   #ending: Promise<void> | undefined;
+  /** Resolves when the reader wants more, or reads no further. */
   #wanted = Promise.withResolvers<void>();
 
   constructor(channel: Channel, options: ProxiedStreamOptions) {
@@ -195,8 +201,8 @@ export class ProxiedStream implements Duplex {
     this.writable = new WritableStream({
       start: (controller) => void (this.#writeController = controller),
       write: async (chunk) => {
-        for (let at = 0; at < chunk.length; at += MOST_DATA_BYTES) {
-          await this.#send(MessageKind.DATA, chunk.subarray(at, at + MOST_DATA_BYTES));
+        for (let at = 0; at < chunk.length; at += MAX_DATA_BYTES) {
+          await this.#send(MessageKind.DATA, chunk.subarray(at, at + MAX_DATA_BYTES));
         }
       },
       close: () => this.#ending = this.#send(MessageKind.END),
@@ -205,7 +211,7 @@ export class ProxiedStream implements Duplex {
     this.#run().then(() => this.#onChannelEnd(), (error) => this.#onChannelLost(error));
   }
 
-  /** Tells the other end that the connection has ended. */
+  /** Tells the other end that the connection with the peer has ended. */
   async sendClosed(error: StreamError): Promise<void> {
     await this.#sendError(MessageKind.CLOSED, error);
   }
@@ -244,12 +250,12 @@ export class ProxiedStream implements Duplex {
   async #enqueue(data: Uint8Array<ArrayBuffer>): Promise<void> {
     this.#wanted = Promise.withResolvers();
     this.#readController.enqueue(data.slice());
-    // Nothing is read meanwhile, not even that the other end is gone.
+    // Meanwhile the channel is not read, so a read cannot tell that the other end is gone.
     while (this.#isReadable && this.#readController.desiredSize! <= 0) {
-      const limit = new AbortController();
-      await Promise.race([this.#wanted.promise, delay(LOOK_MS, limit.signal)]);
-      limit.abort();
-      // What has come of it counts all the same: the reading tells when it is gone.
+      const waiting = new AbortController();
+      await Promise.race([this.#wanted.promise, delay(KEEPALIVE_INTERVAL_MS, waiting.signal)]);
+      waiting.abort();
+      // If the other end is gone, its last messages are still valid. #run() reads them, then the end.
       if (!await this.#channel.send(MessageKind.KEEPALIVE).then(() => true, () => false)) return;
     }
   }
@@ -258,7 +264,7 @@ export class ProxiedStream implements Duplex {
     if (!this.#isReadable) return;
     this.#isReadable = false;
     this.#readController.close();
-    this.#readController.byobRequest?.respond(0); // or a read with a buffer of its own never ends
+    this.#readController.byobRequest?.respond(0); // else a BYOB read never ends
   }
 
   #failReading(error: StreamError): void {
@@ -267,13 +273,13 @@ export class ProxiedStream implements Duplex {
   }
 
   /**
-   * The channel has ended: in order where both ends have said all, and heard it. That this one's word has
-   * left may be known here only after the other end has heard it, and gone.
+   * Closes in an orderly way if both ends have sent END. The write of our END may resolve only after the
+   * other end has read it and exited.
    */
   async #onChannelEnd(): Promise<void> {
-    const hasSaid = await this.#ending?.then(() => true, () => false);
-    if (!hasSaid || !this.hasEnded) return this.#onChannelLost();
-    this.#closed.resolve(new StreamError("closed", "both ends have said all"));
+    const hasSentEnd = await this.#ending?.then(() => true, () => false);
+    if (!hasSentEnd || !this.hasEnded) return this.#onChannelLost();
+    this.#closed.resolve(new StreamError("closed", "both ends have sent all data"));
   }
 
   #onChannelLost(cause?: unknown): void {
@@ -297,7 +303,7 @@ export class ProxiedStream implements Duplex {
   }
 }
 
-const KINDS: readonly StreamErrorKind[] = ["closed", "reset", "refused", "lost"];
+const ERROR_KINDS: readonly StreamErrorKind[] = ["closed", "reset", "refused", "lost"];
 
 function encodeError(reason: unknown): Uint8Array {
   const { kind, message, code } = reason instanceof StreamError
@@ -308,8 +314,8 @@ function encodeError(reason: unknown): Uint8Array {
 
 function decodeError(message: ChannelMessage): StreamError {
   const { kind, message: text, code } = jsonOf(message);
-  const known = KINDS.find((known) => known === kind);
-  if (!known || typeof text !== "string") throw new ChannelError("an error that is none");
+  const known = ERROR_KINDS.find((known) => known === kind);
+  if (!known || typeof text !== "string") throw new ChannelError("invalid error in a message");
   return new StreamError(known, text, {
     code: typeof code === "string" && /^\d{1,20}$/.test(code) ? BigInt(code) : undefined,
   });

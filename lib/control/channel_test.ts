@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Channel, MessageKind, ProxiedStream } from "./channel.ts";
 
-/** A stream, and the other end of its channel. */
+/** A stream at one end of a channel, and the other end. */
 class Pair implements AsyncDisposable {
   readonly stream: ProxiedStream;
 
@@ -21,8 +21,8 @@ class Pair implements AsyncDisposable {
     return new Pair(new Channel(near), new Channel(other), folder);
   }
 
-  /** Both ends say all; the other one has not heard it yet. */
-  async sayAll(): Promise<void> {
+  /** Lets both ends send END. The other end has not read ours yet. */
+  async endBoth(): Promise<void> {
     await this.other.send(MessageKind.END);
     for await (const _ of this.stream.readable);
     await this.stream.writable.close();
@@ -42,28 +42,40 @@ class Pair implements AsyncDisposable {
 
 const options = { ignore: Deno.build.os === "windows" };
 
-Deno.test("ProxiedStream: the end is in order once both ends have said all", options, async () => {
-  await using pair = await Pair.make();
-  await pair.sayAll();
-  assert.equal((await pair.other.receive())?.kind, MessageKind.END);
-  pair.other[Symbol.dispose]();
-  assert.equal(await pair.outcome(), "closed");
-});
+Deno.test(
+  "ProxiedStream: closes in an orderly way after both ends have sent END",
+  options,
+  async () => {
+    await using pair = await Pair.make();
+    await pair.endBoth();
+    assert.equal((await pair.other.receive())?.kind, MessageKind.END);
+    pair.other[Symbol.dispose]();
+    assert.equal(await pair.outcome(), "closed");
+  },
+);
 
-Deno.test("ProxiedStream: it is lost where the other end has not heard all", options, async () => {
-  await using pair = await Pair.make();
-  await pair.sayAll();
-  pair.other[Symbol.dispose]();
-  assert.equal(await pair.outcome(), Deno.build.os === "linux" ? "lost" : "closed");
-});
+Deno.test(
+  "ProxiedStream: is lost if the other end closes before it has read END",
+  options,
+  async () => {
+    await using pair = await Pair.make();
+    await pair.endBoth();
+    pair.other[Symbol.dispose]();
+    assert.equal(await pair.outcome(), Deno.build.os === "linux" ? "lost" : "closed");
+  },
+);
 
-Deno.test("ProxiedStream: it is lost where either end has not said all", options, async () => {
-  await using silent = await Pair.make();
-  silent.other[Symbol.dispose]();
-  assert.equal(await silent.outcome(), "lost");
-  await using speaking = await Pair.make();
-  await speaking.other.send(MessageKind.END);
-  for await (const _ of speaking.stream.readable);
-  speaking.other[Symbol.dispose]();
-  assert.equal(await speaking.outcome(), "lost");
-});
+Deno.test(
+  "ProxiedStream: is lost if either end closes before it has sent END",
+  options,
+  async () => {
+    await using neither = await Pair.make();
+    neither.other[Symbol.dispose]();
+    assert.equal(await neither.outcome(), "lost");
+    await using theirs = await Pair.make();
+    await theirs.other.send(MessageKind.END);
+    for await (const _ of theirs.stream.readable);
+    theirs.other[Symbol.dispose]();
+    assert.equal(await theirs.outcome(), "lost");
+  },
+);

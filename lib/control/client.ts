@@ -1,160 +1,172 @@
-/** A process's end of the control socket: asks the running listener of its repository. Loads next to nothing. */
+/**
+ * The process's end of the control socket: asks the running listener of its repository.
+ *
+ * It imports little, since git-annex waits for each process to start.
+ */
 
 import { abortable, RunningTimeout } from "../async/abort.ts";
-import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import type { LaneAddresses } from "../lane/negotiation.ts";
 import { debug } from "../console/stderr.ts";
+import type { LaneAddresses } from "../lane/negotiation.ts";
+import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Channel, jsonOf, MessageKind, ProxiedStream } from "./channel.ts";
 import type { ControlLocator } from "./locator.ts";
 import type { Request } from "./request.ts";
 
-/** A listener that does not begin to answer within this time is not waited for. */
-const ACCEPT_LIMIT_MS = 200;
-/** To dial, and what goes before; a listener that has begun to answer may still stop to. */
-const SESSION_LIMIT_MS = 28_000;
-/** Where nothing stands still meanwhile. */
-const PATIENT_LIMIT_MS = 5_000;
+/** Time limits of a request. docs/control-socket.md has their table. */
+export interface RequestTimeouts {
+  /** Timeout from the connect to ACCEPTED. Only time counts in which this process ran. */
+  readonly acceptedMs: number;
+  /** Timeout from ACCEPTED to ANSWER. */
+  readonly answerMs: number;
+}
+
+/**
+ * Timeouts for a session. The user waits, so a listener that hangs must cost little. After ACCEPTED the
+ * listener may dial, for which it has 25 s (dial/dialer.ts), and a little more to open the session.
+ */
+export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 200, answerMs: 28_000 };
+
+/** Timeouts for a lane or for `status`, during which no session stands still. */
+export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_000 };
+
 const GONE = "this repository's listener has ended";
 
-/** The listener cannot do it, and the process is to do it by itself. */
+/** The listener cannot do it, so the process must do it itself. */
 export class ControlUnavailable extends Error {
   override readonly name = "ControlUnavailable";
 }
 
-/** A session that goes through the control server. Dispose of it when it is over. */
+/** A session that goes through the listener. Dispose of it when it is over. */
 export interface ProxiedSession extends Disposable {
-  /** Not to be used before it is {@linkcode open}. */
+  /** The frames of the session. Await {@linkcode open} first. */
   readonly stream: Duplex;
   /**
-   * Resolves when the listener has opened it.
+   * Resolves when the listener has opened the session.
    *
-   * @throws {ControlUnavailable} if it does not answer, or cannot do it; nothing has been sent to the peer then.
-   * @throws {Failure} if the peer cannot be reached, as the listener says; or the signal's reason.
+   * @throws {ControlUnavailable} if the listener cannot open it. The peer has then received nothing.
+   * @throws {Failure} if the listener says that the peer cannot be reached.
+   * @throws The signal's reason.
    */
   readonly open: Promise<void>;
-  /** Resolves when the connection with the peer, or the listener, has ended, or it does not open. */
+  /** Resolves when the connection with the peer or the listener has ended, or the session fails to open. */
   readonly closedError: Promise<StreamError>;
-  /** Tells the listener how far it is. */
+  /** Tells the listener this process's progress. */
   report(report: Record<string, unknown>): void;
-  /** Resolves when all that was said has been handed over. */
+  /** Resolves when the socket has taken all messages, or has failed. */
   flush(): Promise<void>;
-  /** A stream on which to agree on a lane. */
+  /** Opens a stream for the signaling of a lane. */
   openLane(): Promise<{ stream: Duplex; addresses: LaneAddresses } & Disposable>;
 }
 
-/** Asks for a session with a peer. @throws {ControlUnavailable} if nobody is there. */
+/** Asks for a session with a peer. @throws {ControlUnavailable} if no listener is at the socket. */
 export async function requestSession(
   locator: ControlLocator,
   address: string,
   signal: AbortSignal,
+  timeouts = SESSION_TIMEOUTS,
 ): Promise<ProxiedSession> {
-  const { channel, answer } = await sendRequest(locator, { want: "session", address }, signal);
+  const onTimeout = () =>
+    new Failure("this repository's listener has stopped answering", {
+      hint: "end git annex remotedaemon, and start it again",
+    });
+  const request = { want: "session", address } as const;
+  const { channel, answer } = await sendRequest(locator, request, timeouts, signal, onTimeout);
   const open = answer.then(() => {});
-  open.catch(() => {}); // told to whoever waits for it
+  open.catch(() => {}); // the caller awaits `open`
   const stream = new ProxiedStream(channel, { gone: GONE, begins: open });
   return {
     stream,
     open,
     closedError: stream.closedError,
     report(report) {
-      // Whoever does not hear it is gone, which the stream tells.
-      channel.sendJson(MessageKind.REPORT, report).catch(() => {});
+      channel.sendJson(MessageKind.REPORT, report).catch(() => {}); // the stream fails with the same
     },
     flush: () => channel.flush(),
     async openLane() {
       const { session } = await answer;
-      const lane = await sendRequest(locator, { want: "lane", session: String(session) }, signal);
-      const { addresses } = await lane.answer;
-      return {
-        stream: new ProxiedStream(lane.channel, { gone: GONE }),
-        addresses: addresses as LaneAddresses,
-        [Symbol.dispose]: () => lane.channel[Symbol.dispose](),
-      };
+      return await requestLane(locator, String(session), signal);
     },
     [Symbol.dispose]: () => channel[Symbol.dispose](),
   };
 }
 
-/** What the listener knows. @throws {ControlUnavailable} if it does not answer. */
+/** Asks for the signaling stream of a lane. @throws {ControlUnavailable} if the listener cannot open it. */
+async function requestLane(
+  locator: ControlLocator,
+  session: string,
+  signal: AbortSignal,
+): Promise<{ stream: Duplex; addresses: LaneAddresses } & Disposable> {
+  const request = { want: "lane", session } as const;
+  const { channel, answer } = await sendRequest(locator, request, OTHER_TIMEOUTS, signal);
+  const { addresses } = await answer;
+  return {
+    stream: new ProxiedStream(channel, { gone: GONE }),
+    addresses: addresses as LaneAddresses,
+    [Symbol.dispose]: () => channel[Symbol.dispose](),
+  };
+}
+
+/** Asks for the listener's status. @throws {ControlUnavailable} if it does not answer. */
 export async function requestStatus(
   locator: ControlLocator,
   signal: AbortSignal,
+  timeouts = OTHER_TIMEOUTS,
 ): Promise<unknown> {
-  const { channel, answer } = await sendRequest(locator, { want: "status" }, signal);
+  const { channel, answer } = await sendRequest(locator, { want: "status" }, timeouts, signal);
   using _ = channel;
   return await answer;
 }
 
-/** A request on its way. */
+/** A request that has been sent, or is being sent. */
 interface PendingAnswer {
   readonly channel: Channel;
-  /** Where it rejects, the channel is closed. */
+  /** The JSON of ANSWER. If it rejects, the channel is closed. */
   readonly answer: Promise<Record<string, unknown>>;
 }
 
-/** @throws {ControlUnavailable} if nobody is there. */
+/**
+ * Connects to the listener and sends a request.
+ *
+ * @param onTimeout Makes the error if ANSWER does not come in time.
+ * @throws {ControlUnavailable} if no listener is at the socket.
+ */
 async function sendRequest(
   { socketPath, cookie }: ControlLocator,
   request: Request,
+  { acceptedMs, answerMs }: RequestTimeouts,
   signal: AbortSignal,
+  onTimeout: () => Error = () => new ControlUnavailable(`no answer within ${answerMs} ms`),
 ): Promise<PendingAnswer> {
-  const isSession = request.want === "session";
-  const limitMs = isSession ? ACCEPT_LIMIT_MS : PATIENT_LIMIT_MS;
-  const acceptLimit = new RunningTimeout(
-    limitMs,
-    new ControlUnavailable(`no answer within ${limitMs} ms`),
-    signal,
-  );
+  const late = new ControlUnavailable(`no answer within ${acceptedMs} ms`);
+  const acceptedTimeout = new RunningTimeout(acceptedMs, late, signal);
   try {
-    const channel = await connect(socketPath, acceptLimit.signal);
-    return { channel, answer: receiveAnswer({ ...request, cookie }, channel, acceptLimit, signal) };
+    const channel = await connect(socketPath, acceptedTimeout.signal);
+    return { channel, answer: exchange(channel) };
   } catch (error) {
-    acceptLimit[Symbol.dispose]();
+    acceptedTimeout[Symbol.dispose]();
     throw error;
   }
-}
 
-/** @param acceptLimit For the listener to begin to answer; disposed of here. */
-async function receiveAnswer(
-  request: Request & Pick<ControlLocator, "cookie">,
-  channel: Channel,
-  acceptLimit: RunningTimeout,
-  signal: AbortSignal,
-): Promise<Record<string, unknown>> {
-  using _ = acceptLimit;
-  try {
-    await abortable(channel.sendJson(MessageKind.REQUEST, request), acceptLimit.signal);
-    const accepted = await abortable(channel.receive(), acceptLimit.signal);
-    if (accepted?.kind !== MessageKind.ACCEPTED) {
-      throw new ControlUnavailable("it does not let this one in");
+  async function exchange(channel: Channel): Promise<Record<string, unknown>> {
+    try {
+      {
+        using timeout = acceptedTimeout;
+        const sent = channel.sendJson(MessageKind.REQUEST, { ...request, cookie });
+        await abortable(sent, timeout.signal);
+        await readAccepted(channel, timeout.signal);
+      }
+      debug(() => "through the running listener");
+      const timeout = AbortSignal.timeout(answerMs);
+      return await readAnswer(channel, AbortSignal.any([signal, timeout])).catch((error) => {
+        throw error === timeout.reason ? onTimeout() : error;
+      });
+    } catch (error) {
+      channel[Symbol.dispose]();
+      signal.throwIfAborted();
+      if (error instanceof Failure || error instanceof ControlUnavailable) throw error;
+      throw new ControlUnavailable(`it does not answer, ${systemReason(error)}`, { cause: error });
     }
-    acceptLimit[Symbol.dispose]();
-    debug(() => "through the running listener");
-    return await readAnswerInTime(request, channel, signal);
-  } catch (error) {
-    channel[Symbol.dispose]();
-    signal.throwIfAborted();
-    if (error instanceof Failure || error instanceof ControlUnavailable) throw error;
-    throw new ControlUnavailable(`it does not answer, ${systemReason(error)}`, { cause: error });
-  }
-}
-
-/** @throws {Failure} where a session has taken so long that the process is not to begin anew by itself. */
-async function readAnswerInTime(
-  { want }: Request,
-  channel: Channel,
-  signal: AbortSignal,
-): Promise<Record<string, unknown>> {
-  const isSession = want === "session";
-  const limit = AbortSignal.timeout(isSession ? SESSION_LIMIT_MS : PATIENT_LIMIT_MS);
-  try {
-    return await readAnswer(channel, AbortSignal.any([signal, limit]));
-  } catch (error) {
-    if (!isSession || error !== limit.reason) throw error;
-    throw new Failure("this repository's listener has stopped answering", {
-      hint: "end git annex remotedaemon, and start it again",
-    });
   }
 }
 
@@ -164,7 +176,14 @@ async function connect(path: string, signal: AbortSignal): Promise<Channel> {
     return new Channel(await abortable(connecting, signal, (late) => late.close()));
   } catch (error) {
     if (error instanceof ControlUnavailable) throw error;
-    throw new ControlUnavailable(`nobody is there, ${systemReason(error)}`, { cause: error });
+    throw new ControlUnavailable(`it does not listen, ${systemReason(error)}`, { cause: error });
+  }
+}
+
+async function readAccepted(channel: Channel, signal: AbortSignal): Promise<void> {
+  const message = await abortable(channel.receive(), signal);
+  if (message?.kind !== MessageKind.ACCEPTED) {
+    throw new ControlUnavailable("it does not accept this process");
   }
 }
 

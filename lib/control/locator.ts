@@ -1,11 +1,12 @@
 /**
- * How a process finds the running listener of its repository: a file in the user's runtime folder,
- * named after the repository's git directory, which says on which unix socket there the listener can
- * be asked, and what to say first. Looked for without waits: each would take longer than the look.
+ * The locator, a file by which a process finds the running listener of its repository.
  *
- * Only the user can enter that folder (runtime_folder.ts); what belongs to somebody else in it is not
- * used. The cookie, which only the user can read, shows the listener who asks: Deno does not tell who is
- * at the other end of a unix socket.
+ * It lies in the user's runtime folder, is named after the git directory, and has the name of the control
+ * socket and a cookie. A process reads it with synchronous calls, which take less time than to wait for
+ * asynchronous ones.
+ *
+ * Only the user can enter that folder (runtime_folder.ts). Files of another user are not used. Deno does
+ * not tell which user is at the other end of a unix socket, so the listener demands the cookie.
  */
 
 import { join } from "node:path";
@@ -16,31 +17,36 @@ import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 
+/** Maximum size of a locator. The settings in it take the most: URLs of relays. */
 const MAX_FILE_BYTES = 8 * 1024;
+/** Length of the cookie, as of a key. */
 const COOKIE_BYTES = 32;
-/** A socket that is younger may not be listened on yet. */
-const NEW_MS = 1_000;
-/** Files looked at when cleaning up. */
-const MOST_FILES = 1000;
+/** Minimum age of a dead socket. A younger one may belong to a listener that is about to listen. */
+const MIN_DEAD_AGE_MS = 1_000;
+/** Maximum number of sockets that one clean-up tries, so that a full folder does not delay a start. */
+const MAX_SOCKETS_TRIED = 1000;
+/** Matches the name of a control socket. It has no slash, so it cannot lead out of the folder. */
+const SOCKET_NAME = /^[0-9a-f]+\.control$/;
 
-/** Where the control socket is, and what it is. */
+/** Where the control socket is, and how to be accepted there. */
 export interface ControlLocator {
   /** Absolute path of the unix socket. */
   readonly socketPath: string;
-  /** To be shown to it. */
+  /** Secret of the listener, for REQUEST. */
   readonly cookie: string;
 }
 
+/** The JSON in the file. */
 interface Content {
   readonly version: string;
   /** Name of the unix socket in the same folder. */
   readonly socket: string;
   readonly cookie: string;
-  /** With which settings the listener reaches peers. */
+  /** The listener's settings that concern how it reaches peers, as {@linkcode routeSettings} gives them. */
   readonly settings: string;
 }
 
-/** A locator that was published. Dispose of it when the control server ends. */
+/** The locator of a control server, which disposes of it at its end. */
 export class PublishedLocator implements AsyncDisposable, ControlLocator {
   readonly socketPath: string;
   readonly cookie = crypto.getRandomValues(new Uint8Array(COOKIE_BYTES)).toHex();
@@ -48,19 +54,19 @@ export class PublishedLocator implements AsyncDisposable, ControlLocator {
   #socket: string;
 
   private constructor(folder: string, name: string) {
-    this.#socket = `${crypto.getRandomValues(new Uint8Array(6)).toHex()}.hub`;
+    this.#socket = `${crypto.getRandomValues(new Uint8Array(6)).toHex()}.control`;
     this.#path = join(folder, name);
     this.socketPath = join(folder, this.#socket);
   }
 
-  /** Chooses a name, and clears away what control servers left that were killed. */
+  /** Chooses a name for the socket, and removes sockets of listeners that were killed. */
   static async prepare(repository: Repository): Promise<PublishedLocator> {
     const folder = await ensureRuntimeFolder();
-    await removeDead(folder);
+    await removeDeadSockets(folder);
     return new PublishedLocator(folder, fileName(repository));
   }
 
-  /** Publishes the locator, in place of an earlier listener's. The socket is there. */
+  /** Writes the file, in place of an earlier listener's. The socket must be there. */
   async publish(settings: Settings): Promise<void> {
     const content: Content = {
       version: config.version,
@@ -80,17 +86,18 @@ export class PublishedLocator implements AsyncDisposable, ControlLocator {
     try {
       present = readContent(this.#path);
     } catch (error) {
-      debug(() => `${this.#path}: ${error}`); // gone, or somebody else's
+      debug(() => `${this.#path}: ${error}`); // gone, or of another user
     }
     if (present?.socket === this.#socket) await Deno.remove(this.#path).catch(ignoreNotFound);
   }
 }
 
 /**
- * The control socket of a repository; undefined if there is none that would do the same. Never throws.
+ * Finds the control socket of a repository. Never throws.
  *
- * @param settings With which it is to reach peers; with any when not given.
- * @param folders The runtime folders; looked for when not given.
+ * @param settings Settings that the listener must have; any by default.
+ * @param folders The runtime folders, by default those that are usable.
+ * @returns Undefined if there is none, or if its listener has another version or other settings.
  */
 export function locateControlSocket(
   repository: Repository,
@@ -100,13 +107,13 @@ export function locateControlSocket(
   for (const folder of folders ?? runtimeFolders()) {
     try {
       const path = join(folder, fileName(repository));
-      const { version, socket, cookie, settings: its } = readContent(path);
+      const { version, socket, cookie, settings: listenerSettings } = readContent(path);
       const socketPath = join(folder, socket);
       if (version !== config.version) debug(() => `the listener is of version ${version}`);
-      else if (settings && its !== routeSettings(settings)) {
+      else if (settings && listenerSettings !== routeSettings(settings)) {
         debug(() => "the listener has other settings");
       } else if (isOurs(socketPath)) return { socketPath, cookie };
-      else debug(() => `${socketPath} is somebody else's`);
+      else debug(() => `${socketPath} belongs to another user`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) {
         debug(() => `no control socket in ${folder}: ${error}`);
@@ -116,45 +123,46 @@ export function locateControlSocket(
   return undefined;
 }
 
-/** What of the settings matters to how a peer is reached. */
+/** Returns the settings that concern how a peer is reached, as text that can be compared. */
 function routeSettings(
   { relay, lookup, lan, lane, bind, external }: Omit<Settings, "maxConnections" | "warm">,
 ): string {
   return JSON.stringify([relay, lookup, lan, lane, bind, external]);
 }
 
-/** By what tells one folder of this host from another. */
+/** Returns the name of a repository's locator. Device and inode identify the git directory. */
 function fileName({ gitDir }: Repository): string {
   const { dev, ino } = Deno.statSync(gitDir);
   return `${dev.toString(36)}-${(ino ?? 0).toString(36)}.repository`;
 }
 
 function readContent(path: string): Content {
-  if (!isOurs(path)) throw new Error("it is somebody else's");
+  if (!isOurs(path)) throw new Error("it belongs to another user, or is a symbolic link");
   const { version, socket, cookie, settings } = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
-  const right = typeof version === "string" && typeof settings === "string" &&
-    typeof cookie === "string" && typeof socket === "string" && /^[0-9a-f]+\.hub$/.test(socket);
-  if (!right) throw new Error("it is not a locator");
+  const isValid = typeof version === "string" && typeof settings === "string" &&
+    typeof cookie === "string" && typeof socket === "string" && SOCKET_NAME.test(socket);
+  if (!isValid) throw new Error("it is not a locator");
   return { version, socket, cookie, settings };
 }
 
+/** Tells whether a file belongs to this user and is no symbolic link. */
 function isOurs(path: string): boolean {
   const { uid, isSymlink } = Deno.lstatSync(path);
   return uid === Deno.uid() && !isSymlink;
 }
 
-/** A control server that was killed leaves its socket, which nobody answers. */
-async function removeDead(folder: string): Promise<void> {
-  let looked = 0;
+/** Removes sockets on which no process listens. A listener that was killed leaves its socket behind. */
+async function removeDeadSockets(folder: string): Promise<void> {
+  let tried = 0;
   for await (const { name } of Deno.readDir(folder)) {
-    if (!/^[0-9a-f]+\.hub$/.test(name) || ++looked > MOST_FILES) continue;
+    if (!SOCKET_NAME.test(name) || ++tried > MAX_SOCKETS_TRIED) continue;
     const path = join(folder, name);
     try {
       (await Deno.connect({ transport: "unix", path })).close();
     } catch (error) {
-      if (!(error instanceof Deno.errors.ConnectionRefused)) continue; // another may clear up, too
-      const { mtime } = await Deno.lstat(path).catch(() => ({ mtime: null })); // as above
-      if (!mtime || Date.now() - mtime.getTime() < NEW_MS) continue; // it is being made
+      if (!(error instanceof Deno.errors.ConnectionRefused)) continue; // in use, or removed meanwhile
+      const { mtime } = await Deno.lstat(path).catch(() => ({ mtime: null })); // removed meanwhile
+      if (!mtime || Date.now() - mtime.getTime() < MIN_DEAD_AGE_MS) continue;
       await Deno.remove(path).catch(ignoreNotFound);
     }
   }

@@ -1,10 +1,10 @@
-/** What a process of the repository can ask of its running listener. */
+/** Requests of a process to the running listener of its repository. */
 
-/** The first message of a process; beside it stands the cookie. */
+/** The body of REQUEST, without its cookie. */
 export type Request =
-  /** A stream to a peer for git-annex's bytes. */
+  /** Opens a session with a peer. */
   | { readonly want: "session"; readonly address: string }
-  /** A stream on which to agree on a lane, for a session by what the answer to it said. */
+  /** Opens the signaling stream of a lane. `session` is the id in the answer to the session's request. */
   | { readonly want: "lane"; readonly session: string }
-  /** What is going on. */
+  /** Reports the listener's status. */
   | { readonly want: "status" };

@@ -1,6 +1,8 @@
 /**
- * The control server: the running listener's private unix socket, through which processes of the same repository
- * reach peers by connections that are there already. What the two say is in channel.ts and request.ts.
+ * The control server: the running listener's private unix socket. Through it, processes of the same
+ * repository reach peers on connections that the listener keeps.
+ *
+ * docs/control-socket.md describes the messages, which control/channel.ts and control/request.ts define.
  */
 
 import { Buffer } from "node:buffer";
@@ -21,9 +23,17 @@ import type { ConnectionPool, PooledSession } from "./connection_pool.ts";
 import type { Request } from "../control/request.ts";
 import type { ByteCounts, TrafficMeter } from "./traffic.ts";
 
-/** For a process to say what it wants. */
-const REQUEST_LIMIT_MS = 2_000;
-const ACCEPT_AGAIN_MS = 250;
+/** Timeout from the accept to REQUEST, which a process sends at once. A busy machine may delay it. */
+const REQUEST_TIMEOUT_MS = 2_000;
+/** Maximum length of REQUEST, read before the cookie is checked. An address has at most 4 KiB. */
+const MAX_REQUEST_BYTES = 8 * 1024;
+/**
+ * Maximum number of connections. A session takes one, and one more for its lane. Half of 1024 file
+ * descriptors, which many systems allow, remain for peers and for git-annex's sockets.
+ */
+const MAX_CONNECTIONS = 512;
+/** Interval between attempts to accept while the process has too many open files. */
+const RETRY_ACCEPT_MS = 250;
 const GONE = "the process is gone";
 
 /** What the control server needs. */
@@ -32,15 +42,15 @@ export interface ControlServerOptions {
   readonly settings: Settings;
   readonly pool: ConnectionPool;
   readonly meter: TrafficMeter;
-  /** What `status` is told. */
+  /** Returns the answer to `status`. */
   readonly status: () => object;
-  /** Ends what goes through it. */
+  /** Ends all sessions that go through the server. */
   readonly signal: AbortSignal;
   /** Timeout for a request; tests pass a shorter one. */
   readonly requestTimeoutMs?: number;
 }
 
-/** How far a process says it is. */
+/** The progress that a process reports. */
 type Report = ByteCounts & { readonly lane: string | undefined };
 
 /** Answers the processes of a repository. Dispose of it when the listener stops. */
@@ -48,7 +58,9 @@ export class ControlServer implements AsyncDisposable {
   #options: ControlServerOptions;
   #locator: PublishedLocator;
   #listener: Deno.UnixListener;
-  /** By what the processes were told. */
+  /** Connections of processes that are open. */
+  #connections = 0;
+  /** Open sessions, by the id in ANSWER. */
   #sessions = new Map<string, PooledSession>();
 
   private constructor(
@@ -61,7 +73,7 @@ export class ControlServer implements AsyncDisposable {
     this.#listener = listener;
   }
 
-  /** Opens the socket, and says where it is. @throws {RuntimeFolderError} and what the system says. */
+  /** Opens the socket and publishes the locator. @throws {RuntimeFolderError} or what the system says. */
   static async open(options: ControlServerOptions): Promise<ControlServer> {
     const locator = await PublishedLocator.prepare(options.repository);
     const listener = Deno.listen({ transport: "unix", path: locator.socketPath });
@@ -77,36 +89,42 @@ export class ControlServer implements AsyncDisposable {
     return server;
   }
 
-  /** Nobody new is let in; what is under way goes on. */
+  /** Accepts no further connection. Those that are open go on. */
   async [Symbol.asyncDispose](): Promise<void> {
     closeQuietly(this.#listener);
     await this.#locator[Symbol.asyncDispose]();
   }
 
   async #run(): Promise<void> {
-    for (let connection; (connection = await this.#next());) {
-      this.#handle(new Channel(connection)).catch((error) => {
-        debug(() => `control: ${error}`); // one process's trouble is not another's
-      });
+    for (let connection; (connection = await this.#accept());) {
+      if (this.#connections >= MAX_CONNECTIONS) {
+        debug(() => `control: more than ${MAX_CONNECTIONS} connections`);
+        connection.close(); // the process goes standalone
+        continue;
+      }
+      this.#connections++;
+      this.#handle(new Channel(connection))
+        .catch((error) => debug(() => `control: ${error}`)) // others go on
+        .finally(() => this.#connections--);
     }
   }
 
-  /** Who comes next; undefined when the socket is closed. */
-  async #next(): Promise<Deno.UnixConn | undefined> {
+  /** Accepts a connection. @returns Undefined if the socket is closed. */
+  async #accept(): Promise<Deno.UnixConn | undefined> {
     for (;;) {
       try {
         return await this.#listener.accept();
       } catch (error) {
         if (isClosedError(error)) return undefined;
-        debug(() => `control: cannot accept: ${error}`); // as where this process has too many files open
-        await delay(ACCEPT_AGAIN_MS, this.#options.signal);
+        debug(() => `control: cannot accept: ${error}`); // such as too many open files
+        await delay(RETRY_ACCEPT_MS, this.#options.signal);
       }
     }
   }
 
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
-    const { signal, requestTimeoutMs = REQUEST_LIMIT_MS } = this.#options;
+    const { signal, requestTimeoutMs = REQUEST_TIMEOUT_MS } = this.#options;
     const limit = AbortSignal.any([signal, AbortSignal.timeout(requestTimeoutMs)]);
     const request = await abortable(this.#readRequest(channel), limit);
     await channel.send(MessageKind.ACCEPTED);
@@ -114,24 +132,24 @@ export class ControlServer implements AsyncDisposable {
       await this.#answer(request, channel);
     } catch (error) {
       if (!(error instanceof Failure)) debug(() => `control: ${error}`);
-      // Without a message it is the process's to try.
+      // Without a message, the process goes standalone.
       const { message, hint, exitStatus } = error instanceof Failure ? error : {};
       await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
     }
   }
 
   async #readRequest(channel: Channel): Promise<Request> {
-    const message = await channel.receive();
+    const message = await channel.receive(MAX_REQUEST_BYTES);
     if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
     const { cookie, want, address, session } = jsonOf(message);
-    const shown = Buffer.from(String(cookie)), right = Buffer.from(this.#locator.cookie);
-    if (shown.length !== right.length || !timingSafeEqual(shown, right)) {
-      throw new ChannelError("somebody who does not know the cookie");
+    const given = Buffer.from(String(cookie)), expected = Buffer.from(this.#locator.cookie);
+    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
+      throw new ChannelError("a wrong cookie");
     }
     if (want === "session" && typeof address === "string") return { want, address };
     if (want === "lane" && typeof session === "string") return { want, session };
     if (want === "status") return { want };
-    throw new ChannelError("a request that is none");
+    throw new ChannelError("invalid request");
   }
 
   async #answer(request: Request, channel: Channel): Promise<void> {
@@ -153,7 +171,7 @@ export class ControlServer implements AsyncDisposable {
       report: (message) => report = reportOf(message) ?? report,
     });
     const gone = new AbortController();
-    // A process that has said all goes; what it has said is passed on.
+    // A process may exit after END, and the listener then delivers what it has sent.
     stream.closedError.then((error) => !stream.hasEnded && gone.abort(error));
     const signal = AbortSignal.any([this.#options.signal, gone.signal]);
     using pooled = await this.#options.pool.open(ticket, signal);
@@ -166,7 +184,7 @@ export class ControlServer implements AsyncDisposable {
       byteCounts: () => report,
       lane: () => report.lane,
     });
-    sendClosed(pooled, stream).catch(() => {}); // the process is gone, or has been told by its stream
+    sendClosed(pooled, stream).catch(() => {}); // the process is gone, or its stream has failed
     await handOver(channel, { session: id }, pooled.stream);
     await splice(stream, pooled.stream, signal);
   }
@@ -187,12 +205,12 @@ export class ControlServer implements AsyncDisposable {
 async function sendClosed({ opened }: PooledSession, stream: ProxiedStream): Promise<void> {
   const { connection } = (await opened).mux;
   const { by } = await connection.closed;
-  // What the listener has closed is no orderly end of the peer's.
+  // The listener, and not the peer, has closed it: for the process that is no orderly end.
   const lost = new StreamError("lost", "this repository's listener has given it up");
   await stream.sendClosed(by === "us" ? lost : await connection.closedError);
 }
 
-/** Answers that a stream with the peer is there, which is given up if the process is not any more. */
+/** Sends the answer for a stream with the peer, and gives up the stream if the process is gone. */
 async function handOver(channel: Channel, answer: object, stream: Duplex): Promise<void> {
   try {
     await channel.sendJson(MessageKind.ANSWER, answer);
@@ -202,7 +220,7 @@ async function handOver(channel: Channel, answer: object, stream: Duplex): Promi
   }
 }
 
-/** What a process says of how far it is; undefined if that is nothing. */
+/** Reads a REPORT. @returns Undefined if it is not valid. */
 function reportOf({ sent, received, lane }: Record<string, unknown>): Report | undefined {
   if (!Number.isSafeInteger(sent) || !Number.isSafeInteger(received)) return undefined;
   return {
