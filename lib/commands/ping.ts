@@ -1,4 +1,4 @@
-/** `git-annex-p2p-iroh ping ADDRESS`: can that peer be reached, in which way, how fast? */
+/** `git-annex-p2p-iroh ping ADDRESS`: tests whether a peer can be reached, by which route, how fast. */
 
 import { abortable, delay } from "../async/abort.ts";
 import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
@@ -13,12 +13,14 @@ import { MUX_ALPN, ping as pingStream } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 
+/** Interval between pings, as ping(8) has it. */
 const INTERVAL_MS = 1_000;
-/** No reply within this time is a lost one. */
-const REPLY_LIMIT_MS = 5_000;
+/** Timeout for a reply. A ping without one is lost. */
+const REPLY_TIMEOUT_MS = 5_000;
+/** Digits of a key, as in the listener's log. */
 const KEY_DIGITS = 10;
 
-/** Prints a line for each reply, and how it went. @returns 0 if there was a reply. */
+/** Prints a line for each reply, and a summary. @returns 0 if there was a reply, else 1. */
 export async function ping(address: string, count: number): Promise<number> {
   const ticket = decodeTicket(address);
   using signals = new Signals();
@@ -40,7 +42,7 @@ export async function ping(address: string, count: number): Promise<number> {
   return times.some((time) => time !== undefined) ? 0 : 1;
 }
 
-/** The time of each reply in milliseconds, undefined for those that did not come. */
+/** Pings `count` times. @returns The time of each reply in milliseconds, undefined if it is lost. */
 async function repeat(
   once: () => Promise<void>,
   count: number,
@@ -56,20 +58,20 @@ async function repeat(
       if (!signal.aborted) say(`no reply ${i}, ${reasonFor(error)}`);
       return undefined;
     });
-    if (signal.aborted) break; // what has come so far is summed up
+    if (signal.aborted) break; // the summary has the replies so far
     times.push(time);
     if (time !== undefined) {
       await print(`reply ${i} in ${milliseconds(time)}, ${connection.path}\n`);
-    } else if (isClosed) break; // there is no one to ask any more
+    } else if (isClosed) break; // further pings would be lost, too
     const rest = INTERVAL_MS - (performance.now() - begin);
-    if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // stopped: the loop ends
+    if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // the signal: the loop ends
   }
   return times;
 }
 
 async function timeOf(action: () => Promise<void>, signal: AbortSignal): Promise<number> {
   const begin = performance.now();
-  await abortable(action(), AbortSignal.any([signal, AbortSignal.timeout(REPLY_LIMIT_MS)]));
+  await abortable(action(), AbortSignal.any([signal, AbortSignal.timeout(REPLY_TIMEOUT_MS)]));
   return performance.now() - begin;
 }
 
@@ -77,15 +79,15 @@ async function pingOnce(connection: Connection): Promise<void> {
   await pingStream(await connection.open());
 }
 
-/** Where there is no ping, a handshake is one. It ends before git-annex hears of it. */
+/** Makes a handshake in place of a ping, for dumbpipe's protocol. git-annex there does not notice. */
 async function connectOnce({ connection }: DialResult, ticket: Ticket): Promise<void> {
   const [kind, at] = connection.path.split(" ");
-  if (kind === "no") throw new Unreachable("there is no path to it at present");
+  if (kind === "no") throw new Unreachable("there is no path to the peer at present");
   const peer = kind === "relay"
     ? { publicKey: ticket.publicKey, relay: at, direct: [] }
     : { publicKey: ticket.publicKey, direct: [at!] };
-  const limit = AbortSignal.timeout(REPLY_LIMIT_MS);
-  const another = await connection.endpoint.connect(peer, DUMBPIPE_ALPN, limit);
+  const timeout = AbortSignal.timeout(REPLY_TIMEOUT_MS);
+  const another = await connection.endpoint.connect(peer, DUMBPIPE_ALPN, timeout);
   another.close(CloseCode.DONE, "");
 }
 
@@ -109,7 +111,7 @@ async function printSummary(
 
 function reasonFor(error: unknown): string {
   if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `nothing came within ${REPLY_LIMIT_MS / 1000} s`;
+    return `nothing came within ${REPLY_TIMEOUT_MS / 1000} s`;
   }
   return error instanceof Failure ? error.message : systemReason(error);
 }

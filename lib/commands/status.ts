@@ -1,4 +1,4 @@
-/** `git-annex-p2p-iroh status`: what is going on. */
+/** `git-annex-p2p-iroh status`: shows who is connected, how, and how much data moves. */
 
 import { delay } from "../async/abort.ts";
 import { findRepository } from "../repository/repository.ts";
@@ -7,19 +7,20 @@ import { statusReport } from "../status/report.ts";
 import { statusText } from "../status/text.ts";
 import { print } from "../console/stdout.ts";
 
-const WATCH_MS = 1_000;
-/** Home, and erase what is below (ECMA-48: CUP, ED). */
+/** Interval between reports of `--watch`. */
+const WATCH_INTERVAL_MS = 1_000;
+/** Moves the cursor home and erases what is below (ECMA-48: CUP, ED). */
 const CLEAR = "\x1b[H\x1b[J";
 
-/** How to tell it. */
+/** In which form the report is printed. */
 export interface StatusOptions {
-  /** One JSON object a line. */
+  /** Prints one JSON object a line. */
   readonly json: boolean;
-  /** Again and again, until a signal comes. */
+  /** Repeats the report until a signal comes. */
   readonly watch: boolean;
 }
 
-/** Prints it. @returns 0. */
+/** Prints the report. @returns 0. */
 export async function status({ json, watch }: StatusOptions): Promise<number> {
   const repository = await findRepository();
   using signals = new Signals();
@@ -30,11 +31,11 @@ export async function status({ json, watch }: StatusOptions): Promise<number> {
   const clear = !json && Deno.stdout.isTerminal() ? CLEAR : "";
   while (!signals.signal.aborted) {
     const text = await once().catch((error) => {
-      if (signals.signal.aborted) return ""; // it was told to stop meanwhile
+      if (signals.signal.aborted) return ""; // the signal came during the report
       throw error;
     });
     if (text) await print(clear + text);
-    await delay(WATCH_MS, signals.signal).catch(() => {}); // stopped: the loop ends
+    await delay(WATCH_INTERVAL_MS, signals.signal).catch(() => {}); // the signal: the loop ends
   }
   return 0;
 

@@ -1,4 +1,4 @@
-/** A line: what carries git-annex's bytes to a peer and back, however it came about. */
+/** An outbound session, which carries git-annex's bytes to a peer and back by whichever transport. */
 
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
@@ -8,43 +8,47 @@ import { CloseCode } from "../protocol/close_codes.ts";
 import { Session } from "../protocol/session.ts";
 
 /**
- * A lane takes the time in which iroh moves 1 MiB or so, by docs/benchmarks.md. To begin at a quarter
- * of that costs what ends before a lane pays at most 100 ms, and saves all that goes on as much.
+ * Bytes of a session from which it asks for a lane. Making a lane takes as long as iroh needs for about
+ * 1 MiB (docs/benchmarks.md). To ask at a quarter of that costs a shorter session at most 100 ms, and saves
+ * a longer one as much.
  */
 const LANE_AFTER_BYTES = 256 * 1024;
 
-/** Dispose of it when it is over. */
+/** A session that this process has opened. Dispose of it when it is over. */
 export interface OutboundSession extends Disposable {
   readonly stream: Duplex;
-  /** Ends it, both directions being through. */
+  /** Ends it when both directions have ended. */
   finish(): Promise<void>;
-  /** Ends it in the middle, and tells the peer so. @param error Why, if it was not this end's wish. */
+  /** Ends it early, and tells the peer. @param error What has ended it. */
   giveUp(error: unknown): Promise<void>;
 }
 
-/** With what code to give up a line. @param error What has ended it. */
+/** Returns the close code for a session that ends early. @param error What has ended it. */
 export function abortCode(error: unknown): bigint {
   const isLost = error instanceof StreamError && error.kind === "lost";
   return isLost ? CloseCode.LANE_LOST : CloseCode.STOPPED;
 }
 
-/** A stream on which to agree on a lane. Dispose of it with the lane. */
+/** A stream for the signaling of a lane. Dispose of it with the lane. */
 export interface LaneSignaling extends Disposable {
   readonly stream: Duplex;
   readonly addresses: LaneAddresses;
 }
 
-/** A session of the mux protocol, which goes on by a lane as soon as that pays. */
+/** A session of the mux protocol that migrates to a lane as soon as that pays. */
 export interface UpgradableSession extends Disposable {
   readonly session: Session;
-  /** The lane, while it goes by one. */
+  /** The lane that carries the session, if one does. */
   readonly lane: Lane | undefined;
 }
 
 /**
- * @param stream After what says what it is for.
+ * Makes a session on a stream of iroh's connection, and asks for a lane after
+ * {@linkcode LANE_AFTER_BYTES}.
+ *
+ * @param stream A stream whose header has been written.
  * @param connectionClosed Resolves when iroh's connection has ended.
- * @param onLane Called when it goes by a lane.
+ * @param onLane Called when the session migrates to a lane.
  */
 export function withLaneUpgrade(
   stream: Duplex,

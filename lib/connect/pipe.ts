@@ -1,4 +1,4 @@
-/** What `connect` does, once it is known where it runs: pipes stdin to a peer and it to stdout. */
+/** The work of `connect`: pipes stdin to a peer, and the peer's bytes to stdout. */
 
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
@@ -12,20 +12,20 @@ import { Stdio } from "../platform/stdio.ts";
 import type { OutboundSession } from "./outbound.ts";
 import { openViaListener } from "./via_listener.ts";
 
-/** The connection did not end as it should. */
+/** The connection ended early. */
 export class ConnectionFailure extends Failure {
   override readonly name = "ConnectionFailure";
 }
 
-/** What an address looks like; whether it is one is for whoever dials. */
-const ADDRESS = /^endpoint[a-z2-7]{1,4096}$/;
+/** Matches what may be an address. The listener, or the dialer of this process, decodes it. */
+const ADDRESS_LIKE = /^endpoint[a-z2-7]{1,4096}$/;
 
 /**
  * Connects, and pipes until both directions have ended or the peer has closed.
  *
- * @param context Where this process runs.
- * @returns 0 when the peer closed in an orderly way.
- * @throws {Failure} if it cannot be reached, or is lost in mid-stream.
+ * @param context Settings and repository.
+ * @returns 0 if the peer closed in an orderly way.
+ * @throws {Failure} if the peer cannot be reached, or is lost in mid-stream.
  */
 export async function pipeStdio(
   address: string,
@@ -35,8 +35,8 @@ export async function pipeStdio(
   const { signal } = signals;
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
   const folders = runtimeFolders();
-  const found = await context; // git has been running meanwhile
-  const locator = ADDRESS.test(address) ? locatorFor(found, folders) : undefined;
+  const found = await context; // git has run meanwhile
+  const locator = ADDRESS_LIKE.test(address) ? locatorFor(found, folders) : undefined;
   using outbound = (locator && await openViaListener(address, locator, onLane, signal)) ??
     await loadStandalone(address, found, onLane, signal);
   try {
@@ -51,24 +51,24 @@ export async function pipeStdio(
   }
 }
 
-/** The listener to ask, if it may be asked. */
+/** Returns the locator of the listener, if there is one and the settings permit its use. */
 function locatorFor(
   { settings, repository }: WorkingContext,
   folders: readonly string[],
 ): ControlLocator | undefined {
-  // One that has the lane off speaks dumbpipe's protocol, on which nothing can be kept.
+  // With `lane = false` the peer speaks dumbpipe's protocol, which cannot keep a connection.
   if (!repository || !settings.warm || !settings.lane) return undefined;
   return locateControlSocket(repository, settings, folders);
 }
 
-/** Loads what is needed for that alone. */
+/** Loads the modules that only a standalone process needs, and connects. */
 async function loadStandalone(
   address: string,
   { settings, repository }: WorkingContext,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
-  // So that the addon is there by the time it is needed, which tells what went wrong.
+  // The addon loads meanwhile. openStandalone() awaits it, and throws if it cannot be loaded.
   import("../iroh/load.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
   const [{ openStandalone }, { decodeTicket }] = await Promise.all([
     import("./standalone.ts"),
@@ -81,20 +81,20 @@ async function loadStandalone(
   }
 }
 
-/** Throws if the piping ended otherwise than it should. */
+/** Throws if a direction ended early in a way that is an error. */
 function throwIfFailed(result: SpliceResult): void {
-  // Once all that the peer had to say is here, it needs not take all that we would say.
-  const whole = result.bToA.error === undefined;
+  // If the peer's bytes have all come, the peer may stop reading ours.
+  const isComplete = result.bToA.error === undefined;
   const errors = [result.bToA.error, result.aToB.error].filter((error) => error !== undefined);
   for (const error of errors) debug(() => `a direction ended early: ${error}`);
   for (const error of errors) {
-    // Whoever called has closed our stdout: it wants no more, which is its right.
+    // The reader of our stdout has closed it, and may do so.
     if (error instanceof Deno.errors.BrokenPipe) continue;
     if (!(error instanceof StreamError)) {
-      throw new ConnectionFailure(`cannot relay, ${systemReason(error)}`, { cause: error });
+      throw new ConnectionFailure(`cannot pass bytes on, ${systemReason(error)}`, { cause: error });
     }
-    // "closed" without the end of the stream before is how dumbpipe ends, too.
-    if (error.kind !== "closed" && !(whole && error.kind === "reset")) throw error;
+    // dumbpipe, too, closes the connection without the end of the stream.
+    if (error.kind !== "closed" && !(isComplete && error.kind === "reset")) throw error;
   }
 }
 
@@ -108,12 +108,12 @@ function peerFailure(error: StreamError): ConnectionFailure {
     case "reset":
     case "closed":
       return new ConnectionFailure(error.message, {
-        hint: "git-annex there may say why; try again",
+        hint: "try again, and see whether git-annex there says why",
         cause: error,
       });
     case "lost":
       return new ConnectionFailure(`the peer is lost in mid-stream, ${error.message}`, {
-        hint: "try again when it is back; git-annex goes on where it stopped",
+        hint: "try again when it is back, and git-annex goes on where it stopped",
         cause: error,
       });
   }

@@ -1,4 +1,4 @@
-/** A line that this process makes by itself, with an endpoint of its own. */
+/** An outbound session without the listener: this process dials with its own endpoint. */
 
 import { abortable } from "../async/abort.ts";
 import { dialPeer, SelfDial } from "../dial/dialer.ts";
@@ -21,10 +21,11 @@ import {
 } from "./outbound.ts";
 
 /**
- * Dials, and opens a stream.
+ * Dials a peer, and opens a session.
  *
- * @param onLane Called when it goes by a lane.
- * @throws {SelfDial}, {Unreachable} and what else {@linkcode dialPeer} throws.
+ * @param onLane Called when the session migrates to a lane.
+ * @throws {SelfDial} if the address is this repository's own.
+ * @throws What {@linkcode dialPeer} throws, such as {@linkcode Unreachable}.
  */
 export async function openStandalone(
   ticket: Ticket,
@@ -53,8 +54,8 @@ async function open(
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
-  // The endpoint is left to the end of the process: closing it takes a second that a caller of
-  // git-annex would wait for, and everything has been sent by then.
+  // The endpoint lives until the process exits. To close it takes a second, in which git-annex would
+  // wait although everything has been sent.
   const finish = () => connection.closeAndSend(CloseCode.DONE, "");
   const stream = await abortable(connection.open(), signal);
   if (connection.alpn === DUMBPIPE_ALPN) {
@@ -86,14 +87,14 @@ async function isSelf(ticket: Ticket, repository: Repository): Promise<boolean> 
     const identity = await readIdentity(repository);
     return identity !== undefined && samePublicKey(identity, ticket);
   } catch (error) {
-    // A damaged identity is the listener's concern, and keeps nobody from connecting.
-    if (error instanceof Failure) debug(() => `own address not known: ${error.message}`);
+    // A process can connect without an identity. The listener reports that it is damaged.
+    if (error instanceof Failure) debug(() => `cannot read the identity: ${error.message}`);
     else throw error;
     return false;
   }
 }
 
-/** The protocols to try, the preferred one first. */
+/** Returns the protocols to offer, the preferred one first. */
 async function alpnsFor(ticket: Ticket, settings: Settings): Promise<string[]> {
   const isDumbpipeOnly = !settings.lane || await speaksDumbpipeOnly(ticket.publicKey);
   return isDumbpipeOnly ? [DUMBPIPE_ALPN] : [MUX_ALPN, DUMBPIPE_ALPN];

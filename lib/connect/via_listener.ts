@@ -1,4 +1,4 @@
-/** A line through the running listener of this repository, by a connection that it keeps. */
+/** An outbound session through the running listener of this repository, on a connection that it keeps. */
 
 import { abortable } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
@@ -7,17 +7,17 @@ import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
 import { abortCode, type OutboundSession, withLaneUpgrade } from "./outbound.ts";
 
-/** For the listener to be told of the end. */
-const TELL_LIMIT_MS = 500;
-/** How often the listener is told how far it is: it waits for what is moving before it stops. */
-const REPORT_MS = 250;
+/** Timeout for the listener to take the last messages. git-annex waits for this process meanwhile. */
+const FLUSH_TIMEOUT_MS = 500;
+/** Interval between reports of progress. A listener that stops waits for sessions that progress. */
+const REPORT_INTERVAL_MS = 250;
 
 /**
- * Asks the listener for a stream.
+ * Asks the listener for a session with a peer.
  *
- * @param onLane Called when it goes by a lane.
- * @returns Undefined if the process is to do it by itself; then nothing has been sent.
- * @throws {Failure} if the peer cannot be reached, as the listener says.
+ * @param onLane Called when the session migrates to a lane.
+ * @returns Undefined if this process must dial by itself. The peer has then received nothing.
+ * @throws {Failure} if the listener says that the peer cannot be reached.
  */
 export async function openViaListener(
   address: string,
@@ -37,7 +37,7 @@ export async function openViaListener(
     );
     await proxied.open;
     const { session } = upgradable;
-    session.deliveredByProxy(); // by the listener
+    session.deliveredByProxy(); // even if this process exits
     let reported = "";
     const report = () => {
       const { sent, received } = session, { lane } = upgradable;
@@ -47,18 +47,18 @@ export async function openViaListener(
       reported = text;
       proxied.report(now);
     };
-    const timer = setInterval(report, REPORT_MS);
+    const timer = setInterval(report, REPORT_INTERVAL_MS);
     return {
       stream: session,
       async finish() {
         report();
-        await inTime(proxied.flush());
+        await settle(proxied.flush());
       },
       async giveUp(error) {
         report();
         const reason = new StreamError("refused", "given up", { code: abortCode(error) });
-        const telling = session.abort(reason);
-        await inTime(telling.then(() => proxied.flush()));
+        const aborted = session.abort(reason);
+        await settle(aborted.then(() => proxied.flush()));
       },
       [Symbol.dispose]() {
         clearInterval(timer);
@@ -73,8 +73,10 @@ export async function openViaListener(
   }
 }
 
-/** Waits for what the listener is told, but not where it takes nothing. */
-async function inTime(telling: Promise<void>): Promise<void> {
-  const limit = AbortSignal.timeout(TELL_LIMIT_MS);
-  await abortable(telling, limit).catch((error) => debug(() => `not told: ${error}`));
+/** Waits until the listener has taken what was sent, but not if it reads nothing. */
+async function settle(sent: Promise<void>): Promise<void> {
+  const timeout = AbortSignal.timeout(FLUSH_TIMEOUT_MS);
+  await abortable(sent, timeout).catch((error) =>
+    debug(() => `the listener reads nothing: ${error}`)
+  );
 }

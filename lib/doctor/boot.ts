@@ -1,19 +1,21 @@
 /**
- * How `git annex remotedaemon` is started at boot. In the foreground it ends with its stdin, so that is
- * kept open; and what keeps it open does not notice when remotedaemon has ended, so that the shell, whose
- * end starts it all again, is ended by hand.
+ * Starts `git annex remotedaemon` at boot, with systemd, launchd or cron.
+ *
+ * In the foreground remotedaemon ends when its stdin ends, so a `sleep` or `tail` keeps stdin open. That
+ * process does not notice the end of remotedaemon. The command therefore kills its own shell, and the
+ * service manager starts everything again.
  */
 
 import { basename } from "node:path";
 
-/** Of the unit and of the agent. */
+/** Name of the systemd unit and of the launchd agent. */
 export const UNIT_NAME = "git-annex-remotedaemon";
 
 /**
- * A systemd user unit (systemd.service(5), systemd.exec(5)).
+ * Returns a systemd user unit (systemd.service(5), systemd.exec(5)).
  *
- * @param repository Path of the repository, or what systemd puts in its place.
- * @param path For programs.
+ * @param repository Path of the repository, or a specifier that systemd replaces by it.
+ * @param path PATH of the service.
  */
 export function systemdUnit(repository: string, path: string): string {
   return `[Unit]
@@ -31,7 +33,7 @@ WantedBy=default.target
 `;
 }
 
-/** A launchd agent (launchd.plist(5)), as {@linkcode systemdUnit}. @param label Its name. */
+/** Returns a launchd agent (launchd.plist(5)). @param label Name of the agent. @param path PATH of it. */
 export function launchdAgent(label: string, repository: string, path: string): string {
   const text = (text: string) =>
     `<string>${
@@ -58,13 +60,13 @@ export function launchdAgent(label: string, repository: string, path: string): s
 `;
 }
 
-/** A line for crontab(5). */
+/** Returns a line for crontab(5). */
 export function cronLine(repository: string, path: string): string {
   const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`.replaceAll("%", "\\%");
   return `@reboot cd ${quoted(repository)} && PATH=${quoted(path)} git annex remotedaemon`;
 }
 
-/** What to do on this system, for people; nothing where repositories cannot be served. */
+/** Returns what the user can do on this system, or nothing if it cannot serve repositories. */
 export function bootAdvice(repository: string, path: string): string {
   if (Deno.build.os === "windows") return "";
   const cron = `or as a line for crontab -e:\n\n${cronLine(repository, path)}\n`;

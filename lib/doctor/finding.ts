@@ -1,23 +1,23 @@
-/** What a check has found. */
+/** The result of a check. */
 export interface Finding {
   readonly state: "ok" | "warning" | "failure";
-  /** What was looked at, and how it is. */
+  /** What was checked, and its state. */
   readonly what: string;
-  /** What the user can do about it. */
+  /** What the user can do. */
   readonly todo?: string;
 }
 
-/** All is well. */
+/** Returns the finding that all is well. */
 export function ok(what: string): Finding {
   return { state: "ok", what };
 }
 
-/** Something does not work that not everybody needs. */
+/** Returns the finding that something fails which only some users need. */
 export function warning(what: string, todo: string): Finding {
   return { state: "warning", what, todo };
 }
 
-/** This program cannot do what it is for. */
+/** Returns the finding that this program cannot connect or serve. */
 export function failure(what: string, todo: string): Finding {
   return { state: "failure", what, todo };
 }

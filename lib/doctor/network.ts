@@ -1,4 +1,4 @@
-/** Whether the network lets this program through. */
+/** Checks what the network lets through. */
 
 import { delay } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
@@ -10,22 +10,25 @@ import type { Settings } from "../repository/settings.ts";
 import { splitSocketAddress, withAnyPort } from "../platform/socket_address.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
-const RELAY_LIMIT_MS = 10_000;
-/** A relay that tells addresses does so within a round trip or two. */
-const ADDRESS_LIMIT_MS = 3_000;
-const MULTICAST_LIMIT_MS = 2_000;
-const LOOK_MS = 50;
-/** TLS and signed records allow for some minutes. */
-const MOST_CLOCK_ERROR_MS = 5 * 60_000;
-/** Before this version was made: a clock that says so has lost its battery. */
+/** Timeout for a relay to accept this machine: DNS, TLS, and a retry. */
+const RELAY_TIMEOUT_MS = 10_000;
+/** Timeout for a relay to report the public address, or its time, which takes it a round trip or two. */
+const ANSWER_TIMEOUT_MS = 3_000;
+/** Timeout for a multicast packet to come back, after sockets have joined their groups. */
+const MULTICAST_TIMEOUT_MS = 2_000;
+/** Interval between looks at what has come. */
+const POLL_INTERVAL_MS = 50;
+/** Maximum error of the clock that TLS certificates and signed records tolerate. */
+const MAX_CLOCK_ERROR_MS = 5 * 60_000;
+/** Year of this version. A clock that shows an earlier one was never set. */
 const EARLIEST_YEAR = 2026;
 
-/** Relay, UDP and clock, which are found out together. */
+/** Checks relay, UDP and clock, all with one endpoint. */
 export async function checkRelayed(settings: Settings): Promise<Finding[]> {
   let endpoint: Endpoint;
   try {
     const { Endpoint } = await loadIroh();
-    // With a key of its own, and on a port of its own: the repository's are the listener's.
+    // A new key and any port, since the listener uses those of the repository.
     const bind = settings.bind && withAnyPort(settings.bind);
     endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false, bind });
   } catch (error) {
@@ -34,55 +37,57 @@ export async function checkRelayed(settings: Settings): Promise<Finding[]> {
   }
   await using _endpoint = endpoint;
   if (settings.relay.kind === "none") {
-    return [ok("UDP sockets can be had"), ok("relays are off, relay = none"), checkClock()];
+    return [ok("UDP sockets can be opened"), ok("relays are off, relay = none"), checkClock()];
   }
-  const relay = await within(RELAY_LIMIT_MS, () => endpoint.addresses().relay);
+  const relay = await poll(RELAY_TIMEOUT_MS, () => endpoint.addresses().relay);
   if (!relay) return [noRelay(settings), checkClock()];
   return [ok(`relay ${relay}`), await checkUdp(endpoint, settings), await checkClockBy(relay)];
 }
 
 function noRelay({ relay }: Settings): Finding {
-  const which = relay.kind === "custom" ? relay.urls.join(", ") : "of those that iroh runs";
-  const seconds = RELAY_LIMIT_MS / 1000;
+  const which = relay.kind === "custom" ? relay.urls.join(", ") : "iroh's public relays";
+  const seconds = RELAY_TIMEOUT_MS / 1000;
   return failure(
-    `no relay is reached within ${seconds} s, ${which}`,
-    "is this machine online, and does its firewall let HTTP out to there?",
+    `no relay answers within ${seconds} s, ${which}`,
+    "is this machine online, and does its firewall let HTTPS out?",
   );
 }
 
 async function checkUdp(endpoint: Endpoint, { external }: Settings): Promise<Finding> {
-  if (external !== undefined) return ok(`others see this machine at ${external}, as is set`);
+  if (external !== undefined) {
+    return ok(`peers see this machine at ${external}, by the setting external`);
+  }
   const local = new Set(interfaces().flatMap(({ addresses }) => addresses));
-  const seen = await within(
-    ADDRESS_LIMIT_MS,
+  const seen = await poll(
+    ANSWER_TIMEOUT_MS,
     () =>
       endpoint.addresses().direct.find((address) => !local.has(splitSocketAddress(address).host)),
   );
-  if (seen) return ok(`UDP gets out, others see this machine at ${seen}`);
+  if (seen) return ok(`UDP gets out, peers see this machine at ${seen}`);
   return warning(
-    "whether UDP gets through is not to be known, the relay does not say how it sees this machine",
-    "allow UDP out; behind a router, where the relay tells no addresses, set p2p-iroh.external",
+    "cannot tell whether UDP gets out: the relay reports no public address",
+    "let the firewall pass UDP, and behind a router set p2p-iroh.external",
   );
 }
 
-/** The clock, beside that of a relay, asked without TLS, which a wrong clock would break. */
+/** Compares the clock with that of a relay, without TLS, which fails if the clock is wrong. */
 async function checkClockBy(relay: string): Promise<Finding> {
   const url = new URL("/generate_204", relay.replace(/^https:/, "http:"));
   const now = () => new Date().toISOString();
   let theirs: number;
   try {
-    const signal = AbortSignal.timeout(ADDRESS_LIMIT_MS);
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
     const response = await fetch(url, { redirect: "manual", signal });
     await response.body?.cancel();
     theirs = Date.parse(response.headers.get("date") ?? "");
   } catch {
-    theirs = NaN; // a relay need not answer that
+    theirs = NaN; // a relay need not serve this path
   }
   if (Number.isNaN(theirs)) {
-    return warning(`the clock says ${now()}, the relay says nothing`, "see that it is right");
+    return warning(`the clock says ${now()}, the relay reports no time`, "check the clock");
   }
   const error = Date.now() - theirs;
-  if (Math.abs(error) < MOST_CLOCK_ERROR_MS) return ok("the clock is right, by that of the relay");
+  if (Math.abs(error) < MAX_CLOCK_ERROR_MS) return ok("the clock agrees with that of the relay");
   const minutes = Math.round(Math.abs(error) / 60_000);
   return failure(
     `the clock is ${minutes} minutes ${error > 0 ? "ahead of" : "behind"} that of the relay`,
@@ -96,16 +101,16 @@ function checkClock(): Finding {
   return failure(`the clock says ${now.toISOString()}`, "set it, or let NTP do so");
 }
 
-/** Whether what is sent to a multicast group comes back. */
+/** Checks that a packet to a multicast group comes back. */
 export async function checkMulticast({ lan }: Settings): Promise<Finding> {
-  if (!lan) return ok("the local network is not looked at, lan = false");
+  if (!lan) return ok("the local network is not used, lan = false");
   const joined = new Set<string>(), asked = new Set<string>();
   let heard = false;
   using multicast = new Multicast({
     received: () => void (heard = true),
     joined: ({ name }) => void joined.add(name),
   });
-  await within(MULTICAST_LIMIT_MS, () => {
+  await poll(MULTICAST_TIMEOUT_MS, () => {
     if (asked.size < joined.size) {
       multicast.query({ questions: [{ name: "_irohv1._udp.local", type: "PTR" }] });
       joined.forEach((name) => asked.add(name));
@@ -114,17 +119,17 @@ export async function checkMulticast({ lan }: Settings): Promise<Finding> {
   });
   if (heard) return ok("multicast can be sent and received on this machine");
   return warning(
-    "multicast does not work, so peers on the local network are not found by themselves",
+    "multicast does not work, so peers on the local network are not found",
     "is a network up, and does the firewall let UDP port 5353 through?",
   );
 }
 
-/** The first thing that there is; undefined after a time. */
-async function within<T>(limitMs: number, look: () => T | undefined): Promise<T | undefined> {
-  const limit = AbortSignal.timeout(limitMs);
+/** Calls `look` until it returns a value. @returns That value; undefined after the timeout. */
+async function poll<T>(timeoutMs: number, look: () => T | undefined): Promise<T | undefined> {
+  const timeout = AbortSignal.timeout(timeoutMs);
   for (;;) {
     const found = look();
-    if (found !== undefined || limit.aborted) return found;
-    await delay(LOOK_MS, limit).catch(() => {}); // looked at once more
+    if (found !== undefined || timeout.aborted) return found;
+    await delay(POLL_INTERVAL_MS, timeout).catch(() => {}); // the timeout: one more look
   }
 }

@@ -1,4 +1,4 @@
-/** Whether a repository has an identity, and is being served. */
+/** Checks that a repository has an identity and is being served. */
 
 import { basename, dirname } from "node:path";
 import { Failure } from "../console/failure.ts";
@@ -8,7 +8,7 @@ import type { Repository } from "../repository/repository.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
-/** The secret key: there, sound and private. */
+/** Checks that the secret key is there, valid and private. */
 export async function checkIdentity(repository: Repository): Promise<Finding> {
   const path = identityPath(repository);
   try {
@@ -17,7 +17,7 @@ export async function checkIdentity(repository: Repository): Promise<Finding> {
     }
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return failure(error.message, error.hint ?? "mend it");
+    return failure(error.message, error.hint ?? "repair it");
   }
   const { mode } = await Deno.stat(path);
   if (Deno.build.os !== "windows" && mode! & 0o077) {
@@ -26,17 +26,17 @@ export async function checkIdentity(repository: Repository): Promise<Finding> {
   return ok(`identity file ${path}`);
 }
 
-/** remotedaemon and listener: one of each. */
+/** Checks that one remotedaemon and one listener run. */
 export async function checkListener(repository: Repository): Promise<Finding> {
   const log = `${listenerFolder(repository)}/log`;
-  const [{ listeners, daemons }, noted] = await Promise.all([
+  const [{ listeners, daemons }, recorded] = await Promise.all([
     processesOf(repository),
     runningListener(repository),
   ]);
   if (listeners.length > 1) {
     return failure(
       `${listeners.length} processes serve this repository: ${listeners.join(", ")}`,
-      `one that was replaced goes on for 15 s at most; if they stay, end those but ${noted}`,
+      `wait 15 s for replaced ones to end, then end all but ${recorded}`,
     );
   }
   if (daemons.length > 1) {
@@ -45,51 +45,51 @@ export async function checkListener(repository: Repository): Promise<Finding> {
       "end all but one",
     );
   }
-  // Where processes can be looked at, a listener that was killed is not taken for one that runs.
-  const pid = Deno.build.os === "linux" ? listeners[0] : noted;
+  // The recorded process may have been killed. On Linux the list of processes tells.
+  const pid = Deno.build.os === "linux" ? listeners[0] : recorded;
   if (pid !== undefined) return ok(`process ${pid} serves this repository`);
   if (daemons.length > 0) {
     return failure(
-      `git annex remotedaemon is running (${daemons[0]}), and nobody serves this repository`,
-      `start it again; why it ended may be in ${log}`,
+      `git annex remotedaemon is running (${daemons[0]}), but no process serves this repository`,
+      `restart remotedaemon, and look for the reason in ${log}`,
     );
   }
   return warning(
     "this repository is not being served, so peers do not reach it",
     Deno.build.os === "windows"
-      ? "Windows lacks what git-annex needs for that; use WSL"
+      ? "use WSL, since git-annex cannot serve on Windows"
       : "run git annex remotedaemon",
   );
 }
 
-/** Ids of processes, where they can be looked at (Linux, proc(5)). */
+/** Returns the process ids of a repository's listeners and remotedaemons, on Linux (proc(5)). */
 async function processesOf(
   repository: Repository,
 ): Promise<{ listeners: number[]; daemons: number[] }> {
   const listeners: number[] = [], daemons: number[] = [];
   if (Deno.build.os !== "linux") return { listeners, daemons };
-  const identity = await readIdentity(repository).catch(() => undefined); // another check's matter
+  const identity = await readIdentity(repository).catch(() => undefined); // checkIdentity() reports it
   const folders = [repository.gitDir, dirname(repository.gitDir)];
   for await (const { name } of Deno.readDir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
-    const line = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => ""); // it has ended
-    const args = line.split("\0").slice(0, -1);
+    const commandLine = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => ""); // it has ended
+    const args = commandLine.split("\0").slice(0, -1);
     if (identity && serves(args, identity)) listeners.push(Number(name));
     if (basename(args[0] ?? "") !== "git-annex" || args[1] !== "remotedaemon") continue;
-    const cwd = await Deno.readLink(`/proc/${name}/cwd`).catch(() => ""); // somebody else's
+    const cwd = await Deno.readLink(`/proc/${name}/cwd`).catch(() => ""); // a process of another user
     if (folders.includes(cwd)) daemons.push(Number(name));
   }
   return { listeners, daemons };
 }
 
-/** Whether a command line is that of this program, or of another in its place, serving. */
+/** Tells whether a command line is that of a listener, of this program or of one with its name. */
 function serves(args: readonly string[], identity: Identity): boolean {
   const [address, socket] = args.slice(-2);
   if (!address?.startsWith("endpoint") || !socket) return false;
   try {
     return samePublicKey(decodeTicket(address), identity);
   } catch (error) {
-    if (error instanceof Failure) return false; // it only begins like an address
+    if (error instanceof Failure) return false; // it only starts like an address
     throw error;
   }
 }

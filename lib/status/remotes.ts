@@ -1,10 +1,10 @@
-/** The git remotes of a repository that are reached over iroh. */
+/** Git remotes that git-annex reaches over iroh. */
 
 import { remoteUrls, type Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
 
-/** A git remote. */
+/** A git remote with an address of this program. */
 export interface Remote {
   readonly name: string;
   readonly address: string;
@@ -14,7 +14,7 @@ export interface Remote {
 /** How git-annex writes the URL of a peer (its `Annex.Url`, `p2p-annex::NETWORK:ADDRESS`). */
 const URL_PREFIX = "p2p-annex::iroh:";
 
-/** @throws {RepositoryError} if git does not say. */
+/** Returns the remotes of a repository. @throws {RepositoryError} if git fails. */
 export async function irohRemotes(repository: Repository): Promise<Remote[]> {
   const remotes = new Map<string, Remote>();
   for (const { name, url } of await remoteUrls(repository)) {
@@ -23,7 +23,7 @@ export async function irohRemotes(repository: Repository): Promise<Remote[]> {
     try {
       remotes.set(name, { name, address, publicKey: decodeTicket(address).publicKey });
     } catch (error) {
-      debug(() => `remote ${name}: ${error}`); // its address is damaged, and it cannot be a peer
+      debug(() => `remote ${name}: ${error}`); // its address is damaged, so it names no peer
     }
   }
   return [...remotes.values()];

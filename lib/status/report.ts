@@ -1,4 +1,4 @@
-/** What `status` tells, as an object: docs/status.schema.json describes it for programs that read it. */
+/** The report of `status` as an object. docs/status.schema.json describes it for programs. */
 
 import config from "../../deno.json" with { type: "json" };
 import { requestStatus } from "../control/client.ts";
@@ -11,10 +11,10 @@ import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 import { irohRemotes } from "./remotes.ts";
 
-/** A later format keeps what this one has, or has another number. */
+/** Number of the format. A format that drops or changes a field gets another number. */
 const FORMAT = 1;
 
-/** What is going on. */
+/** The report of `status`. */
 export interface StatusReport {
   readonly format: typeof FORMAT;
   /** Version of the program. */
@@ -30,7 +30,7 @@ export interface StatusReport {
   })[];
 }
 
-/** A peer of which nothing is known. */
+/** Status of a peer that the listener does not know. */
 const UNKNOWN: Omit<PeerStatus, "key" | "lastSeen"> = {
   connected: false,
   path: null,
@@ -43,7 +43,7 @@ const UNKNOWN: Omit<PeerStatus, "key" | "lastSeen"> = {
   receivedPerSecond: 0,
 };
 
-/** Asks the listener, if there is one, and looks at what is kept on the disk. */
+/** Collects the report, from the listener if there is one, and from the repository's files. */
 export async function statusReport(
   repository: Repository,
   signal: AbortSignal,
@@ -56,19 +56,19 @@ export async function statusReport(
   ]);
   const known = new Map((status?.peers ?? []).map((peer) => [peer.key, peer]));
   const byKey = Map.groupBy(remotes, ({ publicKey }) => publicKey.toHex());
-  // Of those who were here once and are no remotes nothing is told but while they are.
+  // A peer that is no remote is in the report only while it is connected or has moved data.
   const active = [...known.values()].filter((peer) =>
     peer.connected || peer.bytesSent + peer.bytesReceived > 0
   );
   const keys = new Set([...byKey.keys(), ...active.map(({ key }) => key)]);
   const peers = [...keys].map((key) => {
-    const of = byKey.get(key) ?? [];
+    const named = byKey.get(key) ?? [];
     const peer = known.get(key) ?? { key, ...UNKNOWN, lastSeen: null };
     return {
       ...peer,
       lastSeen: peer.lastSeen ?? lastSeen.get(key)?.toISOString() ?? null,
-      remotes: of.map(({ name }) => name),
-      address: of[0]?.address ?? null,
+      remotes: named.map(({ name }) => name),
+      address: named[0]?.address ?? null,
     };
   });
   return {
@@ -94,12 +94,12 @@ async function requestListenerStatus(
     return await requestStatus(locator, signal) as ListenerStatus;
   } catch (error) {
     signal.throwIfAborted();
-    debug(() => `the listener does not say: ${error}`);
+    debug(() => `the listener does not answer: ${error}`);
     return undefined;
   }
 }
 
-/** One that runs and does not answer, such as one of another version. */
+/** Returns a listener that runs but does not answer, such as one of another version. */
 async function silentListener(repository: Repository): Promise<StatusReport["listener"]> {
   const pid = await runningListener(repository);
   return pid === undefined ? null : { pid, since: null, relay: null, addresses: [] };

@@ -1,16 +1,17 @@
-/** What `status` tells, for people. */
+/** The report of `status` as text. */
 
 import { printable } from "../console/stderr.ts";
 import type { StatusReport } from "./report.ts";
 
 type Peer = StatusReport["peers"][number];
 
-const COLUMN = "listener  ".length;
+/** Width of the first column. */
+const TERM_CHARACTERS = "listener  ".length;
 /** Digits of a key, as in the listener's log. */
 const KEY_DIGITS = 10;
 const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
-/** Lines of text, the last one ended. */
+/** Returns the report as lines of text. */
 export function statusText({ address, listener, peers }: StatusReport): string {
   const lines = [
     ["address", address ?? "none; run git annex p2p --enable iroh"],
@@ -19,7 +20,9 @@ export function statusText({ address, listener, peers }: StatusReport): string {
     ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
   ];
   return lines.map(([term, text]) =>
-    `${term!.padEnd(COLUMN)}${text!.replaceAll("\n", `\n${" ".repeat(COLUMN)}`)}\n`
+    `${term!.padEnd(TERM_CHARACTERS)}${
+      text!.replaceAll("\n", `\n${" ".repeat(TERM_CHARACTERS)}`)
+    }\n`
   ).join("");
 }
 
@@ -35,7 +38,7 @@ function listenerText(listener: StatusReport["listener"]): string {
 
 function peerText(peer: Peer): string {
   const key = peer.key.slice(0, KEY_DIGITS);
-  // A remote's name may hold anything.
+  // The name of a remote may have control characters.
   const name = peer.remotes.length > 0 ? `${printable(peer.remotes.join(", "))} (${key})` : key;
   const where = peer.connected
     ? [
@@ -66,7 +69,7 @@ function rate(bytesPerSecond: number): string {
   return bytesPerSecond > 0 ? ` at ${amount(bytesPerSecond)}/s` : "";
 }
 
-/** Bytes, in units of a thousand. */
+/** Returns a number of bytes in a decimal unit. */
 export function amount(bytes: number): string {
   let value = bytes, unit = 0;
   while (value >= 999.5 && unit < UNITS.length - 1) {
@@ -76,7 +79,7 @@ export function amount(bytes: number): string {
   return `${unit > 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ${UNITS[unit]}`;
 }
 
-/** The local time, to the second. */
+/** Returns the local time, to the second. */
 function time(iso: string): string {
   const date = new Date(iso);
   const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
