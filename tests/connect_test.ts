@@ -93,7 +93,7 @@ scenario("connect refuses the repository's own address", {}, async (env) => {
   });
   assert.equal(run.code, 1);
   assertOneLine(run.stderr);
-  assert.match(run.stderr, /that is this repository's own address; /);
+  assert.match(run.stderr, /: that is this repository's own address; use the address of a peer\n/);
 });
 
 scenario("connect says what is wrong with an address", {}, async (env) => {

@@ -79,3 +79,25 @@ Deno.test(
     assert.equal(await theirs.outcome(), "lost");
   },
 );
+
+Deno.test("ProxiedStream: is lost if the other end sends what is no error", options, async () => {
+  await using pair = await Pair.make();
+  await pair.other.sendJson(MessageKind.RESET, { kind: "nonsense", message: "text" });
+  const error = await pair.stream.closedError;
+  assert.equal(error.kind, "lost");
+  assert.equal((error.cause as Error).message, "invalid error in a message");
+});
+
+Deno.test(
+  "Channel: refuses a body that is longer than permitted, before it has come",
+  options,
+  async () => {
+    const folder = await Deno.makeTempDir(), path = join(folder, "socket");
+    using listener = Deno.listen({ transport: "unix", path });
+    using raw = await Deno.connect({ transport: "unix", path });
+    using channel = new Channel(await listener.accept());
+    await raw.write(Uint8Array.of(MessageKind.REQUEST, 0, 0, 0, 101));
+    await assert.rejects(channel.receive(100), { message: "a message of 101 bytes" });
+    await Deno.remove(folder, { recursive: true });
+  },
+);
