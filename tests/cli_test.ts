@@ -44,6 +44,7 @@ scenario("a command line that is not valid exits 2 with one line", {}, async (en
     [["frob"], /: unknown command "frob"; see git-annex-p2p-iroh --help\n/],
     [["adress"], /: unknown command "adress"; see/],
     [["pong", "endpointa"], /: unknown command "pong"; see/],
+    [["invite", "bob"], /: unknown command "invite"; see/],
     // Neither a command nor an address.
     [["p2p-annex::iroh:endpointa"], /"p2p-annex::iroh:endpointa" is not an address; an address/],
     [["endpointa"], /the address "endpointa" is damaged/],

@@ -40,21 +40,18 @@ export async function parseCommand(args: readonly string[]): Promise<Command> {
     if (!second) throw new UsageError("ping needs an address");
     return { name: "ping", address: second, count: parseCount(values.count) };
   }
-  // With a SOCKETFILE it is git-annex that calls, and the listener logs what is wrong.
-  if (looksLikeCommand(first) && (second === undefined || looksLikeAddress(second))) {
+  if (second === "") throw new UsageError("SOCKETFILE is empty");
+  // git-annex gives a path, and then the listener logs a wrong address.
+  if (looksLikeCommand(first) && !second?.includes("/")) {
     throw new UsageError(`unknown command "${first}"`);
   }
   if (second === undefined) return { name: "connect", address: first };
-  if (!second) throw new UsageError("SOCKETFILE is empty");
   return { name: "serve", address: first, socketPath: second };
 }
 
-function looksLikeAddress(word: string): boolean {
-  return word.startsWith("endpoint");
-}
-
 function looksLikeCommand(word: string): boolean {
-  return /^[\w-]+$/.test(word) && word.length <= MAX_COMMAND_CHARACTERS && !looksLikeAddress(word);
+  return /^[\w-]+$/.test(word) && word.length <= MAX_COMMAND_CHARACTERS &&
+    !word.startsWith("endpoint");
 }
 
 interface Arguments {

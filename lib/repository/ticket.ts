@@ -40,7 +40,7 @@ export class TicketError extends UsageError {
   constructor(message: string) {
     super(
       message,
-      "an address starts with endpoint; the peer prints its own with git-annex-p2p-iroh address",
+      "an address starts with endpoint, and the peer prints its own with git-annex-p2p-iroh address",
     );
   }
 }
