@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import type { Duplex } from "../lib/streams/duplex.ts";
-import type { Connection } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
 import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
 import { readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";

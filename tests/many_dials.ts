@@ -8,7 +8,8 @@
 
 import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { splice } from "../lib/streams/splice.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";

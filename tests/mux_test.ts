@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { MUX_ALPN, ping, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";

@@ -9,7 +9,9 @@
 
 import { dialPeer } from "../lib/dial/dialer.ts";
 import type { Duplex } from "../lib/streams/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
+import { describePath } from "../lib/iroh/path.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 
 const ALPN = "test", REFLECT = "reflect";
@@ -37,7 +39,7 @@ async function reflect(): Promise<void> {
     const connection = await incoming.accept(signal);
     const stream = await connection.accept(signal);
     await readText(stream);
-    await writeText(stream, connection.path.split(" ")[1]!);
+    await writeText(stream, connection.path!.address);
   }
 }
 
@@ -75,8 +77,8 @@ async function dial(relay: string, reflector: string, key: string): Promise<void
   const settings = parseSettings("", (name) => environment.get(name));
   const { connection } = await dialPeer(ticket, settings, [ALPN], signal);
   console.log(await exchange(connection));
-  await learnAddress(connection.endpoint, reflector);
-  while (!connection.path.startsWith("direct")) {
+  await learnAddress(connection.endpoint as Endpoint, reflector);
+  while (connection.path?.kind !== "direct") {
     await exchange(connection);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -88,7 +90,7 @@ async function exchange(connection: Connection): Promise<string> {
   const stream = await connection.open();
   await writeText(stream, "there");
   if (await readText(stream) !== "there") throw new Error("not what was sent");
-  return connection.path;
+  return describePath(connection.path);
 }
 
 const [mode, ...args] = Deno.args;

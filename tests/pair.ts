@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import iroh from "@number0/iroh";
 import { newIdentity } from "../lib/repository/identity.ts";
-import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { MUX_ALPN } from "../lib/protocol/mux.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";

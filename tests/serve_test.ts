@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Duplex } from "../lib/streams/duplex.ts";
-import { type Connection, Endpoint } from "../lib/iroh/endpoint.ts";
+import type { Connection } from "../lib/iroh/connection.ts";
+import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { MUX_ALPN, StreamType } from "../lib/protocol/mux.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";

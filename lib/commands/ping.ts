@@ -3,7 +3,8 @@
 import { abortable, delay } from "../async/abort.ts";
 import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
+import { describePath } from "../iroh/path.ts";
 import { readSettings } from "../repository/repository.ts";
 import { Signals } from "../console/signals.ts";
 import { say } from "../console/stderr.ts";
@@ -61,7 +62,7 @@ async function repeat(
     if (signal.aborted) break; // the summary has the replies so far
     times.push(time);
     if (time !== undefined) {
-      await print(`reply ${i} in ${milliseconds(time)}, ${connection.path}\n`);
+      await print(`reply ${i} in ${milliseconds(time)}, ${describePath(connection.path)}\n`);
     } else if (isClosed) break; // further pings would be lost, too
     const rest = INTERVAL_MS - (performance.now() - begin);
     if (i < count && rest > 0) await delay(rest, signal).catch(() => {}); // the signal: the loop ends
@@ -81,11 +82,11 @@ async function pingOnce(connection: Connection): Promise<void> {
 
 /** Makes a handshake in place of a ping, for dumbpipe's protocol. git-annex there does not notice. */
 async function connectOnce({ connection }: DialResult, ticket: Ticket): Promise<void> {
-  const [kind, at] = connection.path.split(" ");
-  if (kind === "no") throw new Unreachable("there is no path to the peer at present");
-  const peer = kind === "relay"
-    ? { publicKey: ticket.publicKey, relay: at, direct: [] }
-    : { publicKey: ticket.publicKey, direct: [at!] };
+  const { path } = connection;
+  if (!path) throw new Unreachable("there is no path to the peer at present");
+  const peer = path.kind === "relay"
+    ? { publicKey: ticket.publicKey, relay: path.address, direct: [] }
+    : { publicKey: ticket.publicKey, direct: [path.address] };
   const timeout = AbortSignal.timeout(REPLY_TIMEOUT_MS);
   const another = await connection.endpoint.connect(peer, DUMBPIPE_ALPN, timeout);
   another.close(CloseCode.DONE, "");
@@ -99,7 +100,9 @@ async function printSummary(
   const lost = times.length - replies.length;
   const loss = times.length > 0 ? Math.round(100 * lost / times.length) : 0;
   await print(
-    `found by ${route}, path ${connection.path}; ${replies.length} of ${times.length} replies, ` +
+    `found by ${route}, path ${
+      describePath(connection.path)
+    }; ${replies.length} of ${times.length} replies, ` +
       `${loss} % lost\n`,
   );
   if (replies.length === 0) return;

@@ -14,6 +14,7 @@ import { ConnectionPool } from "../listener/connection_pool.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
 import { type Identity, readIdentity } from "../repository/identity.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
+import { BindError } from "../iroh/errors.ts";
 import { Lifecycle, listenerFolder } from "../listener/lifecycle.ts";
 import { loadIroh } from "../iroh/load.ts";
 import { Listener } from "../listener/listener.ts";
@@ -203,7 +204,7 @@ async function bindEndpoint(
   identity: Identity,
   stop: AbortSignal,
 ): Promise<Endpoint> {
-  const { BindError, Endpoint } = await loadIroh();
+  const { Endpoint } = await loadIroh();
   const deadline = performance.now() + BIND_TIMEOUT_MS;
   for (;;) {
     try {

@@ -4,7 +4,7 @@ import { abortable } from "../async/abort.ts";
 import { dialPeer, SelfDial } from "../dial/dialer.ts";
 import { Failure } from "../console/failure.ts";
 import { readIdentity } from "../repository/identity.ts";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";

@@ -5,8 +5,11 @@ import { abortable } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import type { MdnsBrowser } from "../discovery/mdns.ts";
 import { findOnSameHost } from "../discovery/same_host.ts";
-import type { Connection, DialError, Endpoint, PeerAddress } from "../iroh/endpoint.ts";
+import type { Connection, LocalEndpoint, PeerAddress } from "../iroh/connection.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
+import type { DialError } from "../iroh/errors.ts";
 import { loadIroh } from "../iroh/load.ts";
+import { describePath } from "../iroh/path.ts";
 import { Race } from "../async/race.ts";
 import type { Settings } from "../repository/settings.ts";
 import { withAnyPort } from "../platform/socket_address.ts";
@@ -103,11 +106,11 @@ export async function dialPeer(
   try {
     const connection = await abortable(dial.first(known, browser, from), signal);
     const route = routeLabel(connection, [...known, dial.lanRoute]);
-    debug(() => `connected, found by ${route}, ${connection.path}`);
+    debug(() => `connected, found by ${route}, ${describePath(connection.path)}`);
     return { connection, route };
   } catch (error) {
     signal.throwIfAborted();
-    if (isDialError(error, "bad key")) {
+    if (isDialError(error, "invalid-key")) {
       throw new TicketError("the address is damaged, it names no key");
     }
     if (error instanceof Failure) throw error;
@@ -156,7 +159,7 @@ class Dial implements Disposable {
   /** Places of those that are tried apart on the local network, and what frees those that had their time. */
   #slots = 0;
   #overdue: AbortController[] = [];
-  #endpoints = new Set<Endpoint>();
+  #endpoints = new Set<LocalEndpoint>();
   #disposed = false;
 
   constructor(
@@ -267,8 +270,8 @@ class Dial implements Disposable {
   /** Why an attempt failed, for people. */
   #describeFailure(error: unknown): string {
     debug(() => `an attempt failed: ${reasonFor(error, this.#limitMs)}`);
-    if (isDialError(error, "bad key")) this.#race.giveUp(error); // it is the same on every way
-    if (isDialError(error, "no handshake")) this.#isolate();
+    if (isDialError(error, "invalid-key")) this.#race.giveUp(error); // it is the same on every way
+    if (isDialError(error, "key-mismatch")) this.#isolate();
     return reasonFor(error, this.#limitMs);
   }
 
@@ -368,7 +371,7 @@ class Dial implements Disposable {
 }
 
 /** Not to be waited for at the end: it may take a second that a caller of git-annex would wait, too. */
-async function close(endpoint: Endpoint): Promise<void> {
+async function close(endpoint: LocalEndpoint): Promise<void> {
   await endpoint[Symbol.asyncDispose]().catch((error) => debug(() => `closing a socket: ${error}`));
 }
 
@@ -382,7 +385,7 @@ async function connectWithFirst(
   try {
     return await endpoint.connect(peer, alpn!, signal);
   } catch (error) {
-    if (others.length === 0 || !isDialError(error, "other protocol")) throw error;
+    if (others.length === 0 || !isDialError(error, "alpn-mismatch")) throw error;
     debug(() => `${alpn}: ${reasonFor(error)}`);
     return await connectWithFirst(endpoint, peer, others, signal);
   }
@@ -405,7 +408,7 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
 
 /** By which of the ways a connection has come about, going by the path it is on. */
 function routeLabel(connection: Connection, routes: readonly Route[]): string {
-  const [kind, address = ""] = connection.path.split(" ");
+  const { kind, address } = connection.path ?? { kind: undefined, address: "" };
   const route = routes.find(({ direct, relay }) =>
     kind === "relay" ? relay === address : direct?.includes(address)
   );

@@ -1,15 +1,16 @@
 /** By which addresses the two ends of a connection may reach each other directly. */
 
 import { interfaces } from "../platform/network_interfaces.ts";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
-import { debug } from "../console/stderr.ts";
 import type { LaneAddresses } from "./negotiation.ts";
 
 /** @param bind The setting: where it names an address, that one alone is used. */
 export function laneAddresses(connection: Connection, bind: string | undefined): LaneAddresses {
-  const [kind, address] = connection.path.split(" ");
-  const observedRemote = kind === "direct" ? splitSocketAddress(address!).host : undefined;
+  const { path } = connection;
+  const observedRemote = path?.kind === "direct"
+    ? splitSocketAddress(path.address).host
+    : undefined;
   return { local: localHosts(connection, observedRemote, bind), observedRemote };
 }
 
@@ -27,13 +28,8 @@ function localHosts(
 
 /** What iroh knows of this host: public addresses, and what a router has mapped. */
 function addressesFromOutside(connection: Connection): string[] {
-  try {
-    const { direct } = connection.endpoint.addresses();
-    return direct.map((address) => splitSocketAddress(address).host);
-  } catch (error) {
-    debug(() => `the endpoint does not say where it is: ${error}`); // those of the interfaces are left
-    return [];
-  }
+  const { direct } = connection.endpoint.knownAddresses();
+  return direct.map((address) => splitSocketAddress(address).host);
 }
 
 function isLoopback(host: string): boolean {

@@ -3,7 +3,8 @@
 import { abortable } from "../async/abort.ts";
 import { dialPeer, SelfDial, Unreachable } from "../dial/dialer.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
-import type { Connection, Endpoint } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";

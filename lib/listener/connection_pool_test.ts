@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type DialOptions, Unreachable } from "../dial/dialer.ts";
-import type { Connection, Endpoint } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { parseSettings } from "../repository/settings.ts";

@@ -6,7 +6,9 @@
 import { abortable, delay } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
-import type { Connection, Incoming } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
+import type { Incoming } from "../iroh/endpoint.ts";
+import { describePath } from "../iroh/path.ts";
 import { IdleTimeout, MuxConnection } from "../protocol/peer_connection.ts";
 import { debug } from "../console/stderr.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
@@ -79,7 +81,7 @@ export class Listener {
 
   /** Serves the sessions that the peer opens on a connection that this repository has dialed. */
   async serveDialed(connection: Connection): Promise<void> {
-    const [, address = ""] = connection.path.split(" ");
+    const address = connection.path?.address ?? "";
     const source = address.replace(/:\d+$/, "");
     using limits = new StrangerLimits(undefined, this.#options.limits);
     await this.#track(this.#serveMux(connection, source, { limits, isDialed: true }));
@@ -276,5 +278,5 @@ export class Listener {
 
 /** Returns the name of a peer in the log. */
 function nameOf({ publicKey, path }: Connection): string {
-  return `${publicKey.toHex().slice(0, 10)} (${path})`;
+  return `${publicKey.toHex().slice(0, 10)} (${describePath(path)})`;
 }

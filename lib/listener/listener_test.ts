@@ -15,7 +15,7 @@ const AUTH_SUCCESS = "AUTH-SUCCESS 1234\n";
 /** A dialed connection, with the peer's half of its only stream. */
 class FakeConnection {
   readonly publicKey = new Uint8Array(32).fill(0xab);
-  readonly path = "direct 192.0.2.1:5";
+  readonly path = { kind: "direct", address: "192.0.2.1:5" };
   /** Resolves with code and reason when this end closes. */
   readonly closed: Promise<readonly [bigint, string]>;
   readonly closedError: Promise<StreamError>;

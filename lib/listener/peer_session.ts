@@ -1,7 +1,7 @@
 /** A session that a peer has opened, in one form for both protocols. */
 
 import { abortable } from "../async/abort.ts";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import type { CloseReason, InboundSession } from "../protocol/peer_connection.ts";
 import type { Duplex } from "../streams/duplex.ts";

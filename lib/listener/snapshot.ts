@@ -1,6 +1,8 @@
 /** Collects what a listener knows of itself and of its peers, for `status`. */
 
-import type { Connection, Endpoint } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
+import type { Endpoint } from "../iroh/endpoint.ts";
+import { describePath } from "../iroh/path.ts";
 import { debug } from "../console/stderr.ts";
 import type { LastSeenFile } from "./last_seen.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
@@ -73,7 +75,7 @@ function peerStatus(
   return {
     key,
     connected: connection !== undefined,
-    path: connection?.path ?? null,
+    path: connection ? describePath(connection.path) : null,
     roundTripMs: roundTripMs === undefined ? null : Math.round(roundTripMs * 10) / 10,
     lanes: moved.lanes,
     sessions: { incoming: moved.incoming, outgoing: moved.outgoing },

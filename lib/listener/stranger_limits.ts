@@ -3,7 +3,7 @@
  * yet. A stranger has little time, may send few bytes, and may lose its permit to another peer.
  */
 
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import { HandshakeError } from "../protocol/dumbpipe.ts";
 import { ProtocolError } from "../protocol/mux.ts";
 import type { Permit } from "./admission.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import { HandshakeError } from "../protocol/dumbpipe.ts";
 import { Evicted, type Permit } from "./admission.ts";
 import { NotAuthenticated } from "./close_reasons.ts";

@@ -1,6 +1,6 @@
 /** Counts the bytes that each peer has sent and received, and measures the rates. */
 
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 
 /** Interval between two samples, and number of samples that a rate is the average of. */
 const SAMPLE_INTERVAL_MS = 1_000, SAMPLES = 5;

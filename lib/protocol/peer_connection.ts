@@ -5,7 +5,7 @@
 
 import { abortable } from "../async/abort.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
-import type { Connection } from "../iroh/endpoint.ts";
+import type { Connection } from "../iroh/connection.ts";
 import type { LaneControl } from "../lane/lane_control.ts";
 import { debug } from "../console/stderr.ts";
 import {

@@ -8,7 +8,8 @@
  */
 
 import type { Duplex } from "../../lib/streams/duplex.ts";
-import { type Connection, Endpoint } from "../../lib/iroh/endpoint.ts";
+import type { Connection } from "../../lib/iroh/connection.ts";
+import { Endpoint } from "../../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../../lib/repository/ticket.ts";
 import { StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";

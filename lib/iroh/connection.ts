@@ -1,0 +1,164 @@
+/**
+ * A connection with one peer, in this program's own terms. It does not load iroh-js, whose objects it is given.
+ *
+ * iroh-js reports a vanished peer late, so silence_watch.ts does. `watch*` is never used: its callbacks can
+ * abort the process.
+ */
+
+import type * as Iroh from "@number0/iroh";
+import { abortable, delay } from "../async/abort.ts";
+import { printable } from "../console/stderr.ts";
+import type { Duplex, StreamError } from "../streams/duplex.ts";
+import type { IrohBytes } from "./bytes.ts";
+import { type ConnectionEnd, connectionEnd, connectionEndError } from "./errors.ts";
+import type { ConnectionPath } from "./path.ts";
+import { SilenceWatch } from "./silence_watch.ts";
+import { ConnectionStreams } from "./streams.ts";
+
+/** Timeout for a close to leave the machine, which takes 1 to 2 ms. */
+const CLOSE_SENT_TIMEOUT_MS = 100;
+/** Maximum length of an address that is shown. Most relays' URLs have 40 characters. */
+const MAX_ADDRESS_CHARACTERS = 200;
+
+/** Watches all connections of this process. */
+const silenceWatch = new SilenceWatch();
+
+/** Where to dial. */
+export interface PeerAddress {
+  /** Ed25519 public key, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** URL of a relay. */
+  readonly relay?: string | undefined;
+  /** Socket addresses. */
+  readonly direct: readonly string[];
+}
+
+/** The addresses of an endpoint. */
+export interface EndpointAddresses {
+  /** URL of the relay through which it can be reached at present. */
+  readonly relay: string | undefined;
+  /** The socket addresses that it knows of itself. */
+  readonly direct: string[];
+}
+
+/** What the users of a connection need of its endpoint. endpoint.ts implements it. */
+export interface LocalEndpoint extends AsyncDisposable {
+  knownAddresses(): EndpointAddresses;
+  connect(peer: PeerAddress, alpn: string, signal: AbortSignal): Promise<Connection>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A connection with one peer, which has proved its key. */
+export class Connection {
+  /** Resolves when the connection has ended. Never rejects. */
+  readonly closed: Promise<ConnectionEnd>;
+  /** Resolves like {@linkcode closed}, to the error of all reads and writes from then on. */
+  readonly closedError: Promise<StreamError>;
+  readonly #connection: Iroh.Connection;
+  readonly #bytes: IrohBytes;
+  readonly #streams: ConnectionStreams;
+
+  /**
+   * @param endpoint Kept, since iroh ends the connections of an endpoint that is garbage-collected.
+   * @param bytes The form in which `connection` passes bytes.
+   */
+  constructor(
+    connection: Iroh.Connection,
+    readonly endpoint: LocalEndpoint,
+    bytes: IrohBytes,
+    silence: SilenceWatch = silenceWatch,
+  ) {
+    this.#connection = connection;
+    this.#bytes = bytes;
+    const { promise: lost, resolve: lose } = Promise.withResolvers<ConnectionEnd>();
+    this.closed = Promise.race([connection.closed().then(connectionEnd), lost]);
+    this.closedError = this.closed.then(connectionEndError);
+    this.#streams = new ConnectionStreams(bytes, this.closed);
+    const watching = silence.watch(() => connection.stats().udpRxDatagrams, () => {
+      lose({ by: "loss", detail: `nothing came for ${silence.timeoutMs / 1000} s` });
+      this.close(0n, "silence");
+    });
+    this.closed.then(() => watching[Symbol.dispose]());
+  }
+
+  /** The peer's public key, 32 bytes. */
+  get publicKey(): Uint8Array {
+    return this.#bytes.from(this.#connection.remoteId().toBytes());
+  }
+
+  /** The protocol that both ends speak. */
+  get alpn(): string {
+    return new TextDecoder().decode(this.#bytes.from(this.#connection.alpn()));
+  }
+
+  /** The path in use; undefined if there is none at present. */
+  get path(): ConnectionPath | undefined {
+    const path = this.#selectedPath;
+    return path && {
+      kind: path.isIp ? "direct" : "relay",
+      address: printable(path.remoteAddr, MAX_ADDRESS_CHARACTERS),
+    };
+  }
+
+  /** Round-trip time of a packet on the path in use; undefined if iroh does not know it yet. */
+  get roundTripMs(): number | undefined {
+    const rtt = this.#selectedPath?.rttMs;
+    return rtt === undefined ? undefined : Number(rtt);
+  }
+
+  get #selectedPath(): ReturnType<Iroh.Connection["paths"]>[number] | undefined {
+    return this.#connection.paths().find((path) => path.isSelected);
+  }
+
+  /** Bytes in UDP packets received so far. */
+  get packetBytesReceived(): number {
+    return Number(this.#connection.stats().udpRxBytes);
+  }
+
+  /** UDP packets received so far. */
+  get packetsReceived(): number {
+    return Number(this.#connection.stats().udpRxDatagrams);
+  }
+
+  /** Bytes in UDP packets sent and received so far, including acknowledgements and heartbeats. */
+  get packetBytes(): number {
+    const { udpTxBytes, udpRxBytes } = this.#connection.stats();
+    return Number(udpTxBytes) + Number(udpRxBytes);
+  }
+
+  /** Opens a stream. The peer does not see it before the first write. */
+  async open(): Promise<Duplex> {
+    return this.#streams.duplex(await this.#streams.result(this.#connection.openBi()));
+  }
+
+  /**
+   * Accepts the next stream that the peer opens. An aborted call may still take a stream, which is then lost,
+   * since no call of iroh-js can be cancelled.
+   */
+  async accept(signal: AbortSignal): Promise<Duplex> {
+    const accepting = this.#streams.result(this.#connection.acceptBi());
+    return this.#streams.duplex(await abortable(accepting, signal));
+  }
+
+  /**
+   * Closes the connection. Data that the peer's program has not read is lost, so both directions must have
+   * ended, unless code and reason report an error.
+   */
+  close(code: bigint, reason: string): void {
+    this.#connection.close(code, this.#bytes.to(new TextEncoder().encode(reason)));
+  }
+
+  /** Closes the connection like {@linkcode close}, and waits until the close has left the machine. */
+  async closeAndSend(code: bigint, reason: string): Promise<void> {
+    let isEnded = false; // without a close of ours, so that nothing is sent
+    this.closed.then(({ by }) => isEnded = by !== "us");
+    const before = this.#connection.stats().udpTxDatagrams;
+    this.close(code, reason);
+    const timeout = AbortSignal.timeout(CLOSE_SENT_TIMEOUT_MS);
+    const isSent = () => this.#connection.stats().udpTxDatagrams !== before;
+    while (!timeout.aborted && !isEnded && !isSent()) {
+      // If the packet cannot be sent in time, the peer notices the end by its own timeout.
+      await delay(1, timeout).catch(() => {});
+    }
+  }
+}

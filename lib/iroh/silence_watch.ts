@@ -1,0 +1,64 @@
+/** Notices that the peer of a connection has vanished, by the lack of packets. */
+
+/**
+ * Timeout for a packet of the peer. Both ends of a live connection send one every 5 s (iroh's heartbeat). iroh
+ * itself gives up after 30 s, which is longer than users are promised.
+ */
+const SILENCE_TIMEOUT_MS = 25_000;
+/** Interval between looks at all connections: short against the timeout, long enough to cost nothing. */
+const CHECK_INTERVAL_MS = 2_500;
+
+/** Limits, for tests. */
+export interface SilenceWatchOptions {
+  readonly timeoutMs?: number;
+  readonly checkIntervalMs?: number;
+}
+
+interface Watched {
+  readonly packetsReceived: () => number | bigint;
+  readonly onSilence: () => void;
+  last: number | bigint;
+  checks: number;
+}
+
+/** Watches many connections with one timer, since a listener may have many that are idle. */
+export class SilenceWatch {
+  /** Timeout for a packet of the peer. */
+  readonly timeoutMs: number;
+  readonly #checkIntervalMs: number;
+  #watched = new Set<Watched>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  constructor({
+    timeoutMs = SILENCE_TIMEOUT_MS,
+    checkIntervalMs = CHECK_INTERVAL_MS,
+  }: SilenceWatchOptions = {}) {
+    this.timeoutMs = timeoutMs;
+    this.#checkIntervalMs = checkIntervalMs;
+  }
+
+  /** Calls `onSilence` when `packetsReceived` has not changed for the timeout, until disposed of. */
+  watch(packetsReceived: () => number | bigint, onSilence: () => void): Disposable {
+    const watched = { packetsReceived, onSilence, last: -1, checks: 0 };
+    this.#watched.add(watched);
+    this.#timer ??= setInterval(() => this.#check(), this.#checkIntervalMs);
+    return {
+      [Symbol.dispose]: () => {
+        this.#watched.delete(watched);
+        if (this.#watched.size > 0) return;
+        clearInterval(this.#timer);
+        this.#timer = undefined;
+      },
+    };
+  }
+
+  #check(): void {
+    for (const watched of this.#watched) {
+      const now = watched.packetsReceived();
+      // Counted in checks, not by the clock: a machine that slept has not heard its peers, either.
+      watched.checks = now === watched.last ? watched.checks + 1 : 0;
+      watched.last = now;
+      if (watched.checks * this.#checkIntervalMs >= this.timeoutMs) watched.onSilence();
+    }
+  }
+}
