@@ -152,7 +152,7 @@ scenario("address: an identity that may not be read is reported, and stays", {
   assert.equal(run.code, 1);
   assert.match(
     run.stderr,
-    /^git-annex-p2p-iroh: cannot read the identity file .*, permission denied; mend its owner and mode.*\n$/,
+    /^git-annex-p2p-iroh: cannot read the identity file .*, permission denied; correct its owner and mode.*\n$/,
   );
   await Deno.chmod(secret, 0o600);
   assert.equal(await address(env, on, repository), first);

@@ -128,7 +128,7 @@ scenario("connect says when git is not there", {}, async (env) => {
   });
   assert.deepEqual([run.code, run.stdout], [1, ""]);
   assertOneLine(run.stderr);
-  assert.match(run.stderr, /: git is not on PATH; install git, or mend PATH\n$/);
+  assert.match(run.stderr, /: git is not on PATH; install git, or correct PATH\n$/);
   assert.equal(pair.fakeAnnex.total, 0);
 });
 

@@ -1,10 +1,9 @@
-/** Waiting with a way out, for promises that have none of their own. */
+/** Waits for promises and times until a signal aborts. */
 
 /**
- * The outcome of `promise`, or a rejection with the signal's reason if that comes first.
+ * Settles like `promise`, or rejects with the signal's reason if that comes first.
  *
- * @param tooLate Called with what the promise resolves to when nobody waits for it any more, so
- * that whatever it holds can be closed.
+ * @param tooLate Called with the promise's value if it resolves after the signal, for example to close it.
  */
 export function abortable<T>(
   promise: Promise<T>,
@@ -14,7 +13,7 @@ export function abortable<T>(
   return new Promise((resolve, reject) => {
     function abort(): void {
       reject(signal.reason);
-      // The caller has its reason; how the abandoned promise fails no longer matters to anyone.
+      // The caller has the reason. An error of the abandoned promise no longer matters.
       promise.then(tooLate, () => {});
     }
     if (signal.aborted) return abort();
@@ -30,39 +29,40 @@ export function delay(milliseconds: number, signal: AbortSignal): Promise<void> 
   return abortable(promise, signal).finally(() => clearTimeout(timer));
 }
 
+/** Interval between looks at the clock: short against the timeouts, which are 100 ms and more. */
 const TICK_MS = 10;
-/** What one such tick counts for at most, however long it took. */
-const MOST_TICK_MS = 12;
+/** Maximum time that one tick counts for, however long it took: a tick of an idle machine. */
+const MAX_TICK_MS = 12;
 
 /**
- * Like {@linkcode delay}, of time in which this process ran: on a machine that has too much to do, or
- * that stood still, an answer may be there and not have been seen yet.
+ * Resolves like {@linkcode delay}, but counts only time in which this process ran. While a machine is overloaded or
+ * suspended, an answer may have arrived that this process has not read yet.
  */
 export async function delayWhileRunning(milliseconds: number, signal: AbortSignal): Promise<void> {
   let before = performance.now();
   for (let left = milliseconds; left > 0;) {
     await delay(TICK_MS, signal);
     const now = performance.now();
-    left -= Math.min(now - before, MOST_TICK_MS);
+    left -= Math.min(now - before, MAX_TICK_MS);
     before = now;
   }
 }
 
 /**
- * A limit to what somebody else does, by {@linkcode delayWhileRunning}: for a few at a time, since each looks at
- * the clock a hundred times a second. Disposed of, it is never reached.
+ * A timeout that counts only time in which this process ran ({@linkcode delayWhileRunning}). Have only a few at a
+ * time, since each looks at the clock 100 times a second. Once disposed of, it never expires.
  */
 export class RunningTimeout implements Disposable {
-  /** Aborted with the reason when it is reached, or with another signal's before. */
+  /** Aborted with the reason when the timeout expires, or with the reason of another signal before. */
   readonly signal: AbortSignal;
   #disposed = new AbortController();
 
-  /** @param signals Of which each ends it. */
+  /** @param reason What {@linkcode signal} is aborted with. @param signals Other signals that abort it. */
   constructor(milliseconds: number, reason: Error, ...signals: readonly AbortSignal[]) {
-    const reached = new AbortController();
-    this.signal = AbortSignal.any([reached.signal, ...signals]);
+    const expired = new AbortController();
+    this.signal = AbortSignal.any([expired.signal, ...signals]);
     delayWhileRunning(milliseconds, this.#disposed.signal)
-      .then(() => reached.abort(reason), () => {}); // disposed of
+      .then(() => expired.abort(reason), () => {}); // disposed of before
   }
 
   [Symbol.dispose](): void {

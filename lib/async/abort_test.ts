@@ -13,7 +13,7 @@ Deno.test("delayWhileRunning() does not count the time in which the process stoo
   await ended;
 });
 
-Deno.test("RunningTimeout: is reached, not too early, with its reason", async () => {
+Deno.test("RunningTimeout expires after its time and no sooner, with its reason", async () => {
   const reason = new Error("too late"), before = performance.now();
   using limit = new RunningTimeout(100, reason, never);
   await new Promise((resolve) => limit.signal.addEventListener("abort", resolve));
@@ -21,7 +21,7 @@ Deno.test("RunningTimeout: is reached, not too early, with its reason", async ()
   assert(performance.now() - before >= 100);
 });
 
-Deno.test("RunningTimeout: ends with another signal, and not at all once it is disposed of", async () => {
+Deno.test("RunningTimeout aborts with another signal, and never expires once disposed of", async () => {
   const controller = new AbortController(), late = new Error("too late");
   using one = new RunningTimeout(60_000, late, never, controller.signal);
   const other = new RunningTimeout(20, late);

@@ -1,33 +1,33 @@
-/** Attempts side by side, of which the first that gets through wins. */
+/** Runs attempts at the same time, of which the first to succeed wins. */
 
-/** Attempts to get a thing of type `T`. Each goes by a way, or several, that have names for people. */
+/** Attempts to get a `T`. Each attempt takes one route or several, which have names for people. */
 export class Race<T> {
-  /** What came of each way that has not got through. */
+  /** The outcome of each route, for people. */
   readonly outcomes = new Map<string, string>();
   #winner = Promise.withResolvers<T>();
-  /** Attempts that are under way, and ways on which there may yet be one. */
+  /** Number of attempts in progress and of routes that are reserved, and 1 until {@linkcode seal}. */
   #pending = 1;
   #ended = new AbortController();
   #onLate: (late: T) => void;
   #onFailure: (error: unknown) => string;
-  #lastError: unknown = new Error("there is no way");
+  #lastError: unknown = new Error("there is no route");
 
   /**
-   * @param onLate Told of what has got through after another.
-   * @param onFailure Told why an attempt failed; says it for people.
+   * @param onLate Called with the value of each attempt that succeeds after the race has ended.
+   * @param onFailure Called with the error of each failed attempt. Returns the outcome, for people.
    */
   constructor(onLate: (late: T) => void, onFailure: (error: unknown) => string) {
     this.#onLate = onLate;
     this.#onFailure = onFailure;
-    this.#winner.promise.catch(() => {}); // told to whoever awaits it
+    this.#winner.promise.catch(() => {}); // the caller that awaits it gets the error
   }
 
-  /** What got through first. Rejects as the last attempt did, if none has. */
+  /** Resolves to the first value. If all attempts fail, it rejects with the last error. */
   get winner(): Promise<T> {
     return this.#winner.promise;
   }
 
-  /** An attempt. Its signal is aborted when another has won. */
+  /** Starts an attempt. Its signal is aborted when another attempt has won. */
   add(routes: readonly string[], attempt: (signal: AbortSignal) => Promise<T>): void {
     if (this.#ended.signal.aborted) return;
     this.#pending++;
@@ -36,7 +36,7 @@ export class Race<T> {
       (value) => {
         if (this.#ended.signal.aborted) return this.#onLate(value);
         this.#winner.resolve(value);
-        this.#ended.abort(new Error("another way was faster"));
+        this.#ended.abort(new Error("another route was faster"));
       },
       (error) => {
         if (this.#ended.signal.aborted) return;
@@ -47,7 +47,12 @@ export class Race<T> {
     );
   }
 
-  /** There may yet be an attempt on a way, until what is returned is called. */
+  /**
+   * Keeps the race open for an attempt on a route that may follow.
+   *
+   * @param otherwise Outcome of the route without an attempt.
+   * @returns A function that ends the reservation.
+   */
   reserve(route: string, otherwise: string): () => void {
     this.#pending++;
     this.outcomes.set(route, otherwise);
@@ -58,12 +63,12 @@ export class Race<T> {
     };
   }
 
-  /** To be called when all that is known from the start has been entered. */
+  /** Lets the race end when no attempt and no reservation is left. Call it after the first attempts. */
   seal(): void {
     this.#close();
   }
 
-  /** Ends it: no attempt can get through. */
+  /** Ends the race with an error, unless an attempt has won. */
   giveUp(error: unknown): void {
     this.#winner.reject(error);
     this.#ended.abort(error);

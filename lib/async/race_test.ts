@@ -7,26 +7,26 @@ function makeRace(): { race: Race<string>; late: string[] } {
   return { race, late };
 }
 
-Deno.test("Race: the first attempt that gets through wins, and the others are told", async () => {
+Deno.test("Race: the first attempt to succeed wins, and the others are aborted", async () => {
   const { race, late } = makeRace();
   const slow = Promise.withResolvers<string>();
-  let told: AbortSignal | undefined;
+  let slowSignal: AbortSignal | undefined;
   race.add(["slow"], (signal) => {
-    told = signal;
+    slowSignal = signal;
     return slow.promise;
   });
   race.add(["broken"], () => Promise.reject(new Error("broken")));
   race.add(["fast"], () => Promise.resolve("fast"));
   race.seal();
   assert.equal(await race.winner, "fast");
-  assert(told!.aborted);
+  assert(slowSignal!.aborted);
   slow.resolve("slow");
   await slow.promise;
   assert.deepEqual(late, ["slow"]);
-  race.add(["too late"], () => assert.fail("entered after the end"));
+  race.add(["too late"], () => assert.fail("started after the end"));
 });
 
-Deno.test("Race: when none gets through, it fails as the last one did, and knows of each", async () => {
+Deno.test("Race: if all attempts fail, it has the last error, and the outcome of each route", async () => {
   const { race } = makeRace();
   const last = Promise.withResolvers<string>();
   race.add(["one", "two"], () => Promise.reject(new Error("first")));
@@ -37,26 +37,26 @@ Deno.test("Race: when none gets through, it fails as the last one did, and knows
   assert.deepEqual([...race.outcomes], [["one", "first"], ["two", "first"], ["three", "last"]]);
 });
 
-Deno.test("Race: does not end while there may yet be an attempt", async () => {
+Deno.test("Race: does not end while a route is reserved", async () => {
   const { race } = makeRace();
-  const nobody = race.reserve("later", "nobody came");
+  const endReservation = race.reserve("later", "no attempt");
   race.add(["now"], () => Promise.reject(new Error("no")));
   race.seal();
   await new Promise((resolve) => setTimeout(resolve));
   race.add(["later"], () => Promise.resolve("later"));
-  nobody();
-  nobody();
+  endReservation();
+  endReservation();
   assert.equal(await race.winner, "later");
 });
 
-Deno.test("Race: without an attempt it fails at once", async () => {
+Deno.test("Race: fails at once without an attempt", async () => {
   const { race } = makeRace();
   race.seal();
-  await assert.rejects(race.winner, /there is no way/);
+  await assert.rejects(race.winner, /there is no route/);
   assert.equal(race.outcomes.size, 0);
 });
 
-Deno.test("Race: once given up, nothing gets through", async () => {
+Deno.test("Race: no attempt wins once it is given up", async () => {
   const { race, late } = makeRace();
   const slow = Promise.withResolvers<string>();
   race.add(["slow"], () => slow.promise);

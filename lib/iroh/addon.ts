@@ -1,8 +1,11 @@
 /**
- * How the compiled program loads iroh-js's native addon, which it holds packed: from the copy in the
- * user's cache folder (addon_cache.ts), or, where there can be none, from a folder made for this start
- * and removed at once. It does not hold the package that the addon comes in: each start would read the
- * 20 MB, and Deno would unpack them each time, under a name that others can guess in a folder for all.
+ * Loads iroh-js's native addon in the compiled program, which contains it packed.
+ *
+ * The addon is loaded from the copy in the user's cache folder (addon_cache.ts). If there can be no copy, it is
+ * unpacked into a temporary folder, which is removed at once.
+ *
+ * The program does not contain the npm package of the addon. With it, each start would read 20 MB, and Deno
+ * would unpack them into the shared temporary folder, under a name that other users can guess.
  */
 
 import { createRequire } from "node:module";
@@ -12,18 +15,18 @@ import { Failure, systemReason } from "../console/failure.ts";
 import { PackedAddon } from "./packed_addon.ts";
 import { debug } from "../console/stderr.ts";
 
-/** The addon cannot be loaded from anywhere. */
+/** The addon cannot be loaded, neither from a copy nor from a temporary folder. */
 export class AddonError extends Failure {
   override readonly name = "AddonError";
 }
 
-/** What iroh-js's own loader gives: all that it exports is the addon's. @throws {AddonError} */
+/** Returns what the package of iroh-js exports, which is what its addon exports. @throws {AddonError} */
 export async function loadAddon(): Promise<unknown> {
   const require = createRequire(import.meta.url);
-  const packed = new PackedAddon(new URL("./addon.packed", import.meta.url)); // tasks/compile.ts puts it there
+  const packed = new PackedAddon(new URL("./addon.packed", import.meta.url)); // written by tasks/compile.ts
   try {
     return require(await ensureAddonCopy(packed, cacheFolder()));
-  } catch (error) { // so it is where the home directory is mounted with `noexec`
+  } catch (error) { // for example, if the home directory is mounted with `noexec`
     debug(() => `iroh's native code is unpacked for this start alone: ${systemReason(error)}`);
   }
   try {
@@ -37,13 +40,13 @@ export async function loadAddon(): Promise<unknown> {
 }
 
 async function loadOnce(packed: PackedAddon, require: NodeJS.Require): Promise<unknown> {
-  const folder = await Deno.makeTempDir({ prefix: "git-annex-p2p-iroh-" }); // closed to others
+  const folder = await Deno.makeTempDir({ prefix: "git-annex-p2p-iroh-" }); // with mode 0700
   try {
     const path = join(folder, packed.name);
     await Deno.writeFile(path, packed.unpack(), { mode: 0o600, createNew: true });
     return require(path);
   } finally {
-    // What is loaded stays so without its file; Windows lets nobody remove that.
+    // A loaded addon does not need its file. Windows does not let it be removed, so that it stays there.
     await Deno.remove(folder, { recursive: true }).catch(() => {});
   }
 }

@@ -1,9 +1,9 @@
 /**
- * A copy of iroh-js's native addon, unpacked, in the user's cache folder. Unpacking it takes 140 ms and
- * writes 20 MB, too much for each start.
+ * Keeps an unpacked copy of iroh-js's native addon in the user's cache folder. Unpacking takes 140 ms and writes
+ * 20 MB, too much for each start.
  *
- * The folder is the user's alone, or it is not used: so nobody else can change the copy, and its
- * checksum need only guard against damage, before each use.
+ * The folder must be private to the user, so that no other user can change the copy. The checksum, compared
+ * before each use, need therefore only detect damage.
  */
 
 import { dirname, isAbsolute, join } from "node:path";
@@ -12,42 +12,42 @@ import { Failure } from "../console/failure.ts";
 import type { PackedAddon } from "./packed_addon.ts";
 import { makePrivateFolder } from "../platform/private_folder.ts";
 
-/** There is no folder for the copy that can be trusted. */
+/** No cache folder can be trusted, or another process is writing the copy. */
 export class CacheFolderError extends Failure {
   override readonly name = "CacheFolderError";
 }
 
-/** No copy takes longer to be made. */
-const WRITING_MS = 60_000;
+/** Timeout for another process to write the copy, which takes it less than 1 s on an idle machine. */
+const WRITE_TIMEOUT_MS = 60_000;
 const DAY_MS = 24 * 60 * 60_000;
-/** A use is noted this often, in the time of the copy's last change. */
-const NOTE_MS = DAY_MS;
+/** Interval between updates of a copy's modification time, which records its use. */
+const TOUCH_INTERVAL_MS = DAY_MS;
 /**
- * A copy not used for this long is removed when another is made. Not at once: two installed programs of
- * different versions would replace each other's.
+ * Maximum age of an unused copy. It is removed when another is made. Removed at once, the copies of two
+ * installed versions would replace each other.
  */
-const UNUSED_MS = 30 * DAY_MS;
+const MAX_UNUSED_MS = 30 * DAY_MS;
 const COPY_NAME = /^iroh-[0-9a-f]{8}\.node$/;
 
-/** Where the system wants what can be made again; undefined if the environment does not say. */
+/** Returns the cache folder of the user, as the system defines it; undefined if the environment lacks it. */
 export function cacheFolder(
   env: Record<string, string> = Deno.env.toObject(),
   os: typeof Deno.build.os = Deno.build.os,
 ): string | undefined {
   const { HOME, XDG_CACHE_HOME, LOCALAPPDATA } = env;
   if (os === "windows") return LOCALAPPDATA;
-  // The specification wants a relative path ignored.
+  // The XDG Base Directory Specification says to ignore a relative path.
   if (os !== "darwin" && XDG_CACHE_HOME?.startsWith("/")) return XDG_CACHE_HOME;
   return HOME && join(HOME, ...os === "darwin" ? ["Library", "Caches"] : [".cache"]);
 }
 
 /**
- * A copy of the addon that is whole and the user's alone; made anew if it is missing or otherwise.
+ * Makes sure that there is an intact and private copy of the addon.
  *
- * @param cache The user's cache folder. The copy lies in one of this program's in it.
- * @returns Its path.
- * @throws {CacheFolderError} if a folder cannot be trusted or another process is at it, or what the
- * system says.
+ * @param cache The user's cache folder.
+ * @returns The path of the copy, in the subfolder `git-annex-p2p-iroh`.
+ * @throws {CacheFolderError} if a folder cannot be trusted, or another process is writing the copy.
+ * @throws An error of the system if the copy cannot be written.
  */
 export async function ensureAddonCopy(
   packed: PackedAddon,
@@ -55,35 +55,40 @@ export async function ensureAddonCopy(
 ): Promise<string> {
   const folder = await ensureFolder(cache), path = join(folder, packed.name);
   if (await isIntact(path, packed)) return path;
-  await yieldToOthers(folder);
+  await yieldToWriter(folder);
   await writeAtomically(path, () => packed.unpack(), {
     mode: 0o600,
     ifPresent: "replace",
-    isFlushed: false, // damage is noticed, and many first starts at once would hold each other up
+    isFlushed: false, // isIntact() detects damage, and a flush would slow down simultaneous first starts
   });
   await removeUnused(folder);
   return path;
 }
 
 /**
- * Of many first starts at once one makes the copy: all would unpack and write 20 MB each.
+ * Lets one process write the copy, so that simultaneous first starts do not write 20 MB each. Removes what a
+ * process that was killed has left.
  *
- * @throws {CacheFolderError} if another process is at it. What one that was killed has left is removed.
+ * @throws {CacheFolderError} if another process is writing the copy.
  */
-async function yieldToOthers(folder: string): Promise<void> {
+async function yieldToWriter(folder: string): Promise<void> {
   for await (const { name } of Deno.readDir(folder)) {
     if (!name.startsWith(".new-")) continue;
     const path = join(folder, name);
-    const mtime = (await Deno.lstat(path).catch(() => undefined))?.mtime; // it has its name by now
+    const mtime = (await Deno.lstat(path).catch(() => undefined))?.mtime; // renamed since
     if (!mtime) continue;
-    if (Date.now() - mtime.getTime() < WRITING_MS) {
+    if (Date.now() - mtime.getTime() < WRITE_TIMEOUT_MS) {
       throw new CacheFolderError("another process is making the copy");
     }
     await Deno.remove(path).catch(ignoreNotFound);
   }
 }
 
-/** @throws {CacheFolderError} if somebody else could change what is in it, or put another in its place. */
+/**
+ * Makes sure that there is a private folder for the copy.
+ *
+ * @throws {CacheFolderError} if another user could change its content or replace it.
+ */
 async function ensureFolder(cache: string | undefined): Promise<string> {
   if (cache === undefined || !isAbsolute(cache)) {
     throw new CacheFolderError("no cache folder is known");
@@ -91,11 +96,11 @@ async function ensureFolder(cache: string | undefined): Promise<string> {
   const folder = join(cache, "git-annex-p2p-iroh");
   let problem: string | undefined;
   try {
-    problem = await whatIsWrongAbove(cache);
+    problem = await parentProblem(cache);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    // With sudo, HOME may be that of a user to whom a folder of root's would be in the way.
-    problem = await whatIsWrongAbove(dirname(cache)) ?? await makePrivateFolder(cache);
+    // With sudo, HOME may be another user's, in which root must not make a folder.
+    problem = await parentProblem(dirname(cache)) ?? await makePrivateFolder(cache);
   }
   if (problem) throw new CacheFolderError(`${cache} ${problem}`);
   problem = await makePrivateFolder(folder);
@@ -103,38 +108,39 @@ async function ensureFolder(cache: string | undefined): Promise<string> {
   return folder;
 }
 
-/** Why somebody else could replace what is in a folder, which may be a link to one. */
-async function whatIsWrongAbove(path: string): Promise<string | undefined> {
+/** Returns why other users could replace a folder inside `path`; undefined if they cannot. Follows a link. */
+async function parentProblem(path: string): Promise<string | undefined> {
   const { uid, gid, mode } = await Deno.stat(path);
-  if (Deno.uid() === null) return undefined; // Windows: it is in the user's profile
-  if (uid !== Deno.uid()) return "belongs to somebody else";
-  // A user's own group has no other members where the umask lets it write, as Ubuntu's does.
+  if (Deno.uid() === null) return undefined; // Windows: the folder is in the user's profile
+  if (uid !== Deno.uid()) return "belongs to another user";
+  // Some systems, such as Ubuntu, have a group for each user, and a umask that lets the group write.
   const others = gid === Deno.gid() ? 0o002 : 0o022;
   return mode! & others ? "can be written by others" : undefined;
 }
 
-/** Whether a copy is a file of the user's alone, and undamaged. That it is used is noted. */
+/** Tells whether a copy is a private file and undamaged. Records its use. */
 async function isIntact(path: string, packed: PackedAddon): Promise<boolean> {
   try {
     const { isFile, uid, mode, mtime } = await Deno.lstat(path);
     const isPrivate = Deno.uid() === null || uid === Deno.uid() && !(mode! & 0o077);
     if (!isFile || !isPrivate || !packed.isIn(path)) return false;
     const now = new Date();
-    if (now.getTime() - mtime!.getTime() > NOTE_MS) {
-      await Deno.utime(path, now, now).catch(() => {}); // the disk is full, or can only be read
+    if (now.getTime() - mtime!.getTime() > TOUCH_INTERVAL_MS) {
+      await Deno.utime(path, now, now).catch(() => {}); // the disk is full or read-only, and the copy can be used all the same
     }
     return true;
   } catch {
-    return false; // it is not there, or cannot be read
+    return false; // it is missing or unreadable
   }
 }
 
+/** Removes other versions' copies that are no longer used. */
 async function removeUnused(folder: string): Promise<void> {
   for await (const { name } of Deno.readDir(folder)) {
     if (!COPY_NAME.test(name)) continue;
     const path = join(folder, name);
     const mtime = (await Deno.lstat(path).catch(() => undefined))?.mtime;
-    if (!mtime || Date.now() - mtime.getTime() < UNUSED_MS) continue;
-    await Deno.remove(path).catch(() => {}); // somebody else was first, or Windows uses it
+    if (!mtime || Date.now() - mtime.getTime() < MAX_UNUSED_MS) continue;
+    await Deno.remove(path).catch(() => {}); // another process was first, or is using it on Windows
   }
 }

@@ -7,12 +7,12 @@ import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_cache.ts
 import { packAddon, PackedAddon } from "./packed_addon.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
-/** Longer than what is read at once, and no multiple of it. */
+/** Content of the addon: longer than one read, and not a multiple of its length. */
 const CONTENT = new Uint8Array(600_000).map((_, i) => i >> 8 ^ i);
 const NAME = `iroh-${crc32(CONTENT).toString(16).padStart(8, "0")}.node`;
 const DAY_MS = 24 * 60 * 60_000;
 
-/** A packed addon, and a folder that serves as the user's cache folder. */
+/** Calls `body` with a packed addon, a cache folder, and the path of the packed file. */
 async function withAddon(
   body: (packed: PackedAddon, cache: string, path: string) => Promise<void>,
 ): Promise<void> {
@@ -27,7 +27,7 @@ async function withAddon(
   }
 }
 
-/** As if a copy had last been used some days ago. */
+/** Makes a file look as if it was last used some days ago. */
 async function age(path: string, days: number): Promise<void> {
   const then = new Date(Date.now() - days * DAY_MS);
   await Deno.utime(path, then, then);
@@ -45,7 +45,7 @@ function namesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 }
 
-/** Makes a copy in a process of its own. @returns Whether it is intact, or why there is none. */
+/** Makes a copy in another process. @returns `true` if it is intact, or the error. */
 async function inAnotherProcess(
   path: string,
   cache: string,
@@ -74,7 +74,7 @@ async function inAnotherProcess(
   return new TextDecoder().decode(stdout);
 }
 
-Deno.test("cacheFolder() is where each system wants it", () => {
+Deno.test("cacheFolder() is where each system defines it", () => {
   const HOME = "/home/ann";
   assert.equal(cacheFolder({ HOME }, "linux"), "/home/ann/.cache");
   assert.equal(cacheFolder({ HOME, XDG_CACHE_HOME: "/var/ann" }, "linux"), "/var/ann");
@@ -84,7 +84,7 @@ Deno.test("cacheFolder() is where each system wants it", () => {
   assert.equal(cacheFolder({}, "linux"), undefined);
 });
 
-Deno.test("ensureAddonCopy() makes a copy that is closed to others", onUnix, async () => {
+Deno.test("ensureAddonCopy() makes a copy that no other user can open", onUnix, async () => {
   await withAddon(async (packed, cache) => {
     const path = await ensureAddonCopy(packed, cache);
     assert.equal(path, join(cache, "git-annex-p2p-iroh", NAME));
@@ -93,7 +93,7 @@ Deno.test("ensureAddonCopy() makes a copy that is closed to others", onUnix, asy
   });
 });
 
-Deno.test("ensureAddonCopy() makes the cache folder, if it is missing", onUnix, async () => {
+Deno.test("ensureAddonCopy() makes the cache folder if it is missing", onUnix, async () => {
   await withAddon(async (packed, cache) => {
     await Deno.remove(cache);
     await Deno.chmod(join(cache, ".."), 0o755);
@@ -102,7 +102,7 @@ Deno.test("ensureAddonCopy() makes the cache folder, if it is missing", onUnix, 
   });
 });
 
-Deno.test("ensureAddonCopy() leaves an intact copy as it is", onUnix, async () => {
+Deno.test("ensureAddonCopy() keeps an intact copy", onUnix, async () => {
   await withAddon(async (packed, cache) => {
     const path = await ensureAddonCopy(packed, cache);
     const { ino } = await Deno.stat(path);
@@ -111,7 +111,7 @@ Deno.test("ensureAddonCopy() leaves an intact copy as it is", onUnix, async () =
   });
 });
 
-Deno.test("ensureAddonCopy() replaces a copy that is not as it should be", onUnix, async (t) => {
+Deno.test("ensureAddonCopy() replaces a copy that is damaged or not private", onUnix, async (t) => {
   const spoilings: Record<string, (path: string) => Promise<void>> = {
     "damaged in its last byte": async (path) => {
       const content = CONTENT.slice();
@@ -121,8 +121,8 @@ Deno.test("ensureAddonCopy() replaces a copy that is not as it should be", onUni
     "truncated": (path) => Deno.truncate(path, 2 * 256 * 1024),
     "empty": (path) => Deno.truncate(path, 0),
     "too long": (path) => Deno.writeFile(path, new Uint8Array(1), { append: true }),
-    "open to the group": (path) => Deno.chmod(path, 0o660),
-    "readable by all": (path) => Deno.chmod(path, 0o604),
+    "writable by the group": (path) => Deno.chmod(path, 0o660),
+    "readable by others": (path) => Deno.chmod(path, 0o604),
     "a link": async (path) => {
       await Deno.rename(path, `${path}.away`);
       await Deno.symlink(`${path}.away`, path);
@@ -143,20 +143,20 @@ Deno.test("ensureAddonCopy() replaces a copy that is not as it should be", onUni
   }
 });
 
-Deno.test("ensureAddonCopy() notes once a day that a copy is used", onUnix, async () => {
+Deno.test("ensureAddonCopy() records once a day that a copy is used", onUnix, async () => {
   await withAddon(async (packed, cache) => {
     const path = await ensureAddonCopy(packed, cache);
-    for (const [days, isNoted] of [[40, true], [0.5, false]] as const) {
+    for (const [days, isRecorded] of [[40, true], [0.5, false]] as const) {
       await age(path, days);
       await ensureAddonCopy(packed, cache);
       const ago = Date.now() - (await Deno.stat(path)).mtime!.getTime();
-      assert.equal(ago < DAY_MS / 4, isNoted);
+      assert.equal(ago < DAY_MS / 4, isRecorded);
       await assertIntact(path);
     }
   });
 });
 
-Deno.test("ensureAddonCopy() removes other copies that are no longer used, and nothing else", async () => {
+Deno.test("ensureAddonCopy() removes other versions' unused copies, and nothing else", async () => {
   await withAddon(async (packed, cache) => {
     const folder = join(await ensureAddonCopy(packed, cache), "..");
     const old = ["iroh-01234567.node", "log", "iroh-01234567.node.txt", "iroh.linux-x64-gnu.node"];
@@ -165,7 +165,7 @@ Deno.test("ensureAddonCopy() removes other copies that are no longer used, and n
       await Deno.writeTextFile(join(folder, name), "");
       await age(join(folder, name), name === used ? 29 : 31);
     }
-    await ensureAddonCopy(packed, cache); // makes none
+    await ensureAddonCopy(packed, cache); // intact: it makes no copy and removes none
     assert.equal(namesIn(folder).length, 6);
     await Deno.remove(join(folder, NAME));
     await ensureAddonCopy(packed, cache);
@@ -173,19 +173,19 @@ Deno.test("ensureAddonCopy() removes other copies that are no longer used, and n
   });
 });
 
-Deno.test("ensureAddonCopy() leaves the copy to another process that is making it", async () => {
+Deno.test("ensureAddonCopy() leaves the copy to another process that is writing it", async () => {
   await withAddon(async (packed, cache) => {
     const folder = join(await ensureAddonCopy(packed, cache), ".."), other = join(folder, ".new-1");
     await Deno.remove(join(folder, NAME));
     await Deno.writeTextFile(other, "half");
     await assert.rejects(ensureAddonCopy(packed, cache), /another process is making the copy/);
-    await age(other, 1); // it was killed
+    await age(other, 1); // so the other process was killed
     await ensureAddonCopy(packed, cache);
     assert.deepEqual(namesIn(folder), [NAME]);
   });
 });
 
-Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, async (t) => {
+Deno.test("ensureAddonCopy() uses no folder that other users can change", onUnix, async (t) => {
   const spoilings: Record<string, [(cache: string) => Promise<void>, RegExp]> = {
     "open to others": [
       async (cache) => {
@@ -201,11 +201,11 @@ Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, asy
       },
       /git-annex-p2p-iroh is not a folder/,
     ],
-    "in one that others can write to": [
+    "inside one that others can write to": [
       (cache) => Deno.chmod(cache, 0o777),
       /cache can be written by others/,
     ],
-    "to be made in one that others can write to": [
+    "missing inside one that others can write to": [
       async (cache) => {
         await Deno.chmod(join(cache, ".."), 0o777);
         await Deno.remove(cache);
@@ -232,7 +232,7 @@ Deno.test("ensureAddonCopy() uses no folder that cannot be trusted", onUnix, asy
 });
 
 Deno.test(
-  "ensureAddonCopy() takes a cache folder that the user's own group can write to",
+  "ensureAddonCopy() uses a cache folder that the user's own group can write to",
   onUnix,
   async () => {
     await withAddon(async (packed, cache) => {
@@ -242,8 +242,8 @@ Deno.test(
   },
 );
 
-const WRITES_NOT = "ensureAddonCopy() says so where it cannot write, and leaves nothing";
-Deno.test(named(WRITES_NOT, ...MERE_MORTAL_TOOLS), async () => {
+const UNWRITABLE = "ensureAddonCopy() fails if it cannot write, and leaves nothing";
+Deno.test(named(UNWRITABLE, ...MERE_MORTAL_TOOLS), async () => {
   await withAddon(async (_, cache, path) => {
     const folder = join(cache, "git-annex-p2p-iroh");
     await Deno.mkdir(folder, { mode: 0o500 });
@@ -252,8 +252,8 @@ Deno.test(named(WRITES_NOT, ...MERE_MORTAL_TOOLS), async () => {
   });
 });
 
-const READS_NOT = "ensureAddonCopy() replaces a copy that it may not read";
-Deno.test(named(READS_NOT, ...MERE_MORTAL_TOOLS), async () => {
+const UNREADABLE = "ensureAddonCopy() replaces a copy that it cannot read";
+Deno.test(named(UNREADABLE, ...MERE_MORTAL_TOOLS), async () => {
   await withAddon(async (packed, cache, path) => {
     const copy = await ensureAddonCopy(packed, cache);
     await Deno.chmod(copy, 0);
@@ -262,40 +262,44 @@ Deno.test(named(READS_NOT, ...MERE_MORTAL_TOOLS), async () => {
   });
 });
 
-Deno.test("ensureAddonCopy() leaves nothing where a copy cannot get its name", onUnix, async () => {
-  await withAddon(async (packed, cache) => {
-    const folder = join(cache, "git-annex-p2p-iroh");
-    await Deno.mkdir(folder, { mode: 0o700 });
-    await Deno.mkdir(join(folder, NAME, "something"), { recursive: true });
-    await assert.rejects(ensureAddonCopy(packed, cache), /directory/);
-    assert.deepEqual(namesIn(folder), [NAME]);
-    assert.deepEqual(namesIn(join(folder, NAME)), ["something"]);
-  });
-});
+Deno.test(
+  "ensureAddonCopy() leaves nothing if a folder has the name of the copy",
+  onUnix,
+  async () => {
+    await withAddon(async (packed, cache) => {
+      const folder = join(cache, "git-annex-p2p-iroh");
+      await Deno.mkdir(folder, { mode: 0o700 });
+      await Deno.mkdir(join(folder, NAME, "something"), { recursive: true });
+      await assert.rejects(ensureAddonCopy(packed, cache), /directory/);
+      assert.deepEqual(namesIn(folder), [NAME]);
+      assert.deepEqual(namesIn(join(folder, NAME)), ["something"]);
+    });
+  },
+);
 
 Deno.test(
-  named("ensureAddonCopy() trusts nothing of another user", "users"),
+  named("ensureAddonCopy() trusts nothing that belongs to another user", "users"),
   async (t) => {
-    await t.step("a copy is replaced", () =>
+    await t.step("its copy is replaced", () =>
       withAddon(async (packed, cache) => {
         const path = await ensureAddonCopy(packed, cache);
         await Deno.chown(path, 12345, 12345);
         await ensureAddonCopy(packed, cache);
         await assertIntact(path);
       }));
-    await t.step("a folder is not used", () =>
+    await t.step("its folder is not used", () =>
       withAddon(async (packed, cache) => {
         const path = await ensureAddonCopy(packed, cache);
         await Deno.chown(join(path, ".."), 12345, 12345);
-        await assert.rejects(ensureAddonCopy(packed, cache), /belongs to somebody else/);
+        await assert.rejects(ensureAddonCopy(packed, cache), /belongs to another user/);
       }));
     await t.step(
-      "nothing is made in a home of somebody else",
+      "nothing is made in its home",
       () =>
         withAddon(async (packed, cache) => {
           await Deno.remove(cache);
           await Deno.chown(join(cache, ".."), 12345, 12345);
-          await assert.rejects(ensureAddonCopy(packed, cache), /belongs to somebody else/);
+          await assert.rejects(ensureAddonCopy(packed, cache), /belongs to another user/);
           await assert.rejects(Deno.lstat(cache), Deno.errors.NotFound);
         }),
     );
@@ -312,7 +316,7 @@ Deno.test(
 );
 
 Deno.test(
-  "ensureAddonCopy() by many at once ends with one copy, whole at any time",
+  "ensureAddonCopy() by many processes at once ends with one copy",
   onUnix,
   async () => {
     await withAddon(async (_, cache, path) => {

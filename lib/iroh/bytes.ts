@@ -1,26 +1,26 @@
 /**
- * Bytes in the form in which iroh-js takes and gives them: arrays of numbers in version 1.1, which cost
- * some hundred times as much as the bytes themselves, and Uint8Array in a version to come
+ * Converts bytes to and from the form in which iroh-js passes them. Version 1.1 passes arrays of numbers, which
+ * are about a hundred times as slow as Uint8Array. A later version will pass Uint8Array
  * (https://github.com/n0-computer/iroh-ffi/pull/282).
  */
 
-/** The form that one version of iroh-js has. */
+/** Converts bytes for one version of iroh-js. */
 export class IrohBytes {
-  /** Whether it takes Uint8Array. */
+  /** True if iroh-js passes Uint8Array. */
   readonly isNative: boolean;
 
-  /** @param take Takes 32 bytes of any value, and throws where it does not take their form. */
+  /** @param take A function of iroh-js that takes any 32 bytes, and throws if they have the other form. */
   constructor(take: (bytes: number[]) => unknown) {
     this.isNative = takes(take);
   }
 
   /**
-   * To iroh-js.
+   * Converts bytes for iroh-js.
    *
-   * @param memory Is used if an array is needed, and can be used again once iroh-js has it.
+   * @param memory Array to use if one is needed. The caller may use it again after the call of iroh-js.
    */
   to(bytes: Uint8Array, memory: number[] = []): number[] {
-    // The types are those of the version at hand.
+    // The types of the installed version know arrays only.
     if (this.isNative) return bytes as unknown as number[];
     memory.length = bytes.length;
     // A loop is several times faster than `Array.from`.
@@ -28,7 +28,7 @@ export class IrohBytes {
     return memory;
   }
 
-  /** From iroh-js. */
+  /** Converts bytes from iroh-js. */
   from(given: readonly number[] | Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     if (given instanceof Uint8Array) return given;
     const bytes = new Uint8Array(given.length);
@@ -42,6 +42,6 @@ function takes(take: (bytes: number[]) => unknown): boolean {
     take(new Uint8Array(32) as unknown as number[]);
     return true;
   } catch {
-    return false; // it wants numbers, and says so if those are wrong, too
+    return false; // it takes arrays of numbers
   }
 }

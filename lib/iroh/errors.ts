@@ -32,7 +32,7 @@ export type DialErrorKind =
   | "no-address"
   /** The peer does not answer, or the reason is unknown. */
   | "no-answer"
-  /** The peer takes no more connections now. */
+  /** The peer accepts no further connections now. */
   | "refused"
   /** The peer does not speak the protocol (TLS alert no_application_protocol, RFC 7301). */
   | "alpn-mismatch"

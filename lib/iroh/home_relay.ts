@@ -1,58 +1,60 @@
 /**
- * Of several relays of the user's own a listener is at the one that its address names whenever that is
- * up, and at another only while it is not: peers that have the address alone look nowhere else.
+ * Keeps a listener that has several relays at its home relay, the one in its address. Only while that relay is
+ * down, the listener uses another. Peers that know only the address try no other relay.
  *
- * iroh itself takes the relay that answers soonest, stays there, and does not notice that the only one
- * it knows is away. So it knows the home relay alone, as long as that answers, and the others besides as
- * long as it does not. Both take it less than half a second; what goes on through a relay that it is
- * made to forget goes on (seen for 80 s), and peers are reached through it.
+ * iroh itself takes the relay that answers first, stays there, and does not notice that the only relay it knows
+ * is down. It is therefore told of the home relay alone, and of the others only while the home relay does not
+ * answer. It moves in less than 0.5 s. Connections through a relay that is removed go on (seen for 80 s).
  */
 
 import { abortable, delay } from "../async/abort.ts";
 import type { RelaySetting } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 
-/** Between two questions to the home relay. iroh says as often to each peer that it is there. */
-const ASK_EVERY_MS = 5_000;
-const ASK_LIMIT_MS = 3_000;
-/** Looks at an endpoint that knows a relay that answers alone, and yet is not there; 0.4 s are usual. */
-const MOST_STRAYS = 3;
-/** Looks before such a relay is trusted again: a minute, then twice as long each time, an hour at most. */
-const LOOKS_AFTER_STRAY = 12, MOST_LOOKS_AFTER_STRAY = 720;
+/** Interval between pings of the home relay, the same as of iroh's heartbeat on a connection. */
+const PING_INTERVAL_MS = 5_000;
+/** Timeout for the answer of a relay: several round trips round the world, TLS included. */
+const PING_TIMEOUT_MS = 3_000;
+/** Maximum pings that the home relay answers while the endpoint does not connect to it. 0.4 s are usual. */
+const MAX_STRAYS = 3;
+/** Pings for which such a relay is not used: 1 minute at first, twice as many each time, at most 1 hour. */
+const DISTRUSTED_PINGS = 12, MAX_DISTRUSTED_PINGS = 720;
 
 /** What is needed of an endpoint. */
-export interface AtRelays {
-  /** Where it is at present. */
+export interface RelayedEndpoint {
+  /** Returns the relay that it uses at present. */
   addresses(): { readonly relay: string | undefined };
   addRelay(url: string): Promise<void>;
   removeRelay(url: string): Promise<void>;
 }
 
-/** Where an endpoint is to be, and where else if it cannot be there. */
+/** The relays of an endpoint, by URL. */
 export interface HomeRelay {
+  /** The relay to use whenever it is up. */
   readonly home: string;
-  /** At least one. */
+  /** The relays to use while it is down; at least one. */
   readonly others: readonly string[];
 }
 
-/** What may be otherwise. */
+/** Options of {@linkcode keepHomeRelay}, for tests. */
 export interface KeepOptions {
-  /** Whether a relay is up. */
-  readonly ask?: (url: string, signal: AbortSignal) => Promise<boolean>;
-  readonly everyMs?: number;
+  /** Tells whether a relay is up. */
+  readonly ping?: (url: string, signal: AbortSignal) => Promise<boolean>;
+  readonly pingIntervalMs?: number;
 }
 
 /**
- * The home relay of several; undefined where there is none to choose.
+ * Chooses the home relay: the one in the repository's address, else the first.
  *
  * @param named URLs of relays in the repository's address.
+ * @returns Undefined if there are not several relays.
  */
 export function homeRelay(
   setting: RelaySetting,
   named: readonly string[],
 ): HomeRelay | undefined {
   if (setting.kind !== "custom" || setting.urls.length < 2) return undefined;
-  const inAddress = named.map((url) => URL.parse(url)?.href); // as settings have them
+  const inAddress = named.map((url) => URL.parse(url)?.href); // in the form of the settings
   const home = setting.urls.find((url) => inAddress.includes(url)) ?? setting.urls[0]!;
   return { home, others: setting.urls.filter((url) => url !== home) };
 }
@@ -63,47 +65,47 @@ export function homeRelay(
  * @param endpoint Bound with the home relay alone.
  */
 export async function keepHomeRelay(
-  endpoint: AtRelays,
+  endpoint: RelayedEndpoint,
   { home, others }: HomeRelay,
   signal: AbortSignal,
-  { ask = answers, everyMs = ASK_EVERY_MS }: KeepOptions = {},
+  { ping = answersPing, pingIntervalMs = PING_INTERVAL_MS }: KeepOptions = {},
 ): Promise<void> {
-  let hasOthers = false, strays = 0, distrusted = 0, distrust = LOOKS_AFTER_STRAY;
+  let knowsOthers = false, strays = 0, distrusted = 0, distrust = DISTRUSTED_PINGS;
   while (!signal.aborted) {
     try {
-      const isUp = await ask(home, signal);
+      const isUp = await ping(home, signal);
       if (signal.aborted) return;
       const isHome = endpoint.addresses().relay === home;
-      if (isHome) distrust = LOOKS_AFTER_STRAY;
-      strays = isUp && !hasOthers && !isHome ? strays + 1 : 0;
-      if (strays >= MOST_STRAYS) {
+      if (isHome) distrust = DISTRUSTED_PINGS;
+      strays = isUp && !knowsOthers && !isHome ? strays + 1 : 0;
+      if (strays >= MAX_STRAYS) {
         distrusted = distrust;
-        distrust = Math.min(2 * distrust, MOST_LOOKS_AFTER_STRAY);
+        distrust = Math.min(2 * distrust, MAX_DISTRUSTED_PINGS);
       } else if (distrusted > 0) distrusted--;
       const needsOthers = !isUp || distrusted > 0;
-      if (needsOthers !== hasOthers) {
-        debug(() => `the home relay ${home} is ${needsOthers ? "away" : "there"}`);
+      if (needsOthers !== knowsOthers) {
+        debug(() => `the home relay ${home} is ${needsOthers ? "down" : "up"}`);
         for (const url of others) {
           const change = needsOthers ? endpoint.addRelay(url) : endpoint.removeRelay(url);
           await abortable(change, signal);
         }
-        hasOthers = needsOthers;
+        knowsOthers = needsOthers;
       }
     } catch (error) {
-      if (!signal.aborted) debug(() => `choosing a relay: ${error}`); // and again at the next look
+      if (!signal.aborted) debug(() => `choosing a relay: ${error}`); // tried again after the next ping
     }
-    await delay(everyMs, signal).catch(() => {}); // stopped: the loop ends
+    await delay(pingIntervalMs, signal).catch(() => {}); // aborted: the loop ends
   }
 }
 
 /**
- * Whether a relay answers what iroh itself asks, to see how far it is. On a connection of its own: one
- * that was kept may be dead since this host moved to another network, and with HTTP/2 stays in use.
+ * Tells whether a relay answers the request by which iroh measures its round-trip time. Each request has its own
+ * connection: a kept one may be dead since this host moved to another network, and HTTP/2 would go on using it.
  */
-async function answers(relay: string, signal: AbortSignal): Promise<boolean> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(ASK_LIMIT_MS)]);
+async function answersPing(relay: string, signal: AbortSignal): Promise<boolean> {
+  const ended = AbortSignal.any([signal, AbortSignal.timeout(PING_TIMEOUT_MS)]);
   using client = Deno.createHttpClient({ http2: false });
-  const options = { client, redirect: "manual", signal: limit } as const;
+  const options = { client, redirect: "manual", signal: ended } as const;
   try {
     const response = await fetch(new URL("/ping", relay), options);
     await response.body?.cancel();

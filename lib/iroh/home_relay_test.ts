@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { type AtRelays, homeRelay, keepHomeRelay } from "./home_relay.ts";
+import { homeRelay, keepHomeRelay, type RelayedEndpoint } from "./home_relay.ts";
 
 const HOME = "https://home.example/", OTHER = "https://other.example/";
 const THIRD = "https://third.example/";
 
-/** An endpoint that is at the last relay it was told of that is up. */
-class FakeEndpoint implements AtRelays {
+/** An endpoint that uses the last relay it was told of that is up. */
+class FakeEndpoint implements RelayedEndpoint {
   readonly known = [HOME];
 
   constructor(readonly up: Set<string>) {}
@@ -26,27 +26,27 @@ class FakeEndpoint implements AtRelays {
   }
 }
 
-/** Where the endpoint is after each look; the home relay answers, or not, as `answers` says. */
+/** Returns the endpoint's relay after each ping. The home relay answers each ping as `answers` says. */
 async function relaysAfter(
   answers: readonly boolean[],
   { endpoint = new FakeEndpoint(new Set([OTHER, THIRD])), others = [OTHER] } = {},
 ): Promise<(string | undefined)[]> {
   const ended = new AbortController(), relays: (string | undefined)[] = [];
-  let looks = 0;
-  const ask = (url: string) => {
+  let pings = 0;
+  const ping = (url: string) => {
     assert.equal(url, HOME);
-    if (looks > 0) relays.push(endpoint.addresses().relay);
-    const answer = answers[looks++];
+    if (pings > 0) relays.push(endpoint.addresses().relay);
+    const answer = answers[pings++];
     if (answer === undefined) ended.abort();
     else if (answer) endpoint.up.add(HOME);
     else endpoint.up.delete(HOME);
     return Promise.resolve(answer ?? false);
   };
-  await keepHomeRelay(endpoint, { home: HOME, others }, ended.signal, { ask, everyMs: 0 });
+  await keepHomeRelay(endpoint, { home: HOME, others }, ended.signal, { ping, pingIntervalMs: 0 });
   return relays;
 }
 
-Deno.test("homeRelay() is the one in the address, in whichever form, or else the first", () => {
+Deno.test("homeRelay() is the relay in the address, however its URL is written, or else the first", () => {
   const setting = { kind: "custom", urls: [OTHER, HOME, THIRD] } as const;
   const expected = { home: HOME, others: [OTHER, THIRD] };
   assert.deepEqual(homeRelay(setting, [HOME]), expected);
@@ -56,26 +56,26 @@ Deno.test("homeRelay() is the one in the address, in whichever form, or else the
   }
 });
 
-Deno.test("homeRelay() chooses none where there is no choice", () => {
+Deno.test("homeRelay() is undefined if there are not several relays", () => {
   assert.equal(homeRelay({ kind: "custom", urls: [HOME] }, [HOME]), undefined);
   assert.equal(homeRelay({ kind: "n0" }, [HOME]), undefined);
   assert.equal(homeRelay({ kind: "none" }, [HOME]), undefined);
 });
 
-Deno.test("keepHomeRelay() is at another relay as long as the home relay is away", async () => {
+Deno.test("keepHomeRelay() uses another relay only while the home relay is down", async () => {
   assert.deepEqual(
     await relaysAfter([false, false, true, true, false, true]),
     [OTHER, OTHER, HOME, HOME, OTHER, HOME],
   );
 });
 
-Deno.test("keepHomeRelay() stays at the home relay, however near another is", async () => {
+Deno.test("keepHomeRelay() tells the endpoint of no other relay while the home relay is up", async () => {
   const endpoint = new FakeEndpoint(new Set([HOME, OTHER]));
   assert.deepEqual(await relaysAfter([true, true], { endpoint }), [HOME, HOME]);
   assert.deepEqual(endpoint.known, [HOME]);
 });
 
-Deno.test("keepHomeRelay() lets an endpoint know all the others, and forget them", async () => {
+Deno.test("keepHomeRelay() adds all other relays, and removes them again", async () => {
   const endpoint = new FakeEndpoint(new Set([OTHER, THIRD])), others = [OTHER, THIRD];
   assert.deepEqual(await relaysAfter([false], { endpoint, others }), [THIRD]);
   assert.deepEqual(endpoint.known, [HOME, OTHER, THIRD]);
@@ -84,8 +84,8 @@ Deno.test("keepHomeRelay() lets an endpoint know all the others, and forget them
   assert.deepEqual(again.known, [HOME]);
 });
 
-Deno.test("keepHomeRelay() does not stay with a relay that answers and cannot be used", async () => {
-  /** Only the other relay can. */
+Deno.test("keepHomeRelay() leaves a home relay that answers pings and cannot be used", async () => {
+  /** Can use the other relay only. */
   class Stranded extends FakeEndpoint {
     override addresses(): { relay: string | undefined } {
       return { relay: this.known.includes(OTHER) ? OTHER : undefined };
@@ -94,11 +94,11 @@ Deno.test("keepHomeRelay() does not stay with a relay that answers and cannot be
   const endpoint = new Stranded(new Set());
   const relays = await relaysAfter(Array(20).fill(true), { endpoint });
   assert.deepEqual(relays.slice(0, 3), [undefined, undefined, OTHER]);
-  // It is tried again later on, for a short time.
+  // The home relay is tried again later, for three pings.
   assert.deepEqual(relays.slice(3).filter((relay) => relay === undefined).length, 3);
 });
 
-Deno.test("keepHomeRelay() goes on after an error, and tries that again", async () => {
+Deno.test("keepHomeRelay() goes on after an error, and tries again", async () => {
   class Failing extends FakeEndpoint {
     failures = 1;
     override async addRelay(url: string): Promise<void> {
@@ -110,31 +110,31 @@ Deno.test("keepHomeRelay() goes on after an error, and tries that again", async 
   assert.deepEqual(await relaysAfter([false, false], { endpoint }), [undefined, OTHER]);
 });
 
-Deno.test("keepHomeRelay() ends at once, also while it asks or changes something", async () => {
+Deno.test("keepHomeRelay() ends at once when aborted, also during a ping or a change", async () => {
   const never = new Promise<never>(() => {}), choice = { home: HOME, others: [OTHER] };
   const ended = new AbortController(), endpoint = new FakeEndpoint(new Set());
   endpoint.addRelay = () => {
     queueMicrotask(() => ended.abort());
     return never;
   };
-  await keepHomeRelay(endpoint, choice, ended.signal, { ask: () => Promise.resolve(false) });
-  using relay = Deno.listen({ hostname: "127.0.0.1", port: 0 }); // takes connections, says nothing
-  const asking = new AbortController();
+  await keepHomeRelay(endpoint, choice, ended.signal, { ping: () => Promise.resolve(false) });
+  using relay = Deno.listen({ hostname: "127.0.0.1", port: 0 }); // accepts connections, sends nothing
+  const pinging = new AbortController();
   const home = `http://127.0.0.1:${relay.addr.port}/`;
-  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, asking.signal);
+  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, pinging.signal);
   (await relay.accept()).close();
-  asking.abort();
+  pinging.abort();
   await kept;
 });
 
-Deno.test("keepHomeRelay() takes a relay for up that answers a ping, and for no other", async () => {
+Deno.test("keepHomeRelay() takes a relay for up if it answers with status 200, and not with 502", async () => {
   let status = 502;
-  const looks = Promise.withResolvers<void>();
-  let asked = 0;
+  const fourPings = Promise.withResolvers<void>();
+  let pings = 0;
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
     assert.equal(new URL(request.url).pathname, "/ping");
-    if (++asked === 2) status = 200;
-    if (asked === 4) looks.resolve();
+    if (++pings === 2) status = 200;
+    if (pings === 4) fourPings.resolve();
     return new Response(null, { status });
   });
   const endpoint = new FakeEndpoint(new Set([OTHER])), ended = new AbortController();
@@ -143,8 +143,10 @@ Deno.test("keepHomeRelay() takes a relay for up that answers a ping, and for no 
   endpoint.addRelay = (url) => Promise.resolve(void seen.push(`+${url}`));
   endpoint.removeRelay = (url) => Promise.resolve(void seen.push(`-${url}`));
   endpoint.up.add(home);
-  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, ended.signal, { everyMs: 0 });
-  await looks.promise;
+  const kept = keepHomeRelay(endpoint, { home, others: [OTHER] }, ended.signal, {
+    pingIntervalMs: 0,
+  });
+  await fourPings.promise;
   ended.abort();
   await kept;
   assert.deepEqual(seen, [`+${OTHER}`, `-${OTHER}`]);

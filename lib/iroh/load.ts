@@ -1,14 +1,14 @@
-/** The one place where endpoint.ts is loaded, when it is needed, and not before. */
+/** Loads endpoint.ts, and with it the native addon, when it is needed. No other module imports it at run time. */
 
 type IrohModule = typeof import("./endpoint.ts");
 
 let loading: Promise<IrohModule> | undefined;
 
 /**
- * Loads endpoint.ts, once: it waits for the native addon, and in a program compiled with Deno 2.6 a second
- * `import()` was seen not to wait for that, but to give the module without its classes.
+ * Loads endpoint.ts with one `import()`. A second one, in a program compiled with Deno 2.6, did not wait for the
+ * native addon, and gave the module without its classes.
  *
- * @throws What endpoint.ts throws if the addon cannot be loaded.
+ * @throws {AddonError} if the addon cannot be loaded.
  */
 export function loadIroh(): Promise<IrohModule> {
   return loading ??= import("./endpoint.ts");

@@ -1,17 +1,17 @@
 /**
- * iroh-js's native addon as the compiled program holds it, packed: a stream of Brotli (RFC 7932), and after
- * it CRC-32 and length of what is packed, as at the end of a file of gzip (RFC 1952).
+ * Packs and unpacks iroh-js's native addon, which the compiled program contains packed. The format is a Brotli
+ * stream (RFC 7932), then CRC-32 and length of the addon, like the trailer of a gzip file (RFC 1952).
  */
 
 import { Buffer } from "node:buffer";
 import { brotliCompressSync, brotliDecompressSync, constants, crc32 } from "node:zlib";
 import { readPiece } from "../platform/atomic_file.ts";
 
-/** CRC-32 and length, the lowest byte first. */
+/** Length of the trailer: CRC-32 and length, little-endian. */
 const TRAILER_BYTES = 8;
-/** The best quality takes eight times as long, for a tenth less. */
+/** Brotli's quality. The best one, 11, takes eight times as long and saves 10 %. */
 const QUALITY = 9;
-/** Of a file, read at once: more is no faster. */
+/** Bytes of a file to read at once. More is not faster. */
 const PIECE_BYTES = 256 * 1024;
 
 /** Packs an addon. */
@@ -26,17 +26,17 @@ export function packAddon(addon: Uint8Array): Uint8Array {
   return Buffer.concat([brotliCompressSync(addon, { params }), trailer]);
 }
 
-/** A packed addon. Only its end is read before it is unpacked. */
+/** A packed addon. Only its trailer is read before it is unpacked. */
 export class PackedAddon {
   readonly #path: string | URL;
   readonly #crc: number;
   readonly #length: number;
 
-  /** @throws What the system says if the file cannot be read. */
+  /** @throws An error of the system if the file cannot be read. */
   constructor(path: string | URL) {
     const trailer = Buffer.alloc(TRAILER_BYTES);
     using file = Deno.openSync(path);
-    // Not from its end, nor by what the open file says: in an embedded one Deno 2.6 can do neither.
+    // Deno 2.6 can neither seek an embedded file from its end nor ask an open one for its size.
     file.seekSync(Deno.statSync(path).size - TRAILER_BYTES, Deno.SeekMode.Start);
     readPiece(file, trailer);
     this.#path = path;
@@ -44,12 +44,12 @@ export class PackedAddon {
     this.#length = trailer.readUInt32LE(4);
   }
 
-  /** For the unpacked addon: another one has another name. */
+  /** File name for the unpacked addon, which differs from version to version. */
   get name(): string {
     return `iroh-${this.#crc.toString(16).padStart(8, "0")}.node`;
   }
 
-  /** @throws If the file is damaged. */
+  /** Unpacks the addon. @throws {Error} if the file is damaged. */
   unpack(): Uint8Array {
     const stream = Deno.readFileSync(this.#path).subarray(0, -TRAILER_BYTES);
     const addon = brotliDecompressSync(stream, { maxOutputLength: Math.max(this.#length, 1) });
@@ -60,10 +60,10 @@ export class PackedAddon {
   }
 
   /**
-   * Whether a file holds the unpacked addon, without damage. Not asynchronous, which takes twice as
-   * long; SHA-256, which would also notice what somebody has forged, takes three times as long.
+   * Tells whether a file is the unpacked addon, without damage. Asynchronous reads would take twice as long.
+   * SHA-256, which also detects forgery, would take three times as long.
    *
-   * @throws What the system says if the file cannot be read.
+   * @throws An error of the system if the file cannot be read.
    */
   isIn(path: string): boolean {
     using file = Deno.openSync(path);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { packAddon, PackedAddon } from "./packed_addon.ts";
 
-/** Calls with a file of what is packed, and the path of another. */
+/** Calls `body` with the path of a packed file, and with a path for another file. */
 async function withPacked(
   content: Uint8Array,
   body: (path: string, other: string) => Promise<void>,
@@ -17,7 +17,7 @@ async function withPacked(
   }
 }
 
-Deno.test("PackedAddon is unpacked to what was packed, and named after its CRC-32", async () => {
+Deno.test("PackedAddon unpacks what was packed, and names it after its CRC-32", async () => {
   const content = new TextEncoder().encode("123456789");
   await withPacked(content, (path) => {
     const packed = new PackedAddon(path);
@@ -27,7 +27,7 @@ Deno.test("PackedAddon is unpacked to what was packed, and named after its CRC-3
   });
 });
 
-Deno.test("PackedAddon.isIn() knows its content, of any length", async () => {
+Deno.test("PackedAddon.isIn() recognises its content, of any length", async () => {
   for (const length of [0, 1, 256 * 1024 - 1, 256 * 1024, 600_000]) {
     const content = new Uint8Array(length).map((_, i) => i >> 8 ^ i);
     await withPacked(content, async (path, other) => {
@@ -42,8 +42,8 @@ Deno.test("PackedAddon.isIn() knows its content, of any length", async () => {
   }
 });
 
-Deno.test("PackedAddon says so when it is damaged or missing", async () => {
-  // Which Brotli keeps as they are, and does not notice when one is another.
+Deno.test("PackedAddon fails if it is damaged or missing", async () => {
+  // Brotli stores random bytes as they are, and does not detect a change.
   const content = crypto.getRandomValues(new Uint8Array(1000));
   await withPacked(content, async (path, other) => {
     const bytes = await Deno.readFile(path);

@@ -91,7 +91,7 @@ export class ConnectionStreams {
           await this.result(send.finish());
           await this.result(send.stopped()); // the peer's QUIC stack has acknowledged everything
         } catch (error) {
-          // A peer that needed no more has closed the connection in order, which is as good.
+          // The peer had all it wanted, and closed the connection in an orderly way.
           if (!(error instanceof StreamError) || error.kind !== "closed") throw error;
         } finally {
           done();

@@ -1,18 +1,19 @@
-/** Files that are there whole or not at all. */
+/** Writes files atomically: they are complete or do not exist. Reads small files. */
 
 import { dirname } from "node:path";
 
-/** Whether writing may replace a file that is already there. */
+/** What to do with a file that already exists. */
 export type IfPresent = "replace" | "keep";
 
 /**
- * Writes a file under another name, flushes it to the disk, and gives it its name.
+ * Writes a file under a temporary name, flushes it to the disk, and renames it.
  *
- * @param content Or what makes it, once others can see by the other name (`.new-…`) that it is being made.
- * @param mode Permission bits, whatever the umask allows.
- * @param isFlushed False where it does no harm to find the file damaged after a loss of power.
- * @returns False if the file was there and is kept; then nothing has changed.
- * @throws What the system says. Nothing half-written is left behind.
+ * @param content The content, or a function that makes it. The function is called when the temporary file
+ * (`.new-…`) exists, by which other processes can tell that the file is being written.
+ * @param mode Permission bits. The umask does not change them.
+ * @param isFlushed False if the file may be damaged after a loss of power.
+ * @returns False if the file existed and is kept.
+ * @throws An error of the system. The temporary file is removed then, too.
  */
 export async function writeAtomically(
   path: string,
@@ -36,7 +37,7 @@ export async function writeAtomically(
     await Deno.rename(temporary, path);
     return true;
   } finally {
-    await Deno.remove(temporary).catch(ignoreNotFound); // it has its name by now
+    await Deno.remove(temporary).catch(ignoreNotFound); // a renamed file has no temporary name
   }
 }
 
@@ -45,18 +46,18 @@ function bytesOf(content: Uint8Array | string | (() => Uint8Array)): Uint8Array 
   return typeof content === "string" ? new TextEncoder().encode(content) : content;
 }
 
-/** Gives a file a further name, unless that is taken. Unlike a rename it never replaces anything. */
+/** Gives a file a second name. Unlike a rename, it never replaces a file. @returns False if the name is taken. */
 async function linkOnce(existing: string, name: string): Promise<boolean> {
   try {
     await Deno.link(existing, name);
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return false;
-    return await renameOnce(existing, name); // no hard links on this file system, as on FAT
+    return await renameOnce(existing, name); // this file system has no hard links, like FAT
   }
 }
 
-/** Next best: between the look and the rename somebody else could write the file. */
+/** Renames a file unless the name is taken. Not atomic: another process can take it after the look. */
 async function renameOnce(existing: string, name: string): Promise<boolean> {
   try {
     await Deno.lstat(name);
@@ -68,7 +69,7 @@ async function renameOnce(existing: string, name: string): Promise<boolean> {
   }
 }
 
-/** Rethrows every error but "no such file", for steps whose aim is that there be none. */
+/** Rethrows every error but "no such file", for callers that only want the file not to exist. */
 export function ignoreNotFound(error: unknown): void {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
 }
@@ -86,13 +87,13 @@ export async function readAtMost(path: string, maxBytes: number): Promise<Uint8A
   return buffer.subarray(0, length);
 }
 
-/** The same at once, as text. */
+/** Reads at most `maxBytes` of a text file, synchronously. */
 export function readTextAtMost(path: string, maxBytes: number): string {
   using file = Deno.openSync(path, { read: true });
   return new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
 }
 
-/** Fills a buffer at once, but for the end of the file. @returns What has been read. */
+/** Reads synchronously until the buffer is full or the file ends. @returns The part of the buffer with data. */
 export function readPiece(file: Deno.FsFile, buffer: Uint8Array): Uint8Array {
   let length = 0;
   while (length < buffer.length) {

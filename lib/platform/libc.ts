@@ -1,25 +1,25 @@
-/** The system's own calls, for what Deno has none for. */
+/** Calls functions of libc that Deno does not offer. */
 
-/** What libc is called, where Deno's releases run. On Windows nothing needs it. */
+/** File name of libc on the systems that Deno supports. On Windows no code needs it. */
 const NAME: Partial<Record<typeof Deno.build.os, string>> = {
   linux: "libc.so.6",
   darwin: "libSystem.dylib",
 };
 
 export const O_RDONLY = 0, O_WRONLY = 1;
-/** As Linux has them. */
+/** Values of Linux (bits/fcntl-linux.h). */
 export const O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000;
 
-/** The calls, and with them the library, until it is disposed of. */
+/** The functions, which can be called until the library is disposed of. */
 export type Libc = ReturnType<typeof dlopen>;
 
-/** Undefined where there is none. @throws What the system says if it cannot be loaded. */
+/** Loads libc. @returns Undefined on Windows. @throws An error of the system if it cannot be loaded. */
 export function openLibc(): Libc | undefined {
   const name = NAME[Deno.build.os];
   return name === undefined ? undefined : dlopen(name);
 }
 
-/** A path as the calls take it. */
+/** Returns a text as libc takes it. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }
@@ -31,11 +31,11 @@ function dlopen(name: string) {
     read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
     write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
     dup2: { parameters: ["i32", "i32"], result: "i32" },
-    // It takes any number of arguments, which are passed like others on Linux, where it is called.
+    // A variadic function. Only Linux calls it, where variadic arguments are passed like others.
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
-    // Of glibc alone.
+    // Only glibc has it.
     mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
   });
   return { ...library.symbols, [Symbol.dispose]: () => library.close() };

@@ -1,6 +1,6 @@
-/** Whether a process is there. */
+/** Tells whether a process exists. */
 
-/** True, too, if it is somebody else's. */
+/** Tells whether a process exists, of this user or of another one. */
 export async function isAlive(pid: number): Promise<boolean> {
   const { default: process } = await import("node:process");
   try {

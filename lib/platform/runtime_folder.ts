@@ -1,23 +1,23 @@
 /**
- * The private folder of a user for what only matters while programs run: `git-annex-p2p-iroh` in
- * XDG_RUNTIME_DIR, or `git-annex-p2p-iroh-UID` in the temporary directory. Since others can write to
- * the latter, a folder that is not the user's own, or open to others, is not used.
+ * Finds the user's private folder for files that only matter while programs run: `git-annex-p2p-iroh` in
+ * XDG_RUNTIME_DIR, or `git-annex-p2p-iroh-UID` in the temporary folder. Other users can write to the latter, so
+ * a folder is not used if it belongs to another user or is open to others.
  */
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
-import { makePrivateFolder, whatIsWrong } from "./private_folder.ts";
+import { makePrivateFolder, privacyProblem } from "./private_folder.ts";
 
-/** There is no folder for this user's runtime files that can be trusted. */
+/** No folder for runtime files is private. */
 export class RuntimeFolderError extends Failure {
   override readonly name = "RuntimeFolderError";
 }
 
 /**
- * The folder to write to; made if it is missing.
+ * Returns the first private folder for runtime files, which is made if it does not exist.
  *
- * @throws {RuntimeFolderError} if none can be had.
+ * @throws {RuntimeFolderError} if there is none.
  */
 export async function ensureRuntimeFolder(paths = candidatePaths()): Promise<string> {
   const problems: string[] = [];
@@ -36,23 +36,23 @@ export async function ensureRuntimeFolder(paths = candidatePaths()): Promise<str
 }
 
 /**
- * The folders to read: a listener that was started by cron has no XDG_RUNTIME_DIR, while the
- * terminal it is looked for from has one.
+ * Returns all private folders for runtime files. A listener that cron started has no XDG_RUNTIME_DIR, but the
+ * terminal in which a process looks for it has one.
  */
 export function runtimeFolders(paths = candidatePaths()): string[] {
   return paths.filter((path) => {
     try {
-      return whatIsWrong(path) === undefined;
+      return privacyProblem(path) === undefined;
     } catch {
-      return false; // it is not there
+      return false; // it does not exist
     }
   });
 }
 
-/** Where the folder may be, in order of preference. */
+/** Returns the paths where the folder may be, in order of preference. */
 export function candidatePaths(ofSession = Deno.env.get("XDG_RUNTIME_DIR")): string[] {
   const name = "git-annex-p2p-iroh";
   const shared = join(tmpdir(), Deno.uid() === null ? name : `${name}-${Deno.uid()}`);
-  // The specification wants a relative path ignored.
+  // The XDG Base Directory Specification says to ignore a relative path.
   return ofSession?.startsWith("/") ? [join(ofSession, name), shared] : [shared];
 }

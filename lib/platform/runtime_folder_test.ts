@@ -19,13 +19,13 @@ async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
-Deno.test("candidatePaths() prefers XDG_RUNTIME_DIR, when it is an absolute path", onUnix, () => {
+Deno.test("candidatePaths() prefers XDG_RUNTIME_DIR if it is an absolute path", onUnix, () => {
   assert.equal(candidatePaths("/run/user/7")[0], "/run/user/7/git-annex-p2p-iroh");
   assert.equal(candidatePaths("relative").length, 1);
   assert.match(candidatePaths("")[0]!, new RegExp(`/git-annex-p2p-iroh-${Deno.uid()}$`));
 });
 
-Deno.test("ensureRuntimeFolder() makes a folder that is closed to others", onUnix, async () => {
+Deno.test("ensureRuntimeFolder() makes a folder that no other user can open", onUnix, async () => {
   await withFolder(async (dir) => {
     const path = join(dir, "made");
     assert.equal(await ensureRuntimeFolder([path]), path);
@@ -35,7 +35,7 @@ Deno.test("ensureRuntimeFolder() makes a folder that is closed to others", onUni
 });
 
 Deno.test(
-  "ensureRuntimeFolder() uses no folder that somebody else could have planted",
+  "ensureRuntimeFolder() uses no folder that another user could have planted",
   onUnix,
   async () => {
     await withFolder(async (dir) => {
@@ -72,7 +72,7 @@ Deno.test(
       const path = join(dir, "theirs");
       await Deno.mkdir(path, { mode: 0o700 });
       await Deno.chown(path, 12345, 12345);
-      await assert.rejects(ensureRuntimeFolder([path]), { message: /belongs to somebody else/ });
+      await assert.rejects(ensureRuntimeFolder([path]), { message: /belongs to another user/ });
     });
   },
 );

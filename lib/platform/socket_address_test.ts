@@ -7,7 +7,7 @@ import {
   withAnyPort,
 } from "./socket_address.ts";
 
-Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", () => {
+Deno.test("parseSocketAddress() accepts every IPv4 and IPv6 address with a port", () => {
   const hosts = fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`));
   fc.assert(fc.property(hosts, fc.nat(0xffff), (host, port) => {
     assert.equal(parseSocketAddress(`${host}:${port}`), `${host}:${port}`);
@@ -18,13 +18,13 @@ Deno.test("parseSocketAddress() takes every IPv4 and IPv6 address with a port", 
   }));
 });
 
-Deno.test("socketAddress() puts together what splitSocketAddress() takes apart", () => {
+Deno.test("socketAddress() is the inverse of splitSocketAddress()", () => {
   fc.assert(fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), fc.nat(0xffff), (host, port) => {
     assert.deepEqual(splitSocketAddress(socketAddress(host, port)), { host, port });
   }));
 });
 
-Deno.test("withAnyPort() keeps the address", () => {
+Deno.test("withAnyPort() keeps the IP address", () => {
   assert.equal(withAnyPort("127.0.0.1:7777"), "127.0.0.1:0");
   assert.equal(withAnyPort("[::1]:7777"), "[::1]:0");
 });

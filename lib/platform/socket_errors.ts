@@ -1,13 +1,13 @@
-/** Sockets of which an end is closed. */
+/** Handles the errors of sockets that are closed. */
 
-/** Whether an error is how a socket says that its other end, or itself, is closed. */
+/** Tells whether an error means that a socket, or its other end, is closed. */
 export function isClosedError(error: unknown): boolean {
   const { ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource } = Deno.errors;
   const ends = [ConnectionReset, BrokenPipe, NotConnected, Interrupted, BadResource];
   return ends.some((end) => error instanceof end);
 }
 
-/** Closes what may be closed already. */
+/** Closes a resource that may be closed already. */
 export function closeQuietly(resource: { close(): void }): void {
   try {
     resource.close();

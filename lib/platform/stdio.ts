@@ -1,4 +1,4 @@
-/** stdin and stdout as one stream, whose two directions end on their own. */
+/** Makes stdin and stdout one stream, whose directions end independently. */
 
 import { NonblockingPipe } from "./nonblocking_pipe.ts";
 import type { Duplex } from "../streams/duplex.ts";
@@ -7,20 +7,22 @@ import { ReadAhead } from "../streams/read_ahead.ts";
 import { debug } from "../console/stderr.ts";
 import { writeStdout } from "../console/stdout.ts";
 
+/** File descriptors. */
 const STDIN = 0, STDOUT = 1, STDERR = 2;
-/** As Linux has it. */
+/** Value of Linux (bits/fcntl-linux.h). */
 const F_SETFL = 4;
+/** Maximum bytes in one read: more than git-annex writes at once. */
 const READ_BYTES = 128 * 1024;
-/** Most bytes that are read before the peer takes them. */
+/** Maximum bytes read before the peer takes them: several reads, so that the peer need not wait for one. */
 const READ_AHEAD_BYTES = 512 * 1024;
-/** For this process to end, which closes stdout, too, and sooner than it could. */
-const END_MS = 20;
+/** Delay of closing stdout after the end of stdin. Mostly the process exits before, which closes it cheaper. */
+const CLOSE_DELAY_MS = 20;
 
 /**
  * This process's stdin and stdout.
  *
- * Closing `writable` gives whoever reads our stdout its end-of-file at once, while stdin is still
- * read: git-annex waits for the one before it ends the other.
+ * Closing `writable` closes stdout at once, while stdin is still read: git-annex waits for the end of stdout
+ * before it closes stdin.
  */
 export class Stdio implements Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
@@ -48,7 +50,7 @@ export class Stdio implements Duplex {
         if (rest.length > 0) await writeStdout(rest);
       },
       close: () => this.#close(),
-      // Whoever reads it learns that no more comes; the exit status says why.
+      // git-annex sees the end of stdout. The exit status tells it from an orderly one.
       abort: () => this.#close(),
     });
   }
@@ -57,13 +59,13 @@ export class Stdio implements Duplex {
     this.#ahead.release(chunk);
   }
 
-  /** At once; where stdin is over, in a moment, since the process has mostly ended by then. */
+  /** Closes stdout: at once, or after a delay if stdin has ended. */
   #close(): void {
-    if (this.#isStdinEnded) setTimeout(closeStdout, END_MS);
+    if (this.#isStdinEnded) setTimeout(closeStdout, CLOSE_DELAY_MS);
     else closeStdout();
   }
 
-  /** For much to go through with few calls. */
+  /** Makes large transfers cheaper, at the cost of two more file descriptors. */
   expectMuch(): void {
     this.#stdin = NonblockingPipe.open(STDIN);
     this.#stdout = NonblockingPipe.open(STDOUT);
@@ -71,8 +73,8 @@ export class Stdio implements Duplex {
 }
 
 /**
- * A process that shares our stdout may have made it non-blocking. Deno then fails when the pipe is full,
- * and does not say how much it has written (Linux, proc(5) and fcntl(2)).
+ * Makes stdout blocking, on Linux. A process that shares stdout may have made it non-blocking. Deno then fails
+ * when the pipe is full, and does not tell how much it has written. See proc(5) and fcntl(2).
  */
 function makeStdoutBlocking(): void {
   if (Deno.build.os !== "linux") return;
@@ -83,18 +85,18 @@ function makeStdoutBlocking(): void {
     using libc = openLibc()!;
     libc.fcntl(STDOUT, F_SETFL, flags & ~O_NONBLOCK);
   } catch (error) {
-    debug(() => `cannot see whether stdout is blocking: ${error}`); // it nearly always is
+    debug(() => `cannot see whether stdout is blocking: ${error}`); // it nearly always is blocking
   }
 }
 
 /**
- * Closes stdout for real. Deno holds a copy of the file descriptor that it never closes, so each one
- * that is the same pipe is made to be /dev/null, with the system's own dup2.
+ * Closes stdout's pipe. Deno holds a copy of the file descriptor that it never closes. Each descriptor of the
+ * pipe is therefore replaced by /dev/null, with dup2(2).
  */
 function closeStdout(): void {
   try {
     using libc = openLibc();
-    const copies = libc ? copiesOfStdout() : []; // else its reader gets the end with the process's
+    const copies = libc ? copiesOfStdout() : []; // without libc, it closes when the process exits
     if (libc && copies.length > 0) replaceByNull(libc, copies);
   } catch (error) {
     debug(() => `cannot close stdout before the end of the process: ${error}`);
@@ -102,8 +104,8 @@ function closeStdout(): void {
 }
 
 /**
- * The file descriptors that are stdout's pipe. None when stdin or stderr is the same file, as on a
- * terminal: then there is no closing the one without the other.
+ * Returns the file descriptors of stdout's pipe. If stdin or stderr is the same file, as on a terminal, it
+ * returns none, since stdout cannot be closed without the others.
  */
 function copiesOfStdout(): number[] {
   const stdout = fileOf(STDOUT);
@@ -112,7 +114,7 @@ function copiesOfStdout(): number[] {
     .filter((fd) => fileOf(fd) === stdout);
 }
 
-/** What a file descriptor refers to; undefined if it is closed, as that of the folder just read is. */
+/** Identifies the file of a descriptor; undefined if it is closed, like that of the folder just read. */
 function fileOf(fd: number): string | undefined {
   try {
     const { dev, ino, rdev } = Deno.statSync(`/dev/fd/${fd}`);
@@ -123,8 +125,8 @@ function fileOf(fd: number): string | undefined {
 }
 
 function replaceByNull({ open, dup2, close }: Libc, fds: readonly number[]): void {
-  const nowhere = open(cString("/dev/null"), O_WRONLY);
-  if (nowhere < 0) throw new Error("cannot open /dev/null");
-  for (const fd of fds) dup2(nowhere, fd);
-  close(nowhere);
+  const devNull = open(cString("/dev/null"), O_WRONLY);
+  if (devNull < 0) throw new Error("cannot open /dev/null");
+  for (const fd of fds) dup2(devNull, fd);
+  close(devNull);
 }

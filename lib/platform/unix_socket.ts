@@ -1,4 +1,4 @@
-/** A connection to the unix socket on which git-annex listens. */
+/** Connects to the unix socket on which git-annex listens. */
 
 import { join, relative, resolve } from "node:path";
 import { ignoreNotFound } from "./atomic_file.ts";
@@ -8,23 +8,23 @@ import { ReadAhead } from "../streams/read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
 
 /**
- * Most bytes read from git-annex before the peer has taken them. git-annex may drop the last bytes
- * of a git command when its socket is not drained as fast as it writes, so the more the better; but
- * every connection may fill its buffer.
+ * Maximum bytes read from git-annex before the peer takes them. If its socket is not drained as fast as it
+ * writes, git-annex may drop the last bytes of a git command. The maximum is what each of 100 connections may
+ * occupy.
  */
 const READ_AHEAD_BYTES = 4 * 1024 * 1024;
+/** Maximum bytes in one read: more than the socket's buffer holds. */
 const READ_BYTES = 256 * 1024;
-/** How often to look whether a side that sends no more still reads. */
-const LOOK_MS = 100;
-/** Longest path a socket address holds, in bytes without the final NUL (sockaddr_un). */
+/** Interval between probes whether git-annex still reads after its half-close. */
+const PROBE_INTERVAL_MS = 100;
+/** Maximum length of a path in a socket address, in bytes without the final NUL (sockaddr_un). */
 const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
 
 /**
- * One connection to a unix socket, as a {@linkcode Duplex}. Whoever connects disposes of it.
+ * One connection to a unix socket, as a {@linkcode Duplex}. The caller that connects disposes of it.
  *
- * It tells apart the two ways in which the other side's output can end: by a half-close, after which
- * it still reads, and by having closed everything, after which `writable` fails at once rather than
- * at the next write, which may be long in coming.
+ * After a half-close, the other side still reads. If it has closed the socket, `writable` fails at once, without
+ * waiting for the next write.
  */
 export class UnixSocket implements Duplex, Disposable {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
@@ -38,18 +38,18 @@ export class UnixSocket implements Duplex, Disposable {
   #writeClosed = false;
   #readClosed = false;
 
-  /** @param see Is shown everything that is read, before anybody else gets it. */
-  private constructor(connection: Deno.UnixConn, see: (chunk: Uint8Array) => void) {
+  /** @param onRead Called with all bytes that are read, before they can be taken from `readable`. */
+  private constructor(connection: Deno.UnixConn, onRead: (chunk: Uint8Array) => void) {
     this.#connection = connection;
     const buffer = new Uint8Array(READ_BYTES);
     this.#ahead = new ReadAhead(async () => {
       const length = await this.#read(buffer);
       if (length === null) return undefined;
-      see(buffer.subarray(0, length));
+      onRead(buffer.subarray(0, length));
       return buffer.subarray(0, length);
     }, READ_AHEAD_BYTES);
     this.#ahead.begin();
-    this.readable = this.#ahead.readable(() => this.#readNoMore());
+    this.readable = this.#ahead.readable(() => this.#stopReading());
     this.writable = new WritableStream({
       start: (controller) => {
         this.#gone = (error) => controller.error(error);
@@ -62,35 +62,34 @@ export class UnixSocket implements Duplex, Disposable {
         if (this.#readClosed) this[Symbol.dispose]();
         else await this.#connection.closeWrite().catch(ignoreGone);
       },
-      // A socket cannot be told that what it got is not all, except by closing it.
+      // Only a closed socket tells git-annex that data is missing.
       abort: () => this[Symbol.dispose](),
     });
   }
 
   /**
-   * Connects to the socket at `path`, of any length.
+   * Connects to the socket at `path`, which may have any length.
    *
-   * @throws What the system says: `NotFound`, `ConnectionRefused`, ….
+   * @throws An error of the system, such as `NotFound` or `ConnectionRefused`.
    */
   static async connect(
     path: string,
-    see: (chunk: Uint8Array) => void = () => {},
+    onRead: (chunk: Uint8Array) => void = () => {},
   ): Promise<UnixSocket> {
-    return new UnixSocket(await connectAnyLength(path), see);
+    return new UnixSocket(await connectAnyLength(path), onRead);
   }
 
   /**
-   * A socket cannot be told that nobody reads from it, except by closing it, and what is still to be
-   * written must not be lost. Until that is through, what comes is thrown away: the other side may not
-   * read before it has written.
+   * Discards what git-annex still sends. Only a closed socket tells it that its data is not read, but then the
+   * data that is still to be written would be lost. Without a reader, git-annex may block and not read.
    */
-  #readNoMore(): void {
+  #stopReading(): void {
     this.#readClosed = true;
     if (this.#writeClosed) this[Symbol.dispose]();
     else this.#ahead.discard();
   }
 
-  /** Bytes that whoever reads {@linkcode readable} has taken so far. */
+  /** Bytes taken from {@linkcode readable} so far. */
   get bytesTaken(): number {
     return this.bytesRead - this.#ahead.bytes;
   }
@@ -106,7 +105,7 @@ export class UnixSocket implements Duplex, Disposable {
       else this.bytesRead += length;
       return length;
     } catch (error) {
-      // git-annex closes with input unread, which is an ordinary end: what it sent has come.
+      // git-annex closes its socket with input unread, which is an orderly end: all it sent has arrived.
       ignoreGone(error);
       this.#gone(goneError(error));
       return null;
@@ -125,14 +124,14 @@ export class UnixSocket implements Duplex, Disposable {
   }
 
   /**
-   * After the end of its output: a write of nothing fails if the other side does not read, either. It may
-   * close only a moment later, since many a runtime ends the output first when it closes a socket.
+   * Notices, after the end of git-annex's output, that it has closed the socket: then an empty write fails.
+   * Many runtimes half-close a socket a moment before they close it, so that one probe is not enough.
    */
   async #noticeGone(): Promise<void> {
     try {
       while (!this.#writeClosed) {
         await this.#connection.write(new Uint8Array(0));
-        await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, LOOK_MS)));
+        await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, PROBE_INTERVAL_MS)));
       }
     } catch (error) {
       this.#gone(goneError(error));
@@ -148,12 +147,12 @@ function goneError(cause: unknown): StreamError {
   return new StreamError("closed", "git-annex closed its socket", { cause });
 }
 
-/** Whether an error of {@linkcode UnixSocket.connect} says that there is nobody behind the path. */
+/** Tells whether an error of {@linkcode UnixSocket.connect} means that no process listens there. */
 export function nobodyListens(error: unknown): boolean {
   return error instanceof Deno.errors.ConnectionRefused || error instanceof Deno.errors.NotFound;
 }
 
-/** Rethrows every error but those by which a socket says that its other end is closed. */
+/** Rethrows every error but those that mean that the socket is closed. */
 function ignoreGone(error: unknown): void {
   if (!isClosedError(error)) throw error;
 }

@@ -11,7 +11,7 @@ async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
-Deno.test("UnixSocket.connect() reaches a socket whose absolute path fits in no socket address", async () => {
+Deno.test("UnixSocket.connect() reaches a socket whose path is too long for a socket address", async () => {
   await withFolder(async (dir) => {
     const deep = join(dir, "x".repeat(60), "ü".repeat(60));
     await Deno.mkdir(deep, { recursive: true });
@@ -24,11 +24,11 @@ Deno.test("UnixSocket.connect() reaches a socket whose absolute path fits in no 
     await theirs.write(new TextEncoder().encode("hi"));
     const { value } = await ours.readable.getReader().read();
     assert.equal(new TextDecoder().decode(value), "hi");
-    await Deno.rename(path, join(dir, "s")); // where the listener will remove it
+    await Deno.rename(path, join(dir, "s")); // where Deno removes it
   });
 });
 
-Deno.test("UnixSocket.connect() says when nobody listens", async () => {
+Deno.test("UnixSocket.connect() fails if there is no socket", async () => {
   await withFolder(async (dir) => {
     await assert.rejects(UnixSocket.connect(join(dir, "none")), Deno.errors.NotFound);
     await assert.rejects(UnixSocket.connect(join(dir, "x".repeat(200))), Deno.errors.NotFound);

@@ -1,6 +1,6 @@
 /**
- * The address of a repository, kept in `annex/creds/iroh-address`. git-annex binds each pairing to
- * the exact text of an address, so it is made once and never again, whatever the settings say later.
+ * Makes and keeps the address of a repository, in `annex/creds/iroh-address`. git-annex binds each pairing to the
+ * exact text of an address. The address is therefore made once, and later settings do not change it.
  */
 
 import { join } from "node:path";
@@ -21,19 +21,19 @@ import type { Settings } from "./settings.ts";
 import { debug } from "../console/stderr.ts";
 import { decodeTicket, encodeTicket, samePublicKey, TicketError } from "./ticket.ts";
 
+/** Maximum length of the address file: twice the longest address. */
 const MAX_FILE_BYTES = 8 * 1024;
-/** Whoever holds the lock writes two small files. */
-const LOCK_LIMIT_MS = 10_000;
+/** Timeout for the lock. Another process holds it while it writes two small files. */
+const LOCK_TIMEOUT_MS = 10_000;
 
 /**
- * The address of a repository; sets up its identity first if it has none. Of several first runs at
- * once all get the same.
+ * Returns the address of a repository. Without an identity, it makes one first. Simultaneous first runs all
+ * return the same address.
  *
- * The address of a new identity names its key and, with relays of the user's own, the first of them.
- * An identity that was there before, from the shell script, has the bare key as its address.
+ * - The address of a new identity contains its key and, if the settings name relays, the first of them.
+ * - The address of an identity that the shell script made contains its key alone.
  *
- * @throws {IdentityError} if identity or address cannot be read or written; a new one then leaves
- * nothing behind.
+ * @throws {IdentityError} if identity or address cannot be read or written. A new identity is then removed.
  */
 export async function ensureAddress(repository: Repository, settings: Settings): Promise<string> {
   await Deno.mkdir(credsDir(repository), { recursive: true, mode: 0o700 }).catch((error) => {
@@ -45,7 +45,7 @@ export async function ensureAddress(repository: Repository, settings: Settings):
   return await newAddress(repository, settings);
 }
 
-/** The address of a repository as it is; undefined if it has no identity. Changes nothing. */
+/** Returns the address of a repository, without changing anything; undefined if it has no identity. */
 export async function presentAddress(repository: Repository): Promise<string | undefined> {
   const identity = await readIdentity(repository);
   return identity && (await keptAddress(repository, identity) ?? bareAddress(identity));
@@ -55,7 +55,7 @@ async function addressOf(repository: Repository, identity: Identity): Promise<st
   const kept = await keptAddress(repository, identity);
   if (kept) return kept;
   const address = bareAddress(identity);
-  // A repository one may only read is no reason to fail: this address follows from the key alone.
+  // A read-only repository is no reason to fail, since this address follows from the key alone.
   await writeAddress(repository, address).catch((error) => debug(() => String(error)));
   return address;
 }
@@ -76,8 +76,8 @@ async function newAddress(repository: Repository, settings: Settings): Promise<s
   const identity = newIdentity();
   const relays = settings.relay.kind === "custom" ? settings.relay.urls.slice(0, 1) : [];
   const address = encodeTicket({ publicKey: identity.publicKey, relays });
-  // The address goes first: one that belongs to no identity does no harm, while an identity
-  // without its address would be taken for the shell script's.
+  // The address is written first. An address without an identity does no harm, but an identity without its
+  // address would be taken for the shell script's.
   await writeAddress(repository, address);
   try {
     if (await storeIdentity(repository, identity)) return address;
@@ -85,7 +85,7 @@ async function newAddress(repository: Repository, settings: Settings): Promise<s
     await Deno.remove(addressPath(repository)).catch(ignoreNotFound);
     throw error;
   }
-  const other = await readIdentity(repository); // the shell script was run at the same time
+  const other = await readIdentity(repository); // made by the shell script meanwhile
   if (!other) throw new IdentityError("the identity file was removed while it was being made");
   return await addressOf(repository, other);
 }
@@ -119,20 +119,20 @@ async function writeAddress(repository: Repository, address: string): Promise<vo
   }
 }
 
-/** Keeps other processes of this program out of `ensureAddress` until it is disposed of. */
+/** Locks out other processes that call {@linkcode ensureAddress}, until disposed of. */
 async function lockFolder(path: string): Promise<Disposable> {
   let folder: Deno.FsFile;
   try {
     folder = await Deno.open(path, { read: true });
   } catch (error) {
-    return noLock(path, error); // Windows opens no folders
+    return noLock(path, error); // Windows cannot open folders
   }
   try {
-    await abortable(folder.lock(true), AbortSignal.timeout(LOCK_LIMIT_MS));
+    await abortable(folder.lock(true), AbortSignal.timeout(LOCK_TIMEOUT_MS));
     return folder;
   } catch (error) {
     folder.close();
-    if (!(error instanceof DOMException)) return noLock(path, error); // NFS locks no folders
+    if (!(error instanceof DOMException)) return noLock(path, error); // NFS cannot lock folders
     throw new IdentityError(`cannot lock the folder ${path}, ${systemReason(error)}`, {
       hint: "is another git-annex-p2p-iroh address running there?",
       cause: error,
@@ -141,10 +141,10 @@ async function lockFolder(path: string): Promise<Disposable> {
 }
 
 /**
- * Two first runs at once still end with one key, since storing an identity never replaces one; they
- * could at worst differ in the relay they print.
+ * Goes on without a lock. Two simultaneous first runs still end with one key, since storing an identity never
+ * replaces one. At worst they print addresses with different relays.
  */
 function noLock(path: string, error: unknown): Disposable {
-  debug(() => `no lock on ${path}: ${error}`);
+  debug(() => `cannot lock ${path}: ${error}`);
   return { [Symbol.dispose]() {} };
 }

@@ -1,9 +1,9 @@
 /**
- * The identity of a repository: an Ed25519 secret key in `annex/creds/iroh-secret`.
+ * Reads and makes the identity of a repository: an Ed25519 secret key in `annex/creds/iroh-secret`.
  *
- * The file is the one of the shell script that git-annex documents, which hands its content to
- * dumbpipe: 32 bytes as 64 hex digits, or as 52 base32 letters (iroh-base's `SecretKey::from_str`),
- * in one line. Whatever is in the file, it is never overwritten: it may be the only copy.
+ * The shell script that git-annex documents uses the same file, and passes its content to dumbpipe. The file has
+ * one line with 32 bytes, as 64 hex digits or as 52 base32 letters (iroh-base's `SecretKey::from_str`). It is
+ * never overwritten, whatever it contains, since it may be the only copy of a key.
  */
 
 import { Buffer } from "node:buffer";
@@ -16,9 +16,9 @@ import type { Repository } from "./repository.ts";
 
 /** The keys of a repository. */
 export interface Identity {
-  /** Ed25519 secret key, 32 bytes. Never shown, never handed to another process. */
+  /** Ed25519 secret key, 32 bytes. Never shown, never passed to another process. */
   readonly secretKey: Uint8Array;
-  /** The public key that goes with it, 32 bytes. */
+  /** Its public key, 32 bytes. */
   readonly publicKey: Uint8Array;
 }
 
@@ -28,17 +28,17 @@ export class IdentityError extends Failure {
 }
 
 const SECRET_KEY_BYTES = 32;
-/** More than any form of a key needs; a larger file is none. */
+/** Maximum length of the file: far more than any form of a key. */
 const MAX_FILE_BYTES = 1024;
-/** What stands before the key in PKCS #8 (RFC 8410, section 7). */
+/** The bytes before the key in PKCS #8 (RFC 8410, section 7). */
 const PKCS8_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
 
-/** Folder of the identity, which git-annex keeps to itself. */
+/** Returns the folder of the identity, which git-annex does not share with peers. */
 export function credsDir(repository: Repository): string {
   return join(repository.gitDir, "annex", "creds");
 }
 
-/** Path of the secret key. */
+/** Returns the path of the secret key. */
 export function identityPath(repository: Repository): string {
   return join(credsDir(repository), "iroh-secret");
 }
@@ -47,7 +47,7 @@ export function identityPath(repository: Repository): string {
  * Reads the identity of a repository.
  *
  * @returns Undefined if it has none.
- * @throws {IdentityError} if there is one that cannot be read or makes no sense.
+ * @throws {IdentityError} if the file cannot be read, or holds no key.
  */
 export async function readIdentity(repository: Repository): Promise<Identity | undefined> {
   const path = identityPath(repository);
@@ -57,7 +57,7 @@ export async function readIdentity(repository: Repository): Promise<Identity | u
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw new IdentityError(`cannot read the identity file ${path}, ${systemReason(error)}`, {
-      hint: "mend its owner and mode (0600)",
+      hint: "correct its owner and mode (0600)",
       cause: error,
     });
   }
@@ -69,17 +69,17 @@ export async function readIdentity(repository: Repository): Promise<Identity | u
   });
 }
 
-/** A fresh identity, stored nowhere yet. */
+/** Makes a new identity, which is not stored yet. */
 export function newIdentity(): Identity {
   const secretKey = crypto.getRandomValues(new Uint8Array(SECRET_KEY_BYTES));
   return { secretKey, publicKey: publicKeyOf(secretKey) };
 }
 
 /**
- * Makes an identity that of a repository which has none.
+ * Stores the identity of a repository that has none.
  *
- * @returns False if it has one by now; that one stays.
- * @throws {IdentityError} if it cannot be written; then nothing is left behind.
+ * @returns False if the repository has one meanwhile, which is kept.
+ * @throws {IdentityError} if it cannot be written. No file is left then.
  */
 export async function storeIdentity(repository: Repository, identity: Identity): Promise<boolean> {
   const path = identityPath(repository);
@@ -91,15 +91,15 @@ export async function storeIdentity(repository: Repository, identity: Identity):
   }
 }
 
-/** For a file beside the identity, too. */
+/** Returns the error for a file in the folder of the identity that cannot be written. */
 export function cannotWrite(what: string, cause: unknown): IdentityError {
   return new IdentityError(`cannot write ${what}, ${systemReason(cause)}`, {
-    hint: "make room or mend the permissions, and try again",
+    hint: "make room or correct the permissions, and try again",
     cause,
   });
 }
 
-/** The key in the text of an identity file, or undefined if it holds none. */
+/** Parses the content of an identity file; undefined if it holds no key. */
 export function parseSecretKey(bytes: Uint8Array): Uint8Array | undefined {
   const text = new TextDecoder("latin1").decode(bytes).trim();
   if (/^[0-9a-f]{64}$/i.test(text)) return Uint8Array.from(Buffer.from(text, "hex"));
@@ -107,11 +107,11 @@ export function parseSecretKey(bytes: Uint8Array): Uint8Array | undefined {
   try {
     return base32nopad.decode(text.toUpperCase());
   } catch {
-    return undefined; // the last letter has bits that belong to no byte
+    return undefined; // the last letter has bits beyond the last byte
   }
 }
 
-/** The public key that goes with a secret key, 32 bytes each. */
+/** Returns the public key of a secret key, 32 bytes each. */
 export function publicKeyOf(secretKey: Uint8Array): Uint8Array {
   const der = Buffer.concat([PKCS8_PREFIX, secretKey]);
   const key = createPublicKey(createPrivateKey({ key: der, format: "der", type: "pkcs8" }));

@@ -32,7 +32,7 @@ async function withRepository(body: (repository: Repository) => Promise<void>): 
   }
 }
 
-/** Puts a file where the identity belongs. */
+/** Writes the identity file. */
 async function plant(repository: Repository, content: string | Uint8Array): Promise<void> {
   await Deno.mkdir(join(repository.gitDir, "annex", "creds"), { recursive: true });
   await Deno.writeFile(identityPath(repository), Buffer.from(content));
@@ -65,7 +65,7 @@ Deno.test("parseSecretKey() reads a key in hex and in base32, as dumbpipe does",
   }));
 });
 
-Deno.test("parseSecretKey() takes nothing else", () => {
+Deno.test("parseSecretKey() refuses everything else", () => {
   const hex = "0123456789abcdef".repeat(4);
   const damaged = [
     "",
@@ -78,7 +78,7 @@ Deno.test("parseSecretKey() takes nothing else", () => {
     "a".repeat(51),
     "a".repeat(53),
     "a".repeat(51) + "1",
-    "a".repeat(51) + "b", // bits that belong to no byte
+    "a".repeat(51) + "b", // bits beyond the last byte
     "\0".repeat(64),
     "\xff".repeat(64),
   ];
@@ -91,7 +91,7 @@ Deno.test("parseSecretKey() takes nothing else", () => {
   }));
 });
 
-Deno.test("readIdentity() says of a damaged file where it is and what to do, and leaves it alone", async () => {
+Deno.test("readIdentity() names a damaged file and what to do, and does not change it", async () => {
   await withRepository(async (repository) => {
     assert.equal(await readIdentity(repository), undefined);
     for (
@@ -117,14 +117,14 @@ Deno.test("readIdentity() says of a damaged file where it is and what to do, and
   });
 });
 
-Deno.test("readIdentity() says when a folder is in the place of the file", async () => {
+Deno.test("readIdentity() fails if the file is a folder", async () => {
   await withRepository(async (repository) => {
     await Deno.mkdir(identityPath(repository), { recursive: true });
     await assert.rejects(readIdentity(repository), { message: /cannot read the identity file/ });
   });
 });
 
-Deno.test("storeIdentity() writes one line of hex for the user alone, and never replaces a file", async () => {
+Deno.test("storeIdentity() writes one line of hex with mode 0600, and never replaces a file", async () => {
   await withRepository(async (repository) => {
     await Deno.mkdir(join(repository.gitDir, "annex", "creds"), { recursive: true });
     const first = newIdentity();
@@ -138,7 +138,7 @@ Deno.test("storeIdentity() writes one line of hex for the user alone, and never 
   });
 });
 
-Deno.test("storeIdentity(): of many at once one wins, and all read that one", async () => {
+Deno.test("storeIdentity(): of many calls at once, one stores its identity", async () => {
   await withRepository(async (repository) => {
     await Deno.mkdir(join(repository.gitDir, "annex", "creds"), { recursive: true });
     const stored = await Promise.all(
@@ -149,7 +149,7 @@ Deno.test("storeIdentity(): of many at once one wins, and all read that one", as
   });
 });
 
-Deno.test("ensureAddress(): many first runs at once end with one address, that of the key", async () => {
+Deno.test("ensureAddress(): many first runs at once return one address, with the stored key", async () => {
   for (const settings of [noRelay, customRelay]) {
     await withRepository(async (repository) => {
       const addresses = await Promise.all(
@@ -164,7 +164,7 @@ Deno.test("ensureAddress(): many first runs at once end with one address, that o
   }
 });
 
-Deno.test("ensureAddress() stays the same, whatever the settings say later", async () => {
+Deno.test("ensureAddress() returns the same address after the settings change", async () => {
   await withRepository(async (repository) => {
     const address = await ensureAddress(repository, customRelay);
     assert.equal(await ensureAddress(repository, noRelay), address);
@@ -175,7 +175,7 @@ Deno.test("ensureAddress() stays the same, whatever the settings say later", asy
   });
 });
 
-Deno.test("ensureAddress() is the bare key for an identity of the shell script, own relays or not", async () => {
+Deno.test("ensureAddress() returns the key alone for the shell script's identity, also with custom relays", async () => {
   for (const key of ["01".repeat(32) + "\n", base32nopad.encode(new Uint8Array(32).fill(1))]) {
     await withRepository(async (repository) => {
       await plant(repository, key);
@@ -186,7 +186,7 @@ Deno.test("ensureAddress() is the bare key for an identity of the shell script, 
   }
 });
 
-Deno.test("ensureAddress() follows the identity when that was replaced", async () => {
+Deno.test("ensureAddress() makes a new address after the identity was replaced", async () => {
   await withRepository(async (repository) => {
     await ensureAddress(repository, customRelay);
     const other = newIdentity();
@@ -195,7 +195,7 @@ Deno.test("ensureAddress() follows the identity when that was replaced", async (
   });
 });
 
-Deno.test("ensureAddress() reports a damaged address file, and leaves it alone", async () => {
+Deno.test("ensureAddress() reports a damaged address file, and does not change it", async () => {
   await withRepository(async (repository) => {
     await ensureAddress(repository, noRelay);
     const path = join(repository.gitDir, "annex", "creds", "iroh-address");

@@ -1,4 +1,4 @@
-/** The git repository this program was started in: where it keeps things, and its configuration. */
+/** Finds the git repository in which this program was started, and reads its configuration. */
 
 import { resolve } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
@@ -7,14 +7,11 @@ import { debug } from "../console/stderr.ts";
 
 /** A git repository, found from the current directory. */
 export interface Repository {
-  /**
-   * Absolute path of the git directory that all work trees of the repository share; git-annex
-   * keeps its things in `annex/` there.
-   */
+  /** Absolute path of the git directory that all its work trees share. git-annex uses its folder `annex`. */
   readonly gitDir: string;
 }
 
-/** A call that needs a repository was made where there is none, or git does not say. */
+/** The current directory is in no repository, or git fails. */
 export class RepositoryError extends Failure {
   override readonly name = "RepositoryError";
 }
@@ -24,17 +21,18 @@ export class GitMissing extends Failure {
   override readonly name = "GitMissing";
 
   constructor() {
-    super("git is not on PATH", { hint: "install git, or mend PATH" });
+    super("git is not on PATH", { hint: "install git, or correct PATH" });
   }
 }
 
+/** Exit status of `git config` if no key matches. */
 const CONFIG_NOTHING_FOUND = 1;
 
 /**
- * Finds the repository, as git does: from a subfolder, a bare repository, a linked work tree (which
- * gives the repository it belongs to) or a submodule (which is one of its own).
+ * Finds the repository as git does, also from a subfolder, a bare repository or a submodule. All linked work
+ * trees of a repository give the same one.
  *
- * @throws {RepositoryError} if there is none; {GitMissing}.
+ * @throws {RepositoryError} if there is none. @throws {GitMissing}
  */
 export async function findRepository(): Promise<Repository> {
   const run = await git("rev-parse", "--git-common-dir");
@@ -48,10 +46,11 @@ export async function findRepository(): Promise<Repository> {
 }
 
 /**
- * The settings that hold in the current directory: those of the repository, if there is one, over
- * the user's own, with the environment over both.
+ * Reads the settings for the current directory. The environment overrides the repository's git config, if there
+ * is a repository, and that overrides the user's git config.
  *
- * @throws {SettingError} if one is wrong; {GitMissing}; {RepositoryError} if git cannot read them.
+ * @throws {SettingError} if a setting is not valid.
+ * @throws {RepositoryError} if git cannot read them. @throws {GitMissing}
  */
 export async function readSettings(): Promise<Settings> {
   const run = await git("config", "--null", "--get-regexp", "^p2p-iroh\\.");
@@ -59,14 +58,14 @@ export async function readSettings(): Promise<Settings> {
   return parseSettings(run.stdout, (name) => Deno.env.get(name));
 }
 
-/** Where a process runs that needs no repository. */
+/** What a process knows that needs no repository. */
 export interface WorkingContext {
   readonly settings: Settings;
-  /** There is none while one is being cloned. */
+  /** Undefined outside of a repository, as during `git clone`. */
   readonly repository: Repository | undefined;
 }
 
-/** Finds out. @throws As {@linkcode readSettings}. */
+/** Reads the settings and finds the repository. @throws As {@linkcode readSettings}. */
 export async function readWorkingContext(): Promise<WorkingContext> {
   const finding = findRepository().catch((error) => {
     if (!(error instanceof Failure)) throw error;
@@ -77,7 +76,7 @@ export async function readWorkingContext(): Promise<WorkingContext> {
   return { settings, repository };
 }
 
-/** The URLs of the git remotes, by name, as they are configured. @throws {RepositoryError}, {GitMissing}. */
+/** Returns the URLs of the git remotes, as configured. @throws {RepositoryError} @throws {GitMissing} */
 export async function remoteUrls(
   { gitDir }: Repository,
 ): Promise<{ readonly name: string; readonly url: string }[]> {
@@ -111,14 +110,14 @@ async function git(...args: string[]): Promise<GitRun> {
   return { code: output.code, stdout: stdout!, stderr: stderr! };
 }
 
-/** The system says the same of a program that is not there and of a folder that is gone. */
+/** Tells whether git or the current directory is missing: the system has one error for both. */
 function notFound(): Failure {
   try {
     Deno.cwd();
     return new GitMissing();
   } catch {
-    return new RepositoryError("the current directory is gone", {
-      hint: "go to one that is there",
+    return new RepositoryError("the current directory no longer exists", {
+      hint: "change to one that exists",
     });
   }
 }

@@ -1,11 +1,11 @@
-/** The settings: git config, section `p2p-iroh`, and environment variables that override it. */
+/** Parses the settings: git config, section `p2p-iroh`, and the environment variables that override it. */
 
 import { isIP } from "node:net";
 import { Failure } from "../console/failure.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
 import { printable } from "../console/stderr.ts";
 
-/** Which relays help peers to find and reach each other. */
+/** The relays through which peers find and reach each other. */
 export type RelaySetting =
   | { readonly kind: "n0" }
   | { readonly kind: "none" }
@@ -15,49 +15,52 @@ export type RelaySetting =
 /** What a user can set. */
 export interface Settings {
   readonly relay: RelaySetting;
-  /** Publish to, and look up at, iroh's public DNS. */
+  /** True to publish to iroh's public DNS, and to look up peers there. */
   readonly lookup: boolean;
-  /** Find, and be found by, peers on the local network. */
+  /** True to find peers on the local network, and to be found there. */
   readonly lan: boolean;
-  /** Move large transfers to a direct connection beside iroh's. */
+  /** True to move large transfers to a lane. */
   readonly lane: boolean;
-  /** Connect through the running listener of the repository. */
+  /** True to connect through the running listener of the repository. */
   readonly warm: boolean;
   /** Address and port of the UDP socket, as `1.2.3.4:5` or `[::1]:5`; undefined for any. */
   readonly bind: string | undefined;
-  /** IP address, with a port or without, at which others see this host; undefined if it is to find out. */
+  /** IP address, with or without a port, at which peers see this host; undefined if iroh is to find it out. */
   readonly external: string | undefined;
-  /** How many incoming connections are served at once. */
+  /** Maximum incoming connections that are served at once. */
   readonly maxConnections: number;
 }
 
-/** git-annex serves as many per address. */
+/** Default of `max-connections`: as many as git-annex serves per address. */
 const DEFAULT_MAX_CONNECTIONS = 100;
-const MOST_CONNECTIONS = 10_000;
-const MOST_RELAYS = 8;
-const LONGEST_URL_CHARACTERS = 256;
+/** Maximum of `max-connections`: each session takes a file descriptor. */
+const CONNECTIONS_LIMIT = 10_000;
+/** Maximum relays: each of them is tried in every dial. */
+const MAX_RELAYS = 8;
+/** Maximum length of a relay's URL. The address contains it, and people copy the address. */
+const MAX_URL_CHARACTERS = 256;
 
-/** A setting has a value it cannot have. */
+/** A setting has an invalid value. */
 export class SettingError extends Failure {
   override readonly name = "SettingError";
 
   /**
    * @param where The key or environment variable, as the user wrote it.
-   * @param right What would be right.
+   * @param allowed The values that are allowed.
    */
-  constructor(where: string, value: string, right: string) {
+  constructor(where: string, value: string, allowed: string) {
     const shown = printable(value.replace(/\/\/[^/\s]*@/g, "//…@"), 100); // without passwords
-    super(`the setting ${where} is "${shown}"`, { hint: `it must be ${right}` });
+    super(`the setting ${where} is "${shown}"`, { hint: `it must be ${allowed}` });
   }
 }
 
 /**
- * Reads the settings.
+ * Parses the settings.
  *
- * @param config What `git config --null --get-regexp '^p2p-iroh\.'` prints: `key LF value NUL`, or
- * `key NUL` for a key without a value. The last value of a key counts, as for git itself.
- * @param environment Looks up an environment variable.
- * @throws {SettingError} which names the first wrong one.
+ * @param config The output of `git config --null --get-regexp '^p2p-iroh\.'`: `key LF value NUL`, or `key NUL` for
+ * a key without a value. As for git itself, the last value of a key counts.
+ * @param environment Returns the value of an environment variable.
+ * @throws {SettingError} for the first setting that is not valid.
  */
 export function parseSettings(
   config: string,
@@ -73,7 +76,7 @@ export function parseSettings(
   function read<T>(
     key: string,
     parse: (value: string) => T | undefined,
-    right: string,
+    allowed: string,
   ): T | undefined {
     const variable = `GIT_ANNEX_P2P_IROH_${key.toUpperCase().replaceAll("-", "_")}`;
     const overriding = environment(variable);
@@ -81,7 +84,7 @@ export function parseSettings(
     if (value === undefined) return undefined;
     const parsed = parse(value.trim());
     if (parsed !== undefined) return parsed;
-    throw new SettingError(overriding === undefined ? `p2p-iroh.${key}` : variable, value, right);
+    throw new SettingError(overriding === undefined ? `p2p-iroh.${key}` : variable, value, allowed);
   }
 
   const relay =
@@ -96,23 +99,24 @@ export function parseSettings(
     warm: read("warm", parseBoolean, "true or false") ?? true,
     bind: read("bind", parseSocketAddress, "ADDRESS:PORT, for example 0.0.0.0:7777 or [::]:7777"),
     external: read("external", parseExternal, "ADDRESS or ADDRESS:PORT, as others see this host"),
-    maxConnections: read("max-connections", parseCount, `a number from 1 to ${MOST_CONNECTIONS}`) ??
-      DEFAULT_MAX_CONNECTIONS,
+    maxConnections:
+      read("max-connections", parseCount, `a number from 1 to ${CONNECTIONS_LIMIT}`) ??
+        DEFAULT_MAX_CONNECTIONS,
   };
 }
 
 function parseRelay(value: string): RelaySetting | undefined {
   if (value === "n0" || value === "none") return { kind: value };
   const urls = value.split(/\s+/).map(parseRelayUrl);
-  if (urls.length > MOST_RELAYS || urls.includes(undefined)) return undefined;
+  if (urls.length > MAX_RELAYS || urls.includes(undefined)) return undefined;
   return { kind: "custom", urls: [...new Set(urls as string[])] };
 }
 
 function parseRelayUrl(text: string): string | undefined {
   const url = URL.parse(text);
   const fits = url && ["https:", "http:"].includes(url.protocol) && url.hostname &&
-    url.href.length <= LONGEST_URL_CHARACTERS;
-  // What else a URL can hold would be lost, or worse, printed: relays take no user and password.
+    url.href.length <= MAX_URL_CHARACTERS;
+  // iroh would ignore other parts of the URL, and this program would print a password in it.
   return fits && !url.username && !url.password && !url.search && !url.hash ? url.href : undefined;
 }
 
@@ -121,12 +125,12 @@ function parseLookup(value: string): boolean | undefined {
 }
 
 function parseExternal(value: string): string | undefined {
-  // A scope means something on this host alone.
+  // A scope has a meaning on this host alone.
   if (isIP(value)) return value.includes("%") ? undefined : value;
   return value.endsWith(":0") ? undefined : parseSocketAddress(value);
 }
 
-/** git's words for yes and no. */
+/** Parses git's words for true and false. */
 function parseBoolean(value: string): boolean | undefined {
   if (/^(true|yes|on|1)$/i.test(value)) return true;
   return /^(false|no|off|0)$/i.test(value) ? false : undefined;
@@ -134,5 +138,5 @@ function parseBoolean(value: string): boolean | undefined {
 
 function parseCount(value: string): number | undefined {
   const count = /^\d{1,5}$/.test(value) ? Number(value) : 0;
-  return count >= 1 && count <= MOST_CONNECTIONS ? count : undefined;
+  return count >= 1 && count <= CONNECTIONS_LIMIT ? count : undefined;
 }

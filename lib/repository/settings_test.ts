@@ -5,7 +5,7 @@ function config(values: Record<string, string>): string {
   return Object.entries(values).map(([key, value]) => `p2p-iroh.${key}\n${value}\0`).join("");
 }
 
-Deno.test("parseSettings() has iroh's public relays and DNS as its default", () => {
+Deno.test("parseSettings() uses iroh's public relays and DNS by default", () => {
   assert.deepEqual(parseSettings(""), {
     relay: { kind: "n0" },
     lookup: true,
@@ -18,14 +18,14 @@ Deno.test("parseSettings() has iroh's public relays and DNS as its default", () 
   });
 });
 
-Deno.test("parseSettings() looks nothing up when relay is not n0, unless told to", () => {
+Deno.test("parseSettings() switches the look-up off if relay is not n0, unless lookup says otherwise", () => {
   assert.equal(parseSettings(config({ relay: "none" })).lookup, false);
   assert.equal(parseSettings(config({ relay: "https://relay.example" })).lookup, false);
   assert.equal(parseSettings(config({ relay: "none", lookup: "n0" })).lookup, true);
   assert.equal(parseSettings(config({ lookup: "none" })).lookup, false);
 });
 
-Deno.test("parseSettings() takes several relays, each once, as iroh writes them", () => {
+Deno.test("parseSettings() accepts several relays, without duplicates, and normalises their URLs", () => {
   const { relay } = parseSettings(
     config({ relay: " https://a.example  http://10.0.0.1:3340/\nhttps://a.example/ " }),
   );
@@ -35,7 +35,7 @@ Deno.test("parseSettings() takes several relays, each once, as iroh writes them"
   });
 });
 
-Deno.test("parseSettings() lets the last value of a key count, as git does", () => {
+Deno.test("parseSettings() uses the last value of a key, as git does", () => {
   assert.equal(
     parseSettings(config({ relay: "n0" }) + config({ relay: "none" })).relay.kind,
     "none",
@@ -54,7 +54,7 @@ Deno.test("parseSettings() lets the environment override git config", () => {
   assert.deepEqual([settings.relay.kind, settings.maxConnections], ["none", 7]);
 });
 
-Deno.test("parseSettings() names a wrong value, its key, and what would be right", () => {
+Deno.test("parseSettings() names an invalid value, its key, and the values that are allowed", () => {
   const cases: [key: string, value: string, hint: RegExp][] = [
     ["relay", "nO", /n0, none, or URLs/],
     ["relay", "", /n0, none, or URLs/],
@@ -97,11 +97,11 @@ Deno.test("parseSettings() names a wrong value, its key, and what would be right
   );
 });
 
-Deno.test("parseSettings() takes a key without a value for an empty one", () => {
+Deno.test("parseSettings() treats a key without a value as an empty one", () => {
   assert.throws(() => parseSettings("p2p-iroh.relay\0"), SettingError);
 });
 
-Deno.test("parseSettings() shows no password that stands in a URL", () => {
+Deno.test("parseSettings() does not show the password in a URL", () => {
   const wrong = config({ relay: "https://user:hunter2@relay.example" });
   assert.throws(() => parseSettings(wrong), (error: unknown) => {
     assert(error instanceof SettingError);
@@ -110,7 +110,7 @@ Deno.test("parseSettings() shows no password that stands in a URL", () => {
   });
 });
 
-Deno.test("parseSettings() takes git's words for yes and no", () => {
+Deno.test("parseSettings() accepts git's words for true and false", () => {
   for (const yes of ["true", "yes", "on", "1", "TRUE"]) {
     assert.equal(parseSettings(config({ lan: yes })).lan, true);
   }
@@ -120,7 +120,7 @@ Deno.test("parseSettings() takes git's words for yes and no", () => {
   assert.throws(() => parseSettings(config({ lan: "maybe" })), /p2p-iroh\.lan is "maybe"/);
 });
 
-Deno.test("parseSettings() takes an external address with a port and without", () => {
+Deno.test("parseSettings() accepts an external address with and without a port", () => {
   for (const external of ["203.0.113.1", "203.0.113.1:7777", "2001:db8::1", "[2001:db8::1]:7777"]) {
     assert.equal(parseSettings(config({ external })).external, external);
   }

@@ -1,23 +1,29 @@
 /**
- * iroh's endpoint tickets, the addresses of this program.
+ * Encodes and decodes iroh's endpoint tickets, which are the addresses of this program.
  *
- * The format, from iroh-tickets 1.0 (`EndpointTicket`) and postcard's specification
- * (https://postcard.jamesmunns.com/wire-format): "endpoint", then in lower-case base32 without
- * padding: variant 00, the 32 bytes of the public key, the number of addresses as a varint, and each
- * address: 00 and a relay URL (length as a varint, UTF-8) · 01 and a socket address (00 and 4 bytes, or
- * 01 and 16 bytes, then the port as a varint). iroh knows a third kind of address, for transports that
- * programs bring along themselves; its form differs between versions of iroh, and it is not taken here.
+ * The format comes from iroh-tickets 1.0 (`EndpointTicket`) and postcard's specification
+ * (https://postcard.jamesmunns.com/wire-format). A ticket is the word "endpoint", then in lower-case base32
+ * without padding:
+ *
+ * - the variant, 00
+ * - the public key, 32 bytes
+ * - the number of addresses, a varint
+ * - for each relay: 00, the length of its URL as a varint, and the URL in UTF-8
+ * - for each socket address: 01, then 00 and 4 bytes or 01 and 16 bytes, then the port as a varint
+ *
+ * iroh has a third kind of address, for transports that programs add. Its form differs between versions of iroh,
+ * and this program does not accept it.
  */
 
 import { base32nopad } from "@scure/base";
 import { UsageError } from "../console/failure.ts";
 import { printable } from "../console/stderr.ts";
 
-/** Who a peer is, and where it might be found. */
+/** The identity of a peer, and where it may be found. */
 export interface Ticket {
-  /** Ed25519 public key, 32 bytes. Not checked to be a point of the curve. */
+  /** Ed25519 public key, 32 bytes. It may not be a point of the curve. */
   readonly publicKey: Uint8Array;
-  /** URLs of relays that know the peer. */
+  /** URLs of relays through which the peer can be reached. */
   readonly relays: readonly string[];
   /** Socket addresses of the peer, as `1.2.3.4:5` or `[::1]:5`. */
   readonly direct: readonly string[];
@@ -27,12 +33,13 @@ export interface Ticket {
 export const PUBLIC_KEY_BYTES = 32;
 
 const KIND = "endpoint";
-/** Tickets that iroh programs print; their holders mean something else than a repository. */
+/** Tickets of other iroh programs, which are not addresses of repositories. */
 const OTHER_KINDS = ["blob", "doc", "docs", "node", "gossip"];
-/** Longest address taken. A ticket with ten relays and thirty socket addresses has about 1,000. */
+/** Maximum length of an address. A ticket with 10 relays and 30 socket addresses has about 1,000 characters. */
 const MAX_CHARACTERS = 4096;
-/** More of either are read past: each costs an attempt. */
-const MOST_RELAYS = 8, MOST_DIRECT = 32;
+/** Maximum relays and socket addresses that are used, since a dial tries each of them. Others are ignored. */
+const MAX_RELAYS = 8, MAX_DIRECT = 32;
+/** Kinds of an address in a ticket. */
 const ADDRESS_RELAY = 0, ADDRESS_IP = 1;
 
 /** The text is not the address of a repository. */
@@ -45,7 +52,7 @@ export class TicketError extends UsageError {
   }
 }
 
-/** The ticket as text. It names the key, then its relays, then its socket addresses left out. */
+/** Encodes a ticket, without socket addresses. */
 export function encodeTicket(ticket: Pick<Ticket, "publicKey" | "relays">): string {
   const bytes = [0, ...ticket.publicKey, ...varint(ticket.relays.length)];
   for (const relay of ticket.relays) {
@@ -56,9 +63,9 @@ export function encodeTicket(ticket: Pick<Ticket, "publicKey" | "relays">): stri
 }
 
 /**
- * Reads a ticket, as strictly as iroh does.
+ * Decodes a ticket, as strictly as iroh does.
  *
- * @throws {TicketError} if the text is none, is damaged, or is one for another kind of thing.
+ * @throws {TicketError} if the text is not a ticket, is damaged, or is another kind of ticket.
  */
 export function decodeTicket(text: string): Ticket {
   const shown = `"${printable(text, 60)}"`;
@@ -77,7 +84,7 @@ export function decodeTicket(text: string): Ticket {
   }
 }
 
-/** What is wrong inside a ticket. */
+/** The bytes of a ticket are damaged. */
 class Damage extends Error {}
 
 function readTicket(bytes: Uint8Array): Ticket {
@@ -99,9 +106,9 @@ function readTicket(bytes: Uint8Array): Ticket {
   }
   return {
     publicKey,
-    // Others are URLs to iroh, too, but nothing that could be dialed.
-    relays: relays.filter((url) => /^https?:/.test(url)).slice(0, MOST_RELAYS),
-    direct: direct.slice(0, MOST_DIRECT),
+    // iroh accepts URLs of other schemes in a ticket, but cannot dial them.
+    relays: relays.filter((url) => /^https?:/.test(url)).slice(0, MAX_RELAYS),
+    direct: direct.slice(0, MAX_DIRECT),
   };
 }
 
@@ -133,7 +140,7 @@ class Reader {
     try {
       return new URL(new TextDecoder("utf-8", { fatal: true }).decode(bytes)).href;
     } catch {
-      throw new Damage("with a relay URL that is none");
+      throw new Damage("with an invalid relay URL");
     }
   }
 
@@ -148,7 +155,7 @@ class Reader {
 function ipv6(bytes: Uint8Array): string {
   const groups = new DataView(bytes.buffer);
   const text = Array.from({ length: 8 }, (_, i) => groups.getUint16(2 * i).toString(16)).join(":");
-  return new URL(`http://[${text}]`).hostname.slice(1, -1); // the URL parser shortens it
+  return new URL(`http://[${text}]`).hostname.slice(1, -1); // the URL parser compresses the zeros
 }
 
 function varint(value: number): number[] {
@@ -157,7 +164,7 @@ function varint(value: number): number[] {
   return [...bytes, value];
 }
 
-/** Whether two things have the same public key. */
+/** Tells whether two tickets, identities or endpoints have the same public key. */
 export function samePublicKey(
   a: { readonly publicKey: Uint8Array },
   b: { readonly publicKey: Uint8Array },

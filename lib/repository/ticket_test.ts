@@ -9,7 +9,7 @@ const relays = fc.webUrl({ validSchemes: ["http", "https"] }).map((url) => new U
 const direct = fc.tuple(fc.oneof(fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`)), fc.nat(0xffff))
   .map(([host, port]) => `${new URL(`http://${host}`).hostname}:${port}`);
 
-/** A ticket as iroh itself writes it. */
+/** Returns a ticket that iroh itself encodes. */
 function irohTicket(publicKey: Uint8Array, relay: string | undefined, direct: string[]): string {
   const id = iroh.EndpointId.fromBytes([...publicKey]);
   return iroh.EndpointTicket.fromAddr(new iroh.EndpointAddr(id, relay, direct)).toString();
@@ -33,14 +33,14 @@ function accepts(text: string): Ticket | TicketError {
   }
 }
 
-Deno.test("encodeTicket() writes what iroh writes", () => {
+Deno.test("encodeTicket() encodes as iroh does", () => {
   fc.assert(fc.property(publicKeys, fc.option(relays, { nil: undefined }), (publicKey, relay) => {
     const ours = encodeTicket({ publicKey, relays: relay ? [relay] : [] });
     assert.equal(ours, irohTicket(publicKey, relay, []));
   }));
 });
 
-Deno.test("decodeTicket() reads what iroh writes", () => {
+Deno.test("decodeTicket() decodes what iroh encodes", () => {
   fc.assert(
     fc.property(
       publicKeys,
@@ -56,10 +56,10 @@ Deno.test("decodeTicket() reads what iroh writes", () => {
   );
 });
 
-Deno.test("decodeTicket() takes and refuses what iroh takes and refuses", () => {
+Deno.test("decodeTicket() accepts what iroh accepts, and refuses what iroh refuses", () => {
   const letters = fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz234567018=A");
   const edits = fc.array(fc.tuple(fc.nat(), letters), { maxLength: 3 });
-  let taken = 0, refused = 0;
+  let accepted = 0, refused = 0;
   fc.assert(
     fc.property(
       publicKeys,
@@ -69,33 +69,33 @@ Deno.test("decodeTicket() takes and refuses what iroh takes and refuses", () => 
       fc.nat(8),
       (key, relay, ips, edits, cut) => {
         const letters = [...irohTicket(key, relay, ips)];
-        // Behind the key, since only iroh checks that to be a point of the curve.
+        // The edits are behind the key, since only iroh checks that it is a point of the curve.
         const first = "endpoint".length + Math.ceil(33 * 8 / 5);
-        for (const [place, letter] of edits) {
-          letters[first + place % (letters.length - first)] = letter;
+        for (const [at, letter] of edits) {
+          letters[first + at % (letters.length - first)] = letter;
         }
         const text = letters.join("").slice(0, letters.length - cut);
         const ours = accepts(text);
-        // What that holds depends on the version of iroh.
+        // The form of the third kind of address depends on the version of iroh.
         fc.pre(!(ours instanceof TicketError && /unknown kind of address/.test(ours.message)));
-        ours instanceof TicketError ? refused++ : taken++;
+        ours instanceof TicketError ? refused++ : accepted++;
         assert.equal(!(ours instanceof TicketError), irohAccepts(text), text);
       },
     ),
     { numRuns: 2000 },
   );
   assert(
-    taken > 100 && refused > 100,
-    `${taken} taken, ${refused} refused: one side is not tested`,
+    accepted > 100 && refused > 100,
+    `${accepted} accepted, ${refused} refused: one side is not tested`,
   );
 });
 
-Deno.test("decodeTicket() never fails otherwise than with a TicketError", () => {
+Deno.test("decodeTicket() throws no other error than a TicketError", () => {
   fc.assert(fc.property(fc.string(), (text) => void accepts(`endpoint${text}`)));
   fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => void accepts(text)));
 });
 
-Deno.test("decodeTicket() says what a text is that is no address", () => {
+Deno.test("decodeTicket() says why a text is not an address", () => {
   const ticket = encodeTicket({ publicKey: publicKeyOf(new Uint8Array(32)), relays: [] });
   const cases: [text: string, says: RegExp][] = [
     ["", /"" is not an address/],

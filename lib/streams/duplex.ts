@@ -1,23 +1,23 @@
-/** What modules hand each other in place of iroh's or Deno's own stream types. */
+/** Defines the stream type that modules pass to each other, in place of iroh's and Deno's types. */
 
 /**
- * A byte stream with two directions that end independently of each other.
+ * A byte stream whose two directions end independently.
  *
- * - The end of `readable` is the end of what the other side sends; it can still receive.
- * - `writable.close()` says that this side sends no more (half-close), and resolves when
- *   everything written has been handed over.
- * - `readable` and `writable` fail with a {@linkcode StreamError} when the other side is gone.
+ * - `readable` ends when the other side has sent all its data. The other side can still receive.
+ * - `writable.close()` tells the other side that all data was sent (half-close). It resolves when all data has
+ *   been handed over.
+ * - `readable` and `writable` fail with a {@linkcode StreamError} if the other side is gone.
  */
 export interface Duplex {
   readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly writable: WritableStream<Uint8Array<ArrayBufferLike>>;
-  /** Whoever has read a chunk may say that it is done with it, so that its memory is used again. */
+  /** Returns the memory of a chunk, which is then used again. The reader may call it when done with the chunk. */
   release?(chunk: Uint8Array<ArrayBuffer>): void;
 }
 
-/** How a stream ended, when not by its end-of-file. */
+/** How a stream ended before its end-of-file. */
 export type StreamErrorKind =
-  /** The other side closed everything in an orderly way, and takes no more. */
+  /** The other side closed the connection in an orderly way, and reads no further. */
   | "closed"
   /** The other side gave up this stream. */
   | "reset"
@@ -30,7 +30,7 @@ export type StreamErrorKind =
 export class StreamError extends Error {
   override readonly name = "StreamError";
 
-  /** With "refused": the code that the other side gave, if it is known. */
+  /** The code that the other side gave, if it is known. Only "refused" has one. */
   readonly code: bigint | undefined;
 
   constructor(
@@ -43,8 +43,9 @@ export class StreamError extends Error {
   }
 }
 
-/** Gives up both directions of a stream that nobody has taken, without a reason. */
+/** Gives up both directions of a stream that has no user. */
 export function giveUp(stream: Duplex): void {
-  stream.readable.cancel().catch(() => {}); // the connection is gone, and the stream with it
-  stream.writable.abort().catch(() => {}); // as above
+  // Each fails if the connection has ended, and with it the stream.
+  stream.readable.cancel().catch(() => {});
+  stream.writable.abort().catch(() => {});
 }

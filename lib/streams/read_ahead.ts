@@ -1,31 +1,28 @@
-/** Reading before anybody wants the bytes, into memory that is used again and again. */
+/** Reads from a source before its data is wanted, into memory that is used again. */
 
-/** So much is handed over at a time, at most. */
+/** Maximum length of a piece: larger ones are not passed on faster. */
 const BLOCK_BYTES = 256 * 1024;
-/** What is not more than this is handed over as a copy: a block would be wasted on it. */
-const SMALL_BYTES = 16 * 1024;
-/** Blocks that are kept for later. */
-const MOST_SPARE = 4;
+/** Maximum length of a piece that is copied, so that a small piece does not occupy a block. */
+const MAX_COPIED_BYTES = 16 * 1024;
+/** Maximum blocks that are kept for later use: 1 MiB. */
+const MAX_SPARE_BLOCKS = 4;
 
-/**
- * Where the bytes come from: the next ones, at least one, valid until the next call; undefined at the
- * end.
- */
+/** Returns the next bytes, at least one, which are valid until the next call; undefined at the end. */
 export type Source = () => Promise<Uint8Array | undefined>;
 
-/** What has been read and not yet been taken. */
+/** Bytes that have been read and not yet taken. */
 interface Block {
   readonly bytes: Uint8Array<ArrayBuffer>;
   length: number;
 }
 
 /**
- * Reads ahead of whoever wants the bytes, so that they come in few large pieces while the ones before
- * are being passed on: each small one by itself would cost more to pass on than to read.
+ * Reads from a source while earlier data is being passed on, and joins small reads into large pieces. Passing on
+ * each small read by itself would cost more than reading it.
  */
 export class ReadAhead {
   #source: Source;
-  #mostBytes: number;
+  #maxBytes: number;
   #ahead: Block[] = [];
   #aheadBytes = 0;
   #lent = new Set<ArrayBuffer>();
@@ -36,10 +33,10 @@ export class ReadAhead {
   #error: unknown;
   #wake = () => {};
 
-  /** @param mostBytes No more is read while so much waits to be taken. */
-  constructor(source: Source, mostBytes: number) {
+  /** @param maxBytes Bytes that may wait to be taken. While more wait, the source is not read. */
+  constructor(source: Source, maxBytes: number) {
     this.#source = source;
-    this.#mostBytes = mostBytes;
+    this.#maxBytes = maxBytes;
   }
 
   /** Bytes that wait to be taken. */
@@ -47,15 +44,15 @@ export class ReadAhead {
     return this.#aheadBytes;
   }
 
-  /** Begins to read, as the first {@linkcode read} does. */
+  /** Begins to read from the source, as the first {@linkcode read} does. */
   begin(): void {
     if (!this.#isFilling) this.#fill();
   }
 
   /**
-   * The next bytes; undefined at the end. Not to be called again before it is done.
+   * Returns the next piece; undefined at the end. Calls must not overlap.
    *
-   * @throws What the source throws, after all that came before.
+   * @throws The error of the source, after all bytes that were read before it.
    */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     this.begin();
@@ -68,7 +65,7 @@ export class ReadAhead {
     return undefined;
   }
 
-  /** The same as a stream. @param cancel Called when nobody wants the rest. */
+  /** Returns the pieces as a stream. @param cancel Called if the stream is cancelled. */
   readable(cancel: () => void = () => {}): ReadableStream<Uint8Array<ArrayBuffer>> {
     return new ReadableStream({
       pull: async (controller) => {
@@ -80,12 +77,12 @@ export class ReadAhead {
     }, { highWaterMark: 0 });
   }
 
-  /** Whoever got a piece, or a part of it, is done with the whole piece: its memory is used again. */
+  /** Returns the memory of a piece, which is then used again. @param piece The piece, or any part of it. */
   release(piece: Uint8Array<ArrayBuffer>): void {
     if (this.#lent.delete(piece.buffer)) this.#keep(new Uint8Array(piece.buffer));
   }
 
-  /** Reads on to the end, and throws away what comes. */
+  /** Reads the source to its end, and discards what comes. */
   discard(): void {
     this.#isWanted = false;
     for (const { bytes } of this.#ahead.splice(0)) free(bytes);
@@ -95,14 +92,14 @@ export class ReadAhead {
 
   async #fill(): Promise<void> {
     this.#isFilling = true;
-    while (!this.#ended && this.#aheadBytes < this.#mostBytes) {
+    while (!this.#ended && this.#aheadBytes < this.#maxBytes) {
       try {
         const bytes = await this.#source();
         if (bytes) this.#add(bytes);
         else this.#ended = true;
       } catch (error) {
         this.#ended = true;
-        this.#error = error; // told to whoever reads
+        this.#error = error; // read() throws it
       }
       this.#wake();
     }
@@ -132,8 +129,8 @@ export class ReadAhead {
 
   #handOver({ bytes, length }: Block): Uint8Array<ArrayBuffer> {
     this.#aheadBytes -= length;
-    this.begin(); // there is room again
-    if (length > SMALL_BYTES) {
+    this.begin(); // since there is room
+    if (length > MAX_COPIED_BYTES) {
       this.#lent.add(bytes.buffer);
       return bytes.subarray(0, length);
     }
@@ -143,12 +140,12 @@ export class ReadAhead {
   }
 
   #keep(bytes: Uint8Array<ArrayBuffer>): void {
-    if (this.#spare.length < MOST_SPARE && !this.#ended) this.#spare.push(bytes);
+    if (this.#spare.length < MAX_SPARE_BLOCKS && !this.#ended) this.#spare.push(bytes);
     else free(bytes);
   }
 }
 
-/** Gives memory back at once: the collector of garbage lets much more pile up than it seems to see. */
+/** Frees memory at once. The garbage collector, left alone, lets many blocks pile up. */
 function free(bytes: Uint8Array<ArrayBuffer>): void {
   bytes.buffer.transfer(0);
 }

@@ -1,23 +1,36 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
 import { ReadAhead, type Source } from "./read_ahead.ts";
 
-/** Gives pieces of these lengths, of bytes that count up, each in the same memory. */
+/** Maximum length of what a source gives at once: more than a piece. */
+const MAX_READ_BYTES = 400_000;
+const PERIOD = 251;
+const PATTERN = new Uint8Array(MAX_READ_BYTES + PERIOD).map((_, i) => i % PERIOD);
+
+/** Returns bytes that count up from `offset`. */
+function pattern(offset: number, length: number): Uint8Array {
+  return PATTERN.subarray(offset % PERIOD, offset % PERIOD + length);
+}
+
+/** Returns a source that gives so many bytes each time, all in the same memory. The bytes count up. */
 function counting(lengths: readonly number[]): Source {
   const memory = new Uint8Array(Math.max(...lengths, 1));
-  let count = 0, at = 0;
+  let offset = 0, at = 0;
   return async () => {
     const length = lengths[at++];
     if (length === undefined) return undefined;
-    if (length % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
-    for (let i = 0; i < length; i++) memory[i] = count++ % 251;
+    if (length % 3 === 0) await setImmediate();
+    memory.set(pattern(offset, length));
+    offset += length;
     return memory.subarray(0, length);
   };
 }
 
-Deno.test("ReadAhead gives what was read, and leaves alone what is not released", async () => {
+Deno.test("ReadAhead gives all bytes in order, and changes no piece before it is released", async () => {
   const lengths = fc.array(
-    fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, max: 400_000 })),
+    fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, max: MAX_READ_BYTES })),
     { maxLength: 15 },
   );
   const property = fc.asyncProperty(
@@ -29,18 +42,19 @@ Deno.test("ReadAhead gives what was read, and leaves alone what is not released"
       const held: { piece: Uint8Array<ArrayBuffer>; from: number }[] = [];
       let total = 0;
       const check = ({ piece, from }: { piece: Uint8Array<ArrayBuffer>; from: number }) => {
-        const isRight = piece.every((byte, i) => byte === (from + i) % 251);
+        const isRight = Buffer.from(piece.buffer, piece.byteOffset, piece.length)
+          .equals(pattern(from, piece.length));
         assert(isRight, `the piece from byte ${from}`);
       };
       for (let piece; (piece = await ahead.read());) {
         assert(piece.length > 0);
         held.push({ piece, from: total });
         total += piece.length;
-        if (choices.next().value === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+        if (choices.next().value === 0) await setImmediate();
         if (choices.next().value! > 1) {
           const oldest = held.shift()!;
           check(oldest);
-          ahead.release(oldest.piece.subarray(choices.next().value)); // any part of it will do
+          ahead.release(oldest.piece.subarray(choices.next().value)); // any part of the piece will do
         }
       }
       held.forEach(check);
@@ -51,7 +65,7 @@ Deno.test("ReadAhead gives what was read, and leaves alone what is not released"
   await fc.assert(property, { numRuns: 150 });
 });
 
-Deno.test("ReadAhead reads no more than it may while nobody takes anything", async () => {
+Deno.test("ReadAhead stops reading while as many bytes wait as may", async () => {
   let read = 0;
   const piece = new Uint8Array(10_000);
   const ahead = new ReadAhead(() => {
@@ -66,7 +80,7 @@ Deno.test("ReadAhead reads no more than it may while nobody takes anything", asy
   assert(read >= 1_000_000 && read < 1_000_000 + taken + piece.length);
 });
 
-Deno.test("ReadAhead tells of a failure after all that came before, and of it again", async () => {
+Deno.test("ReadAhead throws the error of the source after the bytes before it, at each further read", async () => {
   const source = counting([5, 7]);
   const ahead = new ReadAhead(async () => {
     const piece = await source();
@@ -82,7 +96,7 @@ Deno.test("ReadAhead tells of a failure after all that came before, and of it ag
   await assert.rejects(ahead.read(), /broken/);
 });
 
-Deno.test("ReadAhead reads to the end what nobody wants any more", async () => {
+Deno.test("ReadAhead.discard() reads the source to its end", async () => {
   const lengths = Array.from({ length: 50 }, () => 100_000);
   let ended = false;
   const source = counting(lengths);

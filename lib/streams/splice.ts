@@ -1,11 +1,11 @@
-/** Copy two duplex streams into each other. */
+/** Copies two duplex streams into each other. */
 
 import { abortable } from "../async/abort.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** How one direction of a {@linkcode splice} ended. */
 export interface DirectionResult {
-  /** Why it ended before its end-of-file, or undefined when everything came through. */
+  /** Why it ended before its end-of-file; undefined if all data came through. */
   readonly error?: unknown;
 }
 
@@ -18,15 +18,16 @@ export interface SpliceResult {
 }
 
 /**
- * Copies `a` into `b` and `b` into `a` at once, until both directions have ended.
+ * Copies `a` into `b` and `b` into `a`, until both directions have ended.
  *
- * Each direction ends on its own: an end-of-file is passed on as one (half-close), and the other
- * direction goes on. When a side that is written to is gone, what feeds it is cancelled; when a side
- * that is read from fails, everything already read from it is written, then the other side learns of
- * the failure. At most one chunk a direction is held here; who wants more reads ahead in the stream.
+ * - An end-of-file is passed on as a half-close. The other direction goes on.
+ * - If a write fails, the side that is read from is cancelled.
+ * - If a read fails, the data read before is written, then the other side is aborted with the error.
  *
- * @param signal Gives up both directions at once, not waiting for a write that is under way: it may never
- * end. Whoever owns the streams closes what is behind them.
+ * Each direction holds at most one chunk. A stream may read ahead by itself.
+ *
+ * @param signal Gives up both directions at once, without waiting for a write, which may never end. The owner of
+ * the streams closes them.
  * @returns How each direction ended. Never rejects.
  */
 export async function splice(
@@ -41,19 +42,19 @@ export async function splice(
   return { aToB, bToA };
 }
 
-/** One direction, like `pipeTo`, and says when it is done with a chunk. */
+/** Copies one direction like `pipeTo`, and releases each chunk. */
 async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void> {
   const reader = from.readable.getReader(), writer = to.writable.getWriter();
   const stopped = new AbortController();
   const giveUp = (reason: unknown) => {
     stopped.abort(reason);
-    // Why it is given up is what whoever waits is told, not what becomes of that.
+    // The result has the reason already. An error of the cancellation adds nothing.
     reader.cancel(reason).catch(() => {});
   };
   writer.closed.catch(giveUp);
   const onAbort = () => {
     giveUp(signal.reason);
-    writer.abort(signal.reason).catch(() => {}); // as above
+    writer.abort(signal.reason).catch(() => {}); // the result has the reason already
   };
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
@@ -65,7 +66,7 @@ async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void
     }
     stopped.signal.throwIfAborted();
     await writer.close().catch(async (error) => {
-      await writer.closed; // says why, where the stream has just failed, and `close` only that it has
+      await writer.closed; // rejects with the cause, if the stream failed just before `close`
       throw error;
     });
   } finally {
@@ -73,7 +74,7 @@ async function pump(from: Duplex, to: Duplex, signal: AbortSignal): Promise<void
   }
 }
 
-/** The next chunk. What is read from having failed, the other side learns of it. */
+/** Reads the next chunk. If that fails, it aborts the writer with the error. */
 async function next(
   reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
   writer: WritableStreamDefaultWriter<Uint8Array>,

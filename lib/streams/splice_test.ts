@@ -1,12 +1,17 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
 import { type Duplex, StreamError } from "./duplex.ts";
 import { splice } from "./splice.ts";
 import { UnixSocket } from "../platform/unix_socket.ts";
-import { eventLoopTurns } from "../../tests/event_loop.ts";
 
-/** Both ends of an in-memory stream: what goes into one comes out of the other. */
+/** Gives up so many turns of the event loop, without the millisecond that a timer takes at least. */
+async function eventLoopTurns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await setImmediate();
+}
+
+/** Returns both ends of an in-memory stream. */
 function pipe(): [Duplex, Duplex] {
   const there = new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>();
   const back = new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>();
@@ -16,22 +21,22 @@ function pipe(): [Duplex, Duplex] {
   ];
 }
 
-/** A pipe on each side of a splice; gives the far ends and the splice's outcome. */
+/** Splices two pipes. Returns their far ends and the result of the splice. */
 function spliced(signal?: AbortSignal) {
   const [left, a] = pipe(), [right, b] = pipe();
   return { left, right, end: splice(a, b, signal) };
 }
 
-/** What one side of a splice does with the direction in which it writes. */
+/** What one side of a splice does. */
 interface Plan {
   readonly chunks: Uint8Array[];
-  /** Turns of the event loop to wait before each chunk, in rotation. */
+  /** Turns of the event loop to wait before each write, in rotation. */
   readonly waits: number[];
-  /** After so many chunks it gives up; undefined for never. */
+  /** Chunks after which it aborts its direction; undefined for never. */
   readonly resetAfter: number | undefined;
   /** Turns of the event loop to wait before the end-of-file. */
   readonly endAfter: number;
-  /** Turns to wait before each read of the other direction. */
+  /** Turns of the event loop to wait before each read, in rotation. */
   readonly readWaits: number[];
 }
 
@@ -83,7 +88,7 @@ function join(chunks: Uint8Array[]): Uint8Array {
   return new Uint8Array(chunks.flatMap((chunk) => [...chunk]));
 }
 
-Deno.test("splice(): what goes in on one side comes out on the other, both ways at once", async () => {
+Deno.test("splice() copies both directions at once", async () => {
   await fc.assert(
     fc.asyncProperty(wholePlan, wholePlan, async (l, r) => {
       const { left, right, end } = spliced();
@@ -101,7 +106,7 @@ Deno.test("splice(): what goes in on one side comes out on the other, both ways 
   );
 });
 
-Deno.test("splice(): a direction that is given up ends as such, and the other goes on", async () => {
+Deno.test("splice() passes on the abort of one direction, and the other goes on", async () => {
   await fc.assert(
     fc.asyncProperty(plan, wholePlan, async (l, r) => {
       const { left, right, end } = spliced();
@@ -124,11 +129,11 @@ Deno.test("splice(): a direction that is given up ends as such, and the other go
   );
 });
 
-Deno.test("splice(): a side that takes no more stops what feeds it, at once", async () => {
+Deno.test("splice() cancels a side at once if the other side reads no further", async () => {
   const { left, right, end } = spliced();
   const writer = left.writable.getWriter();
   await right.readable.cancel(new StreamError("closed", "enough"));
-  await assert.rejects(writer.closed, { message: "enough" }); // though nothing was ever written
+  await assert.rejects(writer.closed, { message: "enough" }); // although nothing was written
   await right.writable.close();
   assert.deepEqual(await read(left.readable, [0]), { bytes: new Uint8Array(), ended: "ended" });
   const { aToB, bToA } = await end;
@@ -136,7 +141,7 @@ Deno.test("splice(): a side that takes no more stops what feeds it, at once", as
   assert.deepEqual(bToA, {});
 });
 
-Deno.test("splice(): a signal gives up both directions", async () => {
+Deno.test("splice() gives up both directions on a signal", async () => {
   const controller = new AbortController();
   const { left, right, end } = spliced(controller.signal);
   controller.abort(new Error("stop"));
@@ -146,7 +151,7 @@ Deno.test("splice(): a signal gives up both directions", async () => {
   assert.equal((await read(right.readable, [0])).ended, "reset");
 });
 
-Deno.test("splice(): takes no more than a few chunks from a side while the other does not read", async () => {
+Deno.test("splice() takes only a few chunks from a side while the other side does not read", async () => {
   let pulled = 0;
   const source = new ReadableStream<Uint8Array<ArrayBuffer>>({
     pull(controller) {
@@ -167,7 +172,7 @@ Deno.test("splice(): takes no more than a few chunks from a side while the other
   void end; // idle never ends
 });
 
-Deno.test("splice(): what was read before a side fails is written, then the other side learns of it", async () => {
+Deno.test("splice() writes what it read before a side failed, then aborts the other side", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(chunk, { maxLength: 8 }), waits, async (chunks, writeWaits) => {
       let pulled = 0;
@@ -177,32 +182,35 @@ Deno.test("splice(): what was read before a side fails is written, then the othe
           if (next) controller.enqueue(Uint8Array.from(next));
           else controller.error(new StreamError("lost", "gone"));
         },
-      }, { highWaterMark: 0 }); // so that each was asked for when it came
+      }, { highWaterMark: 0 }); // so that each chunk comes after it was asked for
       const written: Uint8Array[] = [];
-      let learnt: unknown;
+      let abortReason: unknown;
       const slow = new WritableStream<Uint8Array>({
         async write(chunk) {
           await eventLoopTurns(writeWaits[written.length % writeWaits.length]!);
           written.push(chunk);
         },
-        abort: (reason) => void (learnt = reason),
+        abort: (reason) => void (abortReason = reason),
       });
       const [far, near] = pipe();
       await far.writable.close();
-      const nowhere = new WritableStream();
+      const sink = new WritableStream();
       const { aToB, bToA } = await splice(
-        { readable: failing, writable: nowhere },
+        { readable: failing, writable: sink },
         { readable: near.readable, writable: slow },
       );
       assert.deepEqual(join(written), join(chunks));
-      assert.deepEqual([String(learnt), String(aToB.error)], Array(2).fill("StreamError: gone"));
+      assert.deepEqual(
+        [String(abortReason), String(aToB.error)],
+        Array(2).fill("StreamError: gone"),
+      );
       assert.deepEqual(bToA, {});
     }),
     { numRuns: 100 },
   );
 });
 
-/** A unix socket's two ends: ours as the program has it, and the other as git-annex has it. */
+/** Returns both ends of a unix socket: the program's, and git-annex's. */
 async function unixPair(dir: string): Promise<[UnixSocket, Deno.UnixConn]> {
   const path = `${dir}/${crypto.randomUUID().slice(0, 8)}`;
   using listener = Deno.listen({ transport: "unix", path });
@@ -210,7 +218,7 @@ async function unixPair(dir: string): Promise<[UnixSocket, Deno.UnixConn]> {
   return [ours, theirs as Deno.UnixConn];
 }
 
-Deno.test("splice() of real sockets: all bytes come through, in whichever order the ends close", async () => {
+Deno.test("splice() of real sockets passes on all bytes, in whichever order the ends close", async () => {
   const dir = await Deno.makeTempDir();
   const size = fc.integer({ min: 0, max: 400_000 });
   try {
@@ -250,7 +258,7 @@ Deno.test("splice() of real sockets: all bytes come through, in whichever order 
   }
 });
 
-Deno.test("splice() of real sockets: what one side sent before it closed everything comes through", async () => {
+Deno.test("splice() of real sockets passes on what one side sent before it closed its socket", async () => {
   const dir = await Deno.makeTempDir();
   try {
     await fc.assert(
@@ -261,14 +269,14 @@ Deno.test("splice() of real sockets: what one side sent before it closed everyth
           const [a, left] = await unixPair(dir), [b, right] = await unixPair(dir);
           using _a = a, _b = b, _right = right;
           const end = splice(a, b);
-          if (unread) { // so that the close is a reset
+          if (unread) { // so that closing the socket resets it
             await right.write(new Uint8Array(1000));
             await new Promise((resolve) => setTimeout(resolve, 5));
           }
           const bytes = patterned(length);
           for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await left.write(rest));
           left.close();
-          // Nothing more is written by the right side, so only the close itself can be noticed.
+          // The right side writes nothing further, so only the close itself can be noticed.
           assert.deepEqual(await read(incoming(right), [0]), { bytes, ended: "ended" });
           const { aToB, bToA } = await end;
           assert.deepEqual(aToB, {});
@@ -282,7 +290,7 @@ Deno.test("splice() of real sockets: what one side sent before it closed everyth
   }
 });
 
-Deno.test("splice() of real sockets: who ends its output, and closes later, is noticed", async () => {
+Deno.test("splice() of real sockets notices a side that half-closes its socket and closes it later", async () => {
   const dir = await Deno.makeTempDir();
   try {
     const [a, left] = await unixPair(dir), [b, right] = await unixPair(dir);
@@ -297,17 +305,17 @@ Deno.test("splice() of real sockets: who ends its output, and closes later, is n
   }
 });
 
-Deno.test("splice() of real sockets: what one side sent comes through, although it takes no more", async () => {
+Deno.test("splice() of real sockets passes on what one side sent, although that side reads no further", async () => {
   const dir = await Deno.makeTempDir();
   try {
     const [a, left] = await unixPair(dir), [b, right] = await unixPair(dir);
     using _a = a, _b = b, _right = right;
-    const bytes = patterned(1_000_000); // more than fits on the way to who does not read yet
+    const bytes = patterned(1_000_000); // more than the buffers hold while the right side does not read
     const end = splice(a, b);
     for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await left.write(rest));
     left.close();
     for (let i = 0; i < 4; i++) {
-      await right.write(new Uint8Array(100_000)); // which nobody takes, and which blocks nobody
+      await right.write(new Uint8Array(100_000)); // is never read, and blocks neither side
       await eventLoopTurns(5);
     }
     const received = await read(incoming(right), [0]);
@@ -321,7 +329,7 @@ Deno.test("splice() of real sockets: what one side sent comes through, although 
   }
 });
 
-/** Everything that comes from a socket, which `readable` of Deno's own would close at the end. */
+/** Returns all data from a socket. Deno's own `readable` would close the socket at the end. */
 function incoming(conn: Deno.UnixConn): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream({
     async pull(controller) {
@@ -333,7 +341,7 @@ function incoming(conn: Deno.UnixConn): ReadableStream<Uint8Array<ArrayBuffer>> 
   });
 }
 
-/** Bytes of which no two stretches are alike. */
+/** Returns bytes in which no two parts are alike. */
 function patterned(length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   for (let i = 0; i < length; i++) bytes[i] = (i * 31 + (i >> 8) * 17 + (i >> 16)) & 0xff;
