@@ -8,6 +8,7 @@
 import { delay } from "../async/abort.ts";
 import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, StreamError, type StreamErrorKind } from "../streams/duplex.ts";
+import { ExactReader, UnexpectedEnd } from "../streams/exact_reader.ts";
 import { MessageFormat } from "../streams/message_format.ts";
 
 /** Kinds of messages. DATA and those after it belong to a stream. */
@@ -63,9 +64,7 @@ export class ChannelError extends Error {
 /** One end of a connection to the control socket. Dispose of it when done. */
 export class Channel implements Disposable {
   #connection: Deno.UnixConn;
-  #buffer = new Uint8Array(READ_BYTES);
-  #begin = 0;
-  #end = 0;
+  #reader = new ExactReader((buffer) => this.#read(buffer), READ_BYTES);
   #sending: Promise<void> = Promise.resolve();
 
   constructor(connection: Deno.UnixConn) {
@@ -113,24 +112,21 @@ export class Channel implements Disposable {
 
   /** Reads `length` bytes. @returns Undefined if the channel ends before. */
   async #readExactly(length: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    if (this.#begin + length > this.#buffer.length) {
-      const unread = this.#buffer.subarray(this.#begin, this.#end);
-      if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
-      this.#buffer.set(unread);
-      this.#end -= this.#begin;
-      this.#begin = 0;
+    try {
+      return await this.#reader.read(length);
+    } catch (error) {
+      if (error instanceof UnexpectedEnd) return undefined;
+      throw error;
     }
-    while (this.#end - this.#begin < length) {
-      const read = await this.#connection.read(this.#buffer.subarray(this.#end)).catch((error) => {
-        if (error instanceof Deno.errors.ConnectionReset) throw error;
-        return ifGone(error);
-      });
-      if (read === null) return undefined;
-      this.#end += read;
+  }
+
+  async #read(buffer: Uint8Array): Promise<number | null> {
+    try {
+      return await this.#connection.read(buffer);
+    } catch (error) {
+      if (error instanceof Deno.errors.ConnectionReset) throw error;
+      return ifGone(error);
     }
-    const bytes = this.#buffer.subarray(this.#begin, this.#begin + length);
-    this.#begin += length;
-    return bytes;
   }
 
   [Symbol.dispose](): void {
