@@ -2,7 +2,7 @@
 
 import { abortable, delay } from "../async/abort.ts";
 import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
-import { Failure, systemReason } from "../console/failure.ts";
+import { reasonFor } from "../console/failure.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { describePath } from "../iroh/path.ts";
 import { readSettings } from "../repository/repository.ts";
@@ -18,6 +18,7 @@ import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 const INTERVAL_MS = 1_000;
 /** Timeout for a reply. A ping without one is lost. */
 const REPLY_TIMEOUT_MS = 5_000;
+const NO_REPLY = `nothing came within ${REPLY_TIMEOUT_MS / 1000} s`;
 /** Digits of a key, as in the listener's log. */
 const KEY_DIGITS = 10;
 
@@ -56,7 +57,7 @@ async function repeat(
   for (let i = 1; i <= count && !signal.aborted; i++) {
     const begin = performance.now();
     const time = await timeOf(once, signal).catch((error) => {
-      if (!signal.aborted) say(`no reply ${i}, ${reasonFor(error)}`);
+      if (!signal.aborted) say(`no reply ${i}, ${reasonFor(error, NO_REPLY)}`);
       return undefined;
     });
     if (signal.aborted) break; // the summary has the replies so far
@@ -110,13 +111,6 @@ async function printSummary(
     milliseconds(replies[i]!)
   );
   await print(`round trip: least ${least}, median ${median}, most ${most}\n`);
-}
-
-function reasonFor(error: unknown): string {
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `nothing came within ${REPLY_TIMEOUT_MS / 1000} s`;
-  }
-  return error instanceof Failure ? error.message : systemReason(error);
 }
 
 function milliseconds(time: number): string {

@@ -156,7 +156,7 @@ async function openControlServer(
     return await ControlServer.open(options);
   } catch (error) {
     // Processes of this repository then go standalone, which takes longer.
-    report(`no connections are kept: ${reasonFor(error)}`);
+    report(`no connections are kept: ${reasonWithHint(error)}`);
     return { async [Symbol.asyncDispose]() {} };
   }
 }
@@ -239,7 +239,7 @@ async function publishRegistration(
   try {
     return await LocalRegistration.publish(identity.publicKey, endpoint.boundSockets());
   } catch (error) {
-    report(`peers on this host must find it by another route: ${reasonFor(error)}`);
+    report(`peers on this host must find it by another route: ${reasonWithHint(error)}`);
     return { async [Symbol.asyncDispose]() {} };
   }
 }
@@ -264,7 +264,8 @@ async function closeEndpoint(endpoint: Endpoint): Promise<void> {
   }
 }
 
-function reasonFor(error: unknown): string {
+/** Returns why a step failed, with the hint. */
+function reasonWithHint(error: unknown): string {
   return error instanceof Failure ? describeFailure(error).line : systemReason(error);
 }
 

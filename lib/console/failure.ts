@@ -50,3 +50,13 @@ export function systemReason(error: unknown): string {
   const reason = text.split("\n", 1)[0]!.replace(/ \(os error \d+\).*$/, "");
   return reason.charAt(0).toLowerCase() + reason.slice(1);
 }
+
+/**
+ * Returns why a wait failed, for use in a message.
+ *
+ * @param timeoutReason What to say if `AbortSignal.timeout` ended the wait.
+ */
+export function reasonFor(error: unknown, timeoutReason: string): string {
+  if (error instanceof DOMException && error.name === "TimeoutError") return timeoutReason;
+  return error instanceof Failure ? error.message : systemReason(error);
+}

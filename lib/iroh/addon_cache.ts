@@ -9,6 +9,7 @@
 import { dirname, isAbsolute, join } from "node:path";
 import { ignoreNotFound, writeAtomically } from "../platform/atomic_file.ts";
 import { Failure } from "../console/failure.ts";
+import { PROGRAM } from "../console/program.ts";
 import type { PackedAddon } from "./packed_addon.ts";
 import { makePrivateFolder } from "../platform/private_folder.ts";
 
@@ -93,7 +94,7 @@ async function ensureFolder(cache: string | undefined): Promise<string> {
   if (cache === undefined || !isAbsolute(cache)) {
     throw new CacheFolderError("no cache folder is known");
   }
-  const folder = join(cache, "git-annex-p2p-iroh");
+  const folder = join(cache, PROGRAM);
   let problem: string | undefined;
   try {
     problem = await parentProblem(cache);

@@ -7,6 +7,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
+import { PROGRAM } from "../console/program.ts";
 import { makePrivateFolder, privacyProblem } from "./private_folder.ts";
 
 /** No folder for runtime files is private. */
@@ -51,8 +52,7 @@ export function runtimeFolders(paths = candidatePaths()): string[] {
 
 /** Returns the paths where the folder may be, in order of preference. */
 export function candidatePaths(ofSession = Deno.env.get("XDG_RUNTIME_DIR")): string[] {
-  const name = "git-annex-p2p-iroh";
-  const shared = join(tmpdir(), Deno.uid() === null ? name : `${name}-${Deno.uid()}`);
+  const shared = join(tmpdir(), Deno.uid() === null ? PROGRAM : `${PROGRAM}-${Deno.uid()}`);
   // The XDG Base Directory Specification says to ignore a relative path.
-  return ofSession?.startsWith("/") ? [join(ofSession, name), shared] : [shared];
+  return ofSession?.startsWith("/") ? [join(ofSession, PROGRAM), shared] : [shared];
 }
