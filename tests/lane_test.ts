@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import type { Connection } from "../lib/iroh/connection.ts";
+import type { Lane } from "../lib/lane/lane.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
 import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
 import { readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
@@ -245,19 +246,24 @@ async function migrateOnce(
   const moved = new AbortController();
   const addresses = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
   const [offering, answering] = kind === "QUIC" ? messages.map(withoutTcp) : messages;
+  const options = { addresses, signal: env.signal };
+  const migrate = async (making: Promise<Lane | undefined>, session: Session) => {
+    const lane = await making;
+    session.attachLane(lane!);
+    return lane!.kind;
+  };
   const negotiating = Promise.all([
-    offerLane(offering!, sessions[0], addresses, env.signal),
-    answerLane(answering!, sessions[1], addresses, true, env.signal),
+    migrate(offerLane(offering!, options), sessions[0]),
+    migrate(answerLane(answering!, true, options), sessions[1]),
   ]).finally(() => moved.abort());
-  const [controls, up, down, ...received] = await Promise.all([
+  const [kinds, up, down, ...received] = await Promise.all([
     negotiating, // here, so that its failure, too, is handled while the others go on
     sendAcross(sessions[0], moved.signal),
     sendAcross(sessions[1], moved.signal),
     receiveAll(sessions[1]),
     receiveAll(sessions[0]),
   ]);
-  assert.deepEqual(controls.map((control) => control?.lane.kind), [kind, kind]);
-  for (const control of controls) control![Symbol.dispose]();
+  assert.deepEqual(kinds, [kind, kind]);
   for (const session of sessions) session.detach();
   assert.deepEqual(received, [up, down]);
 }

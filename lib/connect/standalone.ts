@@ -13,12 +13,8 @@ import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
-import {
-  abortCode,
-  type LaneSignaling,
-  type OutboundSession,
-  withLaneUpgrade,
-} from "./outbound.ts";
+import { type LaneSignaling, LaneUpgrade } from "./lane_upgrade.ts";
+import { abortCode, type OutboundSession } from "./outbound.ts";
 
 /**
  * Dials a peer, and opens a session.
@@ -70,15 +66,25 @@ async function open(
     await writeStreamHeader(stream, StreamType.LANE, 0);
     return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
   };
-  const upgradable = withLaneUpgrade(stream, connection.closedError, openLane, onLane, signal);
+  const upgrade = new LaneUpgrade({
+    stream,
+    connectionClosed: connection.closedError,
+    peerKey: () => Promise.resolve(connection.publicKey.toHex()),
+    openLane,
+    onLane,
+    signal,
+  });
   return {
-    stream: upgradable.session,
-    finish,
+    stream: upgrade.session,
+    async finish() {
+      await upgrade.session.detach();
+      await finish();
+    },
     async giveUp(error) {
       const code = abortCode(error);
       await connection.closeAndSend(code, CLOSE_REASONS.get(code)!);
     },
-    [Symbol.dispose]: () => upgradable[Symbol.dispose](),
+    [Symbol.dispose]: () => upgrade[Symbol.dispose](),
   };
 }
 

@@ -5,7 +5,8 @@ import { StreamError } from "../streams/duplex.ts";
 import { ControlUnavailable, requestSession } from "../control/client.ts";
 import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
-import { abortCode, type OutboundSession, withLaneUpgrade } from "./outbound.ts";
+import { LaneUpgrade } from "./lane_upgrade.ts";
+import { abortCode, type OutboundSession } from "./outbound.ts";
 
 /** Timeout for the listener to take the last messages. git-annex waits for this process meanwhile. */
 const FLUSH_TIMEOUT_MS = 500;
@@ -27,20 +28,20 @@ export async function openViaListener(
 ): Promise<OutboundSession | undefined> {
   try {
     const proxied = await requestSession(locator, address, signal);
-    const openLane = () => proxied.openLane();
-    const upgradable = withLaneUpgrade(
-      proxied.stream,
-      proxied.closedError,
-      openLane,
+    const upgrade = new LaneUpgrade({
+      stream: proxied.stream,
+      connectionClosed: proxied.closedError,
+      peerKey: () => publicKeyOf(address),
+      openLane: () => proxied.openLane(),
       onLane,
       signal,
-    );
+    });
     await proxied.open;
-    const { session } = upgradable;
+    const { session } = upgrade;
     session.deliveredByProxy(); // even if this process exits
     let reported = "";
     const report = () => {
-      const { sent, received } = session, { lane } = upgradable;
+      const { sent, received, lane } = session;
       const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
       const text = JSON.stringify(now);
       if (text === reported) return;
@@ -52,7 +53,7 @@ export async function openViaListener(
       stream: session,
       async finish() {
         report();
-        await settle(proxied.flush());
+        await settle(session.detach().then(() => proxied.flush()));
       },
       async giveUp(error) {
         report();
@@ -62,7 +63,7 @@ export async function openViaListener(
       },
       [Symbol.dispose]() {
         clearInterval(timer);
-        upgradable[Symbol.dispose]();
+        upgrade[Symbol.dispose]();
         proxied[Symbol.dispose]();
       },
     };
@@ -71,6 +72,11 @@ export async function openViaListener(
     debug(() => `not through the running listener: ${error.message}`);
     return undefined;
   }
+}
+
+async function publicKeyOf(address: string): Promise<string> {
+  const { decodeTicket } = await import("../repository/ticket.ts");
+  return decodeTicket(address).publicKey.toHex();
 }
 
 /** Waits until the listener has taken what was sent, but not if it reads nothing. */

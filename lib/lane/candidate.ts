@@ -6,7 +6,12 @@ import { abortable } from "../async/abort.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { SECRET_BYTES } from "./offer.ts";
 
-const ACCEPTED = 1, NOMINATED = 2;
+const ACCEPTED = 1, NOMINATED = 2, PROVEN = 3;
+/**
+ * Length of what each end sends to see that packets of full size get through: on a path that swallows
+ * them, a connection is made, and then carries nothing. More than two segments of 9,000 bytes.
+ */
+const PROOF_BYTES = 24 * 1024;
 
 /** A connection on which one end waits for words of a known length. */
 export class Candidate implements Transport {
@@ -22,20 +27,27 @@ export class Candidate implements Transport {
     this.#transport = transport;
   }
 
-  /** The end that has dialed: shows the secret, and waits to be let in. @throws {LaneError}, or the signal's reason. */
+  /**
+   * Dialer: shows the secret, and waits until it is let in and large packets have come through both ways.
+   *
+   * @throws {LaneError}, or the signal's reason.
+   */
   static async authenticate(
     transport: Transport,
     secret: Uint8Array,
     signal: AbortSignal,
   ): Promise<Candidate> {
     return await new Candidate(transport).#closeUnless(async (candidate) => {
-      await abortable(candidate.write(secret), signal);
-      const [answer] = await abortable(candidate.readExactly(1), signal);
+      const shown = new Uint8Array(secret.length + PROOF_BYTES);
+      shown.set(secret);
+      await abortable(candidate.write(shown), signal);
+      const [answer] = await abortable(candidate.readExactly(1 + PROOF_BYTES), signal);
       if (answer !== ACCEPTED) throw new LaneError("it was not let in");
+      await abortable(candidate.write(Uint8Array.of(PROVEN)), signal);
     });
   }
 
-  /** The end that was dialed: lets in who shows the secret. @throws {LaneError}, or the signal's reason. */
+  /** Acceptor: lets a dialer in that shows the secret. @throws {LaneError}, or the signal's reason. */
   static async verify(
     transport: Transport,
     secret: Uint8Array,
@@ -46,8 +58,24 @@ export class Candidate implements Transport {
       if (!timingSafeEqual(Buffer.from(shown), Buffer.from(secret))) {
         throw new LaneError(`${candidate.remote} does not know the secret`);
       }
-      await abortable(candidate.write(Uint8Array.of(ACCEPTED)), signal);
     });
+  }
+
+  /**
+   * Acceptor, after {@linkcode verify}: waits until large packets have come through both ways.
+   *
+   * @throws {LaneError}, or the signal's reason.
+   */
+  async prove(signal: AbortSignal): Promise<this> {
+    await this.#closeUnless(async () => {
+      await abortable(this.readExactly(PROOF_BYTES), signal);
+      const answer = new Uint8Array(1 + PROOF_BYTES);
+      answer[0] = ACCEPTED;
+      await abortable(this.write(answer), signal);
+      const [word] = await abortable(this.readExactly(1), signal);
+      if (word !== PROVEN) throw new LaneError("it does not say that large packets have come");
+    });
+    return this;
   }
 
   async #closeUnless(prepare: (candidate: Candidate) => Promise<void>): Promise<Candidate> {

@@ -77,12 +77,11 @@ async function listen(
     const silent = new LaneError("it is silent");
     const limit = new RunningTimeout(VERIFY_LIMIT_MS, silent, stranger.signal, until);
     const { signal } = limit;
-    const verified = accept(signal).then((transport) =>
-      Candidate.verify(transport, secret, signal)
-    );
-    nomination.add(verified.finally(() => {
-      limit[Symbol.dispose]();
-      strangers.delete(stranger);
-    }));
+    const verified = accept(signal).then((transport) => Candidate.verify(transport, secret, signal))
+      .finally(() => {
+        limit[Symbol.dispose]();
+        strangers.delete(stranger);
+      });
+    nomination.add(verified.then((candidate) => candidate.prove(until)));
   }
 }

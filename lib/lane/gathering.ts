@@ -9,7 +9,7 @@ import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts
 import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { Nomination } from "./nomination.ts";
-import { Lane, LaneError } from "./lane.ts";
+import { type Lane, LaneError } from "./lane.ts";
 import { runConnectivityChecks } from "./connectivity.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
@@ -81,6 +81,7 @@ export class LaneEndpoint implements Disposable {
    *
    * @param observedRemote IP address at which iroh sees the other end, if it does.
    * @param isControlling Whether it is this end that chooses.
+   * @param isWorthTrying What is neither dialed nor chosen.
    * @throws {LaneError} if nothing gets through, or the signal's reason.
    */
   async establish(
@@ -88,6 +89,7 @@ export class LaneEndpoint implements Disposable {
     observedRemote: string | undefined,
     isControlling: boolean,
     signal: AbortSignal,
+    isWorthTrying: (kind: Lane["kind"], remoteHost: string) => boolean = () => true,
   ): Promise<Lane> {
     const nothing = new LaneError("nothing gets through");
     const last = AbortSignal.timeout(CLOCK_LIMIT_MS);
@@ -95,19 +97,21 @@ export class LaneEndpoint implements Disposable {
     const ended = AbortSignal.any([signal, clock, this.#closed.signal]);
     using awake = isControlling ? new RunningTimeout(LIMIT_MS, nothing, ended) : undefined;
     const until = awake?.signal ?? ended;
+    const isWorthDialing = (kind: Lane["kind"]) => (address: string) =>
+      isWorthTrying(kind, splitSocketAddress(address).host);
     const addresses = {
-      tcp: withHost(remote.tcp, observedRemote),
-      udp: withHost(remote.udp, observedRemote),
+      tcp: withHost(remote.tcp, observedRemote).filter(isWorthDialing("TLS")),
+      udp: withHost(remote.udp, observedRemote).filter(isWorthDialing("QUIC")),
     };
     const secrets = { local: this.offer.secret, remote };
-    const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until);
+    const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until, isWorthTrying);
     runConnectivityChecks(this.#ports, addresses, secrets, nomination, MOST_CONNECTIONS, until);
     try {
       // Also for what was chosen and cannot be told so.
       const limit = AbortSignal.any([signal, last]);
       const first = await abortable(nomination.nominated, limit, (candidate) => candidate.close());
-      if (first.kind === "TLS") return new Lane(first);
-      return new Lane(await addStripes(first, this.#certificate, secrets, isControlling, signal));
+      if (first.kind === "TLS") return first;
+      return await addStripes(first, this.#certificate, secrets, isControlling, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw error === clock.reason || error === last.reason ? nothing : error;

@@ -1,18 +1,22 @@
-/** From a lane stream to a lane that a session uses. The two ends differ only in who begins, and chooses. */
+/**
+ * From a lane stream to a lane. The two ends differ only in that the opener begins, and chooses.
+ * docs/protocol.md, "Making a lane"
+ */
 
 import { abortable } from "../async/abort.ts";
-import type { Duplex } from "../streams/duplex.ts";
 import { debug } from "../console/stderr.ts";
-import { type Lane, LaneError } from "./lane.ts";
-import { LaneControl, type MigratableSession } from "./lane_control.ts";
+import type { Duplex } from "../streams/duplex.ts";
 import { LaneEndpoint } from "./gathering.ts";
-import { type SignalingMessage, SignalingStream } from "./signaling.ts";
+import { type Lane, LaneError } from "./lane.ts";
 import { InvalidOffer, type Offer } from "./offer.ts";
+import { type SignalingMessage, SignalingStream } from "./signaling.ts";
 
-/** From the lane stream to the other end's offer, for which that may wait until the peer is let in. */
-const OFFER_LIMIT_MS = 15_000;
+/** Timeout for the other end's offer, which may wait until git-annex has let the peer in. */
+const OFFER_TIMEOUT_MS = 15_000;
+/** Timeout for the other end to say that it has the lane, too. */
+const MADE_TIMEOUT_MS = 30_000;
 
-/** Who is on the two ends. */
+/** By which addresses the two ends may reach each other. */
 export interface LaneAddresses {
   /** IP addresses by which the other end may reach this one. */
   readonly local: readonly string[];
@@ -20,124 +24,124 @@ export interface LaneAddresses {
   readonly observedRemote: string | undefined;
 }
 
+/** Returns whether a lane of that kind, with that IP address, is worth a try. */
+export type IsWorthTrying = (kind: Lane["kind"], remoteHost: string) => boolean;
+
+/** What is needed to make a lane. */
+export interface LaneOptions {
+  readonly addresses: LaneAddresses;
+  /** By default, everything is. */
+  readonly isWorthTrying?: IsWorthTrying;
+  readonly signal: AbortSignal;
+}
+
 /**
- * Whoever has opened the session: offers a lane, and moves the session there if one can be made.
+ * Opener of the session: offers a lane.
  *
- * @param stream Opened for this; the byte that says so has been sent.
- * @returns What is to be disposed of with the session; undefined if the session stays where it is.
- * @throws {LaneError} or what the stream gives.
+ * @param stream Opened for this; its header has been sent. Closed here.
+ * @returns Undefined if the other end wants none.
+ * @throws {LaneError} if nothing gets through, or what the stream gives.
  */
-export async function offerLane(
-  stream: Duplex,
-  session: MigratableSession,
-  { local, observedRemote }: LaneAddresses,
-  signal: AbortSignal,
-): Promise<LaneControl | undefined> {
-  const messages = new SignalingStream(stream);
-  const establishing = (async () => {
-    using endpoint = await LaneEndpoint.open(local);
+export async function offerLane(stream: Duplex, options: LaneOptions): Promise<Lane | undefined> {
+  return await closingUnlessMade(stream, async (messages) => {
+    using endpoint = await LaneEndpoint.open(options.addresses.local);
     await messages.send({ kind: "offer", offer: endpoint.offer });
-    const answer = await receiveFirst(messages, signal);
+    const answer = await receiveFirst(messages, options.signal);
     if (answer?.kind === "offer") {
-      return await establish(endpoint, answer.offer, observedRemote, true, messages, signal);
+      return await establish(endpoint, answer.offer, true, messages, options);
     }
     debug(() => "lane: the peer wants none");
     return undefined;
-  })();
-  return await migrateWhenEstablished(establishing, messages, session);
+  });
 }
 
 /**
- * The other end: answers an offer.
+ * Acceptor of the session: answers an offer.
  *
- * @param wanted Whether to make a lane at all: the peer must have been let in.
+ * @param isWanted Whether to make a lane at all: git-annex must have let the peer in.
  * @returns and @throws As {@linkcode offerLane}.
+ * @throws {InvalidOffer} if what comes is no offer.
  */
 export async function answerLane(
   stream: Duplex,
-  session: MigratableSession,
-  { local, observedRemote }: LaneAddresses,
-  wanted: boolean,
-  signal: AbortSignal,
-): Promise<LaneControl | undefined> {
-  const messages = new SignalingStream(stream);
-  const establishing = (async () => {
-    const offered = await receiveFirst(messages, signal).catch((error) => {
+  isWanted: boolean,
+  options: LaneOptions,
+): Promise<Lane | undefined> {
+  return await closingUnlessMade(stream, async (messages) => {
+    const offered = await receiveFirst(messages, options.signal).catch((error) => {
       throw error instanceof LaneError ? new InvalidOffer(error.message) : error;
     });
-    if (!offered) throw new LaneError("the peer has thought better of it");
+    if (!offered) throw new LaneError("the peer has withdrawn its offer");
     if (offered.kind !== "offer") throw new InvalidOffer("it does not begin with an offer");
-    if (!wanted) {
+    if (!isWanted) {
       await messages.send({ kind: "none" });
       return undefined;
     }
-    using endpoint = await LaneEndpoint.open(local);
+    using endpoint = await LaneEndpoint.open(options.addresses.local);
     await messages.send({ kind: "offer", offer: endpoint.offer });
-    return await establish(endpoint, offered.offer, observedRemote, false, messages, signal);
-  })();
-  return await migrateWhenEstablished(establishing, messages, session);
+    return await establish(endpoint, offered.offer, false, messages, options);
+  });
 }
 
-/** The first message of the other end. */
+/** Returns the first message of the other end. */
 async function receiveFirst(
   messages: SignalingStream,
   signal: AbortSignal,
 ): Promise<SignalingMessage | undefined> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(OFFER_LIMIT_MS)]);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(OFFER_TIMEOUT_MS)]);
   return await abortable(messages.receive(), limit);
 }
 
-/** Makes it, unless the other end gives up, which is then the end of the lane stream. */
+/** Makes the lane, unless the other end gives up, which is then the end of the lane stream. */
 async function establish(
   endpoint: LaneEndpoint,
   remote: Offer,
-  observedRemote: string | undefined,
   isControlling: boolean,
   messages: SignalingStream,
-  signal: AbortSignal,
+  { addresses: { observedRemote }, isWorthTrying = () => true, signal }: LaneOptions,
 ): Promise<Lane> {
   const gaveUp = new AbortController();
   messages.hasMore().then((hasMore) => {
     if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
   }, (error) => gaveUp.abort(new LaneError(`the other end says ${error}`)));
   const until = AbortSignal.any([signal, gaveUp.signal]);
-  const lane = await endpoint.establish(remote, observedRemote, isControlling, until);
+  const lane = await endpoint.establish(
+    remote,
+    observedRemote,
+    isControlling,
+    until,
+    isWorthTrying,
+  );
   if (until.aborted) {
-    lane.close(); // by now it leads to nobody
+    lane.close(); // by now it leads nowhere
     throw until.reason;
   }
+  debug(() => `lane: ${lane.kind} with ${lane.remote}`);
   return lane;
 }
 
-/** @param establishing The lane, if there is to be one. */
-async function migrateWhenEstablished(
-  establishing: Promise<Lane | undefined>,
-  messages: SignalingStream,
-  session: MigratableSession,
-): Promise<LaneControl | undefined> {
-  // Why there is none, is told to whoever asked for it.
-  session.throttleUntil(establishing.then(() => {}, () => {}));
+/** Closes the lane stream at once if there is no lane, or else when the other end has it, too. */
+async function closingUnlessMade(
+  stream: Duplex,
+  make: (messages: SignalingStream) => Promise<Lane | undefined>,
+): Promise<Lane | undefined> {
+  const messages = new SignalingStream(stream);
   let lane: Lane | undefined;
   try {
-    lane = await establishing;
+    return lane = await make(messages);
   } finally {
-    if (!lane) messages.close();
+    if (lane) closeWhenBothHaveIt(messages);
+    else messages.close();
   }
-  return lane && await migrate(lane, messages, session);
 }
 
-async function migrate(
-  lane: Lane,
-  messages: SignalingStream,
-  session: MigratableSession,
-): Promise<LaneControl> {
-  debug(() => `lane: ${lane.kind} with ${lane.remote}`);
-  const control = new LaneControl(lane, messages, session);
+async function closeWhenBothHaveIt(messages: SignalingStream): Promise<void> {
   try {
-    await session.migrateTo(control);
-    return control;
+    await messages.send({ kind: "made" });
+    await abortable(messages.receive(), AbortSignal.timeout(MADE_TIMEOUT_MS));
   } catch (error) {
-    control[Symbol.dispose]();
-    throw error;
+    debug(() => `lane: whether the other end has it is not known: ${error}`); // the lane will tell
+  } finally {
+    messages.close();
   }
 }

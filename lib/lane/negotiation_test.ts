@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { MigratableSession } from "./lane_control.ts";
 import { pipe } from "../../tests/pipe.ts";
 import { makeCertificate } from "./certificate.ts";
 import { LaneError } from "./lane.ts";
@@ -9,7 +8,7 @@ import type { Offer } from "./offer.ts";
 import { answerLane, offerLane } from "./negotiation.ts";
 
 const ADDRESSES = { local: ["127.0.0.1"], observedRemote: undefined };
-const never = new AbortController().signal;
+const OPTIONS = { addresses: ADDRESSES, signal: new AbortController().signal };
 
 /** An offer of nobody, by which nothing is reached. */
 async function nowhere(): Promise<Offer> {
@@ -18,15 +17,9 @@ async function nowhere(): Promise<Offer> {
   return { certificate, secret, tcp: [], udp: [] };
 }
 
-/** A session that is never to move. */
-function unmoved(): MigratableSession {
-  const migrateTo = () => Promise.reject(new Error("it has moved"));
-  return { throttleUntil: () => {}, migrateTo } as unknown as MigratableSession;
-}
-
 Deno.test("answerLane: gives up, and closes its ports, as soon as whoever chooses has", async () => {
   const [ours, theirs] = pipe();
-  const answering = answerLane(theirs, unmoved(), ADDRESSES, true, never);
+  const answering = answerLane(theirs, true, OPTIONS);
   const messages = new SignalingStream(ours);
   await messages.send({ kind: "offer", offer: await nowhere() });
   const answer = await messages.receive();
@@ -41,7 +34,7 @@ Deno.test("answerLane: gives up, and closes its ports, as soon as whoever choose
 
 Deno.test("answerLane: gives up where what comes before there is a lane makes no sense", async () => {
   const [ours, theirs] = pipe();
-  const answering = answerLane(theirs, unmoved(), ADDRESSES, true, never);
+  const answering = answerLane(theirs, true, OPTIONS);
   const messages = new SignalingStream(ours);
   await messages.send({ kind: "offer", offer: await nowhere() });
   assert.equal((await messages.receive())?.kind, "offer");
@@ -52,14 +45,19 @@ Deno.test("answerLane: gives up where what comes before there is a lane makes no
 
 Deno.test("offerLane: does not move where the other end has given up, and lets in nevertheless", async () => {
   const [ours, theirs] = pipe();
-  const offering = offerLane(ours, unmoved(), ADDRESSES, never);
+  const offering = offerLane(ours, OPTIONS);
   const messages = new SignalingStream(theirs);
   const offered = await messages.receive();
   assert(offered?.kind === "offer");
   using endpoint = await LaneEndpoint.open(ADDRESSES.local);
   await messages.send({ kind: "offer", offer: endpoint.offer });
   messages.close();
-  const made = endpoint.establish(offered.offer, undefined, false, AbortSignal.timeout(3_000));
+  const made = endpoint.establish(
+    offered.offer,
+    undefined,
+    false,
+    AbortSignal.timeout(3_000),
+  );
   await assert.rejects(offering, new LaneError("the other end has given up"));
   await made.then((lane) => lane.close(), () => {}); // whether it came to a choice before
 });
@@ -67,10 +65,10 @@ Deno.test("offerLane: does not move where the other end has given up, and lets i
 Deno.test("offerLane: where nothing gets through, both ends are through as soon as its time is over", async () => {
   const [ours, theirs] = pipe();
   const begun = performance.now();
-  const unreachable = { local: [], observedRemote: undefined };
+  const unreachable = { ...OPTIONS, addresses: { local: [], observedRemote: undefined } };
   const both = await Promise.allSettled([
-    offerLane(ours, unmoved(), unreachable, never),
-    answerLane(theirs, unmoved(), unreachable, true, never),
+    offerLane(ours, unreachable),
+    answerLane(theirs, true, unreachable),
   ]);
   const reasons = both.map((end) => end.status === "rejected" && String(end.reason));
   assert.deepEqual(reasons, [
@@ -86,10 +84,10 @@ Deno.test("SignalingStream: whether there is more takes nothing away", async () 
   const sending = new SignalingStream(ours), receiving = new SignalingStream(theirs);
   const more = receiving.hasMore();
   await sending.send({ kind: "none" });
-  await sending.send({ kind: "stop" });
+  await sending.send({ kind: "made" });
   assert.deepEqual([await more, await receiving.hasMore()], [true, true]);
   assert.deepEqual(await receiving.receive(), { kind: "none" });
-  assert.deepEqual(await receiving.receive(), { kind: "stop" });
+  assert.deepEqual(await receiving.receive(), { kind: "made" });
   const none = receiving.hasMore();
   sending.close();
   assert.deepEqual([await none, await receiving.receive()], [false, undefined]);

@@ -2,6 +2,7 @@
 
 import { delayWhileRunning } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
+import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Candidate } from "./candidate.ts";
 
 /** So much longer than in time in which this process ran may a head start take. */
@@ -11,6 +12,7 @@ const MOST_BY_THE_CLOCK = 30;
 export class Nomination {
   #isControlling: boolean;
   #headStartMs: number;
+  #isWorthTrying: (kind: Candidate["kind"], remoteHost: string) => boolean;
   #nominated = Promise.withResolvers<Candidate>();
   #candidates = new Set<Candidate>();
   #closed = new AbortController();
@@ -19,9 +21,16 @@ export class Nomination {
   /**
    * @param isControlling Whether it is this end that chooses.
    * @param headStartMs How long QUIC waits for TLS.
+   * @param isWorthTrying What is not chosen.
    * @param until Aborted, nothing is taken any more; what was taken by then stays so.
    */
-  constructor(isControlling: boolean, headStartMs: number, until: AbortSignal) {
+  constructor(
+    isControlling: boolean,
+    headStartMs: number,
+    until: AbortSignal,
+    isWorthTrying: (kind: Candidate["kind"], remoteHost: string) => boolean = () => true,
+  ) {
+    this.#isWorthTrying = isWorthTrying;
     this.#isControlling = isControlling;
     this.#headStartMs = headStartMs;
     this.#nominated.promise.catch(() => {}); // told to whoever awaits it
@@ -46,7 +55,9 @@ export class Nomination {
     } catch (error) {
       return debug(() => `lane: ${error instanceof Error ? error.message : error}`);
     }
-    if (this.#isClosed) return candidate.close();
+    const { host } = splitSocketAddress(candidate.remote);
+    const isUnwanted = this.#isControlling && !this.#isWorthTrying(candidate.kind, host);
+    if (this.#isClosed || isUnwanted) return candidate.close();
     debug(() => `lane: ${candidate.kind} with ${candidate.remote} gets through`);
     this.#candidates.add(candidate);
     try {

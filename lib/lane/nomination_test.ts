@@ -26,7 +26,7 @@ async function candidate() {
     };
   };
   const [controlling, other] = await Promise.all([
-    Candidate.verify(transport(ours), SECRET, never),
+    Candidate.verify(transport(ours), SECRET, never).then((candidate) => candidate.prove(never)),
     Candidate.authenticate(transport(theirs), SECRET, never),
   ]);
   holds = true;

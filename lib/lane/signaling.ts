@@ -4,24 +4,14 @@ import type { Duplex } from "../streams/duplex.ts";
 import { LaneError } from "./lane.ts";
 import { decodeOffer, encodeOffer, MOST_OFFER_BYTES, type Offer } from "./offer.ts";
 
-/** How far the data that comes by a lane has got. */
-export interface Progress {
-  /** Bytes of data received, in the whole session. */
-  readonly received: number;
-  /** All that has come was passed on, and with it the end. */
-  readonly state: "under way" | "passed on" | "ended";
-}
-
 /** What the two ends say to each other. */
 export type SignalingMessage =
   | { readonly kind: "offer"; readonly offer: Offer }
   | { readonly kind: "none" }
-  | { readonly kind: "progress"; readonly progress: Progress }
-  | { readonly kind: "stop" };
+  | { readonly kind: "made" };
 
-const Kind = { OFFER: 1, NONE: 2, PROGRESS: 3, STOP: 4 } as const;
-const STATES = ["under way", "passed on", "ended"] as const;
-const HEADER_BYTES = 3, PROGRESS_BYTES = 9;
+const Kind = { OFFER: 1, NONE: 2, MADE: 3 } as const;
+const HEADER_BYTES = 3;
 
 /** A lane stream, after the byte that says what it is for. */
 export class SignalingStream {
@@ -42,10 +32,8 @@ export class SignalingStream {
         return await this.#send(Kind.OFFER, encodeOffer(message.offer));
       case "none":
         return await this.#send(Kind.NONE);
-      case "progress":
-        return await this.#send(Kind.PROGRESS, encodeProgress(message.progress));
-      case "stop":
-        return await this.#send(Kind.STOP);
+      case "made":
+        return await this.#send(Kind.MADE);
     }
   }
 
@@ -85,10 +73,8 @@ export class SignalingStream {
         return { kind: "offer", offer: decodeOffer(body) };
       case Kind.NONE:
         return { kind: "none" };
-      case Kind.PROGRESS:
-        return { kind: "progress", progress: decodeProgress(body) };
-      case Kind.STOP:
-        return { kind: "stop" };
+      case Kind.MADE:
+        return { kind: "made" };
       default:
         throw new LaneError(`a message of kind ${header[0]}`);
     }
@@ -106,18 +92,4 @@ export class SignalingStream {
     if (value.length < length) throw new LaneError("a message that is cut short");
     return value;
   }
-}
-
-function encodeProgress({ received, state }: Progress): Uint8Array {
-  const body = new Uint8Array(PROGRESS_BYTES);
-  new DataView(body.buffer).setBigUint64(0, BigInt(received));
-  body[8] = STATES.indexOf(state);
-  return body;
-}
-
-function decodeProgress(body: Uint8Array): Progress {
-  const state = STATES[body[8] ?? -1];
-  if (body.length !== PROGRESS_BYTES || !state) throw new LaneError("a progress that is none");
-  const received = new DataView(body.buffer, body.byteOffset).getBigUint64(0);
-  return { received: Number(received), state };
 }

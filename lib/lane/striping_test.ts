@@ -66,7 +66,7 @@ async function ends([a, b] = connection()) {
   const secret = new Uint8Array(32);
   const candidates = Promise.all([
     Candidate.authenticate(a, secret, never),
-    Candidate.verify(b, secret, never),
+    Candidate.verify(b, secret, never).then((candidate) => candidate.prove(never)),
   ]);
   const certificates = await Promise.all([makeCertificate(), makeCertificate()]);
   const secrets = [randomBytes(32), randomBytes(32)];

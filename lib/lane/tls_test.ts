@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
 import { makeCertificate } from "./certificate.ts";
-import { Lane } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import { connectTls, TlsPort } from "./tls.ts";
 
 const HOST = "127.0.0.1";
@@ -18,7 +18,7 @@ async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: L
     connectTls(`${HOST}:${port.port}`, certificate.der, limit),
     accepting.then(({ value }) => value!(limit)),
   ]);
-  return { dialed: new Lane(dialed), accepted: new Lane(accepted) };
+  return { dialed, accepted };
 }
 
 /** What git-annex does for each file: a line, and at once what belongs to it. */
@@ -32,7 +32,6 @@ async function hear(lane: Lane): Promise<void> {
     const piece = await lane.read();
     assert(piece && piece.length <= left);
     left -= piece.length;
-    lane.release(piece);
   }
 }
 

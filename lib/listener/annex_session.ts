@@ -13,7 +13,7 @@ import { closeReasonFor } from "./close_reasons.ts";
 import type { PeerSession } from "./peer_session.ts";
 import type { TrafficMeter } from "./traffic.ts";
 
-const LANE_LOST: CloseReason = [CloseCode.LANE_LOST, CLOSE_REASONS.get(CloseCode.LANE_LOST)!];
+const BROKEN_OFF: CloseReason = [CloseCode.BROKEN_OFF, CLOSE_REASONS.get(CloseCode.BROKEN_OFF)!];
 
 /** What a session needs. */
 export interface AnnexSessionOptions extends AnnexSocketOptions {
@@ -102,7 +102,7 @@ export class AnnexSession implements Disposable {
       signal.removeEventListener("abort", abort); // it would keep the session in memory
     }
     signal.throwIfAborted();
-    if (isLost(result)) this.#session.abort(LANE_LOST);
+    if (isLost(result)) this.#session.abort(BROKEN_OFF);
     const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
     const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
     this.#report(`${peer} ${outcomeText(result)} after ${seconds} s, ${bytes}`);

@@ -17,8 +17,10 @@ export const CloseCode = {
   BAD_HELLO: 4n,
   /** git-annex did not let the peer in, in the time a peer has for that. */
   NOT_AUTHENTICATED: 5n,
-  /** The direct connection beside iroh's broke, or what came by it comes short. */
-  LANE_LOST: 6n,
+  /** The session ended before all had come. */
+  BROKEN_OFF: 6n,
+  /** A stream of a type that this program does not know. */
+  UNSUPPORTED: 7n,
 } as const;
 
 /** What the codes mean, as it is sent with them. */
@@ -29,5 +31,6 @@ export const CLOSE_REASONS: ReadonlyMap<bigint, string> = new Map([
   [CloseCode.STOPPED, "stopped"],
   [CloseCode.BAD_HELLO, "against the protocol"],
   [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"],
-  [CloseCode.LANE_LOST, "the lane is lost"],
+  [CloseCode.BROKEN_OFF, "the session broke off"],
+  [CloseCode.UNSUPPORTED, "unsupported"],
 ]);

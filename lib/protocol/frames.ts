@@ -1,105 +1,212 @@
-/** The frames of a session, in one direction: data, its end, or the move to another transport. */
+/**
+ * The frames of a session. docs/protocol.md, "Frames", has the table. All numbers are big-endian.
+ */
 
-/** Most data in a frame. */
-export const MOST_FRAME_BYTES = 1 << 20;
-/** What the first four bytes of a frame say, if not how much data follows. */
-const END = 0, MOVE = 0xffffffff;
-const HEADER_BYTES = 4, MARK_BYTES = 8;
+/** Maximum length of the data in a frame that this program sends, and that it accepts. */
+export const MAX_DATA_BYTES = 1 << 20;
+/** Maximum length of a frame that is skipped, because its type is reserved for later versions. */
+const MAX_SKIPPED_BYTES = 1 << 16;
 
-/** What does not keep to the protocol, or comes short. */
+const FrameType = { START: 1, DATA: 2, END: 3, ACK: 4, STOP: 5, PROBE: 6, ECHO: 7 } as const;
+/** Types from here on are reserved: their bodies have a length of four bytes, and are skipped. */
+const FIRST_RESERVED_TYPE = 0x80;
+
+/** Lengths of the fields after the type, before any data. */
+const FIELD_BYTES: ReadonlyMap<number, number> = new Map([
+  [FrameType.START, 4],
+  [FrameType.DATA, 8 + 4],
+  [FrameType.END, 8],
+  [FrameType.ACK, 8 + 8],
+  [FrameType.STOP, 0],
+  [FrameType.PROBE, 4],
+  [FrameType.ECHO, 4],
+]);
+const MAX_HEADER_BYTES = 1 + 16;
+
+/** Length of the header of a data frame. */
+export const DATA_HEADER_BYTES = 13;
+
+/** What the peer sends does not keep to the protocol. */
 export class FrameError extends Error {
   override readonly name = "FrameError";
 }
 
-/** Makes frames of data, each in place of the one before. */
-export class FrameWriter {
-  #buffer = new Uint8Array();
+/** Length of a probe and of its echo. */
+export const PROBE_BYTES = 5;
 
-  /** A frame, which the next call overwrites. @param data At most {@linkcode MOST_FRAME_BYTES}. */
-  data(data: Uint8Array): Uint8Array<ArrayBuffer> {
-    const length = HEADER_BYTES + data.length;
-    if (this.#buffer.length < length) this.#buffer = new Uint8Array(length);
-    new DataView(this.#buffer.buffer).setUint32(0, data.length);
-    this.#buffer.set(data, HEADER_BYTES);
-    return this.#buffer.subarray(0, length);
+/** Collects frames for one write. */
+export class FrameWriter {
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
+  #length = 0;
+
+  /** @param capacity Maximum length of all that is added between two calls of {@linkcode take}. */
+  constructor(capacity: number) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** The first frame of a direction on a carrier. */
+  start(generation: number): void {
+    this.#type(FrameType.START);
+    this.#uint32(generation);
+  }
+
+  /** The header of a data frame, after which the caller sends the data. */
+  dataHeader(offset: number, length: number): void {
+    this.#type(FrameType.DATA);
+    this.#uint64(offset);
+    this.#uint32(length);
+  }
+
+  /** A whole data frame. */
+  data(offset: number, data: Uint8Array): void {
+    this.dataHeader(offset, data.length);
+    this.#bytes.set(data, this.#length);
+    this.#length += data.length;
+  }
+
+  /** The end of a direction, after `total` bytes of data. */
+  end(total: number): void {
+    this.#type(FrameType.END);
+    this.#uint64(total);
+  }
+
+  /** `received` bytes have come, one more for the end; data up to `limit` may be sent. */
+  ack(received: number, limit: number): void {
+    this.#type(FrameType.ACK);
+    this.#uint64(received);
+    this.#uint64(limit);
+  }
+
+  /** The sender of this frame reads no further. */
+  stop(): void {
+    this.#type(FrameType.STOP);
+  }
+
+  /** Asks the other end to send `id` back, on the same carrier. */
+  probe(id: number): void {
+    this.#type(FrameType.PROBE);
+    this.#uint32(id);
+  }
+
+  /** Answers a probe. */
+  echo(id: number): void {
+    this.#type(FrameType.ECHO);
+    this.#uint32(id);
+  }
+
+  /** Returns what was collected, valid until the next frame is added; undefined if that is nothing. */
+  take(): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#length === 0) return undefined;
+    const frames = this.#bytes.subarray(0, this.#length);
+    this.#length = 0;
+    return frames;
+  }
+
+  #type(type: number): void {
+    this.#bytes[this.#length++] = type;
+  }
+
+  #uint32(value: number): void {
+    this.#view.setUint32(this.#length, value);
+    this.#length += 4;
+  }
+
+  #uint64(value: number): void {
+    this.#view.setBigUint64(this.#length, BigInt(value));
+    this.#length += 8;
   }
 }
 
-/** The frame that says that nothing follows. @param total Bytes of data before it. */
-export function endFrame(total: number): Uint8Array<ArrayBuffer> {
-  return markFrame(END, total);
+/** Is told each frame. What it throws is thrown by {@linkcode FrameReader.push}. */
+export interface FrameHandler {
+  start(generation: number): void;
+  /** @param data A part of a data frame, or all of it; a view of what was pushed. */
+  data(offset: number, data: Uint8Array<ArrayBuffer>): void;
+  end(total: number): void;
+  ack(received: number, limit: number): void;
+  stop(): void;
+  probe(id: number): void;
+  echo(id: number): void;
 }
 
-/** The frame that says that what follows does so elsewhere. @param total Bytes of data before it. */
-export function migrateFrame(total: number): Uint8Array<ArrayBuffer> {
-  return markFrame(MOVE, total);
-}
-
-function markFrame(kind: number, total: number): Uint8Array<ArrayBuffer> {
-  const frame = new Uint8Array(HEADER_BYTES + MARK_BYTES);
-  const view = new DataView(frame.buffer);
-  view.setUint32(0, kind);
-  view.setBigUint64(HEADER_BYTES, BigInt(total));
-  return frame;
-}
-
-/** What a piece of the bytes on a transport holds. */
-export interface DecodedFrames {
-  /** Views of the piece. */
-  readonly data: Uint8Array<ArrayBuffer>[];
-  readonly mark?: "end" | "move";
-}
-
-/** Takes one direction's frames apart, however they are cut into pieces. */
+/** Takes the frames apart that come by one carrier, however they are cut into pieces. */
 export class FrameReader {
-  /** Bytes of data so far. */
-  received = 0;
-  /** Of the data frame that has begun. */
-  #left = 0;
-  /** The header, or the mark, that has begun. */
-  #head = new Uint8Array(HEADER_BYTES + MARK_BYTES);
-  #headLength = 0;
-  #ended = false;
+  #handler: FrameHandler;
+  /** The part of a frame before its data, as far as it has come. */
+  #header = new Uint8Array(MAX_HEADER_BYTES);
+  #view = new DataView(this.#header.buffer);
+  #headerLength = 0;
+  /** Offset of the data that comes next. */
+  #offset = 0;
+  /** Bytes of the present frame that are still to come after its header. */
+  #bodyLeft = 0;
+  #isSkipping = false;
 
-  /** @throws {FrameError} if it is against the protocol. */
-  push(piece: Uint8Array<ArrayBuffer>): DecodedFrames {
-    const data: Uint8Array<ArrayBuffer>[] = [];
+  constructor(handler: FrameHandler) {
+    this.#handler = handler;
+  }
+
+  /** Tells the handler of all that the piece completes. @throws {FrameError} if it is no frame. */
+  push(piece: Uint8Array<ArrayBuffer>): void {
     for (let at = 0; at < piece.length;) {
-      if (this.#ended) throw new FrameError("something comes after the end");
-      if (this.#left > 0) {
-        const part = piece.subarray(at, at + this.#left);
-        data.push(part);
-        this.#left -= part.length;
-        this.received += part.length;
+      if (this.#bodyLeft > 0) {
+        const part = piece.subarray(at, at + this.#bodyLeft);
+        this.#bodyLeft -= part.length;
         at += part.length;
+        if (!this.#isSkipping) this.#handler.data(this.#offset, part);
+        this.#offset += part.length;
         continue;
       }
-      this.#head[this.#headLength++] = piece[at++]!;
-      const mark = this.#readHead();
-      if (!mark) continue;
-      this.#ended = mark === "end";
-      if (at < piece.length) throw new FrameError(`something comes after the ${mark}`);
-      return { data, mark };
+      this.#header[this.#headerLength++] = piece[at++]!;
+      if (this.#headerLength === 1 + this.#fieldBytes()) this.#onHeader();
     }
-    return { data };
   }
 
-  #readHead(): "end" | "move" | undefined {
-    if (this.#headLength < HEADER_BYTES) return undefined;
-    const view = new DataView(this.#head.buffer);
-    const kind = view.getUint32(0);
-    if (kind !== END && kind !== MOVE) {
-      if (kind > MOST_FRAME_BYTES) throw new FrameError(`a frame of ${kind} bytes`);
-      this.#left = kind;
-      this.#headLength = 0;
-      return undefined;
+  #fieldBytes(): number {
+    const type = this.#header[0]!;
+    if (type >= FIRST_RESERVED_TYPE) return 4;
+    const bytes = FIELD_BYTES.get(type);
+    if (bytes === undefined) throw new FrameError(`a frame of type ${type}`);
+    return bytes;
+  }
+
+  #onHeader(): void {
+    this.#headerLength = 0;
+    const type = this.#header[0]!, view = this.#view;
+    switch (type) {
+      case FrameType.START:
+        return this.#handler.start(view.getUint32(1));
+      case FrameType.DATA:
+        this.#offset = this.#uint64(1);
+        return this.#expectBody(view.getUint32(9), MAX_DATA_BYTES, false);
+      case FrameType.END:
+        return this.#handler.end(this.#uint64(1));
+      case FrameType.ACK:
+        return this.#handler.ack(this.#uint64(1), this.#uint64(9));
+      case FrameType.STOP:
+        return this.#handler.stop();
+      case FrameType.PROBE:
+        return this.#handler.probe(view.getUint32(1));
+      case FrameType.ECHO:
+        return this.#handler.echo(view.getUint32(1));
+      default:
+        return this.#expectBody(view.getUint32(1), MAX_SKIPPED_BYTES, true);
     }
-    if (this.#headLength < HEADER_BYTES + MARK_BYTES) return undefined;
-    this.#headLength = 0;
-    const total = view.getBigUint64(HEADER_BYTES);
-    if (total !== BigInt(this.received)) {
-      throw new FrameError(`${this.received} bytes came of ${total}`);
+  }
+
+  #expectBody(length: number, most: number, isSkipping: boolean): void {
+    if (length > most) throw new FrameError(`a frame of ${length} bytes`);
+    this.#bodyLeft = length;
+    this.#isSkipping = isSkipping;
+  }
+
+  #uint64(at: number): number {
+    const value = this.#view.getBigUint64(at);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw new FrameError("an offset that is too large");
     }
-    return kind === END ? "end" : "move";
+    return Number(value);
   }
 }

@@ -40,6 +40,16 @@ export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
+/** The peer opens a stream of a type that this program does not know: it may be a later version. */
+export class UnsupportedStream extends Error {
+  override readonly name = "UnsupportedStream";
+
+  /** @param type The first byte of the stream. */
+  constructor(type: number) {
+    super(`a stream of type ${type}`);
+  }
+}
+
 /** Says what a stream is for that was opened here: one for a session, or for its lane. */
 export async function writeStreamHeader(
   stream: Duplex,
@@ -54,7 +64,7 @@ export async function writeStreamHeader(
   writer.releaseLock();
 }
 
-/** Learns what a stream of the other end is for. @throws {ProtocolError} if that is not known. */
+/** Learns what a stream of the other end is for. @throws {UnsupportedStream}, {ProtocolError}. */
 export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
   const [type] = await readExactly(stream, 1);
   switch (type) {
@@ -66,8 +76,7 @@ export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
       return { type, session: new DataView(session.buffer, session.byteOffset).getUint32(0) };
     }
     default:
-      await stream.writable.abort();
-      throw new ProtocolError(`a stream of kind ${type}`);
+      throw new UnsupportedStream(type!);
   }
 }
 

@@ -6,7 +6,7 @@
 import { abortable } from "../async/abort.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
-import type { LaneControl } from "../lane/lane_control.ts";
+import type { Lane } from "../lane/lane.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
@@ -14,6 +14,7 @@ import {
   readStreamHeader,
   type StreamHeader,
   StreamType,
+  UnsupportedStream,
   writeStreamHeader,
 } from "./mux.ts";
 import { CloseCode } from "./close_codes.ts";
@@ -133,6 +134,7 @@ export class MuxConnection {
       for (;;) {
         const stream = await this.connection.accept(until);
         this.#receiveStream(stream, until).catch((error) => {
+          if (error instanceof UnsupportedStream) return refuse(stream, error);
           if (!(error instanceof StreamError)) return this.#shutdown.abort(error);
           // The peer has changed its mind: that stream is over, and nothing else.
           debug(() => `a stream: ${error.message}`);
@@ -272,8 +274,7 @@ export class InboundSession implements Disposable {
   readonly connection: Connection;
   #owner: MuxConnection;
   #bind: string | undefined;
-  #laneControl: Promise<LaneControl | undefined> | undefined;
-  #lane: string | undefined;
+  #isMakingLane = false;
   #authenticated = Promise.withResolvers<void>();
   #ended = new AbortController();
 
@@ -286,7 +287,8 @@ export class InboundSession implements Disposable {
 
   /** Kind and address of the lane by which it goes. */
   get lane(): string | undefined {
-    return this.#lane;
+    const { lane } = this.session;
+    return lane && `${lane.kind} ${lane.remote}`;
   }
 
   /** Aborted when the connection is given up. */
@@ -308,44 +310,60 @@ export class InboundSession implements Disposable {
 
   /** git-annex has let the peer in. */
   markAuthenticated(): void {
+    this.session.markAuthenticated();
     this.#authenticated.resolve();
     this.#owner.markAuthenticated();
   }
 
-  /** Answers the offer of a lane. @throws {ProtocolError} if it is none. */
+  /**
+   * Answers the offer of a lane, and uses the lane if there is one.
+   *
+   * @throws {ProtocolError} if what comes is no offer.
+   */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    if (this.#laneControl) throw new ProtocolError("a second lane");
+    if (this.#isMakingLane) throw new ProtocolError("a second lane");
+    this.#isMakingLane = true;
     const until = AbortSignal.any([signal, this.#ended.signal]);
-    this.#laneControl = (async () => {
-      // A stranger could make this host dial whatever it names; what lets it in may have been said,
-      // and not been seen yet.
-      const limit = AbortSignal.any([until, AbortSignal.timeout(AUTH_LIMIT_MS)]);
-      const wanted = await abortable(this.#authenticated.promise, limit).then(
-        () => true,
-        () => false,
-      );
-      const [{ answerLane }, { laneAddresses }] = await Promise.all([
-        import("../lane/negotiation.ts"),
-        import("../lane/local_addresses.ts"),
-      ]);
-      const addresses = laneAddresses(this.connection, this.#bind);
-      const control = await answerLane(stream, this.session, addresses, wanted, until);
-      if (control) this.#lane = `${control.lane.kind} ${control.lane.remote}`;
-      return control;
-    })();
-    await this.#laneControl.catch((error) => {
+    try {
+      const making = this.#makeLane(stream, until);
+      this.session.throttleUntil(making.then(() => {}, () => {})); // told below
+      const lane = await making;
+      if (lane) this.session.attachLane(lane);
+    } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
       if (error instanceof Error && error.name === "InvalidOffer") {
         throw new ProtocolError(error.message);
       }
-    });
+    } finally {
+      this.#isMakingLane = false;
+    }
+  }
+
+  async #makeLane(stream: Duplex, signal: AbortSignal): Promise<Lane | undefined> {
+    // A stranger could make this host dial any address. What lets the peer in may have been said, and
+    // not been seen yet.
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_LIMIT_MS)]);
+    const isWanted = await abortable(this.#authenticated.promise, limit)
+      .then(() => true, () => false);
+    const [{ answerLane }, { laneAddresses }] = await Promise.all([
+      import("../lane/negotiation.ts"),
+      import("../lane/local_addresses.ts"),
+    ]);
+    const addresses = laneAddresses(this.connection, this.#bind);
+    return await answerLane(stream, isWanted, { addresses, signal });
   }
 
   [Symbol.dispose](): void {
     this.#ended.abort(new StreamError("closed", "the session is over"));
-    this.#laneControl?.then((control) => control?.[Symbol.dispose](), () => {}); // there is none
     this.session.detach();
   }
+}
+
+/** Gives up a stream of a type that is not known, and nothing else. */
+function refuse(stream: Duplex, error: UnsupportedStream): void {
+  const reason = new StreamError("refused", error.message, { code: CloseCode.UNSUPPORTED });
+  stream.readable.cancel(reason).catch(() => {}); // the connection is gone, and the stream with it
+  stream.writable.abort(reason).catch(() => {}); // as well
 }
 
 /** A connection has not been used for long enough. */

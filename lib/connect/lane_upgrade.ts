@@ -1,0 +1,123 @@
+/** Moves a session to a lane when that pays, and again after a lane was lost. */
+
+import { debug } from "../console/stderr.ts";
+import type { Lane } from "../lane/lane.ts";
+import type { LaneAddresses } from "../lane/negotiation.ts";
+import { Session } from "../protocol/session.ts";
+import type { Duplex, StreamError } from "../streams/duplex.ts";
+
+/**
+ * Bytes of a session after which it asks for a lane. Making a lane takes as long as iroh needs for about
+ * 1 MiB (docs/benchmarks.md). To ask at a quarter of that costs a shorter session at most 100 ms, and saves
+ * a longer one as much.
+ */
+const LANE_AFTER_BYTES = 256 * 1024;
+/** Pause before another try after one that failed, or a lane that was lost; it doubles each time. */
+const FIRST_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
+
+/** A stream on which to agree on a lane. Dispose of it with the session. */
+export interface LaneSignaling extends Disposable {
+  readonly stream: Duplex;
+  readonly addresses: LaneAddresses;
+}
+
+/** What a session with lanes needs. */
+export interface LaneUpgradeOptions {
+  /** The stream of iroh's connection, after its header. */
+  readonly stream: Duplex;
+  /** Resolves when iroh's connection has ended. */
+  readonly connectionClosed: Promise<StreamError>;
+  /** Returns the peer's public key in hex, for what is remembered of it. */
+  readonly peerKey: () => Promise<string>;
+  /** Opens a stream on which to agree on a lane. */
+  readonly openLane: () => Promise<LaneSignaling>;
+  /** Called each time the session goes on by a lane. */
+  readonly onLane: () => void;
+  readonly signal: AbortSignal;
+  /** The first pause, for tests. */
+  readonly pauseMs?: number;
+}
+
+/** A session that this process has opened, and its way to lanes. Dispose of it when it is over. */
+export class LaneUpgrade implements Disposable {
+  readonly session: Session;
+  #options: LaneUpgradeOptions;
+  #state: "waiting" | "making" | "using" = "waiting";
+  /** Count of bytes from which another lane pays, and when the next try is due. */
+  #fromBytes = LANE_AFTER_BYTES;
+  #notBefore = 0;
+  #pauseMs: number;
+  #resources = new DisposableStack();
+
+  constructor(options: LaneUpgradeOptions) {
+    this.#options = options;
+    this.#pauseMs = options.pauseMs ?? FIRST_PAUSE_MS;
+    this.session = new Session(options.stream, options.connectionClosed, {
+      onProgress: () => this.#onProgress(),
+      onLaneLost: (lane, reason) => this.#onLaneLost(lane, reason),
+    });
+    this.session.markAuthenticated(); // whoever is dialed is no stranger
+  }
+
+  #onProgress(): void {
+    if (this.#state !== "waiting") return;
+    const { sent, received } = this.session;
+    if (sent + received < this.#fromBytes || performance.now() < this.#notBefore) return;
+    this.#state = "making";
+    const making = this.#makeLane();
+    this.session.throttleUntil(making);
+  }
+
+  /** Never rejects. */
+  async #makeLane(): Promise<void> {
+    try {
+      const lane = await this.#offerLane();
+      if (!lane) return this.#pause(Infinity); // the peer wants none
+      this.#state = "using";
+      this.session.attachLane(lane);
+      this.#options.onLane();
+    } catch (error) {
+      debug(() => `no lane: ${error}`); // the session stays where it is
+      this.#pause();
+    }
+  }
+
+  async #offerLane(): Promise<Lane | undefined> {
+    const { openLane, signal, peerKey } = this.#options;
+    const [{ offerLane }, { LaneFailures }, signaling, key] = await Promise.all([
+      import("../lane/negotiation.ts"),
+      import("../lane/failures.ts"),
+      openLane(),
+      peerKey(),
+    ]);
+    const { stream, addresses } = this.#resources.use(signaling);
+    const failures = await LaneFailures.load(key);
+    const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
+    return await offerLane(stream, { addresses, isWorthTrying, signal });
+  }
+
+  #onLaneLost(lane: Lane, reason: Error): void {
+    debug(() => `lane: ${lane.kind} with ${lane.remote} is lost: ${reason.message}`);
+    this.#pause();
+    this.#remember(lane).catch((error) => {
+      debug(() => `lane: not remembered: ${error}`); // it is found out again
+    });
+  }
+
+  async #remember(lane: Lane): Promise<void> {
+    const { LaneFailures } = await import("../lane/failures.ts");
+    await LaneFailures.note(await this.#options.peerKey(), lane);
+  }
+
+  #pause(pauseMs = this.#pauseMs): void {
+    this.#state = "waiting";
+    this.#notBefore = performance.now() + pauseMs;
+    this.#fromBytes = this.session.sent + this.session.received + LANE_AFTER_BYTES;
+    this.#pauseMs = Math.min(2 * this.#pauseMs, MAX_PAUSE_MS);
+  }
+
+  [Symbol.dispose](): void {
+    this.session.detach();
+    this.#resources.dispose();
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * Which lanes with a peer were lost lately, so that the next session does not lose the same again: a
+ * file for each peer in the user's runtime folder.
+ */
+
+import { join } from "node:path";
+import { debug } from "../console/stderr.ts";
+import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
+import { splitSocketAddress } from "../platform/socket_address.ts";
+import type { Lane } from "./lane.ts";
+
+/** Time for which a lane that was lost is not tried again: a path may be mended by then. */
+const COUNTS_FOR_MS = 5 * 60_000;
+/** Maximum number of lanes that are remembered for a peer, and of bytes that are read for it. */
+const MAX_FAILURES = 16, MAX_FILE_BYTES = 4_096;
+
+/** A lane that was lost. */
+interface Failure {
+  readonly kind: string;
+  /** IP address of the other end. */
+  readonly host: string;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+}
+
+/** The lanes with one peer that were lost lately. */
+export class LaneFailures {
+  #failures: readonly Failure[];
+
+  private constructor(failures: readonly Failure[]) {
+    this.#failures = failures;
+  }
+
+  /** Reads what is remembered of a peer. Never throws. @param peerKey Its public key in hex. */
+  static async load(peerKey: string, folders = runtimeFolders()): Promise<LaneFailures> {
+    const name = fileName(peerKey);
+    for (const folder of folders) {
+      const failures = await read(join(folder, name));
+      if (failures.length > 0) return new LaneFailures(failures);
+    }
+    return new LaneFailures([]);
+  }
+
+  /** Whether a lane of that kind with that host was lost lately. */
+  has(kind: string, host: string): boolean {
+    return this.#failures.some((failure) => failure.kind === kind && failure.host === host);
+  }
+
+  /** Remembers that a lane was lost. @throws What the system says. */
+  static async note(
+    peerKey: string,
+    { kind, remote }: Pick<Lane, "kind" | "remote">,
+    folder?: string,
+  ): Promise<void> {
+    folder ??= await ensureRuntimeFolder();
+    const path = join(folder, fileName(peerKey)), { host } = splitSocketAddress(remote);
+    const others = (await read(path)).filter((failure) =>
+      failure.kind !== kind || failure.host !== host
+    );
+    const failures = [...others, { kind, host, at: Date.now() }].slice(-MAX_FAILURES);
+    await Deno.writeTextFile(path, JSON.stringify(failures), { mode: 0o600 });
+  }
+}
+
+async function read(path: string): Promise<Failure[]> {
+  try {
+    const { isFile, size } = await Deno.lstat(path);
+    if (!isFile || size > MAX_FILE_BYTES) return [];
+    const value: unknown = JSON.parse(await Deno.readTextFile(path));
+    return Array.isArray(value) ? value.filter(isFresh) : [];
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) debug(() => `lane: ${path}: ${error}`);
+    return []; // it is found out again
+  }
+}
+
+function isFresh(value: unknown): value is Failure {
+  if (value === null || typeof value !== "object") return false;
+  const { kind, host, at } = value as Record<string, unknown>;
+  const age = typeof at === "number" ? Date.now() - at : Infinity;
+  return typeof kind === "string" && typeof host === "string" && age >= 0 && age < COUNTS_FOR_MS;
+}
+
+function fileName(peerKey: string): string {
+  return `${peerKey}.lanes`;
+}

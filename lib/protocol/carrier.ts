@@ -1,0 +1,100 @@
+/** What carries the frames of a session: iroh's stream, or a lane. */
+
+import { abortable } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
+import { type FrameHandler, FrameReader, FrameWriter, PROBE_BYTES } from "./frames.ts";
+
+/** A reliable two-way byte stream. */
+export interface Carrier {
+  /** Returns the next bytes, at least one, valid until the next call; undefined at the end. */
+  read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Hands over all bytes, which the caller may change after that. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends both directions at once. What waits for it fails, or ends. May be called again. */
+  close(): void;
+}
+
+/** A carrier in use by a session: its frames, and what is known of it. */
+export class AttachedCarrier<Kind extends Carrier = Carrier> {
+  readonly carrier: Kind;
+  /** Newest generation that the peer has begun on it; 0 before the first. */
+  generation = 0;
+  /** Number of pieces that have come. */
+  piecesReceived = 0;
+  #frames: FrameReader;
+  #sending: Promise<void> = Promise.resolve();
+  #dropped = new AbortController();
+  #heard = new Notifier();
+  /** The newest probe of the peer that is not answered yet: older ones need no answer. */
+  #unanswered: number | undefined;
+  #echoed = 0;
+
+  constructor(carrier: Kind, handler: (from: AttachedCarrier) => FrameHandler) {
+    this.carrier = carrier;
+    this.#frames = new FrameReader(handler(this));
+  }
+
+  /** Aborted when the session uses it no longer. */
+  get dropped(): AbortSignal {
+    return this.#dropped.signal;
+  }
+
+  /** Reads to the end. @throws What the carrier or a handler throws. */
+  async readAll(): Promise<void> {
+    for (let piece; !this.dropped.aborted && (piece = await this.carrier.read());) {
+      if (this.dropped.aborted) return;
+      this.piecesReceived++;
+      this.#frames.push(piece);
+      this.#heard.notify();
+    }
+  }
+
+  /** Writes pieces one after another, after what is being written. @throws What the carrier throws. */
+  async send(...pieces: readonly Uint8Array[]): Promise<void> {
+    const sent = this.#sending.then(async () => {
+      for (const piece of pieces) await abortable(this.carrier.write(piece), this.dropped);
+    });
+    this.#sending = sent.catch(() => {}); // the caller is told
+    await sent;
+  }
+
+  /** Resolves when the next bytes have come. */
+  heard(): Promise<void> {
+    return this.#heard.next();
+  }
+
+  /** Asks the other end for an answer. Resolves when that has come. @throws What the carrier throws. */
+  async probe(id: number): Promise<void> {
+    const frames = new FrameWriter(PROBE_BYTES);
+    frames.probe(id);
+    await this.send(frames.take()!);
+    while (this.#echoed < id) await abortable(this.heard(), this.dropped);
+  }
+
+  /** The other end has answered a probe. */
+  onEcho(id: number): void {
+    this.#echoed = Math.max(this.#echoed, id);
+  }
+
+  /** Answers a probe, or the newest of several. Never rejects. */
+  async echo(id: number): Promise<void> {
+    const isOneUnderWay = this.#unanswered !== undefined;
+    this.#unanswered = id;
+    if (isOneUnderWay) return;
+    const sent = this.#sending.then(async () => {
+      const frames = new FrameWriter(PROBE_BYTES);
+      frames.echo(this.#unanswered!);
+      this.#unanswered = undefined;
+      await abortable(this.carrier.write(frames.take()!), this.dropped);
+    });
+    this.#sending = sent.catch(() => {}); // what is sent next fails, too
+    await this.#sending;
+  }
+
+  /** Closes it, and gives up what waits for it. */
+  drop(reason: Error): void {
+    if (this.dropped.aborted) return;
+    this.#dropped.abort(reason);
+    this.carrier.close();
+  }
+}

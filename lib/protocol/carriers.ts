@@ -1,0 +1,287 @@
+/**
+ * The carriers of a session: which of them carries what is sent, what comes by each, and when a lane is
+ * given up. The bytes themselves are kept by the two halves (send_half.ts, receive_half.ts).
+ */
+
+import { abortable, delay, RunningTimeout } from "../async/abort.ts";
+import { debug } from "../console/stderr.ts";
+import { StreamError } from "../streams/duplex.ts";
+import type { Lane } from "../lane/lane.ts";
+import { AttachedCarrier } from "./carrier.ts";
+import { CLOSE_REASONS, CloseCode } from "./close_codes.ts";
+import { FrameError, type FrameHandler } from "./frames.ts";
+import type { HomeCarrier } from "./home_carrier.ts";
+import { Outbox } from "./outbox.ts";
+import type { ReceiveHalf } from "./receive_half.ts";
+import type { SendHalf } from "./send_half.ts";
+
+/** Maximum time for which an acknowledgement waits for data to ride along with. */
+const ACK_DELAY_MS = 50;
+/** Interval between two looks at whether a lane on which something was sent has said anything. */
+const LOOK_MS = 1_000;
+/** Timeout of a lane that says nothing, after the other end has answered at home. */
+const STALL_MS = 2_000;
+/** Maximum by which a generation may be ahead of the newest one: each costs the peer a carrier. */
+const MAX_GENERATIONS_AHEAD = 16;
+
+/** What a set of carriers tells its session. */
+export interface CarriersOptions {
+  /** Called when something has come. */
+  readonly onEvent: () => void;
+  /** Called when the session cannot go on. */
+  readonly onFailure: (error: StreamError) => void;
+  /** Called when a lane is given up before the session is through. */
+  readonly onLaneLost: (lane: Lane, reason: Error) => void;
+  readonly lookMs?: number | undefined;
+  readonly stallMs?: number | undefined;
+}
+
+/** Sends and receives the frames of a session. */
+export class Carriers {
+  #home: AttachedCarrier;
+  #homeCarrier: HomeCarrier;
+  #lane: AttachedCarrier<Lane> | undefined;
+  #outbox: Outbox;
+  /** Newest generation of what is received. */
+  #generation = 0;
+  #send: SendHalf;
+  #receive: ReceiveHalf;
+  #options: CarriersOptions;
+  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    home: HomeCarrier,
+    send: SendHalf,
+    receive: ReceiveHalf,
+    options: CarriersOptions,
+  ) {
+    this.#homeCarrier = home;
+    this.#send = send;
+    this.#receive = receive;
+    this.#options = options;
+    this.#home = new AttachedCarrier(home, (from) => this.#handlerOf(from));
+    this.#outbox = new Outbox(send, receive, this.#home, (carrier, error) => {
+      if (carrier === this.#home) this.#onHomeError(error);
+      else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
+    });
+    this.#readHome();
+  }
+
+  /** The lane in use. */
+  get lane(): Lane | undefined {
+    return this.#lane?.carrier;
+  }
+
+  /** Whether all that was written, and the end, was handed to the home carrier. */
+  get isSentHome(): boolean {
+    return this.#outbox.hasSentAllOn(this.#home);
+  }
+
+  /** Sends what there is to send. */
+  wake(): void {
+    if (this.#receive.owesAckNow) this.#outbox.ackNow();
+    else if (this.#receive.owesAck) this.#ackSoon();
+    this.#outbox.wake();
+  }
+
+  /** Leaves the processor to the making of a lane, until `made` settles, which never rejects. */
+  restUntil(made: Promise<void>): void {
+    this.#outbox.restUntil(made);
+  }
+
+  /** Goes on by a lane, in place of the one before. */
+  attachLane(carrier: Lane): void {
+    if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
+    const lane: AttachedCarrier<Lane> = new AttachedCarrier(
+      carrier,
+      (from) => this.#handlerOf(from),
+    );
+    this.#lane = lane;
+    this.#outbox.switchTo(lane);
+    this.#readLane(lane);
+    this.#watchLane(lane).catch((error) => debug(() => `lane: no longer watched: ${error}`));
+  }
+
+  async #readHome(): Promise<void> {
+    try {
+      await this.#home.readAll();
+      // The peer says by it that it is through, or that it gives up.
+      if (!this.#isThrough) throw new StreamError("reset", "the peer gave up the stream");
+    } catch (error) {
+      this.#onHomeError(error);
+    }
+  }
+
+  async #readLane(lane: AttachedCarrier<Lane>): Promise<void> {
+    try {
+      await lane.readAll();
+      this.#loseLane(lane, new Error("the peer has ended it"));
+    } catch (error) {
+      if (error instanceof FrameError) this.#onFrameError(error);
+      else this.#loseLane(lane, error);
+    }
+  }
+
+  /** Whether both directions have come to their ends, as far as this end can see. */
+  get #isThrough(): boolean {
+    return this.#send.state !== "open" && this.#receive.state !== "open" &&
+      (this.#send.state === "done" || this.#send.isSent);
+  }
+
+  #onHomeError(error: unknown): void {
+    if (this.#home.dropped.aborted) return;
+    if (error instanceof FrameError) return this.#onFrameError(error);
+    if (this.#isThrough && this.#send.state === "done") return; // the peer needs nothing more
+    this.#options.onFailure(
+      error instanceof StreamError
+        ? withMeaning(error)
+        : new StreamError("lost", String(error), { cause: error }),
+    );
+  }
+
+  #onFrameError(error: FrameError): void {
+    debug(() => `session: against the protocol: ${error.message}`);
+    const code = CloseCode.BAD_HELLO;
+    const reason = new StreamError("refused", `against the protocol: ${error.message}`, { code });
+    this.#options.onFailure(reason);
+    this.abort(reason);
+  }
+
+  /** Something went wrong with a lane: what it carried goes on at home. */
+  #loseLane(lane: AttachedCarrier<Lane>, error: unknown): void {
+    if (lane.dropped.aborted) return;
+    const reason = error instanceof Error ? error : new Error(String(error));
+    this.#dropLane(lane, reason);
+    // At the end of a session the peer closes the lane.
+    if (!this.#receive.hasEnded) this.#options.onLaneLost(lane.carrier, reason);
+  }
+
+  #dropLane(lane: AttachedCarrier<Lane>, reason: Error): void {
+    debug(() => `lane: given up: ${reason.message}`);
+    if (this.#lane === lane) this.#lane = undefined;
+    lane.drop(reason);
+    this.#outbox.returnFrom(lane);
+  }
+
+  #handlerOf(from: AttachedCarrier): FrameHandler {
+    const isCurrent = () => {
+      if (from.generation === 0) throw new FrameError("a frame before the first start");
+      return from.generation === this.#generation;
+    };
+    return {
+      start: (generation) => this.#onStart(from, generation),
+      data: (offset, data) => {
+        if (!isCurrent()) return;
+        this.#receive.onData(offset, data);
+        this.#onReceived();
+      },
+      end: (total) => {
+        if (!isCurrent()) return;
+        this.#receive.onEnd(total);
+        this.#onReceived();
+      },
+      ack: (received, limit) => {
+        if (!isCurrent()) return;
+        this.#send.onAck(received, limit);
+        this.#options.onEvent();
+        this.#outbox.wake();
+      },
+      stop: () => {
+        if (!isCurrent()) return;
+        this.#send.onStop();
+        this.#options.onEvent();
+        this.#outbox.wake();
+      },
+      probe: (id) => from.echo(id),
+      echo: (id) => from.onEcho(id),
+    };
+  }
+
+  #onStart(from: AttachedCarrier, generation: number): void {
+    if (generation <= from.generation || generation > this.#generation + MAX_GENERATIONS_AHEAD) {
+      throw new FrameError(`generation ${generation} after ${this.#generation}`);
+    }
+    from.generation = generation;
+    if (generation <= this.#generation) return; // it has changed again meanwhile
+    const isReturn = from === this.#home && this.#generation > 0;
+    this.#generation = generation;
+    if (isReturn && this.#lane) this.#loseLane(this.#lane, new Error("the peer has given it up"));
+  }
+
+  #onReceived(): void {
+    this.#options.onEvent();
+    this.wake();
+  }
+
+  #ackSoon(): void {
+    this.#ackTimer ??= setTimeout(() => {
+      this.#ackTimer = undefined;
+      if (this.#receive.owesAck) this.#outbox.ackNow();
+    }, ACK_DELAY_MS);
+  }
+
+  /** Tells the peer that this end reads no further. */
+  stopReading(): void {
+    this.#outbox.stopNow();
+  }
+
+  /**
+   * Gives a lane up if it is silent while something is under way on it, and the other end answers at
+   * home: if it answers nowhere, it is its process that stands still.
+   */
+  async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
+    const { lookMs = LOOK_MS, stallMs = STALL_MS } = this.#options;
+    for (let id = 1; !lane.dropped.aborted; id++) {
+      const before = lane.piecesReceived;
+      await delay(lookMs, lane.dropped).catch(() => {}); // dropped
+      if (!this.#send.isInFlight || lane.piecesReceived !== before) continue;
+      lane.probe(id).catch(() => {}); // the lane is dropped
+      const isAnswered = this.#home.probe(id).catch(() => {}); // the session ends
+      await abortable(Promise.race([isAnswered, lane.heard()]), lane.dropped).catch(() => {});
+      if (lane.dropped.aborted || lane.piecesReceived !== before) continue;
+      using limit = new RunningTimeout(stallMs, new Error("it is silent"), lane.dropped);
+      await abortable(lane.heard(), limit.signal).catch((error) => this.#loseLane(lane, error));
+    }
+  }
+
+  /** Gives up the lane, if there is one. */
+  closeLane(reason: Error): void {
+    if (this.#lane) this.#dropLane(this.#lane, reason);
+  }
+
+  /**
+   * Closes the lane, sends what is left at home, and ends that stream. Never rejects.
+   *
+   * @returns When all has been handed over; the end of the stream may still have to arrive.
+   */
+  async finish(): Promise<void> {
+    clearTimeout(this.#ackTimer);
+    if (this.#lane) this.#dropLane(this.#lane, new Error("the session is through"));
+    if (this.#receive.owesAck) this.#outbox.ackNow();
+    await this.#outbox.flush();
+    this.#outbox.close();
+    this.#homeCarrier.finish();
+  }
+
+  /** Tells the peer that the session ends in the middle. Never rejects. */
+  async abort(reason: unknown): Promise<void> {
+    await this.#homeCarrier.abort(reason);
+  }
+
+  /** Closes all carriers. */
+  close(): void {
+    clearTimeout(this.#ackTimer);
+    const reason = new Error("the session is over");
+    this.#outbox.close();
+    this.closeLane(reason);
+    this.#home.drop(reason);
+  }
+}
+
+/** Puts words to the code, if it is one that this program sends. */
+function withMeaning(error: StreamError): StreamError {
+  const meaning = error.code === undefined ? undefined : CLOSE_REASONS.get(error.code);
+  if (meaning === undefined) return error;
+  const { kind, code } = error;
+  return new StreamError(kind, `${meaning} (code ${code})`, { code, cause: error });
+}

@@ -1,0 +1,44 @@
+/** The carrier with which each session begins: a stream of iroh's connection. */
+
+import type { Duplex } from "../streams/duplex.ts";
+import type { Carrier } from "./carrier.ts";
+
+/** A stream of iroh's connection as a carrier. Its end is the end of the session. */
+export class HomeCarrier implements Carrier {
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #writer: WritableStreamDefaultWriter<Uint8Array>;
+  #isFinished = false;
+  #hasPeerFinished = false;
+
+  constructor(stream: Duplex) {
+    this.#reader = stream.readable.getReader();
+    this.#writer = stream.writable.getWriter();
+    this.#writer.closed.catch(() => {}); // writes fail with the same
+  }
+
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const { value, done } = await this.#reader.read();
+    this.#hasPeerFinished ||= done;
+    return value;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#writer.write(bytes);
+  }
+
+  /** Says that nothing more follows. */
+  finish(): void {
+    this.#isFinished = true;
+    this.#writer.close().catch(() => {}); // the stream is over, or is lost, which reading tells
+  }
+
+  /** Gives up both directions. @param reason Its code is sent along. */
+  async abort(reason: unknown): Promise<void> {
+    await Promise.allSettled([this.#writer.abort(reason), this.#reader.cancel(reason)]);
+  }
+
+  close(): void {
+    if (!this.#isFinished) this.#writer.abort().catch(() => {}); // it is over already
+    if (!this.#hasPeerFinished) this.#reader.cancel().catch(() => {}); // as well
+  }
+}
