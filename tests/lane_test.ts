@@ -6,7 +6,12 @@ import type { Connection } from "../lib/iroh/connection.ts";
 import type { Lane } from "../lib/lane/lane.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
 import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
-import { readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import {
+  newSessionId,
+  readStreamHeader,
+  StreamType,
+  writeStreamHeader,
+} from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -231,14 +236,15 @@ async function migrateOnce(
   kind: "TLS" | "QUIC",
 ): Promise<void> {
   const [opener, other] = session % 2 === 0 ? [dialer, acceptor] : [acceptor, dialer];
-  const open = async (type: typeof StreamType.SESSION | typeof StreamType.LANE) => {
+  const open = async (header: Parameters<typeof writeStreamHeader>[1]) => {
     const ours = await opener.open();
-    await writeStreamHeader(ours, type, session);
+    await writeStreamHeader(ours, header);
     const theirs = await other.accept(env.signal);
-    assert.deepEqual(await readStreamHeader(theirs), { type, session });
+    assert.deepEqual(await readStreamHeader(theirs), header);
     return [ours, theirs] as const;
   };
-  const streams = await open(StreamType.SESSION), messages = await open(StreamType.LANE);
+  const streams = await open({ type: StreamType.SESSION, session, id: newSessionId() });
+  const messages = await open({ type: StreamType.LANE, session });
   const sessions = [
     new Session(streams[0], opener.closedError),
     new Session(streams[1], other.closedError),

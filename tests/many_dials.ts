@@ -13,7 +13,7 @@ import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { splice } from "../lib/streams/splice.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { MUX_ALPN, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import { MUX_ALPN, newSessionId, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
 import { CloseCode } from "../lib/protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";
 import { Session } from "../lib/protocol/session.ts";
@@ -24,7 +24,7 @@ const DIAL_LIMIT_MS = 20_000;
 async function sessionOn(connection: Connection): Promise<Duplex> {
   const stream = await connection.open();
   if (connection.alpn === MUX_ALPN) {
-    await writeStreamHeader(stream, StreamType.SESSION, 0);
+    await writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id: newSessionId() });
     return new Session(stream, connection.closedError);
   }
   await sendHandshake(stream);

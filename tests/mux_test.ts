@@ -5,7 +5,13 @@ import type { Duplex } from "../lib/streams/duplex.ts";
 import type { Connection } from "../lib/iroh/connection.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import { MUX_ALPN, ping, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import {
+  MUX_ALPN,
+  newSessionId,
+  ping,
+  StreamType,
+  writeStreamHeader,
+} from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
 import { concat, scenario, type TestEnv } from "./testenv.ts";
@@ -29,7 +35,11 @@ async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
 /** Opens a session, and is let in. */
 async function openSession(connection: Connection, number: number): Promise<Session> {
   const stream = await connection.open();
-  await writeStreamHeader(stream, StreamType.SESSION, number);
+  await writeStreamHeader(stream, {
+    type: StreamType.SESSION,
+    session: number,
+    id: newSessionId(),
+  });
   const session = new Session(stream, connection.closedError);
   const reader = session.readable.getReader();
   assert.equal(new TextDecoder().decode((await reader.read()).value), AUTH_SUCCESS);
@@ -68,7 +78,11 @@ scenario(
     const kept = await openSession(connection, 0);
     for (const number of [1, 2]) {
       const stream = await connection.open();
-      await writeStreamHeader(stream, StreamType.SESSION, number);
+      await writeStreamHeader(stream, {
+        type: StreamType.SESSION,
+        session: number,
+        id: newSessionId(),
+      });
       await stream.readable.getReader().read(); // it is let in
       await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // of nine bytes one
       stream.writable.close().catch(() => {});
@@ -86,9 +100,9 @@ scenario(
     await using connection = await dial(env, pair);
     const session = await openSession(connection, 7);
     const [ended, stranger] = [await connection.open(), await connection.open()];
-    await writeStreamHeader(ended, StreamType.LANE, 7);
+    await writeStreamHeader(ended, { type: StreamType.LANE, session: 7 });
     await ended.writable.close();
-    await writeStreamHeader(stranger, StreamType.LANE, 8); // of a session that there is not
+    await writeStreamHeader(stranger, { type: StreamType.LANE, session: 8 }); // of a session that there is not
     await ping(await connection.open());
     await carries(session);
   },
@@ -100,12 +114,16 @@ scenario("mux: what makes no sense ends the connection", {}, async (env) => {
     async (connection) => await write(await connection.open(), Uint8Array.of(9)),
     async (connection) => {
       await openSession(connection, 3);
-      await writeStreamHeader(await connection.open(), StreamType.SESSION, 3);
+      await writeStreamHeader(await connection.open(), {
+        type: StreamType.SESSION,
+        session: 3,
+        id: newSessionId(),
+      });
     },
     async (connection) => {
       await openSession(connection, 3);
       const lane = await connection.open();
-      await writeStreamHeader(lane, StreamType.LANE, 3);
+      await writeStreamHeader(lane, { type: StreamType.LANE, session: 3 });
       await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {}, which is no offer
     },
   ];

@@ -1,5 +1,6 @@
 /** Connections that a listener keeps, and the processes of its repository that go through it. */
 
+import { newSessionId } from "../lib/protocol/mux.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Channel, MessageKind } from "../lib/control/channel.ts";
@@ -131,7 +132,12 @@ scenario("warm: 30 processes at once all get through", {
 
 /** A session through a control server, which has opened it. */
 async function openSession(locator: ControlLocator, address: string, signal: AbortSignal) {
-  const proxied = await requestSession(locator, address, signal);
+  const proxied = await requestSession(
+    locator,
+    address,
+    { id: newSessionId(), isResumed: false },
+    signal,
+  );
   await proxied.open;
   return proxied;
 }
@@ -460,7 +466,7 @@ scenario("warm: a connection carries sessions of both ends at once, and is kept 
   for (let round = 0; round < 3; round++) {
     await Promise.all(ends.flatMap(({ mux }) =>
       Array.from({ length: 45 }, async (_, i) => {
-        using opened = await mux.open(env.signal);
+        using opened = await mux.open(env.signal, { id: newSessionId(), isResumed: false });
         const session = new Session(opened.stream, mux.connection.closedError);
         const writer = session.writable.getWriter(), text = `${round} ${i}`;
         const sending = writer.write(new TextEncoder().encode(text)).then(() => writer.close());

@@ -15,6 +15,9 @@ const LANE_AFTER_BYTES = 256 * 1024;
 /** Pause before another try after one that failed, or a lane that was lost; it doubles each time. */
 const FIRST_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
 
+/** Timeout for another connection: the peer waits as long. */
+const RESUME_TIMEOUT_MS = 30_000;
+
 /** A stream on which to agree on a lane. Dispose of it with the session. */
 export interface LaneSignaling extends Disposable {
   readonly stream: Duplex;
@@ -33,6 +36,10 @@ export interface LaneUpgradeOptions {
   readonly openLane: () => Promise<LaneSignaling>;
   /** Called each time the session goes on by a lane. */
   readonly onLane: () => void;
+  /** Opens a stream on another connection, for the session to go on there. */
+  readonly resume: (
+    signal: AbortSignal,
+  ) => Promise<Pick<LaneUpgradeOptions, "stream" | "connectionClosed">>;
   readonly signal: AbortSignal;
   /** The first pause, for tests. */
   readonly pauseMs?: number;
@@ -55,6 +62,7 @@ export class LaneUpgrade implements Disposable {
     this.session = new Session(options.stream, options.connectionClosed, {
       onProgress: () => this.#onProgress(),
       onLaneLost: (lane, reason) => this.#onLaneLost(lane, reason),
+      onHomeLost: (error) => this.#resume(error),
     });
     this.session.markAuthenticated(); // whoever is dialed is no stranger
   }
@@ -107,6 +115,19 @@ export class LaneUpgrade implements Disposable {
   async #remember(lane: Lane): Promise<void> {
     const { LaneFailures } = await import("../lane/failures.ts");
     await LaneFailures.note(await this.#options.peerKey(), lane);
+  }
+
+  /** Never rejects. */
+  async #resume(lost: StreamError): Promise<void> {
+    debug(() => `the connection is lost, and dialed again: ${lost.message}`);
+    try {
+      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
+      const { stream, connectionClosed } = await this.#options.resume(limit);
+      this.session.attachHome(stream, connectionClosed);
+    } catch (error) {
+      debug(() => `not resumed: ${error}`);
+      this.session.fail(lost);
+    }
   }
 
   #pause(pauseMs = this.#pauseMs): void {

@@ -9,7 +9,7 @@ import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
-import { MUX_ALPN, StreamType, writeStreamHeader } from "../protocol/mux.ts";
+import { MUX_ALPN, newSessionId, StreamType, writeStreamHeader } from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
@@ -37,7 +37,7 @@ export async function openStandalone(
     await rememberDumbpipeOnly(ticket.publicKey);
   }
   try {
-    return await open(connection, settings, onLane, signal);
+    return await open(connection, ticket, settings, onLane, signal);
   } catch (error) {
     await connection.closeAndSend(CloseCode.STOPPED, "stopped");
     throw error;
@@ -45,13 +45,15 @@ export async function openStandalone(
 }
 
 async function open(
-  connection: Connection,
+  first: Connection,
+  ticket: Ticket,
   settings: Settings,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
   // The endpoint lives until the process exits. To close it takes a second, in which git-annex would
   // wait although everything has been sent.
+  let connection = first;
   const finish = () => connection.closeAndSend(CloseCode.DONE, "");
   const stream = await abortable(connection.open(), signal);
   if (connection.alpn === DUMBPIPE_ALPN) {
@@ -59,12 +61,23 @@ async function open(
     const giveUp = () => connection.closeAndSend(CloseCode.STOPPED, "stopped");
     return { stream, finish, giveUp, [Symbol.dispose]() {} };
   }
-  await abortable(writeStreamHeader(stream, StreamType.SESSION, 0), signal);
+  const id = newSessionId();
+  await abortable(writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id }), signal);
   const openLane = async (): Promise<LaneSignaling> => {
     const { laneAddresses } = await import("../lane/local_addresses.ts");
     const stream = await connection.open();
-    await writeStreamHeader(stream, StreamType.LANE, 0);
+    await writeStreamHeader(stream, { type: StreamType.LANE, session: 0 });
     return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
+  };
+  const resume = async (signal: AbortSignal) => {
+    // An endpoint goes on sending to where a peer was as long as it has any connection with it.
+    connection.close(CloseCode.LOST, CLOSE_REASONS.get(CloseCode.LOST)!);
+    const options = { from: connection.endpoint };
+    connection = (await dialPeer(ticket, settings, [MUX_ALPN], signal, options)).connection;
+    const stream = await abortable(connection.open(), signal);
+    const header = { type: StreamType.RESUME, session: 0, id } as const;
+    await abortable(writeStreamHeader(stream, header), signal);
+    return { stream, connectionClosed: connection.closedError };
   };
   const upgrade = new LaneUpgrade({
     stream,
@@ -72,6 +85,7 @@ async function open(
     peerKey: () => Promise.resolve(connection.publicKey.toHex()),
     openLane,
     onLane,
+    resume,
     signal,
   });
   return {

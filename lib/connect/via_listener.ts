@@ -5,6 +5,7 @@ import { StreamError } from "../streams/duplex.ts";
 import { ControlUnavailable, requestSession } from "../control/client.ts";
 import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
+import { newSessionId } from "../protocol/mux.ts";
 import { LaneUpgrade } from "./lane_upgrade.ts";
 import { abortCode, type OutboundSession } from "./outbound.ts";
 
@@ -27,13 +28,21 @@ export async function openViaListener(
   signal: AbortSignal,
 ): Promise<OutboundSession | undefined> {
   try {
-    const proxied = await requestSession(locator, address, signal);
+    const id = newSessionId();
+    let proxied = await requestSession(locator, address, { id, isResumed: false }, signal);
     const upgrade = new LaneUpgrade({
       stream: proxied.stream,
       connectionClosed: proxied.closedError,
       peerKey: () => publicKeyOf(address),
       openLane: () => proxied.openLane(),
       onLane,
+      async resume(signal) {
+        const before = proxied;
+        proxied = await requestSession(locator, address, { id, isResumed: true }, signal);
+        before[Symbol.dispose]();
+        await proxied.open;
+        return { stream: proxied.stream, connectionClosed: proxied.closedError };
+      },
       signal,
     });
     await proxied.open;

@@ -63,6 +63,7 @@ export interface ProxiedSession extends Disposable {
 export async function requestSession(
   locator: ControlLocator,
   address: string,
+  session: { readonly id: string; readonly isResumed: boolean },
   signal: AbortSignal,
   timeouts = SESSION_TIMEOUTS,
 ): Promise<ProxiedSession> {
@@ -70,7 +71,7 @@ export async function requestSession(
     new Failure("this repository's listener has stopped answering", {
       hint: "end git annex remotedaemon, and start it again",
     });
-  const request = { want: "session", address } as const;
+  const request = { want: "session", address, ...session } as const;
   const { channel, answer } = await sendRequest(locator, request, timeouts, signal, onTimeout);
   const open = answer.then(() => {});
   open.catch(() => {}); // the caller awaits `open`

@@ -5,6 +5,7 @@ import { Channel, MessageKind } from "./channel.ts";
 import { OTHER_TIMEOUTS, requestSession, requestStatus, SESSION_TIMEOUTS } from "./client.ts";
 import type { ControlLocator } from "./locator.ts";
 
+const SESSION = { id: "00".repeat(16), isResumed: false };
 const never = new AbortController().signal;
 const timeouts = { acceptedMs: 5_000, answerMs: 5_000 };
 const options = { ignore: Deno.build.os === "windows" };
@@ -33,7 +34,7 @@ async function withServer(
 
 /** Asks for a session, and waits until it is open. */
 async function openSession(locator: ControlLocator, limits = timeouts): Promise<void> {
-  using session = await requestSession(locator, "endpointa", never, limits);
+  using session = await requestSession(locator, "endpointa", SESSION, never, limits);
   await session.open;
 }
 

@@ -2,8 +2,13 @@
 
 /** The body of REQUEST, without its cookie. */
 export type Request =
-  /** Opens a session with a peer. */
-  | { readonly want: "session"; readonly address: string }
+  /** Opens a session with a peer, or resumes one whose connection was lost. */
+  | {
+    readonly want: "session";
+    readonly address: string;
+    readonly id: string;
+    readonly isResumed: boolean;
+  }
   /** Opens the signaling stream of a lane. `session` is the id in the answer to the session's request. */
   | { readonly want: "lane"; readonly session: string }
   /** Reports the listener's status. */

@@ -75,7 +75,7 @@ export interface DialResult {
 /** What may be otherwise. */
 export interface DialOptions {
   /** The endpoint to dial from; a new one with a key of its own when not given. */
-  readonly from?: Endpoint;
+  readonly from?: LocalEndpoint;
   /** Longest time it takes. */
   readonly limitMs?: number;
 }
@@ -195,7 +195,7 @@ class Dial implements Disposable {
   async first(
     known: readonly Route[],
     browser: MdnsBrowser | undefined,
-    from: Endpoint | undefined,
+    from: LocalEndpoint | undefined,
   ): Promise<Connection> {
     this.#known = known;
     const endpoint = from ?? await this.#bind(this.#settings);
@@ -215,7 +215,7 @@ class Dial implements Disposable {
   }
 
   /** All that needs no asking in one attempt, so that the peer sees one connection. */
-  #addKnown(endpoint: Endpoint): void {
+  #addKnown(endpoint: LocalEndpoint): void {
     const [relay, ...moreRelays] = this.#known.filter(({ relay }) => relay);
     const together = this.#known.filter((route) => route.direct || route === relay);
     if (together.length > 0) this.#add(endpoint, together);
@@ -232,7 +232,7 @@ class Dial implements Disposable {
   }
 
   /** What is found on the local network, each time something is. */
-  #addLan(endpoint: Endpoint, browser: MdnsBrowser): void {
+  #addLan(endpoint: LocalEndpoint, browser: MdnsBrowser): void {
     this.#after(LAN_LIMIT_MS, this.#race.reserve(LOCAL_NETWORK, "nobody there has its key"));
     this.#browser = browser;
     browser.whenFound(() => {
@@ -241,7 +241,7 @@ class Dial implements Disposable {
     });
   }
 
-  #addFound(endpoint: Endpoint, browser: MdnsBrowser): void {
+  #addFound(endpoint: LocalEndpoint, browser: MdnsBrowser): void {
     const found: string[] = [];
     while (this.#lanAddresses.size < MOST_TOGETHER) {
       const address = browser.next();
@@ -255,7 +255,7 @@ class Dial implements Disposable {
     if (this.#isIsolationWanted || this.#lanAddresses.size === MOST_TOGETHER) this.#isolate();
   }
 
-  #add(endpoint: Endpoint, routes: readonly Route[]): void {
+  #add(endpoint: LocalEndpoint, routes: readonly Route[]): void {
     const peer = {
       publicKey: this.#publicKey,
       direct: routes.flatMap(({ direct }) => direct ?? []),
@@ -342,17 +342,17 @@ class Dial implements Disposable {
   }
 
   /** An endpoint that knows no other way. */
-  #bindFor({ relay, lookup = false }: Route): Promise<Endpoint> {
+  #bindFor({ relay, lookup = false }: Route): Promise<LocalEndpoint> {
     return this.#bind({ relay: relay || lookup ? this.#settings.relay : { kind: "none" }, lookup });
   }
 
-  #connectFrom(endpoint: Endpoint, route: Route, raceEnded: AbortSignal): Promise<Connection> {
+  #connectFrom(endpoint: LocalEndpoint, route: Route, raceEnded: AbortSignal): Promise<Connection> {
     const peer = { publicKey: this.#publicKey, direct: route.direct ?? [], relay: route.relay };
     return connectWithFirst(endpoint, peer, this.#alpns, AbortSignal.any([this.#limit, raceEnded]));
   }
 
   /** An endpoint, closed at the end unless it has the connection. */
-  async #bind({ relay, lookup }: Pick<Settings, "relay" | "lookup">): Promise<Endpoint> {
+  async #bind({ relay, lookup }: Pick<Settings, "relay" | "lookup">): Promise<LocalEndpoint> {
     // A key of its own: the repository's key is the listener's, and two endpoints with one key would
     // take each other's packets. The port, if one is set, is the listener's, too.
     const bind = this.#settings.bind && withAnyPort(this.#settings.bind);
@@ -377,7 +377,7 @@ async function close(endpoint: LocalEndpoint): Promise<void> {
 
 /** Connects with the first protocol that the peer speaks, at the cost of a round trip for each. */
 async function connectWithFirst(
-  endpoint: Endpoint,
+  endpoint: LocalEndpoint,
   peer: PeerAddress,
   [alpn, ...others]: readonly string[],
   signal: AbortSignal,

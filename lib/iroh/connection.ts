@@ -17,6 +17,8 @@ import { ConnectionStreams } from "./streams.ts";
 
 /** Timeout for a close to leave the machine, which takes 1 to 2 ms. */
 const CLOSE_SENT_TIMEOUT_MS = 100;
+/** Code with which a connection is closed on which nothing comes: `LOST` of docs/protocol.md. */
+export const SILENCE_CLOSE_CODE = 8n;
 /** Maximum length of an address that is shown. Most relays' URLs have 40 characters. */
 const MAX_ADDRESS_CHARACTERS = 200;
 
@@ -76,7 +78,7 @@ export class Connection {
     this.#streams = new ConnectionStreams(bytes, this.closed);
     const watching = silence.watch(() => connection.stats().udpRxDatagrams, () => {
       lose({ by: "loss", detail: `nothing came for ${silence.timeoutMs / 1000} s` });
-      this.close(0n, "silence");
+      this.close(SILENCE_CLOSE_CODE, "silence");
     });
     this.closed.then(() => watching[Symbol.dispose]());
   }

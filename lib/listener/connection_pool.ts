@@ -5,7 +5,7 @@ import { dialPeer, SelfDial, Unreachable } from "../dial/dialer.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
-import type { MuxConnection } from "../protocol/peer_connection.ts";
+import type { MuxConnection, SessionRequest } from "../protocol/peer_connection.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
@@ -98,18 +98,22 @@ export class ConnectionPool {
    *
    * @throws {DumbpipeOnly}, {SelfDial}, {Unreachable}, or the signal's reason.
    */
-  async open(ticket: Ticket, signal: AbortSignal): Promise<PooledSession> {
+  async open(
+    ticket: Ticket,
+    request: SessionRequest,
+    signal: AbortSignal,
+  ): Promise<PooledSession> {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new SelfDial();
     const key = ticket.publicKey.toHex(), before = this.of(key);
     const kept = before.findLast(({ hasRoom }) => hasRoom);
-    const first = kept && await openOn(kept, signal).catch((error) => {
+    const first = kept && await openOn(kept, request, signal).catch((error) => {
       signal.throwIfAborted();
       debug(() => `a kept connection: ${error}`); // it has just ended, so a new one is dialed
     });
     if (!first) {
       if (await speaksDumbpipeOnly(ticket.publicKey)) throw new DumbpipeOnly();
-      const pooled = await this.#openOnNew(ticket, signal);
+      const pooled = await this.#openOnNew(ticket, request, signal);
       return { ...pooled.session, opened: Promise.resolve(pooled) };
     }
     const packetsBefore = new Map(before.map((mux) => [mux, mux.connection.packetsReceived]));
@@ -117,14 +121,14 @@ export class ConnectionPool {
       const other = this.of(key).findLast((mux) =>
         mux !== kept && mux.hasRoom && mux.connection.packetsReceived !== packetsBefore.get(mux)
       );
-      if (other) return openOn(other, signal);
+      if (other) return openOn(other, request, signal);
       // While an endpoint has a connection with a peer, it sends to the peer's old address (iroh's issue
       // 3602). A connection that does not answer therefore prevents a new one.
       for (const { connection, idleSince } of before) {
         const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
-      return this.#openOnNew(ticket, signal, REOPEN_TIMEOUT_MS);
+      return this.#openOnNew(ticket, request, signal, REOPEN_TIMEOUT_MS);
     };
     const isShared = () =>
       before.some((mux) => mux === kept ? mux.isShared : mux.idleSince === undefined);
@@ -138,7 +142,12 @@ export class ConnectionPool {
     };
   }
 
-  async #openOnNew(ticket: Ticket, signal: AbortSignal, limitMs?: number): Promise<PooledStream> {
+  async #openOnNew(
+    ticket: Ticket,
+    request: SessionRequest,
+    signal: AbortSignal,
+    limitMs?: number,
+  ): Promise<PooledStream> {
     const key = ticket.publicKey.toHex();
     let dialing = this.#dialing.get(key);
     if (!dialing) {
@@ -147,7 +156,7 @@ export class ConnectionPool {
       dialing.catch(() => {}); // those that wait below get the error
       this.#dialing.set(key, dialing);
     }
-    return await openOn(await abortable(dialing, signal), signal);
+    return await openOn(await abortable(dialing, signal), request, signal);
   }
 
   async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
@@ -183,6 +192,10 @@ export class ConnectionPool {
   }
 }
 
-async function openOn(mux: MuxConnection, signal: AbortSignal): Promise<PooledStream> {
-  return { mux, session: await mux.open(signal) };
+async function openOn(
+  mux: MuxConnection,
+  request: SessionRequest,
+  signal: AbortSignal,
+): Promise<PooledStream> {
+  return { mux, session: await mux.open(signal, request) };
 }

@@ -8,6 +8,7 @@ import { parseSettings } from "../repository/settings.ts";
 import type { Ticket } from "../repository/ticket.ts";
 import { ConnectionPool, type ConnectionPoolOptions } from "./connection_pool.ts";
 
+const SESSION = { id: "00".repeat(16), isResumed: false };
 const never = new AbortController().signal;
 
 function ticketOf(byte: number): Ticket {
@@ -64,7 +65,7 @@ function makePool(
 
 /** Opens a session; returns the error if that fails. */
 function failure(pool: ConnectionPool, ticket: Ticket): Promise<unknown> {
-  return pool.open(ticket, never).then(() => undefined, (error) => error);
+  return pool.open(ticket, SESSION, never).then(() => undefined, (error) => error);
 }
 
 Deno.test("ConnectionPool dials an unreachable peer for 4 s only, until it is reached", async () => {
@@ -83,7 +84,7 @@ Deno.test("ConnectionPool dials an unreachable peer for 4 s only, until it is re
   assert.deepEqual(timeouts, [undefined, 4_000, undefined, 4_000]);
 
   isReachable = true;
-  using _session = await pool.open(peer, never);
+  using _session = await pool.open(peer, SESSION, never);
   assert.equal(timeouts.at(-1), 4_000);
   for (const mux of pool.of("01".repeat(32))) pool.remove(mux);
   isReachable = false;
@@ -109,14 +110,14 @@ Deno.test("ConnectionPool finishes a dial although the process that wanted it ha
     return dialing.promise;
   });
   const gone = new AbortController();
-  const opening = pool.open(ticketOf(1), gone.signal);
+  const opening = pool.open(ticketOf(1), SESSION, gone.signal);
   await begun.promise;
   gone.abort(new Error("the process is gone"));
   await assert.rejects(opening, /the process is gone/);
   assert.deepEqual([...pool.keys()], []);
   dialing.resolve(fakeMux(ticketOf(1)));
   while ([...pool.keys()].length === 0) await new Promise((next) => setTimeout(next, 0));
-  (await pool.open(ticketOf(1), never))[Symbol.dispose]();
+  (await pool.open(ticketOf(1), SESSION, never))[Symbol.dispose]();
 });
 
 Deno.test("ConnectionPool does not dial this repository itself", async () => {

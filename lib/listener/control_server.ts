@@ -21,6 +21,7 @@ import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../co
 import { PublishedLocator } from "../control/locator.ts";
 import type { ConnectionPool, PooledSession } from "./connection_pool.ts";
 import type { Request } from "../control/request.ts";
+import { isSessionId } from "../protocol/mux.ts";
 import type { ByteCounts, TrafficMeter } from "./traffic.ts";
 
 /** Timeout from the accept to REQUEST, which a process sends at once. A busy machine may delay it. */
@@ -141,12 +142,14 @@ export class ControlServer implements AsyncDisposable {
   async #readRequest(channel: Channel): Promise<Request> {
     const message = await channel.receive(MAX_REQUEST_BYTES);
     if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
-    const { cookie, want, address, session } = jsonOf(message);
+    const { cookie, want, address, session, id, isResumed } = jsonOf(message);
     const given = Buffer.from(String(cookie)), expected = Buffer.from(this.#locator.cookie);
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new ChannelError("a wrong cookie");
     }
-    if (want === "session" && typeof address === "string") return { want, address };
+    if (want === "session" && typeof address === "string" && isSessionId(String(id))) {
+      return { want, address, id: String(id), isResumed: isResumed === true };
+    }
     if (want === "lane" && typeof session === "string") return { want, session };
     if (want === "status") return { want };
     throw new ChannelError("invalid request");
@@ -157,13 +160,16 @@ export class ControlServer implements AsyncDisposable {
       case "status":
         return await channel.sendJson(MessageKind.ANSWER, this.#options.status());
       case "session":
-        return await this.#openSession(request.address, channel);
+        return await this.#openSession(request, channel);
       case "lane":
         return await this.#openLane(request.session, channel);
     }
   }
 
-  async #openSession(address: string, channel: Channel): Promise<void> {
+  async #openSession(
+    { address, ...request }: Request & { want: "session" },
+    channel: Channel,
+  ): Promise<void> {
     const ticket = decodeTicket(address);
     let report: Report = { sent: 0, received: 0, lane: undefined };
     const stream = new ProxiedStream(channel, {
@@ -174,7 +180,7 @@ export class ControlServer implements AsyncDisposable {
     // A process may exit after END, and the listener then delivers what it has sent.
     stream.closedError.then((error) => !stream.hasEnded && gone.abort(error));
     const signal = AbortSignal.any([this.#options.signal, gone.signal]);
-    using pooled = await this.#options.pool.open(ticket, signal);
+    using pooled = await this.#options.pool.open(ticket, request, signal);
     const id = crypto.randomUUID();
     this.#sessions.set(id, pooled);
     using _session = { [Symbol.dispose]: () => void this.#sessions.delete(id) };

@@ -3,6 +3,7 @@
  * served by itself, so that no peer can harm another. At its end the listener drains.
  */
 
+import { ResumableSessions } from "../protocol/resumable_sessions.ts";
 import { abortable, delay } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
@@ -58,6 +59,7 @@ export class Listener {
   #kept = new Set<MuxConnection>();
   /** One for each connection that is being served. */
   #tasks = new Set<Promise<void>>();
+  #resumable = new ResumableSessions();
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -162,6 +164,7 @@ export class Listener {
     const mux = new MuxConnection(connection, {
       isDialed,
       bind: this.#options.bind,
+      resumable: this.#resumable,
       onAuthenticated: () => limits.markAuthenticated(),
       serve: (session) => this.#serveSession(muxSession(session, peer), source, limits),
     });

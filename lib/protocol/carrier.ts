@@ -11,7 +11,7 @@ export interface Carrier {
   /** Hands over all bytes, which the caller may change after that. */
   write(bytes: Uint8Array): Promise<void>;
   /** Ends both directions at once. What waits for it fails, or ends. May be called again. */
-  close(): void;
+  close(reason?: Error): void;
 }
 
 /** A carrier in use by a session: its frames, and what is known of it. */
@@ -95,6 +95,6 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
   drop(reason: Error): void {
     if (this.dropped.aborted) return;
     this.#dropped.abort(reason);
-    this.carrier.close();
+    this.carrier.close(reason);
   }
 }

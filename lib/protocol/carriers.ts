@@ -30,6 +30,8 @@ export interface CarriersOptions {
   readonly onEvent: () => void;
   /** Called when the session cannot go on. */
   readonly onFailure: (error: StreamError) => void;
+  /** Called when iroh's connection is lost, and the session waits for another home. */
+  readonly onHomeLost: ((error: StreamError) => void) | undefined;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost: (lane: Lane, reason: Error) => void;
   readonly lookMs?: number | undefined;
@@ -38,8 +40,7 @@ export interface CarriersOptions {
 
 /** Sends and receives the frames of a session. */
 export class Carriers {
-  #home: AttachedCarrier;
-  #homeCarrier: HomeCarrier;
+  #home: AttachedCarrier<HomeCarrier>;
   #lane: AttachedCarrier<Lane> | undefined;
   #outbox: Outbox;
   /** Newest generation of what is received. */
@@ -55,16 +56,42 @@ export class Carriers {
     receive: ReceiveHalf,
     options: CarriersOptions,
   ) {
-    this.#homeCarrier = home;
     this.#send = send;
     this.#receive = receive;
     this.#options = options;
     this.#home = new AttachedCarrier(home, (from) => this.#handlerOf(from));
     this.#outbox = new Outbox(send, receive, this.#home, (carrier, error) => {
-      if (carrier === this.#home) this.#onHomeError(error);
+      if (carrier === this.#home) this.#onHomeError(this.#home, error);
       else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
     });
-    this.#readHome();
+    this.#readHome(this.#home);
+  }
+
+  /** Stream of iroh's connection. */
+  get home(): HomeCarrier {
+    return this.#home.carrier;
+  }
+
+  /** Has another stream of iroh's, in place of the one before. */
+  attachHome(carrier: HomeCarrier): void {
+    const before = this.#home;
+    const home: AttachedCarrier<HomeCarrier> = new AttachedCarrier(
+      carrier,
+      (from) => this.#handlerOf(from),
+    );
+    this.#home = home;
+    before.drop(lost("there is another home"));
+    this.#outbox.setHome(home);
+    this.#readHome(home);
+  }
+
+  /** Waits for another home, if it can be had. */
+  loseHome(error: StreamError): void {
+    const { onHomeLost, onFailure } = this.#options;
+    if (!onHomeLost) return onFailure(error);
+    this.#home.drop(lost(error.message));
+    this.#outbox.returnFrom(this.#home);
+    onHomeLost(error);
   }
 
   /** The lane in use. */
@@ -102,13 +129,14 @@ export class Carriers {
     this.#watchLane(lane).catch((error) => debug(() => `lane: no longer watched: ${error}`));
   }
 
-  async #readHome(): Promise<void> {
+  async #readHome(home: AttachedCarrier<HomeCarrier>): Promise<void> {
     try {
-      await this.#home.readAll();
+      await home.readAll();
+      if (home.dropped.aborted) return;
       // The peer says by it that it is through, or that it gives up.
       if (!this.#isThrough) throw new StreamError("reset", "the peer gave up the stream");
     } catch (error) {
-      this.#onHomeError(error);
+      this.#onHomeError(home, error);
     }
   }
 
@@ -128,10 +156,11 @@ export class Carriers {
       (this.#send.state === "done" || this.#send.isSent);
   }
 
-  #onHomeError(error: unknown): void {
-    if (this.#home.dropped.aborted) return;
+  #onHomeError(home: AttachedCarrier<HomeCarrier>, error: unknown): void {
+    if (home.dropped.aborted) return;
     if (error instanceof FrameError) return this.#onFrameError(error);
     if (this.#isThrough && this.#send.state === "done") return; // the peer needs nothing more
+    if (isLoss(error)) return this.loseHome(error);
     this.#options.onFailure(
       error instanceof StreamError
         ? withMeaning(error)
@@ -260,12 +289,12 @@ export class Carriers {
     if (this.#receive.owesAck) this.#outbox.ackNow();
     await this.#outbox.flush();
     this.#outbox.close();
-    this.#homeCarrier.finish();
+    this.#home.carrier.finish();
   }
 
   /** Tells the peer that the session ends in the middle. Never rejects. */
   async abort(reason: unknown): Promise<void> {
-    await this.#homeCarrier.abort(reason);
+    await this.#home.carrier.abort(reason);
   }
 
   /** Closes all carriers. */
@@ -276,6 +305,17 @@ export class Carriers {
     this.closeLane(reason);
     this.#home.drop(reason);
   }
+}
+
+/** Tells the other end, if it can still be told, that the session goes on on another connection. */
+function lost(message: string): StreamError {
+  return new StreamError("lost", message, { code: CloseCode.LOST });
+}
+
+/** Whether iroh's connection has ended in a way after which another one can take its place. */
+export function isLoss(error: unknown): error is StreamError {
+  return error instanceof StreamError &&
+    (error.kind === "lost" || (error.kind === "refused" && error.code === CloseCode.LOST));
 }
 
 /** Puts words to the code, if it is one that this program sends. */

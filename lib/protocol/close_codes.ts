@@ -21,6 +21,8 @@ export const CloseCode = {
   BROKEN_OFF: 6n,
   /** A stream of a type that this program does not know. */
   UNSUPPORTED: 7n,
+  /** This end takes the connection for lost; sessions may be resumed on another. */
+  LOST: 8n,
 } as const;
 
 /** What the codes mean, as it is sent with them. */
@@ -33,4 +35,5 @@ export const CLOSE_REASONS: ReadonlyMap<bigint, string> = new Map([
   [CloseCode.NOT_AUTHENTICATED, "not authenticated in time"],
   [CloseCode.BROKEN_OFF, "the session broke off"],
   [CloseCode.UNSUPPORTED, "unsupported"],
+  [CloseCode.LOST, "the connection is lost"],
 ]);

@@ -37,8 +37,9 @@ export class HomeCarrier implements Carrier {
     await Promise.allSettled([this.#writer.abort(reason), this.#reader.cancel(reason)]);
   }
 
-  close(): void {
-    if (!this.#isFinished) this.#writer.abort().catch(() => {}); // it is over already
-    if (!this.#hasPeerFinished) this.#reader.cancel().catch(() => {}); // as well
+  /** @param reason Its code is sent along, if it has one. */
+  close(reason?: Error): void {
+    if (!this.#isFinished) this.#writer.abort(reason).catch(() => {}); // it is over already
+    if (!this.#hasPeerFinished) this.#reader.cancel(reason).catch(() => {}); // as well
   }
 }

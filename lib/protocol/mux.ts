@@ -14,23 +14,40 @@ export const MUX_ALPN = "git-annex-p2p-iroh/1";
 export const StreamType = {
   /** {@linkcode PING_BYTES} follow, which the other end sends back. git-annex is not asked. */
   PING: 1,
-  /** The number of a session, and git-annex's bytes, in frames (session.ts). */
+  /** The number and the id of a session, and git-annex's bytes, in frames (session.ts). */
   SESSION: 2,
   /** The number of a session, for which the two ends agree on a lane (lane/). */
   LANE: 3,
+  /** A number, and the id of a session whose connection was lost, which goes on on this one. */
+  RESUME: 4,
 } as const;
 
 /** What whoever opens a stream says it is for. */
 export type StreamHeader =
   | { readonly type: typeof StreamType.PING }
-  /** @param session Number of the session, given by whoever opens it, and used once on a connection. */
+  /** @param session Number of the session on this connection, given by the end that opens it. */
+  | { readonly type: typeof StreamType.LANE; readonly session: number }
+  /** @param id Id of the session, on every connection: {@linkcode SESSION_ID_BYTES} random bytes in hex. */
   | {
-    readonly type: typeof StreamType.SESSION | typeof StreamType.LANE;
+    readonly type: typeof StreamType.SESSION | typeof StreamType.RESUME;
     readonly session: number;
+    readonly id: string;
   };
 
 /** Bytes of a session's number. */
 const SESSION_NUMBER_BYTES = 4;
+/** Length of a session's id, which nobody else can guess. */
+const SESSION_ID_BYTES = 16;
+
+/** Returns the id of a new session. */
+export function newSessionId(): string {
+  return crypto.getRandomValues(new Uint8Array(SESSION_ID_BYTES)).toHex();
+}
+
+/** Whether a text is the id of a session. */
+export function isSessionId(text: string): boolean {
+  return /^[0-9a-f]{32}$/.test(text);
+}
 
 /** Any bytes; random ones, so that no answer is taken for another. */
 const PING_BYTES = 8;
@@ -53,12 +70,13 @@ export class UnsupportedStream extends Error {
 /** Says what a stream is for that was opened here: one for a session, or for its lane. */
 export async function writeStreamHeader(
   stream: Duplex,
-  type: typeof StreamType.SESSION | typeof StreamType.LANE,
-  session: number,
+  header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
 ): Promise<void> {
-  const bytes = new Uint8Array(1 + SESSION_NUMBER_BYTES);
-  bytes[0] = type;
-  new DataView(bytes.buffer).setUint32(1, session);
+  const id = "id" in header ? Uint8Array.fromHex(header.id) : new Uint8Array();
+  const bytes = new Uint8Array(1 + SESSION_NUMBER_BYTES + id.length);
+  bytes[0] = header.type;
+  new DataView(bytes.buffer).setUint32(1, header.session);
+  bytes.set(id, 1 + SESSION_NUMBER_BYTES);
   const writer = stream.writable.getWriter();
   await writer.write(bytes);
   writer.releaseLock();
@@ -70,14 +88,21 @@ export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
   switch (type) {
     case StreamType.PING:
       return { type };
+    case StreamType.LANE:
+      return { type, session: await readNumber(stream) };
     case StreamType.SESSION:
-    case StreamType.LANE: {
-      const session = await readExactly(stream, SESSION_NUMBER_BYTES);
-      return { type, session: new DataView(session.buffer, session.byteOffset).getUint32(0) };
+    case StreamType.RESUME: {
+      const session = await readNumber(stream);
+      return { type, session, id: (await readExactly(stream, SESSION_ID_BYTES)).toHex() };
     }
     default:
       throw new UnsupportedStream(type!);
   }
+}
+
+async function readNumber(stream: Duplex): Promise<number> {
+  const bytes = await readExactly(stream, SESSION_NUMBER_BYTES);
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
 }
 
 /** One ping on a new stream. @throws {ProtocolError} if something else comes back. */

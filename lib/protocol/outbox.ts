@@ -25,7 +25,8 @@ export class Outbox {
   #send: SendHalf;
   #receive: ReceiveHalf;
   #home: AttachedCarrier;
-  #carrier: AttachedCarrier;
+  /** Undefined while there is none. */
+  #carrier: AttachedCarrier | undefined;
   #onError: (carrier: AttachedCarrier, error: unknown) => void;
   /** The carrier on which the present generation was begun. */
   #begunOn: AttachedCarrier | undefined;
@@ -83,11 +84,18 @@ export class Outbox {
     this.#changed.notify();
   }
 
-  /** Goes on at home if it used this carrier, which is closed. */
+  /** Goes on at home if it used this carrier, which is closed; without one if it was its home. */
   returnFrom(carrier: AttachedCarrier): void {
     if (this.#carrier !== carrier) return;
     this.#frames = new FrameWriter(FRAMES_BYTES); // a write that was given up may still read the old one
-    this.switchTo(this.#home);
+    if (this.#home.dropped.aborted) this.#carrier = undefined;
+    else this.switchTo(this.#home);
+  }
+
+  /** Has another home, and uses it if it has no carrier. */
+  setHome(home: AttachedCarrier): void {
+    this.#home = home;
+    if (!this.#carrier || this.#carrier.dropped.aborted) this.switchTo(home);
   }
 
   /** Whether all that was written, and its end, was handed to this carrier. */
@@ -98,7 +106,7 @@ export class Outbox {
   /** Resolves when nothing is left to be sent now, or nothing can be sent. */
   async flush(): Promise<void> {
     while (this.#state === "sending" || this.#hasDue) {
-      if (this.#isClosed()) return;
+      if (this.#isClosed() || !this.#carrier) return;
       await this.#idle.next();
     }
   }
@@ -121,8 +129,8 @@ export class Outbox {
   async #run(): Promise<void> {
     while (!this.#isClosed()) {
       const carrier = this.#carrier;
-      const pieces = this.#next(carrier);
-      if (pieces.length === 0) {
+      const pieces = carrier ? this.#next(carrier) : [];
+      if (!carrier || pieces.length === 0) {
         this.#state = "idle";
         this.#idle.notify();
         await this.#changed.next();
@@ -136,8 +144,8 @@ export class Outbox {
         }
       } catch (error) {
         if (this.#isClosed()) return;
-        if (carrier === this.#home) this.close();
         this.#onError(carrier, error);
+        if (this.#carrier === carrier) this.#carrier = undefined; // it is good for nothing
       }
     }
   }

@@ -18,6 +18,7 @@ import {
   writeStreamHeader,
 } from "./mux.ts";
 import { CloseCode } from "./close_codes.ts";
+import type { ResumableSessions } from "./resumable_sessions.ts";
 import { Session } from "./session.ts";
 
 /** For the first stream, and for a stream to say what it is for. */
@@ -31,6 +32,8 @@ const AUTH_LIMIT_MS = 5_000;
 
 /** A stream is opened at once, unless the peer grants no more. */
 const OPEN_LIMIT_MS = 5_000;
+/** Time for which a session waits to be resumed after its connection was lost. */
+const RESUME_TIMEOUT_MS = 30_000;
 /** Streams of ours on a connection at once, of the 100 that noq grants. */
 const MOST_STREAMS = 96;
 
@@ -50,8 +53,20 @@ export interface MuxConnectionOptions {
   readonly serve: (session: InboundSession) => Promise<void>;
   /** Called each time it is found that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
+  /** Sessions that may be resumed on this connection. By default there are none. */
+  readonly resumable?: ResumableSessions;
+  /** Time for which a session waits to be resumed, if not {@linkcode RESUME_TIMEOUT_MS}. */
+  readonly resumeTimeoutMs?: number;
   /** For so long it is kept without use, if not for as long as is usual. */
   readonly idleTimeoutMs?: number;
+}
+
+/** Which session to open, or to go on with. */
+export interface SessionRequest {
+  /** See {@linkcode newSessionId}. */
+  readonly id: string;
+  /** Whether it was opened on another connection, which was lost. */
+  readonly isResumed: boolean;
 }
 
 /** A session that was opened here. Dispose of it when it is over. */
@@ -134,7 +149,9 @@ export class MuxConnection {
       for (;;) {
         const stream = await this.connection.accept(until);
         this.#receiveStream(stream, until).catch((error) => {
-          if (error instanceof UnsupportedStream) return refuse(stream, error);
+          if (error instanceof UnsupportedStream) {
+            return refuse(stream, CloseCode.UNSUPPORTED, error.message);
+          }
           if (!(error instanceof StreamError)) return this.#shutdown.abort(error);
           // The peer has changed its mind: that stream is over, and nothing else.
           debug(() => `a stream: ${error.message}`);
@@ -158,18 +175,18 @@ export class MuxConnection {
     return this.#streams + 2 <= MOST_STREAMS;
   }
 
-  /** Opens a session. @throws {StreamError} if the connection is no more, or the signal's reason. */
-  async open(signal: AbortSignal): Promise<OpenedSession> {
+  /** Opens or resumes a session. @throws {StreamError} if the connection has ended, or the signal's reason. */
+  async open(signal: AbortSignal, { id, isResumed }: SessionRequest): Promise<OpenedSession> {
     const session = this.#sessionsOpened++;
     let streams = 0, isEnded = false;
     const openFor = async (
-      type: typeof StreamType.SESSION | typeof StreamType.LANE,
+      header: Parameters<typeof writeStreamHeader>[1],
       signal: AbortSignal,
     ) => {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
       const stream = await abortable(this.connection.open(), limit, giveUp);
       try {
-        await abortable(writeStreamHeader(stream, type, session), limit);
+        await abortable(writeStreamHeader(stream, header), limit);
         if (isEnded) throw new StreamError("closed", "the session is over");
       } catch (error) {
         giveUp(stream);
@@ -181,11 +198,12 @@ export class MuxConnection {
     };
     this.#sessionBegan();
     try {
-      const stream = await openFor(StreamType.SESSION, signal);
+      const type = isResumed ? StreamType.RESUME : StreamType.SESSION;
+      const stream = await openFor({ type, session, id }, signal);
       this.markAuthenticated(); // whoever is to be reached is no stranger, whichever end has dialed
       return {
         stream,
-        openLane: (signal) => openFor(StreamType.LANE, signal),
+        openLane: (signal) => openFor({ type: StreamType.LANE, session }, signal),
         [Symbol.dispose]: () => {
           isEnded = true;
           this.#streams -= streams;
@@ -218,27 +236,49 @@ export class MuxConnection {
     }
   }
 
-  #dispatch(header: StreamHeader & { session: number }, stream: Duplex, until: AbortSignal): void {
+  #dispatch(
+    header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
+    stream: Duplex,
+    until: AbortSignal,
+  ): void {
     const session = this.#sessions.get(header.session);
-    if (header.type === StreamType.SESSION && !session) {
-      const inbound = new InboundSession(this, stream, this.#options.bind);
-      this.#sessions.set(header.session, inbound);
-      this.#sessionBegan();
-      const serving = this.#options.serve(inbound).catch((error) => {
-        this.#shutdown.abort(error); // which serves nobody any more
-      }).finally(() => {
-        inbound[Symbol.dispose]();
-        this.#sessions.delete(header.session);
-        this.#serving.delete(serving);
-        this.#sessionEnded();
-      });
-      this.#serving.add(serving);
-    } else if (header.type === StreamType.LANE && session) {
+    if (header.type === StreamType.LANE) {
+      if (!session) return giveUp(stream); // it has ended while this was on its way
       session.answerLane(stream, until).catch((error) => this.#shutdown.abort(error));
-    } else if (header.type === StreamType.LANE) {
-      // Its session has ended while this was on its way.
-      giveUp(stream);
-    } else throw new ProtocolError("a session's number a second time");
+    } else if (session) {
+      throw new ProtocolError("a session's number a second time");
+    } else if (header.type === StreamType.SESSION) this.#beginSession(header, stream);
+    else this.#resumeSession(header, stream);
+  }
+
+  #beginSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
+    const inbound = new InboundSession(this, stream, id, this.#options);
+    const serving = this.#options.serve(inbound).catch((error) => {
+      this.#shutdown.abort(error); // nothing is served any longer
+    }).finally(() => inbound[Symbol.dispose]());
+    this.#keepUntilOver(number, inbound, serving);
+  }
+
+  /** Goes on with a session of another connection, if it is the same peer's. */
+  #resumeSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
+    const inbound = this.#options.resumable?.find(id, this.connection.publicKey);
+    if (!inbound) return refuse(stream, CloseCode.BROKEN_OFF, "there is no such session");
+    debug(() => "a session is resumed");
+    this.markAuthenticated();
+    inbound.resume(this, stream);
+    this.#keepUntilOver(number, inbound, inbound.over);
+  }
+
+  /** Counts a session until it is over, or goes on on another connection. */
+  #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
+    this.#sessions.set(number, inbound);
+    this.#sessionBegan();
+    const leaving = Promise.race([over, inbound.moved]).finally(() => {
+      this.#sessions.delete(number);
+      this.#serving.delete(leaving);
+      this.#sessionEnded();
+    });
+    this.#serving.add(leaving);
   }
 
   #sessionBegan(): void {
@@ -271,18 +311,56 @@ export class MuxConnection {
 /** A session of the peer's, and the lane it may move to. */
 export class InboundSession implements Disposable {
   readonly session: Session;
-  readonly connection: Connection;
+  readonly id: string;
+  /** Resolves when it is over. */
+  readonly over: Promise<void>;
   #owner: MuxConnection;
-  #bind: string | undefined;
+  #options: MuxConnectionOptions;
   #isMakingLane = false;
   #authenticated = Promise.withResolvers<void>();
+  #isAuthenticated = false;
   #ended = new AbortController();
+  #moved = Promise.withResolvers<void>();
+  #resumeTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(owner: MuxConnection, stream: Duplex, bind: string | undefined) {
-    this.session = new Session(stream, owner.connection.closedError);
-    this.connection = owner.connection;
+  constructor(owner: MuxConnection, stream: Duplex, id: string, options: MuxConnectionOptions) {
+    this.id = id;
+    this.session = new Session(stream, owner.connection.closedError, {
+      onHomeLost: (error) => this.#onHomeLost(error),
+    });
     this.#owner = owner;
-    this.#bind = bind;
+    this.#options = options;
+    this.over = new Promise((resolve) => {
+      this.#ended.signal.addEventListener("abort", () => resolve());
+    });
+  }
+
+  /** The connection that it is on. */
+  get connection(): Connection {
+    return this.#owner.connection;
+  }
+
+  /** Resolves when it goes on on another connection. */
+  get moved(): Promise<void> {
+    return this.#moved.promise;
+  }
+
+  /** Waits for the opener to come back, unless it is a stranger. */
+  #onHomeLost(error: StreamError): void {
+    if (!this.#isAuthenticated || !this.#options.resumable) return this.session.fail(error);
+    const { resumeTimeoutMs = RESUME_TIMEOUT_MS } = this.#options;
+    debug(() => `a session waits to be resumed: ${error.message}`);
+    this.#resumeTimer = setTimeout(() => this.session.fail(error), resumeTimeoutMs);
+  }
+
+  /** Goes on on a stream of another connection. */
+  resume(owner: MuxConnection, stream: Duplex): void {
+    clearTimeout(this.#resumeTimer);
+    const moved = this.#moved;
+    this.#moved = Promise.withResolvers();
+    this.#owner = owner;
+    this.session.attachHome(stream, owner.connection.closedError);
+    moved.resolve();
   }
 
   /** Kind and address of the lane by which it goes. */
@@ -310,6 +388,8 @@ export class InboundSession implements Disposable {
 
   /** git-annex has let the peer in. */
   markAuthenticated(): void {
+    this.#isAuthenticated = true;
+    this.#options.resumable?.add(this);
     this.session.markAuthenticated();
     this.#authenticated.resolve();
     this.#owner.markAuthenticated();
@@ -349,19 +429,20 @@ export class InboundSession implements Disposable {
       import("../lane/negotiation.ts"),
       import("../lane/local_addresses.ts"),
     ]);
-    const addresses = laneAddresses(this.connection, this.#bind);
+    const addresses = laneAddresses(this.connection, this.#options.bind);
     return await answerLane(stream, isWanted, { addresses, signal });
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#resumeTimer);
     this.#ended.abort(new StreamError("closed", "the session is over"));
     this.session.detach();
   }
 }
 
-/** Gives up a stream of a type that is not known, and nothing else. */
-function refuse(stream: Duplex, error: UnsupportedStream): void {
-  const reason = new StreamError("refused", error.message, { code: CloseCode.UNSUPPORTED });
+/** Gives up a stream, and nothing else. */
+function refuse(stream: Duplex, code: bigint, message: string): void {
+  const reason = new StreamError("refused", message, { code });
   stream.readable.cancel(reason).catch(() => {}); // the connection is gone, and the stream with it
   stream.writable.abort(reason).catch(() => {}); // as well
 }

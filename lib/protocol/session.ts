@@ -4,9 +4,9 @@
  */
 
 import { Notifier } from "../async/notifier.ts";
-import { type Duplex, StreamError } from "../streams/duplex.ts";
+import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
-import { Carriers } from "./carriers.ts";
+import { Carriers, isLoss } from "./carriers.ts";
 import { HomeCarrier } from "./home_carrier.ts";
 import { ReceiveHalf } from "./receive_half.ts";
 import { SendHalf } from "./send_half.ts";
@@ -17,6 +17,11 @@ export interface SessionOptions {
   readonly onProgress?: () => void;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost?: (lane: Lane, reason: Error) => void;
+  /**
+   * Called when iroh's connection is lost. The owner then calls {@linkcode Session.attachHome} or
+   * {@linkcode Session.fail}. Without it, the session fails at once.
+   */
+  readonly onHomeLost?: (error: StreamError) => void;
   /** Interval between two looks at whether a lane says anything. */
   readonly lookMs?: number;
   /** Timeout of a lane that says nothing while the other end answers at home. */
@@ -46,13 +51,15 @@ export class Session implements Duplex {
   constructor(
     stream: Duplex,
     connectionClosed: Promise<StreamError>,
-    { onProgress = () => {}, onLaneLost = () => {}, lookMs, stallMs }: SessionOptions = {},
+    { onProgress = () => {}, onLaneLost = () => {}, onHomeLost, lookMs, stallMs }: SessionOptions =
+      {},
   ) {
     this.#onProgress = onProgress;
     this.#carriers = new Carriers(new HomeCarrier(stream), this.#send, this.#receive, {
       onEvent: () => this.#onEvent(),
       onFailure: (error) => this.fail(error),
       onLaneLost,
+      onHomeLost,
       lookMs,
       stallMs,
     });
@@ -68,7 +75,21 @@ export class Session implements Duplex {
       close: () => this.#end(),
       abort: (reason) => this.#abortWriting(reason),
     });
-    connectionClosed.then((error) => this.#onConnectionClosed(error));
+    this.#watch(connectionClosed);
+  }
+
+  /** Goes on on a stream of another connection, in place of the one that was lost. */
+  attachHome(stream: Duplex, connectionClosed: Promise<StreamError>): void {
+    if (this.#failure) return giveUp(stream);
+    this.#carriers.attachHome(new HomeCarrier(stream));
+    this.#watch(connectionClosed);
+  }
+
+  #watch(connectionClosed: Promise<StreamError>): void {
+    const { home } = this.#carriers;
+    connectionClosed.then((error) => {
+      if (home === this.#carriers.home) this.#onConnectionClosed(error);
+    });
   }
 
   /** Bytes taken from the owner so far, however often they were sent. */
@@ -166,6 +187,7 @@ export class Session implements Duplex {
     const isInOrder = error.kind === "closed" && this.#receive.state !== "open" &&
       this.#send.state !== "open" && this.#send.isSent;
     if (isInOrder) this.#send.onStop();
+    if (isLoss(error)) return this.#carriers.loseHome(error);
     this.fail(isInOrder ? error : beforeTheEnd(error));
   }
 

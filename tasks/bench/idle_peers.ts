@@ -11,7 +11,7 @@ import type { Duplex } from "../../lib/streams/duplex.ts";
 import type { Connection } from "../../lib/iroh/connection.ts";
 import { Endpoint } from "../../lib/iroh/endpoint.ts";
 import { decodeTicket } from "../../lib/repository/ticket.ts";
-import { StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
+import { newSessionId, StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";
 
 const DIAL_TIMEOUT_MS = 20_000;
@@ -25,7 +25,7 @@ async function connect(address: string, alpn: string): Promise<[Connection, Dupl
   const stream = await connection.open();
   await (alpn === DUMBPIPE_ALPN
     ? sendHandshake(stream)
-    : writeStreamHeader(stream, StreamType.SESSION, 0));
+    : writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id: newSessionId() }));
   await stream.readable.getReader().read(); // AUTH-SUCCESS
   return [connection, stream];
 }
