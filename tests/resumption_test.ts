@@ -1,0 +1,81 @@
+/** Sessions whose connection is lost go on on another one. */
+
+import assert from "node:assert/strict";
+import { makeFriend } from "./friends.ts";
+import { makeNetwork } from "./network.ts";
+import { AUTH_SUCCESS, echo, makePair } from "./pair.ts";
+import {
+  type Host,
+  scenario,
+  type ScenarioOptions,
+  type Started,
+  type TestEnv,
+} from "./testenv.ts";
+
+const needs: ScenarioOptions = { needs: ["namespaces", "iptables"], limitMs: 120_000 };
+const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
+
+/** Lets nothing in from other hosts, until what it returns is called. */
+async function cutOff(env: TestEnv, host: Host): Promise<() => Promise<void>> {
+  const rule = ["INPUT", "-i", "eth0", "-j", "DROP"];
+  await env.ok(["iptables", "-I", ...rule], { on: host });
+  return async () => void await env.ok(["iptables", "-D", ...rule], { on: host });
+}
+
+/** Says something to the peer, which says it again. */
+async function exchange(env: TestEnv, dialer: Started, text: string): Promise<void> {
+  await dialer.write(text);
+  await env.until(`${text} to come back`, () => {
+    assert.equal(dialer.code, undefined, dialer.stderr);
+    return dialer.stdout.endsWith(text);
+  });
+}
+
+scenario("resumption: a session of a process that dials by itself", needs, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+  await exchange(env, dialer, "before");
+  const restore = await cutOff(env, pair.network.b);
+  await dialer.write("meanwhile");
+  await dialer.says(/the connection is lost, and dialed again/);
+  await restore();
+  await exchange(env, dialer, "after");
+  await dialer.end();
+  const { code, stdout, stderr } = await dialer.ended;
+  assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}beforemeanwhileafter`], stderr);
+  assert.equal(pair.fakeAnnex.total, 1, "git-annex sees one connection");
+});
+
+scenario("resumption: a session through a listener", needs, async (env) => {
+  const network = await makeNetwork(env, "lan");
+  const a = await makeFriend(env, network.a), b = await makeFriend(env, network.b);
+  const dialer = await b.connect(await a.at(), { stdin: "open" });
+  await exchange(env, dialer, "before");
+  assert.match(dialer.stderr, /through the running listener/);
+  const restore = await cutOff(env, b.host);
+  await dialer.write("meanwhile");
+  await dialer.says(/the connection is lost, and dialed again/);
+  await restore();
+  await exchange(env, dialer, "after");
+  await dialer.end();
+  const { code, stdout, stderr } = await dialer.ended;
+  assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}beforemeanwhileafter`], stderr);
+});
+
+scenario("resumption: a session that the peer does not know is refused", needs, async (env) => {
+  const pair = await makePair(env, "direct", echo);
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+  await exchange(env, dialer, "before");
+  const restore = await cutOff(env, pair.network.b);
+  pair.listener.kill("SIGKILL"); // and with it all that it knew
+  await pair.listener.ended;
+  await (await pair.listen()).says(/serving endpoint/);
+  await dialer.says(/the connection is lost, and dialed again/);
+  await restore();
+  const { code, stderr } = await dialer.ended;
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /git-annex-p2p-iroh: the peer is lost in mid-stream|the peer ended the connection/,
+  );
+});
