@@ -63,7 +63,9 @@ const WRONG: [what: string, request: object][] = [
   ["without the cookie", { want: "status" }],
   ["with another cookie", { want: "status", cookie: "00".repeat(32) }],
   ["for something unknown", { want: "frob" }],
-  ["for a session without an address", { want: "session" }],
+  ["for a session without an address", { want: "session", id: "00".repeat(16) }],
+  ["for a session without an id", { want: "session", address: "endpointa" }],
+  ["for a session with an id that is none", { want: "session", address: "endpointa", id: "0" }],
 ];
 
 for (const [what, request] of WRONG) {
@@ -96,7 +98,8 @@ Deno.test(
   onUnix,
   async () => {
     await withServer({}, async (channel, { cookie }) => {
-      await channel.sendJson(MessageKind.REQUEST, { want: "session", address: "frob", cookie });
+      const request = { want: "session", address: "frob", id: "00".repeat(16), cookie };
+      await channel.sendJson(MessageKind.REQUEST, request);
       assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
       const failed = await receive(channel);
       assert.equal(failed?.kind, MessageKind.FAILED);
