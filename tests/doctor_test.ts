@@ -186,11 +186,15 @@ scenario("doctor tells of two listeners", { needs: ["namespaces"] }, async (env)
   const fine = await doctor(env, pair.network.a, pair.repository);
   assert.match(fine.stdout, new RegExp(`^ok {7}process ${pair.listener.pid} serves`, "m"));
   // One that does not see that it is no longer wanted, such as the shell script's.
-  const other = ["python3", "-c", "import time; time.sleep(1000)", pair.address, "socket"];
-  const { pid } = await env.start(other, { on: pair.network.a });
+  const script = "import time; print('ready', flush=True); time.sleep(1000)";
+  const other = await env.start(["python3", "-c", script, pair.address, "socket"], {
+    on: pair.network.a,
+  });
+  // Before that, python3 may be a script of pyenv, whose subshells have the same command line.
+  await other.says(/ready/);
   const two = await doctor(env, pair.network.a, pair.repository);
   assert.equal(two.code, 1);
-  const pids = [pair.listener.pid, pid].toSorted((x, y) => x - y).join(", ");
+  const pids = [pair.listener.pid, other.pid].toSorted((x, y) => x - y).join(", ");
   assert.match(
     two.stdout,
     new RegExp(`^failure {2}2 processes serve this repository: ${pids};`, "m"),
