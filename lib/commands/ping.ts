@@ -9,7 +9,7 @@ import { readSettings } from "../repository/repository.ts";
 import { Signals } from "../console/signals.ts";
 import { say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
-import { decodeTicket, type Ticket } from "../repository/ticket.ts";
+import { decodeTicket, shortKey, type Ticket } from "../repository/ticket.ts";
 import { MUX_ALPN, ping as pingStream } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
@@ -19,8 +19,6 @@ const INTERVAL_MS = 1_000;
 /** Timeout for a reply. A ping without one is lost. */
 const REPLY_TIMEOUT_MS = 5_000;
 const NO_REPLY = `nothing came within ${REPLY_TIMEOUT_MS / 1000} s`;
-/** Digits of a key, as in the listener's log. */
-const KEY_DIGITS = 10;
 
 /** Prints a line for each reply, and a summary. @returns 0 if there was a reply, else 1. */
 export async function ping(address: string, count: number): Promise<number> {
@@ -29,7 +27,7 @@ export async function ping(address: string, count: number): Promise<number> {
   const begin = performance.now();
   const settings = await readSettings();
   const reached = await dialPeer(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
-  const key = ticket.publicKey.toHex().slice(0, KEY_DIGITS);
+  const key = shortKey(ticket.publicKey);
   const isMux = reached.connection.alpn === MUX_ALPN;
   await print(
     `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.route}` +

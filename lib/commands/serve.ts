@@ -7,7 +7,7 @@ import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { LocalRegistration } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
-import { addressesOf, listenerStatus } from "../listener/snapshot.ts";
+import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
@@ -248,7 +248,7 @@ async function publishRegistration(
 async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
   let known: string | undefined;
   for (let looks = 0; !stop.aborted; looks++) {
-    const { relay } = addressesOf(endpoint);
+    const { relay } = endpoint.knownAddresses();
     if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
     known = relay;
     const interval = looks < RELAY_FIRST_LOOKS ? RELAY_INTERVAL_MS : RELAY_LATER_INTERVAL_MS;

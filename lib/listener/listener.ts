@@ -15,6 +15,7 @@ import { debug } from "../console/stderr.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { receiveHandshake } from "../protocol/dumbpipe.ts";
+import { shortKey } from "../repository/ticket.ts";
 import { Admission, type Permit } from "./admission.ts";
 import { AnnexSession, type AnnexSessionOptions } from "./annex_session.ts";
 import type { AnnexSocketLimits } from "./annex_socket.ts";
@@ -281,5 +282,5 @@ export class Listener {
 
 /** Returns the name of a peer in the log. */
 function nameOf({ publicKey, path }: Connection): string {
-  return `${publicKey.toHex().slice(0, 10)} (${describePath(path)})`;
+  return `${shortKey(publicKey)} (${describePath(path)})`;
 }

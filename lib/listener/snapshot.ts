@@ -3,7 +3,6 @@
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { describePath } from "../iroh/path.ts";
-import { debug } from "../console/stderr.ts";
 import type { LastSeenFile } from "./last_seen.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 import type { TrafficMeter } from "./traffic.ts";
@@ -52,7 +51,7 @@ export interface StatusSources {
 
 /** Returns the state of this listener. */
 export function listenerStatus({ endpoint, since, ...sources }: StatusSources): ListenerStatus {
-  const { relay, direct } = addressesOf(endpoint);
+  const { relay, direct } = endpoint.knownAddresses();
   const keys = new Set([...sources.pool.keys(), ...sources.meter.keys()]);
   return {
     pid: Deno.pid,
@@ -85,14 +84,4 @@ function peerStatus(
     receivedPerSecond: moved.receivedPerSecond,
     lastSeen: seen?.toISOString() ?? null,
   };
-}
-
-/** Returns the addresses of an endpoint; none if it fails to tell them. */
-export function addressesOf(endpoint: Endpoint): ReturnType<Endpoint["addresses"]> {
-  try {
-    return endpoint.addresses();
-  } catch (error) {
-    debug(() => `cannot read this endpoint's addresses: ${error}`); // the next call may succeed
-    return { relay: undefined, direct: [] };
-  }
 }

@@ -31,6 +31,14 @@ export interface Ticket {
 
 /** Length of a public key in bytes. */
 export const PUBLIC_KEY_BYTES = 32;
+/** Number of hexadecimal digits by which people recognise a key. */
+const SHORT_KEY_DIGITS = 10;
+
+/** Returns the first digits of a public key, for people. @param publicKey As bytes or in hex. */
+export function shortKey(publicKey: Uint8Array | string): string {
+  const hex = typeof publicKey === "string" ? publicKey : publicKey.toHex();
+  return hex.slice(0, SHORT_KEY_DIGITS);
+}
 
 const KIND = "endpoint";
 /** Tickets of other iroh programs, which are not addresses of repositories. */

@@ -1,14 +1,13 @@
 /** The report of `status` as text. */
 
 import { printable } from "../console/stderr.ts";
+import { shortKey } from "../repository/ticket.ts";
 import type { StatusReport } from "./report.ts";
 
 type Peer = StatusReport["peers"][number];
 
 /** Width of the first column. */
 const TERM_CHARACTERS = "listener  ".length;
-/** Digits of a key, as in the listener's log. */
-const KEY_DIGITS = 10;
 const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Returns the report as lines of text. */
@@ -37,7 +36,7 @@ function listenerText(listener: StatusReport["listener"]): string {
 }
 
 function peerText(peer: Peer): string {
-  const key = peer.key.slice(0, KEY_DIGITS);
+  const key = shortKey(peer.key);
   // The name of a remote may have control characters.
   const name = peer.remotes.length > 0 ? `${printable(peer.remotes.join(", "))} (${key})` : key;
   const where = peer.connected
