@@ -235,7 +235,7 @@ class Dial implements Disposable {
   #addLan(endpoint: LocalEndpoint, browser: MdnsBrowser): void {
     this.#after(LAN_LIMIT_MS, this.#race.reserve(LOCAL_NETWORK, "nobody there has its key"));
     this.#browser = browser;
-    browser.whenFound(() => {
+    browser.onFound(() => {
       if (!this.#isIsolated) this.#addFound(endpoint, browser);
       this.#fillSlots();
     });
@@ -291,7 +291,7 @@ class Dial implements Disposable {
         async (raceEnded) => await this.#connectFrom(await this.#bindFor(route), route, raceEnded),
       );
     }
-    this.#browser?.startAnew();
+    this.#browser?.resetTried();
     this.#fillSlots();
   }
 

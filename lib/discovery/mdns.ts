@@ -1,14 +1,16 @@
 /**
- * Finding repositories on the local network, with multicast DNS, as iroh programs do it: a listener
- * says where it is when it starts, when the network changes, and whenever it is asked; a dial asks.
+ * Finds repositories on the local network by multicast DNS (RFC 6762), as iroh programs do.
+ *
+ * A listener runs the responder. It announces its addresses when it starts, when the network changes, and in
+ * answer to queries. A dialer runs the browser, which sends queries.
  */
 
 import { isIPv6 } from "node:net";
 import { abortable } from "../async/abort.ts";
-import { isAnyHost, socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
-import { UnverifiedHints } from "./mdns_hints.ts";
 import { type Interface, isLinkLocalIpv6, onLocalNetwork } from "../platform/network_interfaces.ts";
+import { isAnyHost, socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
+import { UnverifiedHints } from "./mdns_hints.ts";
 import {
   addressesOf,
   announcement,
@@ -19,58 +21,87 @@ import {
   othersAnnounced,
   queryFor,
 } from "./mdns_records.ts";
-import { type IpVersion, ipVersion, Multicast } from "./mdns_sockets.ts";
-import { ANSWERS_ENOUGH, ResponseSuppression } from "./mdns_suppression.ts";
+import { type IpVersion, ipVersion, Multicast, type MulticastOptions } from "./mdns_sockets.ts";
+import { ResponseSuppression, SUFFICIENT_ANSWERS } from "./mdns_suppression.ts";
+
+/**
+ * Interval between two announcements. RFC 6762, section 6, has 1 s, but each query is from a dialer that waits.
+ */
+const ANNOUNCE_INTERVAL_MS = 100;
+/** Time between an announcement of a change and its repetition (RFC 6762, section 8.3). */
+const REPEAT_AFTER_MS = 1_000;
+/** Timeout for sending the goodbye: a courtesy. */
+const GOODBYE_TIMEOUT_MS = 500;
+/** Maximum number of addresses in an announcement. With about 100 bytes each they fit into an Ethernet frame. */
+const MAX_ANNOUNCED_ADDRESSES = 12;
+/**
+ * When the browser asks: on every interface at once, at these times after its start, then at an interval. RFC
+ * 6762, section 5.2, has longer intervals, but iroh programs ask about as often, and a dial is soon over.
+ */
+const QUERY_TIMES_MS = [100, 300, 700], QUERY_INTERVAL_MS = 500;
 
 type Timer = ReturnType<typeof setTimeout>;
 
-/** At least this long between two answers, however many ask: they are for all. */
-const ANSWER_INTERVAL_MS = 100;
-/** Lost packets are not sent again by anyone, so what has changed is said twice (RFC 6762, 8.3). */
-const REPEAT_MS = 1_000;
-const GOODBYE_LIMIT_MS = 500;
-/** So that a packet fits into an Ethernet frame, with about 100 bytes for each. */
-const MOST_ADDRESSES_ANNOUNCED = 12;
-/** When a dial asks, after its start; later every {@linkcode ASK_AGAIN_MS}. */
-const ASK_AT_MS = [100, 300, 700];
-const ASK_AGAIN_MS = 500;
+/** The part of {@linkcode Multicast} that is used here. */
+export type MulticastGroup = Pick<Multicast, "query" | "respond"> & Disposable;
 
-/** Says where a listener is, while it runs. Dispose of it when the listener stops. */
+/** The multicast group, the local network, and time limits; tests replace them. */
+export interface MdnsOptions {
+  readonly join?: (options: MulticastOptions) => MulticastGroup;
+  readonly localNetwork?: typeof onLocalNetwork;
+  readonly announceIntervalMs?: number;
+  readonly repeatAfterMs?: number;
+  readonly goodbyeTimeoutMs?: number;
+  readonly queryTimesMs?: readonly number[];
+  readonly queryIntervalMs?: number;
+}
+
+const joinMulticast = (options: MulticastOptions) => new Multicast(options);
+
+/** Announces a listener's addresses. Disposed of, it says goodbye and stops. */
 export class MdnsResponder implements AsyncDisposable {
-  #publicKey: Uint8Array;
-  #bound: readonly string[];
-  #multicast: Multicast;
-  #announced = -Infinity;
-  #due: Timer | undefined;
-  #repeating = new Set<Timer>();
-  /** The question to everybody that is waiting for an answer, by IP version. */
-  #asked = new Map<IpVersion, { timer: Timer; answers: number }>();
-  #suppression = new ResponseSuppression();
+  readonly #publicKey: Uint8Array;
+  readonly #boundSockets: readonly string[];
+  readonly #options: MdnsOptions;
+  readonly #multicast: MulticastGroup;
+  readonly #suppression = new ResponseSuppression();
+  #announcedAt = -Infinity;
+  #nextAnnouncement: Timer | undefined;
+  #repetitions = new Set<Timer>();
+  /** By IP version, the query for all endpoints that waits for an answer. */
+  #pendingQueries = new Map<IpVersion, { timer: Timer; answers: number }>();
 
-  /** @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
-  constructor(publicKey: Uint8Array, boundSockets: readonly string[]) {
+  /** @param boundSockets Sockets that the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`. */
+  constructor(
+    publicKey: Uint8Array,
+    boundSockets: readonly string[],
+    options: MdnsOptions = {},
+  ) {
     this.#publicKey = publicKey;
-    this.#bound = boundSockets;
-    this.#multicast = new Multicast({
+    this.#boundSockets = boundSockets;
+    this.#options = options;
+    const { join = joinMulticast, repeatAfterMs = REPEAT_AFTER_MS } = options;
+    this.#multicast = join({
       received: (packet, from) => this.#receive(packet, ipVersion(from)),
       joined: () => {
         this.#announceSoon();
         const timer = setTimeout(() => {
-          this.#repeating.delete(timer);
+          this.#repetitions.delete(timer);
           this.#announceSoon();
-        }, REPEAT_MS);
-        this.#repeating.add(timer);
+        }, repeatAfterMs);
+        this.#repetitions.add(timer);
       },
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#due);
-    for (const timer of this.#repeating) clearTimeout(timer);
-    for (const { timer } of this.#asked.values()) clearTimeout(timer);
-    const told = this.#multicast.respond(() => goodbye(this.#publicKey));
-    await abortable(told, AbortSignal.timeout(GOODBYE_LIMIT_MS)).catch((error) => {
-      debug(() => `local network: no goodbye: ${error}`); // a courtesy, not worth waiting for
+    clearTimeout(this.#nextAnnouncement);
+    for (const timer of this.#repetitions) clearTimeout(timer);
+    for (const { timer } of this.#pendingQueries.values()) clearTimeout(timer);
+    const { goodbyeTimeoutMs = GOODBYE_TIMEOUT_MS } = this.#options;
+    const sent = this.#multicast.respond(() => goodbye(this.#publicKey));
+    await abortable(sent, AbortSignal.timeout(goodbyeTimeoutMs)).catch((error) => {
+      debug(() => `local network: no goodbye: ${error}`); // peers notice without it
     });
     this.#multicast[Symbol.dispose]();
   }
@@ -80,106 +111,114 @@ export class MdnsResponder implements AsyncDisposable {
     if (isQuery(packet)) return this.#answerLater(version);
     const others = othersAnnounced(this.#publicKey, packet), now = performance.now();
     for (const other of others) this.#suppression.heard(other, now);
-    const asked = this.#asked.get(version);
-    if (!asked || (asked.answers += others.length) < ANSWERS_ENOUGH) return;
-    clearTimeout(asked.timer);
-    this.#asked.delete(version);
+    const query = this.#pendingQueries.get(version);
+    if (!query || (query.answers += others.length) < SUFFICIENT_ANSWERS) return;
+    clearTimeout(query.timer);
+    this.#pendingQueries.delete(version);
     this.#suppression.suppressed();
   }
 
   #answerLater(version: IpVersion): void {
-    if (this.#asked.has(version)) return;
+    if (this.#pendingQueries.has(version)) return;
     const timer = setTimeout(() => {
-      this.#asked.delete(version);
+      this.#pendingQueries.delete(version);
       this.#suppression.answered(performance.now());
-      // In the version of the question alone, so that it counts as one answer.
-      this.#announce(version);
+      this.#announce(version); // other responders would count two answers if it went to both versions
     }, this.#suppression.delay(performance.now()));
-    this.#asked.set(version, { timer, answers: 0 });
+    this.#pendingQueries.set(version, { timer, answers: 0 });
   }
 
-  /** Announces now, or as soon as that is due again. */
+  /** Announces at once, or as soon as the interval since the last announcement is over. */
   #announceSoon(): void {
-    const wait = Math.max(this.#announced + ANSWER_INTERVAL_MS - performance.now(), 0);
-    this.#due ??= setTimeout(() => {
-      this.#due = undefined;
-      this.#announced = performance.now();
+    const { announceIntervalMs = ANNOUNCE_INTERVAL_MS } = this.#options;
+    const wait = Math.max(this.#announcedAt + announceIntervalMs - performance.now(), 0);
+    this.#nextAnnouncement ??= setTimeout(() => {
+      this.#nextAnnouncement = undefined;
+      this.#announcedAt = performance.now();
       this.#announce();
     }, wait);
   }
 
+  /** Announces on each interface the addresses of that interface. */
   #announce(version?: IpVersion): void {
     const sent = this.#multicast.respond((networkInterface) => {
-      const addresses = addressesOn(networkInterface, this.#bound).slice(
-        0,
-        MOST_ADDRESSES_ANNOUNCED,
-      );
+      const addresses = addressesOn(networkInterface, this.#boundSockets)
+        .slice(0, MAX_ANNOUNCED_ADDRESSES);
       return addresses.length > 0 ? announcement(this.#publicKey, addresses) : undefined;
     }, version);
     sent.catch((error) => debug(() => `local network: not announced: ${error}`));
   }
 }
 
-/** Where an endpoint can be reached by those on a link. */
-function addressesOn(networkInterface: Interface, bound: readonly string[]): string[] {
-  return bound.flatMap((socket) => {
+/** Returns the socket addresses at which hosts on an interface's link can reach an endpoint. */
+function addressesOn(networkInterface: Interface, boundSockets: readonly string[]): string[] {
+  return boundSockets.flatMap((socket) => {
     const { host, port } = splitSocketAddress(socket);
-    const any = isAnyHost(host);
+    const isAny = isAnyHost(host);
     return networkInterface.addresses
-      .filter((address) => any ? isIPv6(address) === isIPv6(host) : address === host)
+      .filter((address) => isAny ? isIPv6(address) === isIPv6(host) : address === host)
       .map((address) => socketAddress(address, port));
   });
 }
 
-/** Looks for an endpoint on the local network. Dispose of it to stop. */
+/** Searches the local network for one endpoint, until it is disposed of. */
 export class MdnsBrowser implements Disposable {
-  #publicKey: Uint8Array;
-  #hints = new UnverifiedHints();
-  /** Not asked for each packet, of which there may be thousands. */
-  #isLocal = onLocalNetwork();
-  #multicast: Multicast;
-  #timers: Timer[];
-  #listener: (() => void) | undefined;
+  readonly #publicKey: Uint8Array;
+  readonly #hints = new UnverifiedHints();
+  readonly #multicast: MulticastGroup;
+  readonly #timers: readonly Timer[];
+  /** Tells whether an address is on the local network. Kept, since thousands of packets may need it. */
+  #isLocal: (address: string) => boolean;
+  #onFound: (() => void) | undefined;
 
-  constructor(publicKey: Uint8Array) {
+  constructor(
+    publicKey: Uint8Array,
+    {
+      join = joinMulticast,
+      localNetwork = onLocalNetwork,
+      queryTimesMs = QUERY_TIMES_MS,
+      queryIntervalMs = QUERY_INTERVAL_MS,
+    }: MdnsOptions = {},
+  ) {
     this.#publicKey = publicKey;
+    this.#isLocal = localNetwork();
     const ask = () => this.#multicast.query(queryFor(publicKey));
-    this.#multicast = new Multicast({
+    this.#multicast = join({
       received: (packet, from) => this.#receive(packet, from),
       joined: () => {
-        this.#isLocal = onLocalNetwork();
+        this.#isLocal = localNetwork();
         ask();
       },
     });
     this.#timers = [
-      ...ASK_AT_MS.map((time) => setTimeout(ask, time)),
-      setInterval(ask, ASK_AGAIN_MS),
+      ...queryTimesMs.map((time) => setTimeout(ask, time)),
+      setInterval(ask, queryIntervalMs),
     ];
   }
 
-  /** Calls `listener` when there is something to take, now or later. */
-  whenFound(listener: () => void): void {
-    this.#listener = listener;
+  /** Sets what is called when there may be an address to try: now, and each time that one is found. */
+  onFound(listener: () => void): void {
+    this.#onFound = listener;
     listener();
   }
 
-  /** An address to try that has not been taken; not the one that was said first, but any. */
+  /** Returns a random address that has not been tried, and marks it as tried. */
   next(): string | undefined {
     return this.#hints.next();
   }
 
-  /** Whether there is something to take. */
+  /** True if there is an address that has not been tried. */
   get hasNext(): boolean {
     return this.#hints.hasNext;
   }
 
-  /** From now on, nothing has been taken. */
-  startAnew(): void {
-    this.#hints.startAnew();
+  /** Marks every address as not tried. */
+  resetTried(): void {
+    this.#hints.resetTried();
   }
 
   [Symbol.dispose](): void {
-    this.#listener = undefined;
+    this.#onFound = undefined;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#multicast[Symbol.dispose]();
   }
@@ -188,14 +227,16 @@ export class MdnsBrowser implements Disposable {
     const addresses = addressesOf(this.#publicKey, packet);
     if (addresses.length === 0) return;
     const isLocal = this.#isLocal;
-    // Nothing is taken from off the link, nor sent there because of what somebody says on it.
+    // A packet from beyond the link is ignored (RFC 6762, section 11). An address beyond it is not tried: a
+    // host on the link must not make this one send elsewhere.
     if (!isLocal(from)) return;
-    const local = addresses.map((address) => ({ address, host: splitSocketAddress(address).host }))
-      .filter(({ host }) => !isLinkLocalIpv6(host) && isLocal(host))
-      .map(({ address }) => address);
+    const local = addresses.filter((address) => {
+      const { host } = splitSocketAddress(address);
+      return !isLinkLocalIpv6(host) && isLocal(host);
+    });
     const fresh = this.#hints.add(from, local);
     if (fresh.length === 0) return;
     debug(() => `local network: ${from} says it is at ${fresh.join(", ")}`);
-    this.#listener?.();
+    this.#onFound?.();
   }
 }

@@ -1,85 +1,89 @@
 /**
- * What is said on the local network of where one endpoint is. Anybody can say anything, as often as they
- * like and from as many addresses, so what is remembered is bounded, and which is kept and which is next
- * is left to chance: nobody can count on being first, or on keeping others out.
+ * Collects what hosts on the local network claim about one endpoint's addresses.
+ *
+ * Any host can send any number of claims, from any number of addresses. What is remembered is therefore bounded.
+ * Chance decides which claim is kept and which is next, so that no host can be sure to be first, or keep
+ * others out.
  */
 
-const MOST_SENDERS = 64;
-const MOST_ADDRESSES_PER_SENDER = 8;
+/** Maximum number of senders that are remembered. */
+const MAX_SENDERS = 64;
+/** Maximum number of addresses per sender. A host has a few, on each of two ports. */
+const MAX_ADDRESSES_PER_SENDER = 8;
 
-/** Socket addresses as hints, each with those who say it. Who answers there has to prove the key. */
+/** Socket addresses, each with the senders that claim it. None is proven before a handshake. */
 export class UnverifiedHints {
-  #said = new Map<string, string[]>();
+  #claims = new Map<string, string[]>();
   #tried = new Set<string>();
 
-  /** Remembers what a sender says. @returns What nobody has said before, as far as that is known. */
+  /** Remembers what a sender claims. @returns The addresses that no other sender has claimed. */
   add(sender: string, addresses: readonly string[]): string[] {
     const known = this.#addresses();
-    let said = this.#said.get(sender) ?? [];
-    const fresh = [...new Set(addresses)].filter((address) => !said.includes(address))
-      .slice(0, MOST_ADDRESSES_PER_SENDER);
+    let claimed = this.#claims.get(sender) ?? [];
+    const fresh = [...new Set(addresses)].filter((address) => !claimed.includes(address))
+      .slice(0, MAX_ADDRESSES_PER_SENDER);
     if (fresh.length === 0) return [];
-    if (!this.#said.has(sender)) this.#makeRoomForSender();
-    while (said.length + fresh.length > MOST_ADDRESSES_PER_SENDER) {
-      const old = hintToForget(said, (address) => this.#tried.has(address));
-      said = said.filter((address) => address !== old);
+    if (!this.#claims.has(sender)) this.#makeRoomForSender();
+    while (claimed.length + fresh.length > MAX_ADDRESSES_PER_SENDER) {
+      const old = hintToForget(claimed, (address) => this.#tried.has(address));
+      claimed = claimed.filter((address) => address !== old);
     }
-    this.#said.set(sender, [...said, ...fresh]);
+    this.#claims.set(sender, [...claimed, ...fresh]);
     this.#forgetTried();
     return fresh.filter((address) => !known.has(address));
   }
 
-  /** Whether there is an address that has not been tried. */
+  /** True if there is an address that has not been tried. */
   get hasNext(): boolean {
-    return this.#waiting().length > 0;
+    return this.#untriedBySender().length > 0;
   }
 
   /**
-   * An address that has not been tried, and from now on has. Every other time, on the average, any one of
-   * any sender; else of those of whom the least has been tried, so that who says much gets no more turns
-   * than who says little, nor who is always somebody new more than who says a second one.
+   * Returns an address that has not been tried, and marks it as tried. It is one of a random sender with
+   * probability ½, otherwise one of a sender with the fewest tried addresses. So neither many addresses nor
+   * many senders buy more attempts.
    */
   next(): string | undefined {
-    const waiting = this.#waiting();
-    const least = Math.min(...waiting.map(({ tried }) => tried));
-    const isOpen = Math.random() < 0.5;
-    const said = anyOf(waiting.filter(({ tried }) => isOpen || tried === least))?.untried;
-    const address = said && anyOf(said);
+    const senders = this.#untriedBySender();
+    const fewest = Math.min(...senders.map(({ tried }) => tried));
+    const isOpenToAll = Math.random() < 0.5;
+    const sender = anyOf(senders.filter(({ tried }) => isOpenToAll || tried === fewest));
+    const address = sender && anyOf(sender.untried);
     if (address !== undefined) this.#tried.add(address);
     return address;
   }
 
-  /** From now on nothing has been tried. */
-  startAnew(): void {
+  /** Marks every address as not tried. */
+  resetTried(): void {
     this.#tried.clear();
   }
 
-  /** What each sender says that has not been tried, if there is something. */
-  #waiting(): { tried: number; untried: string[] }[] {
-    return [...this.#said.values()].map((said) => {
-      const untried = said.filter((address) => !this.#tried.has(address));
-      return { tried: said.length - untried.length, untried };
+  /** Returns, for each sender that has some, its untried addresses and the number of its tried ones. */
+  #untriedBySender(): { tried: number; untried: string[] }[] {
+    return [...this.#claims.values()].map((claimed) => {
+      const untried = claimed.filter((address) => !this.#tried.has(address));
+      return { tried: claimed.length - untried.length, untried };
     }).filter(({ untried }) => untried.length > 0);
   }
 
   #addresses(): Set<string> {
-    return new Set([...this.#said.values()].flat());
+    return new Set([...this.#claims.values()].flat());
   }
 
   #makeRoomForSender(): void {
-    if (this.#said.size < MOST_SENDERS) return;
+    if (this.#claims.size < MAX_SENDERS) return;
     const isTried = (address: string) => this.#tried.has(address);
-    const [sender] = hintToForget([...this.#said], ([, said]) => said.every(isTried));
-    this.#said.delete(sender);
+    const [sender] = hintToForget([...this.#claims], ([, claimed]) => claimed.every(isTried));
+    this.#claims.delete(sender);
   }
 
-  /** What nobody says any more may be said anew, and be tried anew. */
+  /** Removes the marks of addresses that no sender claims now: claimed again, they are tried again. */
   #forgetTried(): void {
     this.#tried = this.#tried.intersection(this.#addresses());
   }
 }
 
-/** Any one that has been tried, or if there is none, any one. */
+/** Picks a random item that has been tried, or if there is none, any item. */
 function hintToForget<T>(all: readonly T[], isTried: (one: T) => boolean): T {
   return anyOf(all.filter(isTried)) ?? anyOf(all)!;
 }

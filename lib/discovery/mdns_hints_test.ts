@@ -7,20 +7,20 @@ function all(hints: UnverifiedHints): string[] {
   return addresses.sort();
 }
 
-Deno.test("UnverifiedHints gives each address once, until it starts anew", () => {
+Deno.test("UnverifiedHints returns each address once, until the marks are reset", () => {
   const hints = new UnverifiedHints();
   assert.deepEqual(hints.add("a", ["1", "2", "2"]), ["1", "2"]);
-  assert.deepEqual(hints.add("b", ["2", "3"]), ["3"]); // what is new to everybody
+  assert.deepEqual(hints.add("b", ["2", "3"]), ["3"]); // "2" is known from another sender
   assert(hints.hasNext);
   assert.deepEqual(all(hints), ["1", "2", "3"]);
   assert(!hints.hasNext);
   assert.deepEqual(hints.add("a", ["1"]), []);
   assert.deepEqual(all(hints), []);
-  hints.startAnew();
+  hints.resetTried();
   assert.deepEqual(all(hints), ["1", "2", "3"]);
 });
 
-Deno.test("UnverifiedHints remembers no more than so much, whoever says whatever", () => {
+Deno.test("UnverifiedHints remembers at most 64 senders with 8 addresses each", () => {
   const hints = new UnverifiedHints();
   for (let sender = 0; sender < 1_000; sender++) {
     for (let i = 0; i < 20; i++) {
@@ -30,17 +30,17 @@ Deno.test("UnverifiedHints remembers no more than so much, whoever says whatever
   assert.equal(all(hints).length, 64 * 8);
 });
 
-Deno.test("UnverifiedHints lets in who comes last, and forgets first what has been tried", () => {
+Deno.test("UnverifiedHints makes room for a new sender, first in place of one that was tried", () => {
   const hints = new UnverifiedHints();
   for (let sender = 0; sender < 64; sender++) hints.add(`liar ${sender}`, [`${sender}`]);
   hints.next();
-  hints.add("b", ["truth"]); // in the place of the one that has been tried
+  hints.add("b", ["truth"]); // in place of the sender whose address was tried
   const rest = all(hints);
   assert.equal(rest.length, 64);
   assert(rest.includes("truth"));
 });
 
-Deno.test("UnverifiedHints leaves to chance who is next, and gives each sender a turn", () => {
+Deno.test("UnverifiedHints picks the next address by chance, and gives each sender a turn", () => {
   let truths = 0, seconds = 0;
   for (let i = 0; i < 1_000; i++) {
     const hints = new UnverifiedHints();
@@ -51,11 +51,11 @@ Deno.test("UnverifiedHints leaves to chance who is next, and gives each sender a
     else if (second === "truth") seconds++;
   }
   assert(truths > 400 && truths < 600, `${truths} of 1000`);
-  // Of the other half, those who wait for their turn, and half of those left to chance.
+  // Of the other half: all of those that go by turn, and half of those left to chance, weighted by sender.
   assert(seconds > 300 && seconds < 450, `${seconds} of 1000`);
 });
 
-Deno.test("UnverifiedHints comes to the second address of one sender, however many others are always new", () => {
+Deno.test("UnverifiedHints reaches the second address of one sender, while new senders keep coming", () => {
   const hints = new UnverifiedHints();
   hints.add("b", ["first", "second"]);
   const tried = new Set<string | undefined>();

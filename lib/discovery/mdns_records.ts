@@ -1,18 +1,22 @@
 /**
- * What iroh programs say of themselves on a local network, as DNS records: "the endpoint with this
- * key is at these addresses".
+ * Encodes and decodes what iroh programs announce on a local network: the addresses of an endpoint, as DNS
+ * records.
  *
- * The form is that of the crate iroh-mdns-address-lookup 0.6 (on top of swarm-discovery 0.6), which
- * is DNS-based service discovery (RFC 6763) over multicast DNS (RFC 6762), with these rules of its own:
+ * The format is DNS-based service discovery (RFC 6763) over multicast DNS (RFC 6762), as in the crates
+ * iroh-mdns-address-lookup 0.6 and swarm-discovery 0.6. These add rules:
  *
- * - Service `_irohv1._udp.local`; the instance is the public key in lower-case base32 without padding.
- * - Answers: a PTR to the instance; for each port an SRV of the instance whose target is
- *   `KEY-PORT.local`; perhaps a TXT of the instance, with `relay=URL`, which is neither sent nor
- *   followed here: a network that one happens to be on has no say in that. Additionals: A and AAAA of
- *   the targets.
- * - A packet that holds a question for the service counts as nothing but that question.
- * - Neither the cache-flush nor the unicast-response bit is set: such records are skipped.
- * - The TTL means nothing to it, and older versions always send 0.
+ * - The service is `_irohv1._udp.local`.
+ * - The instance is the public key in lower-case base32 without padding.
+ * - The answers of a response are a PTR record to the instance, and for each port an SRV record of the
+ *   instance. The target of the SRV record is `KEY-PORT.local`.
+ * - The additional records are the A and AAAA records of the targets (RFC 6763, section 12).
+ * - A packet with a question for the service is that question, and its answers are ignored.
+ * - Records with the cache-flush bit (RFC 6762, section 10.2) and questions with the unicast-response bit
+ *   (section 5.4) are skipped.
+ * - The TTL is ignored. Older versions always send 0.
+ *
+ * iroh programs may add a TXT record with `relay=URL`. This program neither sends nor follows it: the network
+ * that a host happens to be on must not choose its relay.
  */
 
 import { base32nopad } from "@scure/base";
@@ -44,15 +48,15 @@ export interface DnsPacket {
 }
 
 const SERVICE = "_irohv1._udp.local";
-/** Seconds; the customary value. Announcements come again long before. */
+/** Time to live of a record in seconds, as RFC 6762 recommends in section 10. */
 const TTL = 120;
 const CLASS = "IN";
-/** Addresses taken of one endpoint in one packet; a packet holds fewer than fifty. */
-const MOST_ADDRESSES = 16;
+/** Maximum number of addresses taken from one packet. A host has a few, on each of two ports. */
+const MAX_ADDRESSES = 16;
 
 /**
- * Asks for one endpoint, and, since iroh programs answer no other question, who is there. They take the
- * first question for nothing.
+ * Makes a query for one endpoint. It also asks for all endpoints, since iroh programs answer only that
+ * question; they ignore the other.
  */
 export function queryFor(publicKey: Uint8Array): DnsPacket {
   return {
@@ -63,23 +67,23 @@ export function queryFor(publicKey: Uint8Array): DnsPacket {
   };
 }
 
-/** Whether a packet asks for one endpoint. */
+/** Tells whether a packet asks for this endpoint. */
 export function isQueryFor(publicKey: Uint8Array, packet: DnsPacket): boolean {
   return asks(packet, "SRV", `${keyLabel(publicKey)}.${SERVICE}`);
 }
 
-/** Whether a packet asks who is there. */
+/** Tells whether a packet asks for all endpoints. */
 export function isQuery(packet: DnsPacket): boolean {
   return asks(packet, "PTR", SERVICE);
 }
 
-function asks(packet: DnsPacket, wanted: string, owner: string): boolean {
+function asks(packet: DnsPacket, wantedType: string, wantedName: string): boolean {
   return (packet.questions ?? []).some(({ name, type, class: class_ }) =>
-    type === wanted && sameName(name, owner) && (class_ ?? CLASS) === CLASS
+    type === wantedType && sameName(name, wantedName) && (class_ ?? CLASS) === CLASS
   );
 }
 
-/** Of which other endpoints a packet says where they are: their names. */
+/** Returns the instance names of the other endpoints that a packet announces. */
 export function othersAnnounced(publicKey: Uint8Array, packet: DnsPacket): string[] {
   if (isQuery(packet)) return [];
   const instance = `${keyLabel(publicKey)}.${SERVICE}`;
@@ -90,7 +94,7 @@ export function othersAnnounced(publicKey: Uint8Array, packet: DnsPacket): strin
 }
 
 /**
- * Says where an endpoint is.
+ * Makes the announcement of an endpoint's addresses.
  *
  * @param addresses Socket addresses, as `1.2.3.4:5` or `[fd00::1]:5`.
  */
@@ -116,16 +120,16 @@ export function announcement(publicKey: Uint8Array, addresses: readonly string[]
 }
 
 /**
- * Says that an endpoint is gone (RFC 6762, section 10.1). Of the PTR alone: to iroh programs, which do
- * not look at the TTL, any more would say that it is there.
+ * Makes a goodbye, with a TTL of 0 (RFC 6762, section 10.1). It has only the PTR record: iroh programs ignore
+ * the TTL, and would take an SRV record for an announcement.
  */
 export function goodbye(publicKey: Uint8Array): DnsPacket {
   return { answers: [{ ...record(SERVICE, "PTR", `${keyLabel(publicKey)}.${SERVICE}`), ttl: 0 }] };
 }
 
 /**
- * Where a packet says that the endpoint with this key is: socket addresses; none if it says nothing of
- * it. Whoever is on the network can say anything, so each is a hint, to be proved by a handshake.
+ * Returns the socket addresses that a packet announces for the endpoint with this key. Each is a hint, which
+ * any host on the network can send; only a handshake proves it.
  */
 export function addressesOf(publicKey: Uint8Array, packet: DnsPacket): string[] {
   if (isQuery(packet)) return [];
@@ -142,7 +146,7 @@ export function addressesOf(publicKey: Uint8Array, packet: DnsPacket): string[] 
     if (port === undefined || (class_ ?? CLASS) !== CLASS || typeof data !== "string") continue;
     if (type === "A") found.add(`${data}:${port}`);
     else if (type === "AAAA") found.add(`[${data}]:${port}`);
-    if (found.size === MOST_ADDRESSES) break;
+    if (found.size === MAX_ADDRESSES) break;
   }
   return [...found];
 }
@@ -156,7 +160,7 @@ function keyLabel(publicKey: Uint8Array): string {
   return base32nopad.encode(publicKey).toLowerCase();
 }
 
-/** Names are the same in capitals, and with or without the dot of the root. */
+/** Brings a name into one form. Case does not matter (RFC 6762, section 16), nor does the dot of the root. */
 function bareName(name: string): string {
   return name.toLowerCase().replace(/\.$/, "");
 }

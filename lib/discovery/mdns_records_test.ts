@@ -17,7 +17,7 @@ const KEY = new Uint8Array(32).map((_, i) => i);
 const LABEL = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"; // KEY in base32
 const IN = 1, PTR = 12, A = 1, AAAA = 28, SRV = 33, TXT = 16;
 
-/** Packets as the description of the format has them, byte by byte and without a DNS library. */
+/** Encodes a packet byte by byte, as the format is described, without a DNS library. */
 function bytesOf(
   { flags = 0x8400, questions = [], answers = [], additionals = [] }: {
     flags?: number;
@@ -80,30 +80,30 @@ const byIroh: Parameters<typeof bytesOf>[0] = {
 };
 const there = ["192.168.7.9:4711", "10.0.0.1:4711", "[fd00::9]:4712"];
 
-Deno.test("addressesOf reads what iroh says of an endpoint", () => {
+Deno.test("addressesOf reads the addresses that iroh announces", () => {
   assert.deepEqual(addressesOf(KEY, decode(bytesOf(byIroh))), there);
 });
 
-Deno.test("addressesOf takes a TTL of 0 and capitals for what older versions mean by them", () => {
+Deno.test("addressesOf accepts a TTL of 0 and capitals, as older versions send", () => {
   const answers = byIroh.answers!.map((rr) => ({ ...rr, ttl: 0, name: rr.name.toUpperCase() }));
   assert.deepEqual(addressesOf(KEY, decode(bytesOf({ ...byIroh, answers }))), there);
 });
 
-Deno.test("addressesOf takes nothing that is not said of this key, or not in the right place", () => {
-  const said = (packet: Parameters<typeof bytesOf>[0], key = KEY) =>
+Deno.test("addressesOf ignores records of other keys, and records in the wrong section", () => {
+  const read = (packet: Parameters<typeof bytesOf>[0], key = KEY) =>
     addressesOf(key, decode(bytesOf(packet)));
-  assert.deepEqual(said(byIroh, new Uint8Array(32)), []);
-  // With a question it counts as that question.
-  assert.deepEqual(said({ ...byIroh, questions: [["_irohv1._udp.local", PTR]] }), []);
+  assert.deepEqual(read(byIroh, new Uint8Array(32)), []);
+  // A packet with a question is only that question.
+  assert.deepEqual(read({ ...byIroh, questions: [["_irohv1._udp.local", PTR]] }), []);
   // Addresses among the answers, records of another class, port 0.
   assert.deepEqual(
-    said({ answers: [...byIroh.answers!, ...byIroh.additionals!], additionals: [] }),
+    read({ answers: [...byIroh.answers!, ...byIroh.additionals!], additionals: [] }),
     [],
   );
   const flushed = byIroh.answers!.map((rr) => ({ ...rr, class_: 3 }));
-  assert.deepEqual(said({ ...byIroh, answers: flushed }), []);
+  assert.deepEqual(read({ ...byIroh, answers: flushed }), []);
   const port0 = [{ name: instance, type: SRV, data: srv(0, `${LABEL}-4711.local`) }];
-  assert.deepEqual(said({ ...byIroh, answers: port0 }), []);
+  assert.deepEqual(read({ ...byIroh, answers: port0 }), []);
 });
 
 Deno.test("addressesOf takes at most 16 addresses from one packet", () => {
@@ -115,7 +115,7 @@ Deno.test("addressesOf takes at most 16 addresses from one packet", () => {
   assert.equal(addressesOf(KEY, decode(bytesOf({ ...byIroh, additionals }))).length, 16);
 });
 
-Deno.test("announcement has the bytes that iroh expects", () => {
+Deno.test("announcement has the records that iroh expects", () => {
   const packet = dnsPacket.decode(
     encode(announcement(KEY, ["192.168.7.9:4711", "[fd00::9]:4712"])),
   );
@@ -135,13 +135,13 @@ Deno.test("announcement has the bytes that iroh expects", () => {
   assert.equal(packet.id, 0);
 });
 
-Deno.test("goodbye says nothing that iroh takes for an announcement", () => {
+Deno.test("goodbye is no announcement to iroh", () => {
   const packet = decode(encode(goodbye(KEY)));
   assert.deepEqual(packet.answers!.map(({ type, ttl }) => [type, ttl]), [["PTR", 0]]);
   assert.deepEqual(addressesOf(KEY, packet), []);
 });
 
-Deno.test("isQuery knows iroh's question, in capitals too, and no other", () => {
+Deno.test("isQuery accepts iroh's question, also in capitals, and no other", () => {
   const asked = (...question: [string, number, number?]) =>
     isQuery(decode(bytesOf({ flags: 0, questions: [question] })));
   assert(asked("_irohv1._udp.local", PTR));
@@ -156,16 +156,16 @@ Deno.test("isQuery knows iroh's question, in capitals too, and no other", () => 
   assert(!isQueryFor(KEY, decode(bytesOf({ flags: 0, questions: [["_irohv1._udp.local", PTR]] }))));
 });
 
-Deno.test("othersAnnounced knows other endpoints from one's own", () => {
+Deno.test("othersAnnounced returns other endpoints, not this one", () => {
   assert.deepEqual(othersAnnounced(KEY, decode(bytesOf(byIroh))), []);
   assert.deepEqual(othersAnnounced(new Uint8Array(32), decode(bytesOf(byIroh))), [instance]);
   assert.deepEqual(othersAnnounced(new Uint8Array(32), decode(encode(goodbye(KEY)))), []);
 });
 
-// As they were caught on a network: iroh-mdns-address-lookup 0.6.1 (swarm-discovery 0.6.5) of iroh 1.4.1.
-const CAUGHT_QUERY = "000000000001000000000000075f69726f687631045f756470056c6f63616c00000c0001";
-const CAUGHT_KEY = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
-const CAUGHT_ANNOUNCEMENT =
+// Captured on a network: iroh-mdns-address-lookup 0.6.1 (swarm-discovery 0.6.5) of iroh 1.4.1.
+const CAPTURED_QUERY = "000000000001000000000000075f69726f687631045f756470056c6f63616c00000c0001";
+const CAPTURED_KEY = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
+const CAPTURED_ANNOUNCEMENT =
   "000084000000000400000003075f69726f687631045f756470056c6f63616c00000c00010000007800373435" +
   "6a66677979376374726a61767078766b623572676c776637676b756f35766f78323768786573636433766773" +
   "66636732697761c00cc02a0021000100000078004700000000126739356a66677979376374726a6176707876" +
@@ -175,14 +175,14 @@ const CAUGHT_ANNOUNCEMENT =
   "2a0010000100000078002f1c72656c61793d68747470733a2f2f72656c61792e6578616d706c652f11757365" +
   "722d646174613d736f6d656f6e65c073000100010000007800040a000001c07300010001000000780004c0a8" +
   "0709c0c6001c0001000000780010fd000000000000000000000000000009";
-const caught = (hex: string) => decode(Uint8Array.fromHex(hex));
+const captured = (hex: string) => decode(Uint8Array.fromHex(hex));
 
-Deno.test("what iroh programs really send is understood", () => {
-  const key = Uint8Array.fromHex(CAUGHT_KEY);
-  assert(isQuery(caught(CAUGHT_QUERY)));
-  assert(!isQueryFor(key, caught(CAUGHT_QUERY)));
-  assert.deepEqual(addressesOf(key, caught(CAUGHT_QUERY)), []);
-  const announced = caught(CAUGHT_ANNOUNCEMENT);
+Deno.test("packets captured from iroh programs are understood", () => {
+  const key = Uint8Array.fromHex(CAPTURED_KEY);
+  assert(isQuery(captured(CAPTURED_QUERY)));
+  assert(!isQueryFor(key, captured(CAPTURED_QUERY)));
+  assert.deepEqual(addressesOf(key, captured(CAPTURED_QUERY)), []);
+  const announced = captured(CAPTURED_ANNOUNCEMENT);
   assert(!isQuery(announced));
   const there = ["10.0.0.1:4711", "192.168.7.9:4711", "[fd00::9]:4712"];
   assert.deepEqual(addressesOf(key, announced), there);
@@ -190,8 +190,8 @@ Deno.test("what iroh programs really send is understood", () => {
   assert.deepEqual(othersAnnounced(key, announced), []);
 });
 
-Deno.test("announcement says what iroh programs say, but for the TXT record", () => {
-  const key = Uint8Array.fromHex(CAUGHT_KEY), theirs = caught(CAUGHT_ANNOUNCEMENT);
+Deno.test("announcement equals that of iroh programs, except for the TXT record", () => {
+  const key = Uint8Array.fromHex(CAPTURED_KEY), theirs = captured(CAPTURED_ANNOUNCEMENT);
   const ours = decode(encode(announcement(key, addressesOf(key, theirs))));
   const whole = ({ name, type, class: class_, ttl, data }: DnsRecord) => ({
     name,
@@ -206,7 +206,7 @@ Deno.test("announcement says what iroh programs say, but for the TXT record", ()
   assert.deepEqual(without(ours.additionals), without(theirs.additionals));
 });
 
-Deno.test("property: what is announced is what is found, for any key, addresses and ports", () => {
+Deno.test("property: addressesOf returns what announcement contains, for any key, addresses and ports", () => {
   const port = fc.integer({ min: 1, max: 0xffff });
   const address = fc.oneof(
     fc.tuple(fc.ipV4(), port).map(([host, port]) => `${host}:${port}`),
@@ -228,7 +228,7 @@ function normal(address: string): string {
   return new URL(`http://${address}`).host + address.slice(address.lastIndexOf(":"));
 }
 
-Deno.test("property: whatever is in a packet, reading it does not throw", () => {
+Deno.test("property: reading a damaged packet does not throw", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(400), (noise, at) => {
       const bytes = bytesOf(byIroh);
@@ -237,7 +237,7 @@ Deno.test("property: whatever is in a packet, reading it does not throw", () => 
       try {
         packet = decode(bytes);
       } catch {
-        return; // multicast-dns makes a warning of it
+        return; // multicast-dns emits a warning
       }
       isQuery(packet);
       for (const address of addressesOf(KEY, packet)) assert.match(address, /:\d+$/);

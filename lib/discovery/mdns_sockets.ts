@@ -1,7 +1,8 @@
 /**
- * Multicast DNS packets on every interface that is up, IPv4 and IPv6 (RFC 6762). The package
- * multicast-dns does the packets and one socket; here is one socket for each interface, so that
- * each can say something of its own, and interfaces may come and go.
+ * Sends and receives multicast DNS packets (RFC 6762) on every interface that is up, over IPv4 and IPv6.
+ *
+ * The package multicast-dns serves one socket. Here each interface has its own, since each has different
+ * addresses to announce, and may come and go.
  */
 
 import type { Buffer } from "node:buffer";
@@ -11,18 +12,22 @@ import { debug } from "../console/stderr.ts";
 import { type Interface, interfaces } from "../platform/network_interfaces.ts";
 import type { DnsPacket } from "./mdns_records.ts";
 
-/** How often to look for interfaces that have come or gone. */
-const LOOK_MS = 1_000;
+/** Interval between two looks for interfaces that have come or gone. */
+const LOOK_INTERVAL_MS = 1_000;
+/** The group of multicast DNS over IPv6 (RFC 6762, section 3). */
 const IPV6_GROUP = "ff02::fb";
 /**
- * What fits into one Ethernet frame, as such packets should (RFC 6762, 17). To decode a longer one, made
- * of names that point to names, can take many milliseconds.
+ * Maximum length of a packet: it should fit into one Ethernet frame (RFC 6762, section 17). A longer one, full of
+ * names that point to names, takes many milliseconds to decode.
  */
-const MOST_PACKET_BYTES = 1472;
-/** In every packet of interest, since a name's first occurrence is never compressed (RFC 1035, 4.1.4). */
+const MAX_PACKET_BYTES = 1472;
+/**
+ * The text by which a packet of iroh's service is recognised before it is decoded. The first occurrence of a name
+ * is never compressed (RFC 1035, section 4.1.4).
+ */
 const SERVICE_LABEL = "_irohv1";
 
-/** What of multicast-dns is used here; it brings no types. */
+/** The part of multicast-dns that is used here; the package has no types. */
 interface Socket {
   on(event: "error" | "warning", listener: (error: Error) => void): void;
   on(event: "ready", listener: () => void): void;
@@ -40,32 +45,32 @@ interface Joined {
   ready: boolean;
 }
 
-/** Each has a multicast group of its own. */
+/** The version of IP. Each has its multicast group. */
 export type IpVersion = "IPv4" | "IPv6";
 
-/** The version of an IP address. */
+/** Returns the version of an IP address. */
 export function ipVersion(address: string): IpVersion {
   return address.includes(":") ? "IPv6" : "IPv4";
 }
 
-/** What becomes of packets, and of interfaces. */
+/** What {@linkcode Multicast} calls. */
 export interface MulticastOptions {
-  /** Called for each packet, the own ones included. What it throws ends the program. */
+  /** Called for each packet, also for those of this host. If it throws, the program ends. */
   readonly received: (packet: DnsPacket, from: string) => void;
-  /** Called when an interface can be sent to, with its present addresses. */
+  /** Called when packets can be sent on an interface, with its present addresses. */
   readonly joined: (networkInterface: Interface) => void;
 }
 
-/** Sends to, and hears from, whoever is on a link with this host. Dispose of it to stop. */
+/** The multicast groups on all interfaces. Disposed of, it leaves them. */
 export class Multicast implements Disposable {
   #options: MulticastOptions;
   #sockets = new Map<string, Joined>();
-  #told = new Map<string, string>();
+  #reported = new Map<string, string>();
   #timer: ReturnType<typeof setInterval>;
 
   constructor(options: MulticastOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#update(), LOOK_MS);
+    this.#timer = setInterval(() => this.#update(), LOOK_INTERVAL_MS);
     Deno.unrefTimer(this.#timer);
     this.#update();
     if (this.#sockets.size === 0) debug(() => "local network: no interface is up");
@@ -74,15 +79,15 @@ export class Multicast implements Disposable {
   /** Sends a query on every interface. */
   query(packet: DnsPacket): void {
     for (const [key, { socket, ready }] of this.#sockets) {
-      if (ready) socket.query(packet, (error) => this.#tell(key, error));
+      if (ready) socket.query(packet, (error) => this.#report(key, error));
     }
   }
 
   /**
-   * Sends on every interface what there is to say on that one, if anything. Resolves when it has
-   * left, or cannot leave.
+   * Sends a response on each interface. Resolves when each has been sent, or has failed.
    *
-   * @param version By this version of IP alone.
+   * @param packetFor Makes the response for an interface, if there is one.
+   * @param version The only version of IP to use; by default both.
    */
   async respond(
     packetFor: (networkInterface: Interface) => DnsPacket | undefined,
@@ -99,7 +104,7 @@ export class Multicast implements Disposable {
       const { promise, resolve } = Promise.withResolvers<void>();
       sending.push(promise);
       socket.respond(packet, (error) => {
-        this.#tell(key, error);
+        this.#report(key, error);
         resolve();
       });
     }
@@ -111,7 +116,7 @@ export class Multicast implements Disposable {
     for (const [key, joined] of [...this.#sockets]) this.#leave(key, joined);
   }
 
-  /** Opens sockets for interfaces that have come or have other addresses, closes those of others. */
+  /** Opens sockets for interfaces that are new or have other addresses, and closes those that are outdated. */
   #update(): void {
     const wanted = new Map<string, { networkInterface: Interface; ipv4: string | undefined }>();
     for (const networkInterface of interfaces()) {
@@ -146,11 +151,11 @@ export class Multicast implements Disposable {
       const joined: Joined = { socket, networkInterface, version, ready: false };
       this.#sockets.set(key, joined);
       socket.on("error", (error) => {
-        this.#tell(key, error);
-        this.#leave(key, joined); // and tries again at the next look
+        this.#report(key, error);
+        this.#leave(key, joined); // the next look joins again
       });
-      // What does not parse is somebody else's, and no more than a word in the debug log.
-      socket.on("warning", (error) => this.#tell(key, error));
+      // Sent for a packet that cannot be decoded, which any host on the network may send.
+      socket.on("warning", (error) => this.#report(key, error));
       socket.on("packet", (packet, from) => this.#options.received(packet, from.address));
       socket.on("ready", () => {
         if (this.#sockets.get(key) !== joined) return;
@@ -158,14 +163,14 @@ export class Multicast implements Disposable {
         this.#options.joined(networkInterface);
       });
     } catch (error) {
-      this.#tell(key, error as Error); // and tries again at the next look
+      this.#report(key, error as Error); // the next look joins again
     }
   }
 
-  /** Says in the debug log what is wrong with an interface, until it is something else. */
-  #tell(key: string, error: Error | null | undefined): void {
-    if (!error || this.#told.get(key) === error.message) return;
-    this.#told.set(key, error.message);
+  /** Writes an interface's error to the debug log, unless it is the one written last. */
+  #report(key: string, error: Error | null | undefined): void {
+    if (!error || this.#reported.get(key) === error.message) return;
+    this.#reported.set(key, error.message);
     debug(() => `local network, ${key}: ${error.message}`);
   }
 
@@ -175,17 +180,17 @@ export class Multicast implements Disposable {
   }
 }
 
-/** A socket from which only packets come that may be about iroh's service. */
+/** Makes a socket that emits only packets that may be about iroh's service. */
 function udpSocket(version: IpVersion): UdpSocket {
   const socket = createSocket({ type: version === "IPv4" ? "udp4" : "udp6", reuseAddr: true });
   const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
-  // Here, since multicast-dns decodes whatever the socket emits.
+  // Filtered here, since multicast-dns decodes every packet that the socket emits.
   socket.emit = (event: string, ...args: unknown[]) =>
-    event === "message" && !isOfInterest(args[0] as Buffer) ? false : emit(event, ...args);
+    event === "message" && !mayBeOfIroh(args[0] as Buffer) ? false : emit(event, ...args);
   return socket;
 }
 
-function isOfInterest(message: Buffer): boolean {
-  return message.length <= MOST_PACKET_BYTES &&
+function mayBeOfIroh(message: Buffer): boolean {
+  return message.length <= MAX_PACKET_BYTES &&
     message.toString("latin1").toLowerCase().includes(SERVICE_LABEL);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { ResponseSuppression } from "./mdns_suppression.ts";
 
-/** The least and the most of many delays. */
+/** Returns the least and the greatest of many delays. */
 function range(suppression: ResponseSuppression, now: number): [number, number] {
   const delays = Array.from({ length: 2_000 }, () => suppression.delay(now));
   return [Math.min(...delays), Math.max(...delays)];
@@ -13,16 +13,16 @@ function assertNear([least, most]: [number, number], from: number, to: number): 
   assert(most <= to && most > to - slack, `${most}, not ${to}`);
 }
 
-Deno.test("ResponseSuppression waits the longer the more there are, and forgets who is not heard again", () => {
+Deno.test("ResponseSuppression waits longer with more endpoints, and forgets those not heard again", () => {
   const suppression = new ResponseSuppression();
   assertNear(range(suppression, 0), 0, 50);
   for (let i = 0; i < 9; i++) suppression.heard(`${i}`, 0);
-  suppression.heard("0", 0); // is one, however often
+  suppression.heard("0", 0); // counts once
   assertNear(range(suppression, 10_000), 0, 500);
   assertNear(range(suppression, 11_000), 0, 50);
 });
 
-Deno.test("ResponseSuppression stands back after having answered, until others have", () => {
+Deno.test("ResponseSuppression waits longer after an answer, until others have answered", () => {
   const suppression = new ResponseSuppression();
   for (let i = 0; i < 5; i++) suppression.heard(`${i}`, 0);
   suppression.answered(0);
@@ -33,7 +33,7 @@ Deno.test("ResponseSuppression stands back after having answered, until others h
   assertNear(range(suppression, 0), 0, 300);
 });
 
-Deno.test("ResponseSuppression has an end, whoever claims to be there", () => {
+Deno.test("ResponseSuppression limits the delay, however many endpoints are announced", () => {
   const suppression = new ResponseSuppression();
   for (let i = 0; i < 10_000; i++) suppression.heard(`${i}`, 0);
   suppression.answered(0);

@@ -1,10 +1,10 @@
 /**
- * Finding a repository on this host, with no relay and no look-up: its listener leaves an entry in
- * the user's runtime folder, `KEY.json`, and a dial looks there first.
+ * Finds a repository on this host, without relay and look-up. Its listener publishes a registration, the file
+ * `KEY.json` in the user's runtime folder, and a dialer reads it.
  *
- * The entry of a listener that was killed is known by its process being gone, or, where that cannot
- * be seen, by its age: a listener touches its entry every {@linkcode HEARTBEAT_MS}. An entry is a
- * hint and no more: whoever answers at its addresses still has to prove the key.
+ * A registration is stale if the listener's process is gone. If the process is in another container, its state
+ * cannot be seen, and the age of the file decides: a listener touches its file at an interval. A registration
+ * is only a hint, since the peer still has to prove its key.
  */
 
 import { join } from "node:path";
@@ -14,53 +14,62 @@ import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.
 import { parseSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 
-/** How often a listener says that it is there. */
-export const HEARTBEAT_MS = 30_000;
-/** In another container, an entry older than this is of a listener that was killed. */
-const STALE_MS = 3 * HEARTBEAT_MS;
+/** Interval at which a listener touches its registration. */
+export const HEARTBEAT_INTERVAL_MS = 30_000;
+/** Maximum age of a registration from another container: the listener may miss two heartbeats. */
+const MAX_AGE_MS = 3 * HEARTBEAT_INTERVAL_MS;
+/** Maximum size of a registration that is read. One with four addresses has 300 bytes. */
 const MAX_FILE_BYTES = 4 * 1024;
-const MOST_ADDRESSES = 16;
-/** Entries looked at when cleaning up. */
-const MOST_FILES = 1000;
+/** Maximum number of addresses in a registration. A listener has one for each of its sockets. */
+const MAX_ADDRESSES = 16;
+/** Maximum number of files that a listener checks when it starts. */
+const MAX_FILES = 1000;
 
 interface Registration {
-  /** Tells the entry of a listener from that of its successor. */
+  /** Distinguishes the registration of a listener from that of its successor. */
   readonly id: string;
   readonly pid: number;
-  /** Process ids mean something only within it: a container may share the runtime folder. */
+  /** The namespace of `pid`. A container has another one, and may share the runtime folder. */
   readonly pidNamespace: string;
   readonly direct: readonly string[];
 }
 
-/** A listener's entry. Dispose of it when the listener stops. */
+/** Options of {@linkcode LocalRegistration.publish}. */
+export interface PublishOptions {
+  /** By default the user's runtime folder. */
+  readonly folder?: string;
+  /** By default {@linkcode HEARTBEAT_INTERVAL_MS}. */
+  readonly heartbeatIntervalMs?: number;
+}
+
+/** A listener's registration. Disposed of, it is removed. */
 export class LocalRegistration implements AsyncDisposable {
   #path: string;
   #registration: Registration;
   #timer: ReturnType<typeof setInterval>;
 
-  private constructor(path: string, registration: Registration) {
+  private constructor(path: string, registration: Registration, heartbeatIntervalMs: number) {
     this.#path = path;
     this.#registration = registration;
     this.#timer = setInterval(() => {
-      // Tried again at the next beat; meanwhile peers on this host may have to take another way.
+      // The next heartbeat tries again. Until then dialers on this host may need another route.
       this.#beat().catch((error) => debug(() => `same host: cannot touch ${path}: ${error}`));
-    }, HEARTBEAT_MS);
+    }, heartbeatIntervalMs);
   }
 
   /**
-   * Leaves an entry, in place of that of an earlier listener, and clears away those of dead ones.
+   * Publishes a registration in place of an earlier listener's, and removes those of dead listeners.
    *
-   * @param boundSockets What the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`.
-   * @param folder The runtime folder, if not the user's own.
-   * @throws {RuntimeFolderError} and what the system says, if it cannot be left.
+   * @param boundSockets Sockets that the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`.
+   * @throws {RuntimeFolderError} if there is no folder for it, or the system's error if it cannot be written.
    */
   static async publish(
     publicKey: Uint8Array,
     boundSockets: readonly string[],
-    folder?: string,
+    { folder, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS }: PublishOptions = {},
   ): Promise<LocalRegistration> {
     folder ??= await ensureRuntimeFolder();
-    await removeDead(folder);
+    await removeStale(folder);
     const registration: Registration = {
       id: crypto.randomUUID(),
       pid: Deno.pid,
@@ -69,7 +78,8 @@ export class LocalRegistration implements AsyncDisposable {
         socket.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:")
       ),
     };
-    const published = new LocalRegistration(join(folder, fileName(publicKey)), registration);
+    const path = join(folder, fileName(publicKey));
+    const published = new LocalRegistration(path, registration, heartbeatIntervalMs);
     try {
       await published.#write();
       return published;
@@ -87,13 +97,13 @@ export class LocalRegistration implements AsyncDisposable {
   async #beat(): Promise<void> {
     const present = await this.#present();
     const now = new Date();
-    if (!present) await this.#write(); // somebody tidied up
+    if (!present) await this.#write(); // removed, as by a clean-up of the folder
     else if (present.id === this.#registration.id) await Deno.utime(this.#path, now, now);
   }
 
-  /** The entry that is there now; a later listener's takes the place of this one. */
+  /** Reads the registration in the file, which may be that of a later listener. */
   async #present(): Promise<Registration | undefined> {
-    return await readRegistration(this.#path).catch(() => undefined); // gone, or not an entry
+    return await readRegistration(this.#path).catch(() => undefined); // the file is missing or damaged
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -104,8 +114,10 @@ export class LocalRegistration implements AsyncDisposable {
 }
 
 /**
- * Addresses at which the listener of a repository on this host can be reached; none if there is no
- * such listener. Never throws: there are other ways to a peer.
+ * Returns the addresses of a repository's listener on this host, or none if there is no such listener. Never
+ * throws, since there are other routes to a peer.
+ *
+ * @param folders By default the user's runtime folders.
  */
 export async function findOnSameHost(
   publicKey: Uint8Array,
@@ -126,11 +138,11 @@ function fileName(publicKey: Uint8Array): string {
   return `${publicKey.toHex()}.json`;
 }
 
-/** Clears away what listeners left that were killed, and what was never finished. */
-async function removeDead(folder: string): Promise<void> {
-  let looked = 0;
+/** Removes what killed listeners have left: registrations, unfinished files, and old sockets. */
+async function removeStale(folder: string): Promise<void> {
+  let checked = 0;
   for await (const { name } of Deno.readDir(folder)) {
-    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++looked > MOST_FILES) {
+    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++checked > MAX_FILES) {
       continue;
     }
     const path = join(folder, name);
@@ -138,18 +150,18 @@ async function removeDead(folder: string): Promise<void> {
       const live = name.endsWith(".json") && await liveRegistration(path);
       if (!live && await isOld(path)) await Deno.remove(path);
     } catch (error) {
-      debug(() => `same host: ${path}: ${error}`); // another listener may be clearing up, too
+      debug(() => `same host: ${path}: ${error}`); // another listener may have removed it
     }
   }
 }
 
-/** The entry in a file, if its listener is alive as far as can be known; that of a dead one goes. */
+/** Reads a registration, if its listener may be alive. Removes the file of a dead one. */
 async function liveRegistration(path: string): Promise<Registration | undefined> {
   const registration = await readRegistration(path).catch((error) => {
     if (!(error instanceof NotARegistration)) throw error;
   });
   if (!registration) return undefined;
-  // Not by its age where there is better: a machine that slept makes everything look old.
+  // The age decides only where the process cannot be seen: after a machine has slept, every file looks old.
   if (registration.pidNamespace !== await pidNamespace()) {
     return await isOld(path) ? undefined : registration;
   }
@@ -159,19 +171,19 @@ async function liveRegistration(path: string): Promise<Registration | undefined>
 }
 
 async function isOld(path: string): Promise<boolean> {
-  return Date.now() - (await Deno.lstat(path)).mtime!.getTime() > STALE_MS;
+  return Date.now() - (await Deno.lstat(path)).mtime!.getTime() > MAX_AGE_MS;
 }
 
-/** The file holds something else. */
+/** A file contains something else than a registration. */
 class NotARegistration extends Error {}
 
 async function readRegistration(path: string): Promise<Registration> {
   const bytes = await readAtMost(path, MAX_FILE_BYTES);
   const { id, pid, pidNamespace, direct } = parse(bytes);
-  const right = typeof id === "string" && Number.isSafeInteger(pid) &&
-    typeof pidNamespace === "string" && Array.isArray(direct) && direct.length <= MOST_ADDRESSES &&
+  const isValid = typeof id === "string" && Number.isSafeInteger(pid) &&
+    typeof pidNamespace === "string" && Array.isArray(direct) && direct.length <= MAX_ADDRESSES &&
     direct.every((address) => typeof address === "string" && parseSocketAddress(address));
-  if (!right) throw new NotARegistration("not an entry");
+  if (!isValid) throw new NotARegistration("not a registration");
   return { id, pid: pid as number, pidNamespace, direct };
 }
 
@@ -184,6 +196,5 @@ function parse(bytes: Uint8Array): Partial<Record<keyof Registration, unknown>> 
 }
 
 async function pidNamespace(): Promise<string> {
-  // Only Linux has them.
-  return await Deno.readLink("/proc/self/ns/pid").catch(() => "");
+  return await Deno.readLink("/proc/self/ns/pid").catch(() => ""); // only Linux has namespaces
 }

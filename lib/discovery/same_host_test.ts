@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import { findOnSameHost, HEARTBEAT_MS, LocalRegistration } from "./same_host.ts";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
+import { findOnSameHost, HEARTBEAT_INTERVAL_MS, LocalRegistration } from "./same_host.ts";
 
 const key = new Uint8Array(32).fill(7);
 const sockets = ["0.0.0.0:1234", "[::]:5678", "10.1.2.3:99"];
@@ -24,7 +25,7 @@ async function files(dir: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name);
 }
 
-/** A process id that was in use, and is no more. */
+/** Returns the id of a process that has ended. */
 async function deadPid(): Promise<number> {
   const child = new Deno.Command(Deno.execPath(), { args: ["--version"], stdout: "null" }).spawn();
   await child.status;
@@ -37,10 +38,10 @@ async function writeRegistration(dir: string, change: Record<string, unknown>): 
   await Deno.writeTextFile(registrationPath(dir), JSON.stringify(registration));
 }
 
-Deno.test("findOnSameHost() finds what a listener has left, as long as it is there", async () => {
+Deno.test("findOnSameHost() finds the addresses that a listener has published, until it stops", async () => {
   await withFolder(async (dir) => {
     {
-      await using _ = await LocalRegistration.publish(key, sockets, dir);
+      await using _ = await LocalRegistration.publish(key, sockets, { folder: dir });
       assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
       assert.deepEqual(await findOnSameHost(new Uint8Array(32), [dir]), []);
       assert.equal((await Deno.stat(registrationPath(dir))).mode! & 0o777, 0o600);
@@ -50,7 +51,7 @@ Deno.test("findOnSameHost() finds what a listener has left, as long as it is the
   });
 });
 
-Deno.test("findOnSameHost() ignores and removes the entry of a listener that is gone", async () => {
+Deno.test("findOnSameHost() ignores and removes the registration of a dead listener", async () => {
   await withFolder(async (dir) => {
     await writeRegistration(dir, { pid: await deadPid() });
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
@@ -58,28 +59,28 @@ Deno.test("findOnSameHost() ignores and removes the entry of a listener that is 
   });
 });
 
-Deno.test("findOnSameHost() goes by the age of an entry from another process namespace", async () => {
+Deno.test("findOnSameHost() goes by the age of a registration from another process namespace", async () => {
   await withFolder(async (dir) => {
     await writeRegistration(dir, { pid: await deadPid(), pidNamespace: "pid:[1]" });
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
-    const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
+    const old = new Date(Date.now() - 4 * HEARTBEAT_INTERVAL_MS);
     await Deno.utime(registrationPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
   });
 });
 
-Deno.test("findOnSameHost() goes by the process where it can, for clocks jump", async () => {
+Deno.test("findOnSameHost() goes by the process, not the age, if the process can be seen", async () => {
   await withFolder(async (dir) => {
     await writeRegistration(dir, {});
-    const old = new Date(Date.now() - 100 * HEARTBEAT_MS);
+    const old = new Date(Date.now() - 100 * HEARTBEAT_INTERVAL_MS);
     await Deno.utime(registrationPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
-    await using _ = await LocalRegistration.publish(new Uint8Array(32), sockets, dir);
+    await using _ = await LocalRegistration.publish(new Uint8Array(32), sockets, { folder: dir });
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
   });
 });
 
-Deno.test("findOnSameHost() takes nothing from an entry that is none", async () => {
+Deno.test("findOnSameHost() ignores a file that is not a registration", async () => {
   const wrong: unknown[] = [
     { id: 1 },
     { pid: "1" },
@@ -101,18 +102,18 @@ Deno.test("findOnSameHost() takes nothing from an entry that is none", async () 
   });
 });
 
-Deno.test("LocalRegistration.publish() clears away what dead listeners left, and nothing else", async () => {
+Deno.test("LocalRegistration.publish() removes what dead listeners have left, and nothing else", async () => {
   await withFolder(async (dir) => {
     await writeRegistration(dir, { pid: await deadPid() });
     await Deno.writeTextFile(join(dir, "other"), "");
-    const old = new Date(Date.now() - 4 * HEARTBEAT_MS);
+    const old = new Date(Date.now() - 4 * HEARTBEAT_INTERVAL_MS);
     for (const name of [`${"05".repeat(32)}.json`, ".new-1", "socket-1", "other"]) {
       await Deno.writeTextFile(join(dir, name), "");
       await Deno.utime(join(dir, name), old, old);
     }
-    await Deno.writeTextFile(join(dir, ".new-2"), ""); // being written just now
-    const mine = new Uint8Array(32).fill(9);
-    await using _ = await LocalRegistration.publish(mine, sockets, dir);
+    await Deno.writeTextFile(join(dir, ".new-2"), ""); // another process is writing it
+    const other = new Uint8Array(32).fill(9);
+    await using _ = await LocalRegistration.publish(other, sockets, { folder: dir });
     assert.deepEqual(
       new Set(await files(dir)),
       new Set(["other", ".new-2", `${"09".repeat(32)}.json`]),
@@ -120,11 +121,38 @@ Deno.test("LocalRegistration.publish() clears away what dead listeners left, and
   });
 });
 
-Deno.test("LocalRegistration: an earlier listener that stops leaves a later one's entry alone", async () => {
+Deno.test("LocalRegistration: an earlier listener that stops keeps a later one's file", async () => {
   await withFolder(async (dir) => {
-    const earlier = await LocalRegistration.publish(key, sockets, dir);
+    const earlier = await LocalRegistration.publish(key, sockets, { folder: dir });
     await writeRegistration(dir, { pid: Deno.ppid });
     await earlier[Symbol.asyncDispose]();
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+  });
+});
+
+Deno.test("LocalRegistration: a listener keeps its registration young, and restores it", async () => {
+  await withFolder(async (dir) => {
+    await using _ = await LocalRegistration.publish(key, sockets, {
+      folder: dir,
+      heartbeatIntervalMs: 5,
+    });
+    const path = registrationPath(dir), old = new Date(0);
+    await Deno.utime(path, old, old);
+    while ((await Deno.stat(path)).mtime!.getTime() === 0) await eventLoopTurns(1);
+    await Deno.remove(path); // by a clean-up of the folder
+    while ((await findOnSameHost(key, [dir])).length === 0) await eventLoopTurns(1);
+    assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
+  });
+});
+
+Deno.test("LocalRegistration: an earlier listener does not touch a later one's file", async () => {
+  await withFolder(async (dir) => {
+    const options = { folder: dir, heartbeatIntervalMs: 5 };
+    await using _ = await LocalRegistration.publish(key, sockets, options);
+    await writeRegistration(dir, {});
+    const path = registrationPath(dir), old = new Date(0);
+    await Deno.utime(path, old, old);
+    await new Promise((resolve) => setTimeout(resolve, 20)); // some heartbeats
+    assert.equal((await Deno.stat(path)).mtime!.getTime(), 0);
   });
 });
