@@ -1,16 +1,20 @@
 /**
- * Which peers speak dumbpipe's protocol alone, so that finding it out costs a round trip once and not at each
- * dial: a file `KEY.plain` in the user's runtime folder, which counts for a day.
+ * Remembers which peers speak only dumbpipe's protocol, so that a round trip is lost once and not at each dial.
+ * For each such peer there is an empty file `KEY.dumbpipe` in the user's runtime folder.
  */
 
 import { join } from "node:path";
-import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 import { debug } from "../console/stderr.ts";
+import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 
-/** A peer may have been given a later program. */
-const COUNTS_FOR_MS = 24 * 60 * 60 * 1000;
+/** Time for which a peer is remembered. Then the peer may have been given this program. */
+const MAX_AGE_MS = 24 * 60 * 60 * 1000;
 
-/** Whether a peer is known to speak dumbpipe's protocol alone. Never throws. */
+/**
+ * Tells whether a peer is known to speak only dumbpipe's protocol. Never throws.
+ *
+ * @param folders By default the user's runtime folders.
+ */
 export async function speaksDumbpipeOnly(
   publicKey: Uint8Array,
   folders?: readonly string[],
@@ -19,24 +23,28 @@ export async function speaksDumbpipeOnly(
     const { mtime } = await Deno.stat(join(folder, fileName(publicKey))).catch(() => ({
       mtime: null,
     }));
-    if (mtime && Date.now() - mtime.getTime() < COUNTS_FOR_MS) return true;
+    if (mtime && Date.now() - mtime.getTime() < MAX_AGE_MS) return true;
   }
   return false;
 }
 
-/** Remembers that a peer does. Never throws: it will be found out again. */
+/**
+ * Remembers that a peer speaks only dumbpipe's protocol. Never throws: the next dial finds it out again.
+ *
+ * @param folder By default the user's runtime folder.
+ */
 export async function rememberDumbpipeOnly(publicKey: Uint8Array, folder?: string): Promise<void> {
   try {
     folder ??= await ensureRuntimeFolder();
     const path = join(folder, fileName(publicKey));
     await Deno.writeFile(path, new Uint8Array(), { mode: 0o600 });
     const now = new Date();
-    await Deno.utime(path, now, now);
+    await Deno.utime(path, now, now); // writing nothing to an empty file leaves its time
   } catch (error) {
-    debug(() => `not remembered that the peer speaks dumbpipe's protocol alone: ${error}`);
+    debug(() => `cannot remember that the peer speaks only dumbpipe's protocol: ${error}`);
   }
 }
 
 function fileName(publicKey: Uint8Array): string {
-  return `${publicKey.toHex()}.plain`;
+  return `${publicKey.toHex()}.dumbpipe`;
 }
