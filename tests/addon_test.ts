@@ -33,7 +33,7 @@ async function dial(
 ): Promise<Run> {
   const debug = { GIT_ANNEX_P2P_IROH_LOG: "debug", ...variables };
   const run = await env.iroh([address], { on, env: debug, stdin: "" });
-  assert.match(run.stderr, /no way to it is known/);
+  assert.match(run.stderr, /no route to it is known/);
   return run;
 }
 

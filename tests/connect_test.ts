@@ -65,7 +65,7 @@ scenario(
     await pair.listener.ended;
     const run = await env.iroh([pair.address], { on: pair.network.a, stdin: "" });
     assert.equal(run.code, 1);
-    assert.match(run.stderr, /no way to it is known/);
+    assert.match(run.stderr, /no route to it is known/);
     await (await pair.listen()).says(/serving endpoint/);
     assert.equal((await env.iroh([pair.address], { on: pair.network.a, stdin: "" })).code, 0);
   },
@@ -136,7 +136,7 @@ scenario("connect says when no way to the peer is known, at once", {}, async (en
   const run = await env.iroh([unknown], { stdin: "" });
   assert.equal(run.code, 1);
   assertOneLine(run.stderr);
-  assert.match(run.stderr, /cannot reach the peer, no way to it is known; /);
+  assert.match(run.stderr, /cannot reach the peer, no route to it is known; /);
 });
 
 scenario(

@@ -78,7 +78,7 @@ scenario("lan: who has it off neither asks nor is announced", { needs }, async (
   const off = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], { on: a, cwd });
   await off.says(/serving endpoint/);
   const run = await env.iroh([unknown()], { on: a, stdin: "" });
-  assert.match(run.stderr, /no way to it is known/);
+  assert.match(run.stderr, /no route to it is known/);
   assert.equal(ear.stdout, "ready\n");
 
   // The same with it on, so that the ear is known to hear.
@@ -172,7 +172,7 @@ scenario("lan: a network that comes up after the programs is used", { needs }, a
   await env.ok(["ip", "link", "set", "eth0", "down"], { on: b });
   const down = await (await dial()).ended;
   assert.equal(down.code, 1);
-  assert.match(down.stderr, /tried the local network \(nobody there has its key\)/);
+  assert.match(down.stderr, /tried the local network \(no peer there has its key\)/);
 
   const waiting = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
   await waiting.says(/dialing/);
@@ -275,7 +275,7 @@ scenario("lan: where a liar says that another endpoint has the key, the right on
     const dialer = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
     const { code, stdout, stderr } = await dialer.ended;
     assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}hello\n`]);
-    if (/trying each way by itself/.test(stderr)) apart++;
+    if (/trying each route by itself/.test(stderr)) apart++;
   }
 });
 
@@ -426,7 +426,7 @@ scenario("lan: countless lies about the peer that is looked for do the dialer no
   const received = await datagramsReceived(env, b) - receivedBefore;
   const { code, stderr } = await dialer.ended;
   assert.equal(code, 1);
-  assert.match(stderr, /trying each way by itself/);
+  assert.match(stderr, /trying each route by itself/);
   assert.match(stderr, /tried the local network \(no answer within/);
   assert(received > 10_000, `${received} packets came`);
   // Sockets for those that are tried at once, and iroh itself; not a socket for each lie.

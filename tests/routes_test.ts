@@ -220,7 +220,7 @@ scenario("when nobody answers, each way is named, and what came of it", {
     `relay ${pair.relay!.url} \\([^)]+\\)`,
     `relay ${other.url} \\([^)]+\\)`,
     "the look-up at iroh's DNS \\([^)]+\\)",
-    "the local network \\(nobody there has its key\\)",
+    "the local network \\(no peer there has its key\\)",
   ];
   const expected = `^git-annex-p2p-iroh: cannot reach the peer; tried ${ways.join(", ")}; ` +
     "is git annex remotedaemon running there, and is it online\\?\\n$";

@@ -5,6 +5,7 @@ import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
 import { reasonFor } from "../console/failure.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { describePath } from "../iroh/path.ts";
+import { describeRoute } from "../dial/route.ts";
 import { readSettings } from "../repository/repository.ts";
 import { Signals } from "../console/signals.ts";
 import { say } from "../console/stderr.ts";
@@ -28,9 +29,10 @@ export async function ping(address: string, count: number): Promise<number> {
   const settings = await readSettings();
   const reached = await dialPeer(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
   const key = shortKey(ticket.publicKey);
+  const foundBy = describeRoute(reached.route);
   const isMux = reached.connection.alpn === MUX_ALPN;
   await print(
-    `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${reached.route}` +
+    `connected to ${key} in ${milliseconds(performance.now() - begin)}, found by ${foundBy}` +
       (isMux
         ? "\n"
         : "; it speaks dumbpipe's protocol, so each time is that of a new connection\n"),
@@ -99,10 +101,8 @@ async function printSummary(
   const lost = times.length - replies.length;
   const loss = times.length > 0 ? Math.round(100 * lost / times.length) : 0;
   await print(
-    `found by ${route}, path ${
-      describePath(connection.path)
-    }; ${replies.length} of ${times.length} replies, ` +
-      `${loss} % lost\n`,
+    `found by ${describeRoute(route)}, path ${describePath(connection.path)}; ` +
+      `${replies.length} of ${times.length} replies, ${loss} % lost\n`,
   );
   if (replies.length === 0) return;
   const [least, median, most] = [0, replies.length >> 1, replies.length - 1].map((i) =>

@@ -56,7 +56,7 @@ function makePool(
     dial: async (ticket, _settings, _alpns, _signal, options = {}) => {
       const mux = await dial(options, ticket);
       muxes.set(mux.connection, mux);
-      return { connection: mux.connection, route: "a test" };
+      return { connection: mux.connection, route: { kind: "address", direct: [] } };
     },
     ...options,
   });
