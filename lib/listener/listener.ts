@@ -10,7 +10,7 @@ import { systemReason } from "../console/failure.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Incoming } from "../iroh/endpoint.ts";
 import { describePath } from "../iroh/path.ts";
-import { IdleTimeout, MuxConnection } from "../protocol/peer_connection.ts";
+import { IdleTimeout, type InboundSession, MuxConnection } from "../protocol/peer_connection.ts";
 import { debug } from "../console/stderr.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
@@ -60,7 +60,7 @@ export class Listener {
   #kept = new Set<MuxConnection>();
   /** One for each connection that is being served. */
   #tasks = new Set<Promise<void>>();
-  #resumable = new ResumableSessions();
+  #resumable = new ResumableSessions<InboundSession>();
 
   constructor(options: ListenerOptions) {
     this.#options = options;

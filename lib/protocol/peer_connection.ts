@@ -54,7 +54,7 @@ export interface MuxConnectionOptions {
   /** Called each time it is found that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
   /** Sessions that may be resumed on this connection. By default there are none. */
-  readonly resumable?: ResumableSessions;
+  readonly resumable?: ResumableSessions<InboundSession>;
   /** Time for which a session waits to be resumed, if not {@linkcode RESUME_TIMEOUT_MS}. */
   readonly resumeTimeoutMs?: number;
   /** For so long it is kept without use, if not for as long as is usual. */
