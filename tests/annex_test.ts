@@ -6,6 +6,7 @@ import { Annex, ANNEX_TOOLS, linkBoth, makeAnnexes, makeLinked, syncUntilSame } 
 import { freePort, makeNetwork, startRelay } from "./network.ts";
 import { checksumOf, randomBytes } from "./pair.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
+import { python, toolPath } from "./tools.ts";
 
 const needs = ANNEX_TOOLS;
 /** Times the session below is gone through, each with new repositories. */
@@ -169,7 +170,7 @@ scenario("git-annex: a repository that the shell script has set up keeps address
   // What a host with the script has: the same name on PATH, dumbpipe behind it.
   const program = join(network.a.dir, "bin", "git-annex-p2p-iroh");
   await Deno.rename(program, `${program}.ours`);
-  await Deno.writeTextFile(program, SCRIPT, { mode: 0o755 });
+  await Deno.copyFile(toolPath("dumbpipe_script.sh"), program);
   const a = await Annex.make(env, network.a);
   await a.enable();
   const addresses = await a.addresses();
@@ -211,13 +212,15 @@ scenario("git-annex: pairing with Magic Wormhole", {
     annex.host.env.WORMHOLE_RELAY_URL = `ws://${a.host.ip}:${port}/v1`;
     await annex.serve();
   }
-  const [one, two] = await Promise.all([a, b].map((annex) =>
-    env.start(["python3", "-c", PAIRING], {
-      on: annex.host,
-      cwd: annex.path,
-      stdin: "open",
-    })
-  ));
+  const [one, two] = await Promise.all(
+    [a, b].map((annex) =>
+      env.start(python("pair_on_terminal.py"), {
+        on: annex.host,
+        cwd: annex.path,
+        stdin: "open",
+      })
+    ),
+  );
   const codeOf = async (side: typeof one) =>
     /[0-9]+-[a-z]+-[a-z-]+/.exec(
       await side!.says(/is: [0-9]+-[a-z]+-[a-z-]+/),
@@ -284,24 +287,3 @@ function daemonPids(env: TestEnv, host: string): Promise<number[]> {
     (args, environ) => args.includes("remotedaemon") && environ.includes(`/${host}/home`),
   );
 }
-
-/** What git-annex's documentation offers: the same calls and the same key file, by way of dumbpipe. */
-const SCRIPT = `#!/bin/sh
-set -e
-creds=$(git rev-parse --git-dir)/annex/creds
-if [ "$1" != address ] && [ -z "$2" ]; then exec dumbpipe connect "$1"; fi
-if [ ! -e "$creds/iroh-secret" ]; then
-  mkdir -p "$creds"
-  (umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >"$creds/iroh-secret")
-fi
-IROH_SECRET=$(cat "$creds/iroh-secret")
-export IROH_SECRET
-if [ "$1" = address ]; then exec dumbpipe generate-ticket 2>/dev/null; fi
-exec dumbpipe listen-unix --socket-path="$2"
-`;
-
-/** \`git annex p2p --pair\` on a pseudo-terminal, which it asks for the code. */
-const PAIRING = `
-import os, pty, sys
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(["git", "annex", "p2p", "--pair"])))
-`;

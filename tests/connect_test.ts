@@ -32,6 +32,7 @@ import {
   type TestEnv,
   type Tool,
 } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 const unknown = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
 
@@ -220,15 +221,8 @@ scenario(
     const pair = await makePair(env, "loopback", async (connection) => {
       await writeAll(connection, data);
     });
-    const script = `
-import hashlib, os, subprocess, sys, time
-r, w = os.pipe(); os.set_blocking(w, False)
-child = subprocess.Popen(["git-annex-p2p-iroh", sys.argv[1]], stdin=subprocess.DEVNULL, stdout=w)
-os.close(w); sha = hashlib.sha256()
-while part := os.read(r, 20000): sha.update(part); time.sleep(0.005)
-print(sha.hexdigest(), child.wait())
-`;
-    const said = await env.ok(["python3", "-c", script, pair.dialed], { on: pair.network.b });
+    const command = python("nonblocking_stdout.py", pair.dialed);
+    const said = await env.ok(command, { on: pair.network.b });
     assert.equal(said.trim(), `${await checksumOf(data)} 0`);
   },
 );

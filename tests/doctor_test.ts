@@ -6,6 +6,7 @@ import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { makeNetwork, startRelay } from "./network.ts";
 import { echo, makePair, makeRepository } from "./pair.ts";
 import { type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 /** The lines that begin with a word. */
 function lines(run: Run, state: "ok" | "warning" | "failure"): string[] {
@@ -186,10 +187,8 @@ scenario("doctor tells of two listeners", { needs: ["namespaces"] }, async (env)
   const fine = await doctor(env, pair.network.a, pair.repository);
   assert.match(fine.stdout, new RegExp(`^ok {7}process ${pair.listener.pid} serves`, "m"));
   // One that does not see that it is no longer wanted, such as the shell script's.
-  const script = "import time; print('ready', flush=True); time.sleep(1000)";
-  const other = await env.start(["python3", "-c", script, pair.address, "socket"], {
-    on: pair.network.a,
-  });
+  const command = python("do_nothing.py", pair.address, "socket");
+  const other = await env.start(command, { on: pair.network.a });
   // Before that, python3 may be a script of pyenv, whose subshells have the same command line.
   await other.says(/ready/);
   const two = await doctor(env, pair.network.a, pair.repository);

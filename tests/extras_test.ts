@@ -10,6 +10,7 @@ import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { killQuietly, scenario, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 /** Writes one of the files. @returns Its path. */
 async function written(env: TestEnv, name: string): Promise<string> {
@@ -110,9 +111,7 @@ scenario("the unit of systemd and the agent of launchd start remotedaemon, and s
 
   const file = join(host.dir, "agent.plist");
   await Deno.writeTextFile(file, launchdAgent("name", annex.path, `${path}:/a&b<c>`));
-  const read =
-    "import json, plistlib, sys; print(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
-  const agent = JSON.parse(await env.ok(["python3", "-c", read, file], { on: host }));
+  const agent = JSON.parse(await env.ok(python("plist_to_json.py", file), { on: host }));
   assert.deepEqual([agent.Label, agent.WorkingDirectory], ["name", annex.path]);
   assert.equal(agent.EnvironmentVariables.PATH, `${path}:/a&b<c>`);
   await serves(env, annex, agent.ProgramArguments, path);

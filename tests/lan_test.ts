@@ -18,6 +18,7 @@ import {
   silence,
 } from "./pair.ts";
 import { type Host, memoryOf, type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 const needs = ["multicast"] as const;
 const LAN = { GIT_ANNEX_P2P_IROH_LAN: "true" };
@@ -107,7 +108,7 @@ scenario("lan: an iroh program that asks who is there, and nothing else, is answ
 }, async (env) => {
   const { b } = await makeNeighbours(env);
   const ear = await listenToMulticast(env, b);
-  const ask = () => env.ok(["python3", "-c", ASK], { on: b });
+  const ask = () => env.ok(python("mdns_ask.py"), { on: b });
   for (let i = 0; i < 2; i++) {
     const heard = await hearsNext(env, ear, /query from 10\.77\.0\.2\n(response .*)\n/, ask);
     assert.match(heard, /\nresponse from 10\.77\.0\.1 10\.77\.0\.1\n$/);
@@ -238,7 +239,7 @@ scenario("lan: liars cost no more than a packet that is not answered", {
 }, async (env) => {
   const { a, address, dial } = await makeNeighbours(env);
   const port = await listenerPort(a, address);
-  const liar = await env.start(["python3", "-c", LIAR, instanceOf(address), `${port}`], { on: a });
+  const liar = await env.start(python("mdns_liar.py", instanceOf(address), `${port}`), { on: a });
   await liar.says(/lying/);
   // Wrong ports, hosts that are not there, addresses that are not on this network: all for the very
   // key that is looked for, before and after the truth.
@@ -267,7 +268,7 @@ scenario("lan: where a liar says that another endpoint has the key, the right on
   });
   await another.says(/serving endpoint/);
   const wrong = `${await listenerPort(a, otherAddress)}`;
-  const liar = await env.start(["python3", "-c", LIAR, instanceOf(address), "9", wrong], { on: a });
+  const liar = await env.start(python("mdns_liar.py", instanceOf(address), "9", wrong), { on: a });
   await liar.says(/lying/);
   let apart = 0;
   // Sometimes the truth is faster: the test is of the other times.
@@ -372,7 +373,7 @@ scenario("lan: iroh programs that hold back when two have answered are heard nev
     await more.says(/serving endpoint/);
   }
   const wanted = unknown();
-  const polite = await env.start(["python3", "-c", POLITE, instanceOf(wanted)], { on: a });
+  const polite = await env.start(python("mdns_polite.py", instanceOf(wanted)), { on: a });
   await polite.says(/ready/);
   const run = await env.iroh([wanted], { on: b, env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
   assert.match(run.stderr, /says it is at 10\.77\.0\.1:9\n/);
@@ -386,7 +387,7 @@ scenario("lan: malformed, oversized and countless packets do no harm", {
   assertEchoed(await (await dial()).ended); // what a connection takes is not the flood's
   const memory = () => memoryOf(listener.pid);
   const before = await memory(), receivedBefore = await datagramsReceived(env, a);
-  const flood = await env.start(["python3", "-c", FLOOD], { on: b });
+  const flood = await env.start(python("mdns_flood.py"), { on: b });
   const dials = (async () => {
     for (let i = 0; i < 5; i++) assertEchoed(await (await dial()).ended);
   })();
@@ -395,7 +396,7 @@ scenario("lan: malformed, oversized and countless packets do no harm", {
   assert.equal((await flood.ended).code, 0);
   assertEchoed(await (await dial()).ended);
   const ear = await listenToMulticast(env, b);
-  await env.ok(["python3", "-c", ASK], { on: b });
+  await env.ok(python("mdns_ask.py"), { on: b });
   await ear.says(/response from 10\.77\.0\.1 /); // it still hears, and answers
   assert.equal(listener.code, undefined);
   const received = await datagramsReceived(env, a) - receivedBefore;
@@ -525,7 +526,7 @@ async function lieFromMany(
   const add = aliases.map((alias) => `ip addr add ${alias} dev br0`).join(" && ");
   await env.ok(["sh", "-c", add], { on });
   const args = [instanceOf(address), `${senders}`, `${lies}`, wrong];
-  const crowd = await env.start(["python3", "-c", CROWD_OF_LIARS, ...args], { on });
+  const crowd = await env.start(python("mdns_crowd.py", ...args), { on });
   await crowd.says(/lying/);
   return crowd;
 }
@@ -561,150 +562,7 @@ async function changeAddress(env: TestEnv, on: Host, from: string, to: string): 
 }
 
 async function listenToMulticast(env: TestEnv, on: Host, ...where: string[]): Promise<Started> {
-  const ear = await env.start(["python3", "-c", EAR, ...where], { on });
+  const ear = await env.start(python("mdns_ear.py", ...where), { on });
   await ear.says(/ready/);
   return ear;
 }
-
-const GROUP = `
-import socket, struct, sys, time
-def group(here="0.0.0.0"):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("0.0.0.0", 5353))
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + socket.inet_aton(here))
-    return s
-def name(text):
-    return b"".join(bytes([len(l)]) + l.encode() for l in text.split(".")) + b"\\0"
-def record(owner, kind, data, ttl=120):
-    return name(owner) + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data
-`;
-
-/** `[ADDRESS | INTERFACE]`: tells of every packet about iroh's service that comes by there: by IPv4 or by IPv6. */
-const EAR = `${GROUP}
-def group6(interface):
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    s.bind(("::", 5353))
-    index = struct.pack("@I", socket.if_nametoindex(interface))
-    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, "ff02::fb") + index)
-    return s
-def addresses(packet):
-    def after_name(i):
-        while packet[i]:
-            if packet[i] >= 0xC0: return i + 2
-            i += packet[i] + 1
-        return i + 1
-    questions, *records = struct.unpack(">HHHH", packet[4:12])
-    i = 12; found = []
-    for _ in range(questions): i = after_name(i) + 4
-    for _ in range(sum(records)):
-        i = after_name(i)
-        kind, _, _, length = struct.unpack(">HHIH", packet[i:i + 10])
-        data = packet[i + 10:i + 10 + length]; i += 10 + length
-        if kind == 1: found.append(socket.inet_ntoa(data))
-        if kind == 28: found.append(socket.inet_ntop(socket.AF_INET6, data))
-    return found
-where = sys.argv[1] if len(sys.argv) > 1 else "0.0.0.0"
-s = group(where) if "." in where else group6(where); print("ready", flush=True)
-while True:
-    packet, (host, *_) = s.recvfrom(9000)
-    if b"_irohv1" not in packet.lower(): continue
-    kind = "response" if packet[2] & 0x80 else "query"
-    # A goodbye is the PTR alone, with a TTL of nothing.
-    if kind == "response" and struct.unpack(">H", packet[6:8])[0] == 1: kind = "goodbye"
-    print(kind, "from", host, *addresses(packet), flush=True)
-`;
-
-/** Asks who is there, as iroh's own programs do: that one question, and nothing else. */
-const ASK = `${GROUP}
-query = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + name("_irohv1._udp.local") + struct.pack(">HH", 12, 1)
-group().sendto(query, ("224.0.0.251", 5353))
-`;
-
-/**
- * `KEY PORT PORT…`: says wrong things of an endpoint, whenever somebody asks, faster than the truth can be
- * said: that the one at PORT is elsewhere, and that it is at the other ports.
- */
-const LIAR = `${GROUP}
-key, port = sys.argv[1], int(sys.argv[2]); instance = key + "._irohv1._udp.local"
-def lie(port, *hosts):
-    target = key + "-" + str(port) + ".local"
-    srv = record(instance, 33, struct.pack(">HHH", 0, 0, port) + name(target))
-    more = b"".join(record(target, 1, socket.inet_aton(h)) for h in hosts)
-    return struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, len(hosts)) + srv + more
-lies = [lie(int(p), "10.77.0.1") for p in sys.argv[3:]] + [lie(9, "10.77.0.1", "10.77.0.99", "10.77.0.254"), lie(port, "192.0.2.1", "127.0.0.1"),
-    lie(0, "10.77.0.1"), lie(port, "224.0.0.251"), lie(10, "10.77.0.1")]
-s = group(); print("lying", flush=True)
-while True:
-    packet, _ = s.recvfrom(9000)
-    if packet[2] & 0x80 or b"_irohv1" not in packet: continue
-    for packet in lies: s.sendto(packet, ("224.0.0.251", 5353))
-`;
-
-/**
- * `KEY SENDERS LIES [AT]`: tells other lies from each of its addresses, 10.77.0.100 and so on, without end:
- * ports where nobody is, and one socket address where another endpoint is.
- */
-const CROWD_OF_LIARS = `${GROUP}
-key, count, lies, wrong = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-instance = key + "._irohv1._udp.local"
-def lie(port, host):
-    target = key + "-" + str(port) + ".local"
-    srv = record(instance, 33, struct.pack(">HHH", 0, 0, port) + name(target))
-    return struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1) + srv + record(target, 1, socket.inet_aton(host))
-senders = []
-for i in range(count):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    host = "10.77.0." + str(100 + i)
-    s.bind((host, 0))
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(host))
-    senders.append((s, host))
-print("lying", flush=True)
-while True:
-    for port in range(9, 9 + lies):
-        for s, host in senders: s.sendto(lie(port, host), ("224.0.0.251", 5353))
-        if wrong: senders[0][0].sendto(lie(int(wrong.split(":")[1]), wrong.split(":")[0]), ("224.0.0.251", 5353))
-        time.sleep(0.02)
-`;
-
-/** Says where it is, as iroh does: after up to 100 ms, unless two others have answered by then. */
-const POLITE = `${GROUP}
-import random, select
-key = sys.argv[1]; instance = key + "._irohv1._udp.local"; target = key + "-9.local"
-answer = struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1)
-answer += record(instance, 33, struct.pack(">HHH", 0, 0, 9) + name(target))
-answer += record(target, 1, socket.inet_aton("10.77.0.1"))
-s = group(); print("ready", flush=True)
-while True:
-    packet, _ = s.recvfrom(9000)
-    if packet[2] & 0x80 or b"_irohv1" not in packet: continue
-    until = time.monotonic() + random.random() / 10; others = 0
-    while (left := until - time.monotonic()) > 0 and select.select([s], [], [], left)[0]:
-        others += 1 if s.recvfrom(9000)[0][2] & 0x80 else 0
-    if others < 2: s.sendto(answer, ("224.0.0.251", 5353))
-`;
-
-/** Ten thousand announcements, each of another endpoint, and what no DNS library should choke on. */
-const FLOOD = `${GROUP}
-import os, random
-s = group(); alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-random.seed(7)
-for i in range(10000):
-    key = "".join(random.choice(alphabet) for _ in range(52)); instance = key + "._irohv1._udp.local"
-    target = key + "-9.local"
-    answer = record(instance, 33, struct.pack(">HHH", 0, 0, 9) + name(target))
-    packet = struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 1) + answer + record(target, 1, bytes([10, 77, 0, 3]))
-    if i % 10 == 1: packet = packet[:random.randrange(len(packet))]
-    if i % 10 == 2: packet = os.urandom(random.randrange(1, 1400))
-    if i % 10 == 3: packet = packet + os.urandom(8500)
-    if i % 10 == 4: packet = struct.pack(">HHHHHH", 0, 0x8400, 0, 65535, 0, 65535) + b"\\xc0\\x0c" * 100
-    if i % 10 == 6: # names that point to names, as long as the packet lets them
-        chain = name("_irohv1") + b"".join(struct.pack(">H", 0xC000 | (12 if j == 0 else 19 + 2 * j)) for j in range(600))
-        packet = struct.pack(">HHHHHH", 0, 0x8400, 0, 65535, 0, 0) + chain + struct.pack(">H", 0xC000 | (12 + len(chain) - 2)) * 100
-    if i % 10 == 5: packet = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + name("_irohv1._udp.local") + struct.pack(">HH", 12, 1)
-    s.sendto(packet, ("224.0.0.251", 5353))
-    if i % 50 == 0: time.sleep(0.02)
-    if i == 5000: print("half", flush=True)
-`;

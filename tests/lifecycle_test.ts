@@ -14,12 +14,8 @@ import {
   writeAll,
 } from "./pair.ts";
 import { concat, scenario, type Started, type TestEnv, type Tool } from "./testenv.ts";
+import { python } from "./tools.ts";
 
-const HOLD_PORT = `
-import socket, sys, time
-held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); held.bind(("127.0.0.1", int(sys.argv[1])))
-print("held", flush=True); time.sleep(1000)
-`;
 const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
 
 /** What a listener keeps while it runs. */
@@ -190,7 +186,7 @@ scenario(
   async (env) => {
     const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17475" };
     const pair = await makePair(env, "loopback", echo);
-    await env.start(["python3", "-c", HOLD_PORT, "17475"]).then((holder) => holder.says(/held/));
+    await (await env.start(python("hold_udp_port.py", "17475"))).says(/held/);
     const first = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
     await first.says(/cannot open a UDP socket/);
     const second = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
@@ -318,18 +314,7 @@ scenario(
 scenario("serve goes on while git-annex's queue is full", { limitMs: 90_000 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   // A queue of one that nobody takes anything from, in the place of git-annex's.
-  const script = `
-import socket, sys, time
-full = socket.socket(socket.AF_UNIX); full.bind(sys.argv[1] + "-full"); full.listen(0)
-held = []
-while True:
-    one = socket.socket(socket.AF_UNIX); one.setblocking(False)
-    try: one.connect(sys.argv[1] + "-full")
-    except BlockingIOError: break
-    held.append(one)
-print("full", flush=True); time.sleep(1000)
-`;
-  const full = await env.start(["python3", "-c", script, pair.fakeAnnex.path]);
+  const full = await env.start(python("full_socket.py", `${pair.fakeAnnex.path}-full`));
   await full.says(/full/);
   const real = `${pair.fakeAnnex.path}-real`;
   await Deno.rename(pair.fakeAnnex.path, real);

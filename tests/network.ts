@@ -3,8 +3,8 @@
  * are folders, and share the loopback.
  */
 
-import { fileURLToPath } from "node:url";
 import { hasTool, type Host, type Started, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 /** Two hosts and one for a relay. */
 export interface Network {
@@ -123,9 +123,8 @@ async function behindRouter(env: TestEnv, id: string, name: string, i: number): 
 async function lengthen(env: TestEnv, id: string, address: string): Promise<void> {
   const [host, hub] = [`${id}-b`, `${id}-r`];
   await ip("-n", host, "link", "del", "eth0");
-  const script = fileURLToPath(import.meta.resolve("./delay_link.py"));
   const ends = [host, `${address}/24`, hub, "to-1", "br0"];
-  const cable = await env.start(["python3", script, ...ends, `${LONG_CABLE_MS}`], {
+  const cable = await env.start(python("delay_link.py", ...ends, `${LONG_CABLE_MS}`), {
     on: await env.host("cable"),
   });
   await cable.says(/ready/);
@@ -254,6 +253,5 @@ export async function startRelay(env: TestEnv, on: Host): Promise<Relay> {
 }
 
 async function listens(env: TestEnv, on: Host, port: number): Promise<boolean> {
-  const probe = `import socket; socket.create_connection(("127.0.0.1", ${port})).close()`;
-  return (await env.run(["python3", "-c", probe], { on })).code === 0;
+  return (await env.run(python("probe_tcp_port.py", `${port}`), { on })).code === 0;
 }

@@ -17,6 +17,7 @@ import {
   writeAll,
 } from "./pair.ts";
 import { scenario, type Tool } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
 /** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
@@ -76,20 +77,7 @@ for (const route of ROUTES) {
       ["dumbpipe", "connect-tcp", "--addr", "127.0.0.1:4711", pair.dialed],
       { on: b },
     );
-    const ask = `
-import socket, sys, time
-def one(i):
-    for _ in range(500):
-        try:
-            s = socket.create_connection(("127.0.0.1", 4711)); break
-        except ConnectionRefusedError: time.sleep(0.02)
-    s.sendall(b"question %d" % i); s.shutdown(socket.SHUT_WR)
-    got = b""
-    while part := s.recv(4096): got += part
-    return got.decode()
-print("|".join(one(i) for i in range(5)))
-`;
-    const answers = (await env.ok(["python3", "-c", ask], { on: b })).trim();
+    const answers = (await env.ok(python("ask_over_tcp.py", "4711", "5"), { on: b })).trim();
     const expected = Array.from({ length: 5 }, (_, i) => `${AUTH_SUCCESS}question ${i}`);
     assert.equal(answers, expected.join("|"));
     assert.equal(forward.code, undefined);

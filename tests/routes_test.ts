@@ -15,8 +15,7 @@ import {
   randomBytes,
 } from "./pair.ts";
 import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
-
-const DENO = [Deno.execPath(), "run", "--allow-all", "--quiet", "--cached-only", "--no-check"];
+import { deno } from "./tools.ts";
 
 /** A listener on `a` whose home relays are `relays`; gives its address. */
 async function listen(
@@ -68,13 +67,13 @@ scenario("two NATs: a direct path comes about once each side knows its public ad
 }, async (env) => {
   const { a, b, relay } = await makeNetwork(env, "nat");
   const { url } = await startRelay(env, relay);
-  const peer = [...DENO, join(import.meta.dirname!, "nat_peer.ts")];
-  const reflector = await env.start([...peer, "reflect"], { on: relay });
+  const reflector = await env.start(deno("nat_peer.ts", "reflect"), { on: relay });
   const [key, port] = (await reflector.says(/^[0-9a-f]{64} \d+/)).split(" ");
   const seen = `${key}@${relay.ip}:${port}`;
-  const server = await env.start([...peer, "serve", url, seen], { on: a });
+  const server = await env.start(deno("nat_peer.ts", "serve", url, seen), { on: a });
   const serverKey = await server.says(/^[0-9a-f]{64}/);
-  const dialer = await (await env.start([...peer, "dial", url, seen, serverKey], { on: b })).ended;
+  const dial = deno("nat_peer.ts", "dial", url, seen, serverKey);
+  const dialer = await (await env.start(dial, { on: b })).ended;
   const [first, last] = dialer.stdout.trim().split("\n");
   assert.match(first!, /^relay http/);
   assert.match(last!, /^direct 203\.0\.113\.1:\d+$/);

@@ -19,6 +19,7 @@ import {
   writeAll,
 } from "./pair.ts";
 import { type Run, scenario, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
 
 const text = new TextEncoder();
 
@@ -38,8 +39,7 @@ async function send(stream: Duplex, data: string): Promise<void> {
 
 /** In place of a socket file one that refuses, as a process leaves it that is ended with SIGKILL. */
 async function leaveDeadSocket(env: TestEnv, path: string): Promise<void> {
-  const bind = "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])";
-  await env.ok(["python3", "-c", bind, `${path}-dead`]);
+  await env.ok(python("dead_socket.py", `${path}-dead`));
   await Deno.rename(`${path}-dead`, path);
 }
 

@@ -1,7 +1,6 @@
 /** What becomes of a stream of bytes: slow readers, ends of either side, many one after another. */
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import {
   AUTH_SUCCESS,
   checksumOf,
@@ -21,6 +20,7 @@ import {
   type TestEnv,
   type Tool,
 } from "./testenv.ts";
+import { deno } from "./tools.ts";
 
 const MIB = 1024 * 1024;
 const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
@@ -152,12 +152,10 @@ for (const route of ROUTES) {
       },
       async (env) => {
         const pair = await makePair(env, route, echo);
-        const script = join(import.meta.dirname!, "many_dials.ts");
-        const deno = [Deno.execPath(), "run", "--allow-all", "--cached-only", "--no-check"];
         // The memory of a JavaScript program grows until it is first collected, so it is compared
         // between 400 connections and 800; 150 kB for each, as a leak once took, would be 57 MiB.
         const dialer = await env.start(
-          [...deno, script, pair.dialed, pair.relay?.url ?? "none", "800", protocol],
+          deno("many_dials.ts", pair.dialed, pair.relay?.url ?? "none", "800", protocol),
           {
             on: pair.network.b,
             stdin: "open",

@@ -7,12 +7,12 @@
  *   which it prints.
  */
 
-import { dialPeer } from "../lib/dial/dialer.ts";
-import type { Duplex } from "../lib/streams/duplex.ts";
-import type { Connection } from "../lib/iroh/connection.ts";
-import { Endpoint } from "../lib/iroh/endpoint.ts";
-import { describePath } from "../lib/iroh/path.ts";
-import { parseSettings } from "../lib/repository/settings.ts";
+import { dialPeer } from "../../lib/dial/dialer.ts";
+import type { Duplex } from "../../lib/streams/duplex.ts";
+import type { Connection } from "../../lib/iroh/connection.ts";
+import { Endpoint } from "../../lib/iroh/endpoint.ts";
+import { describePath } from "../../lib/iroh/path.ts";
+import { parseSettings } from "../../lib/repository/settings.ts";
 
 const ALPN = "test", REFLECT = "reflect";
 const signal = AbortSignal.timeout(60_000);

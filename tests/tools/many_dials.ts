@@ -7,16 +7,16 @@
  */
 
 import assert from "node:assert/strict";
-import type { Duplex } from "../lib/streams/duplex.ts";
-import type { Connection } from "../lib/iroh/connection.ts";
-import { Endpoint } from "../lib/iroh/endpoint.ts";
-import { parseSettings } from "../lib/repository/settings.ts";
-import { splice } from "../lib/streams/splice.ts";
-import { decodeTicket } from "../lib/repository/ticket.ts";
-import { MUX_ALPN, newSessionId, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
-import { CloseCode } from "../lib/protocol/close_codes.ts";
-import { DUMBPIPE_ALPN, sendHandshake } from "../lib/protocol/dumbpipe.ts";
-import { Session } from "../lib/protocol/session.ts";
+import type { Duplex } from "../../lib/streams/duplex.ts";
+import type { Connection } from "../../lib/iroh/connection.ts";
+import { Endpoint } from "../../lib/iroh/endpoint.ts";
+import { parseSettings } from "../../lib/repository/settings.ts";
+import { splice } from "../../lib/streams/splice.ts";
+import { decodeTicket } from "../../lib/repository/ticket.ts";
+import { MUX_ALPN, newSessionId, StreamType, writeStreamHeader } from "../../lib/protocol/mux.ts";
+import { CloseCode } from "../../lib/protocol/close_codes.ts";
+import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";
+import { Session } from "../../lib/protocol/session.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 

@@ -1,17 +1,24 @@
-"""A long cable: puts one end of it into each of two network namespaces, as eth0 and as a port of a
-bridge, and passes each Ethernet frame on so many milliseconds after it came.
+"""Joins two network namespaces by a long cable, which delays each Ethernet frame.
 
     delay_link.py HOST_NAMESPACE ADDRESS/BITS HUB_NAMESPACE PORT_NAME BRIDGE MILLISECONDS
 
-Runs until it is ended. It carries some tens of thousands of frames a second, and holds some thousands
-that come at once, as the routers on a long way do.
+The cable's ends are eth0 of the host and a port of the hub's bridge. Prints `ready` once it is plugged in, and
+runs until it is ended. It carries some tens of thousands of frames a second, and holds some thousands that
+come at once, as the routers of a long path do.
 """
 
-import fcntl, os, select, struct, subprocess, sys, time
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
 from collections import deque
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
-MOST_WAITING = "5000"
+# Maximum number of frames that wait at each end.
+QUEUE_LENGTH = "5000"
 
 
 def ip(*words):
@@ -30,9 +37,9 @@ delay = float(milliseconds) / 1000
 ends = [tap(f"near{os.getpid()}", host), tap(f"far{os.getpid()}", hub)]
 ip("-n", host, "link", "set", f"near{os.getpid()}", "name", "eth0")
 ip("-n", host, "addr", "add", address, "dev", "eth0")
-ip("-n", host, "link", "set", "eth0", "txqueuelen", MOST_WAITING, "up")
+ip("-n", host, "link", "set", "eth0", "txqueuelen", QUEUE_LENGTH, "up")
 ip("-n", hub, "link", "set", f"far{os.getpid()}", "name", port)
-ip("-n", hub, "link", "set", port, "master", bridge, "txqueuelen", MOST_WAITING, "up")
+ip("-n", hub, "link", "set", port, "master", bridge, "txqueuelen", QUEUE_LENGTH, "up")
 print("ready", flush=True)
 waiting = deque()
 while True:
@@ -42,7 +49,7 @@ while True:
         try:
             os.write(end, frame)
         except (BlockingIOError, OSError):
-            pass  # as a cable that is full
+            pass  # the queue is full, so the frame is lost
     timeout = max(0.0, waiting[0][0] - now) if waiting else None
     for fd in select.select(ends, [], [], timeout)[0]:
         other = ends[1] if fd == ends[0] else ends[0]
