@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
 
-/** The copy of a host's user, and what else is in its folder. */
+/** Returns the path of the addon's copy in the cache folder of a host's user, which holds nothing else. */
 async function copyOf(on: Host): Promise<string> {
   const folder = join(on.env.XDG_CACHE_HOME!, "git-annex-p2p-iroh");
   const names = await namesIn(folder);
@@ -24,7 +24,7 @@ async function makeAddress(env: TestEnv, on: Host): Promise<string> {
   return run.stdout.trim();
 }
 
-/** Dials, with nowhere to dial to: iroh is loaded, and that is all. */
+/** Dials a peer to which no route is known, so that the program loads iroh and does nothing else. */
 async function dial(
   env: TestEnv,
   on: Host,
@@ -37,7 +37,7 @@ async function dial(
   return run;
 }
 
-scenario("iroh's addon is unpacked once, to the user's cache folder", {
+scenario("the program unpacks iroh's addon once, to the user's cache folder", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -45,14 +45,14 @@ scenario("iroh's addon is unpacked once, to the user's cache folder", {
   const copy = await copyOf(on), { ino, mode, size } = await Deno.lstat(copy);
   assert.equal(mode! & 0o777, 0o600);
   assert(size > 1_000_000);
-  // What the user has set is for iroh's own package, which is not there.
+  // The variable is for iroh's own package, which the program does not contain.
   const { stderr } = await dial(env, on, address, { NAPI_RS_NATIVE_LIBRARY_PATH: "/no/such" });
   assert.doesNotMatch(stderr, /unpacked/);
   assert.equal((await Deno.lstat(await copyOf(on))).ino, ino);
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-scenario("a damaged copy of iroh's addon is replaced, and never loaded", {
+scenario("the program replaces a damaged copy of iroh's addon, and never loads it", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -68,7 +68,7 @@ scenario("a damaged copy of iroh's addon is replaced, and never loaded", {
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-scenario("without a cache folder that can be trusted the program works as well", {
+scenario("the program works without a cache folder that it can trust", {
   needs: ["compiled"],
 }, async (env) => {
   const on = await env.host("a"), address = await makeAddress(env, on);
@@ -81,7 +81,7 @@ scenario("without a cache folder that can be trusted the program works as well",
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-/** A host on which programs see a folder from which the system loads nothing. */
+/** Makes a host with a folder from which the system loads no code. */
 async function withNoexec(env: TestEnv, name: string): Promise<{ on: Host; noexec: string }> {
   const noexec = join(env.dir, `noexec-${name}`);
   await Deno.mkdir(noexec);
@@ -90,7 +90,7 @@ async function withNoexec(env: TestEnv, name: string): Promise<{ on: Host; noexe
   return { on, noexec };
 }
 
-scenario("a copy of iroh's addon that the system does not load is done without", {
+scenario("if the system does not load the copy of iroh's addon, the program uses a temporary one", {
   needs: ["compiled", "namespaces"],
 }, async (env) => {
   const address = await makeAddress(env, await env.host("a"));
@@ -100,7 +100,7 @@ scenario("a copy of iroh's addon that the system does not load is done without",
   assert.deepEqual(await namesIn(on.env.TMPDIR!), []);
 });
 
-scenario("where iroh's addon can be loaded from nowhere, the program says what to do", {
+scenario("if no folder permits loading iroh's addon, the program says what to do", {
   needs: ["compiled", "namespaces"],
 }, async (env) => {
   const address = await makeAddress(env, await env.host("a"));

@@ -1,11 +1,11 @@
-/** The identity of a repository, wherever in it the program is started. */
+/** A repository's identity, from whichever of its folders the program is started. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import { makeRepository } from "./pair.ts";
 import { type Host, scenario, type TestEnv } from "./testenv.ts";
-import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "./users.ts";
+import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "./users.ts";
 
 async function address(env: TestEnv, on: Host, cwd: string): Promise<string> {
   const text = await env.ok(["git-annex-p2p-iroh", "address"], { on, cwd });
@@ -40,13 +40,13 @@ scenario(
     await env.ok(["git", "commit", "-q", "--allow-empty", "-m", "one"], { on, cwd: main });
     const linked = join(on.dir, "linked");
     await env.ok(["git", "worktree", "add", "-q", linked], { on, cwd: main });
-    const ofLinked = await address(env, on, linked); // made there, and kept in the repository
+    const ofLinked = await address(env, on, linked); // made there, and stored in the repository
     assert.equal(await address(env, on, main), ofLinked);
     assert.notEqual(ofLinked, ofBare);
   },
 );
 
-scenario("address of a submodule is its own", {}, async (env) => {
+scenario("address: a submodule has an address of its own", {}, async (env) => {
   const on = await env.host("a");
   const inner = await makeRepository(env, on, "inner"),
     outer = await makeRepository(env, on, "outer");
@@ -67,7 +67,7 @@ scenario("address of a submodule is its own", {}, async (env) => {
   assert((await Deno.stat(join(outer, ".git/modules/module/annex/creds/iroh-secret"))).isFile);
 });
 
-scenario("address: two first runs at once end with one", {}, async (env) => {
+scenario("address: eight first runs at once agree on one address", {}, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "repository");
   const runs = Array.from({ length: 8 }, () => address(env, on, repository));
@@ -75,7 +75,7 @@ scenario("address: two first runs at once end with one", {}, async (env) => {
 });
 
 scenario(
-  "address holds the first own relay, if there was one from the start, and stays",
+  "address names the first relay that was set when it was made, and stays the same",
   {},
   async (env) => {
     const on = await env.host("a");
@@ -137,15 +137,15 @@ scenario("address says what is wrong, in one line, and changes nothing", {}, asy
   assert.match(noGit.stderr, /^git-annex-p2p-iroh: git is not on PATH; install git.*\n$/);
 });
 
-scenario("address: an identity that may not be read is reported, and stays", {
-  needs: MERE_MORTAL_TOOLS,
+scenario("address reports an identity that it may not read, and leaves it alone", {
+  needs: UNPRIVILEGED_TOOLS,
 }, async (env) => {
   const on = await env.host("a");
   const repository = await makeRepository(env, on, "repository");
   const first = await address(env, on, repository);
   const secret = join(repository, ".git", "annex", "creds", "iroh-secret");
   await Deno.chmod(secret, 0);
-  const run = await env.run([...MERE_MORTAL, "git-annex-p2p-iroh", "address"], {
+  const run = await env.run([...UNPRIVILEGED, "git-annex-p2p-iroh", "address"], {
     on,
     cwd: repository,
   });
@@ -158,10 +158,10 @@ scenario("address: an identity that may not be read is reported, and stays", {
   assert.equal(await address(env, on, repository), first);
 });
 
-/** What a small file takes in memory. */
+/** Size of a small file on a tmpfs. */
 const PAGE_BYTES = 4096;
 
-/** A repository on a disk of its own, on which a file takes all the room there is. */
+/** Makes a repository on a disk of its own, which another file fills. */
 async function makeFullDisk(
   env: TestEnv,
 ): Promise<{ on: Host; repository: string; full: string }> {
@@ -171,7 +171,7 @@ async function makeFullDisk(
   await env.ok(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]);
   env.cleanup(async () => void await env.run(["umount", disk]));
   await env.ok(["git", "init", "-q", repository], { on });
-  await env.run(["sh", "-c", `cat /dev/zero >${disk}/full`]); // until there is no room
+  await env.run(["sh", "-c", `cat /dev/zero >${disk}/full`]); // ends when the disk is full
   return { on, repository, full: join(disk, "full") };
 }
 
@@ -196,7 +196,7 @@ scenario(
 );
 
 scenario(
-  "address leaves nothing half-written when there is room for one of its files and not for both",
+  "address leaves nothing half-written when there is room for only one of its two files",
   { needs: ["namespaces"] },
   async (env) => {
     const { on, repository, full } = await makeFullDisk(env);
@@ -205,7 +205,7 @@ scenario(
     await Deno.truncate(full, (await Deno.stat(full)).size - PAGE_BYTES);
     const run = await env.iroh(["address"], { on, cwd: repository });
     assert.deepEqual([run.code, run.stdout], [1, ""]);
-    // The address had been written before.
+    // The program had written the address before.
     assert.match(
       run.stderr,
       /^git-annex-p2p-iroh: cannot write the identity file \S+, no space left on device; make room.*\n$/,

@@ -1,6 +1,6 @@
 /**
- * Repositories of the real git-annex, on hosts that know each other through a relay of their own, or,
- * where there is none to be had, on one host.
+ * Repositories of the real git-annex, on two hosts with a relay, or on one host if iroh-relay is not
+ * installed.
  */
 
 import assert from "node:assert/strict";
@@ -17,17 +17,17 @@ import {
   type Tool,
 } from "./testenv.ts";
 
-/** What the tests with git-annex need. */
+/** Tools that tests with git-annex need. */
 export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "timeout"];
 
 /**
- * One try of a git-annex command. git-annex races with itself, whatever carries its bytes, and may then
- * wait for ever; what has been transferred by then is not lost.
+ * Timeout for one attempt of a git-annex command. git-annex has a race in which it waits for ever, with any
+ * transport; what it has transferred by then is not lost.
  */
 const TRY_LIMIT_S = 20;
-/** One try of `assist` where all are there: as it hangs at times, and is done in 5 s, not for longer. */
+/** Timeout for one `assist` if all remotes are online; it takes 5 s, unless it hangs. */
 const ASSIST_LIMIT_S = 10;
-/** What a remote that is away adds to it: up to six dials of 5 s, on a local network, and their start. */
+/** Added to it for each offline remote: up to six dials of 5 s each on a local network. */
 const AWAY_S = 36;
 
 /** A repository of git-annex. */
@@ -41,7 +41,7 @@ export class Annex {
     return annex;
   }
 
-  /** Runs `git annex`, for a limited time. */
+  /** Runs `git annex` for at most {@linkcode TRY_LIMIT_S}. */
   run(args: readonly string[], options: StartOptions = {}): Promise<Run> {
     return this.git(["annex", ...args], options);
   }
@@ -51,13 +51,13 @@ export class Annex {
     return okay(args, await this.run(args, options));
   }
 
-  /** Runs `git`, for a limited time. */
+  /** Runs `git` for at most `limitS` seconds. */
   git(
     args: readonly string[],
     options: StartOptions = {},
     limitS = TRY_LIMIT_S,
   ): Promise<Run> {
-    // timeout(1) ends the whole process group, and so the children that hold stdout open.
+    // timeout(1) also ends the children of git, which hold its stdout open.
     const command = ["timeout", "-k", "2", `${limitS}`, "git", ...args];
     return this.env.run(command, { on: this.host, cwd: this.path, ...options });
   }
@@ -71,7 +71,7 @@ export class Annex {
     await this.ok(["p2p", "--enable", "iroh"]);
   }
 
-  /** Addresses with tokens, for {@linkcode link}. */
+  /** Returns addresses with tokens, for {@linkcode link}. */
   async addresses(): Promise<string> {
     return await this.ok(["p2p", "--gen-addresses"]);
   }
@@ -81,7 +81,7 @@ export class Annex {
     await this.ok(["p2p", "--link", `--name=${name}`], { stdin: addresses });
   }
 
-  /** Starts the daemon in the foreground, and waits until peers can come in. */
+  /** Starts remotedaemon in the foreground, and waits until peers can connect. */
   async serve(): Promise<Started> {
     const before = (await this.log()).length;
     const daemon = await this.env.start(["git", "annex", "remotedaemon", "--foreground"], {
@@ -93,7 +93,7 @@ export class Annex {
     return daemon;
   }
 
-  /** Waits until the program's log tells, after its first `from` characters, that it serves. */
+  /** Waits until the program's log says, after its first `from` characters, that a listener serves. */
   async serving(from = 0): Promise<void> {
     await this.env.until(`${this.host.name} to serve`, async () => {
       const log = (await this.log()).slice(from);
@@ -102,7 +102,7 @@ export class Annex {
     });
   }
 
-  /** The log the program keeps. */
+  /** Returns the program's log. */
   log(): Promise<string> {
     return Deno.readTextFile(join(this.path, ".git", "annex", "p2p-iroh", "log")).catch(() => "");
   }
@@ -117,35 +117,35 @@ export class Annex {
     await this.gitOk(["commit", "-qm", `files of ${this.host.name}`]);
   }
 
-  /** The checksum of a file's content, or undefined if it is not here. */
+  /** Returns the checksum of a file's content, or undefined if the content is not here. */
   async checksum(name: string): Promise<string | undefined> {
     const content = await Deno.readFile(join(this.path, name)).catch(() => undefined);
     return content && await checksumOf(content);
   }
 
-  /** Whether a file's content is here, as git-annex sees it. */
+  /** Asks git-annex whether a file's content is here. */
   async has(name: string): Promise<boolean> {
     return (await this.run(["find", "--in=here", "--", name])).stdout.trim() === name;
   }
 
-  /** The branches that `sync` keeps the same everywhere; undefined while they are not all there. */
+  /** Returns the commits of the branches that `sync` keeps equal; undefined if a branch is missing. */
   async refs(): Promise<string | undefined> {
     const { code, stdout } = await this.git(["rev-parse", "--quiet", "--verify", "main"]);
     if (code !== 0) return undefined;
     return stdout + await this.gitOk(["rev-parse", "git-annex"]);
   }
 
-  /** One `sync --content`; what came of it is seen in the repositories. */
+  /** Runs `sync --content` once. Its exit status does not matter; tests look at the repositories. */
   async sync(): Promise<void> {
     await this.run(["sync", "--content"]);
   }
 
   /**
-   * One `assist`, which adds, commits, pulls, pushes, gets and puts; what came of it is seen in the
-   * repositories.
+   * Runs `assist` once, which adds, commits, pulls, pushes, gets and puts. Its exit status does not matter;
+   * tests look at the repositories.
    *
-   * @param away How many of the remotes cannot be reached.
-   * @param remotes With these alone; by default with all.
+   * @param away Number of the remotes that are offline.
+   * @param remotes The remotes to sync with; all by default.
    */
   async assist(away = 0, ...remotes: readonly string[]): Promise<void> {
     await this.git(["annex", "assist", ...remotes], {}, ASSIST_LIMIT_S + away * AWAY_S);
@@ -157,7 +157,7 @@ function okay(args: readonly string[], { code, stdout }: Run): string {
   return stdout;
 }
 
-/** Two repositories with addresses, each on its own host. */
+/** Makes two repositories with addresses, each on its own host. */
 export async function makeAnnexes(env: TestEnv): Promise<{ a: Annex; b: Annex }> {
   const annexes = [];
   for (const host of await makeHosts(env)) {
@@ -176,11 +176,11 @@ async function makeHosts(env: TestEnv): Promise<Host[]> {
     return [a, b];
   }
   const { a, b } = await makeLoopback(env);
-  b.env.XDG_RUNTIME_DIR = a.env.XDG_RUNTIME_DIR!; // one user's, whose repositories find each other
+  b.env.XDG_RUNTIME_DIR = a.env.XDG_RUNTIME_DIR!; // repositories of one user find each other
   return [a, b];
 }
 
-/** Two repositories that are each other's remotes and are being served. */
+/** Makes two repositories that are each other's remotes, and serves both. */
 export async function makeLinked(env: TestEnv): Promise<{ a: Annex; b: Annex }> {
   const { a, b } = await makeAnnexes(env);
   await Promise.all([a.serve(), b.serve()]);
@@ -194,7 +194,7 @@ export async function linkBoth(a: Annex, b: Annex): Promise<void> {
   await b.link(a.host.name, await a.addresses());
 }
 
-/** Syncs both until they have the same refs and these files, with the content they were made with. */
+/** Syncs both until they have the same branches, and these files with these checksums. */
 export async function syncUntilSame(
   env: TestEnv,
   a: Annex,

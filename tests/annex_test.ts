@@ -1,4 +1,4 @@
-/** The real git-annex on two hosts, doing what people do with it. */
+/** The real git-annex on two hosts, with the commands that people use. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { scenario, type TestEnv } from "./testenv.ts";
 import { python, toolPath } from "./tools.ts";
 
 const needs = ANNEX_TOOLS;
-/** Times the session below is gone through, each with new repositories. */
+/** Number of runs of the long session, each with new repositories. */
 const REPEAT = Number(Deno.env.get("GIT_ANNEX_P2P_IROH_REPEAT") ?? 1);
 
 /** Writes files of random content. @returns Their checksums by name. */
@@ -75,7 +75,7 @@ scenario("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, asy
   for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
 });
 
-scenario("git-annex: an interrupted transfer goes on where it stopped", {
+scenario("git-annex resumes an interrupted transfer", {
   needs: [...needs, "proc"],
   limitMs: 180_000,
 }, async (env) => {
@@ -98,7 +98,7 @@ scenario("git-annex: an interrupted transfer goes on where it stopped", {
     return bytes;
   };
 
-  // By itself git-annex would try again at once, which is what it is for.
+  // Without this setting git-annex would retry at once by itself.
   const get = ["get", "-c", "annex.forward-retry=0", "--json", "--json-progress", "big-0"];
   const first = await env.start(["git", "annex", ...get], { on: b.host, cwd: b.path });
   await env.until("a part to be there", async () => await received() > 6_000_000);
@@ -134,7 +134,7 @@ scenario("git-annex: remotedaemon in the background, stopped and started again",
   for (let round = 0; round < 2; round++) {
     const before = (await a.log()).length;
     for (const pid of await daemonPids(env, a.host.name)) Deno.kill(pid, "SIGKILL");
-    // Its listener is left over, which git-annex does not stop: it finds out by itself.
+    // git-annex does not stop the listener of a killed daemon; the listener notices by itself.
     await env.until(
       "the listener to stop",
       async () => (await helperPids(env, "serve", a.host.name)).length === 0,
@@ -148,7 +148,7 @@ scenario("git-annex: remotedaemon in the background, stopped and started again",
     await syncUntilSame(env, a, b, files);
   }
 
-  // A second daemon takes the sockets over, and its listener the place of the first's.
+  // A second daemon takes over the sockets, and its listener replaces the first one.
   await a.serve();
   await env.until(
     "one listener to be left",
@@ -157,46 +157,50 @@ scenario("git-annex: remotedaemon in the background, stopped and started again",
   await syncUntilSame(env, a, b, await writeFiles(a, "second", [100_000]));
 });
 
-scenario("git-annex: a repository that the shell script has set up keeps address and pairing", {
-  needs: [...needs, "dumbpipe", "iroh-relay"],
-  limitMs: 180_000,
-}, async (env) => {
-  const network = await makeNetwork(env, "lan");
-  const relay = await startRelay(env, network.relay);
-  for (const host of [network.a, network.b]) host.env.GIT_ANNEX_P2P_IROH_RELAY = relay.url;
-  const b = await Annex.make(env, network.b);
-  await b.enable();
+scenario(
+  "git-annex: a repository that was set up with the shell script keeps its address and remotes",
+  {
+    needs: [...needs, "dumbpipe", "iroh-relay"],
+    limitMs: 180_000,
+  },
+  async (env) => {
+    const network = await makeNetwork(env, "lan");
+    const relay = await startRelay(env, network.relay);
+    for (const host of [network.a, network.b]) host.env.GIT_ANNEX_P2P_IROH_RELAY = relay.url;
+    const b = await Annex.make(env, network.b);
+    await b.enable();
 
-  // What a host with the script has: the same name on PATH, dumbpipe behind it.
-  const program = join(network.a.dir, "bin", "git-annex-p2p-iroh");
-  await Deno.rename(program, `${program}.ours`);
-  await Deno.copyFile(toolPath("dumbpipe_script.sh"), program);
-  const a = await Annex.make(env, network.a);
-  await a.enable();
-  const addresses = await a.addresses();
-  const secret = join(a.path, ".git", "annex", "creds", "iroh-secret");
-  const key = await Deno.readTextFile(secret);
+    // A host with the script has it on PATH under the name of this program, and dumbpipe.
+    const program = join(network.a.dir, "bin", "git-annex-p2p-iroh");
+    await Deno.rename(program, `${program}.ours`);
+    await Deno.copyFile(toolPath("dumbpipe_script.sh"), program);
+    const a = await Annex.make(env, network.a);
+    await a.enable();
+    const addresses = await a.addresses();
+    const secret = join(a.path, ".git", "annex", "creds", "iroh-secret");
+    const key = await Deno.readTextFile(secret);
 
-  // While it still runs the script, it reaches us.
-  const daemon = await b.serve();
-  await a.link("b", await b.addresses());
-  const files = await writeFiles(b, "for-the-script", [400_000]);
-  await env.until("the script's side to have the file", async () => {
-    await a.run(["sync", "--content"]);
-    return await a.checksum("for-the-script-0") === files.get("for-the-script-0");
-  });
-  assert.equal(daemon.code, undefined);
+    // While a still runs the script, it reaches b, which runs this program.
+    const daemon = await b.serve();
+    await a.link("b", await b.addresses());
+    const files = await writeFiles(b, "for-the-script", [400_000]);
+    await env.until("the script's side to have the file", async () => {
+      await a.run(["sync", "--content"]);
+      return await a.checksum("for-the-script-0") === files.get("for-the-script-0");
+    });
+    assert.equal(daemon.code, undefined);
 
-  // Then it gets this program.
-  await Deno.rename(`${program}.ours`, program);
-  await a.enable(); // as somebody would who follows the README
-  assert.equal(await Deno.readTextFile(secret), key);
-  assert.equal(withoutToken(await a.addresses()), withoutToken(addresses));
-  await a.serve();
-  await b.link("a", addresses); // made when the script was there
-  for (const [name, sum] of await writeFiles(a, "from-a", [400_000])) files.set(name, sum);
-  await syncUntilSame(env, a, b, files);
-});
+    // Then the user of a replaces the script with this program.
+    await Deno.rename(`${program}.ours`, program);
+    await a.enable(); // as the guide says
+    assert.equal(await Deno.readTextFile(secret), key);
+    assert.equal(withoutToken(await a.addresses()), withoutToken(addresses));
+    await a.serve();
+    await b.link("a", addresses); // addresses that the script has made
+    for (const [name, sum] of await writeFiles(a, "from-a", [400_000])) files.set(name, sum);
+    await syncUntilSame(env, a, b, files);
+  },
+);
 
 scenario("git-annex: pairing with Magic Wormhole", {
   needs: [...needs, "wormhole"],
@@ -233,32 +237,32 @@ scenario("git-annex: pairing with Magic Wormhole", {
   await syncUntilSame(env, a, b, files);
 });
 
-scenario("git-annex: clone by address alone", { needs, limitMs: 120_000 }, async (env) => {
+scenario("git-annex: git clones from a bare address", { needs, limitMs: 120_000 }, async (env) => {
   const { a, b } = await makeAnnexes(env);
   await a.serve();
   const files = await writeFiles(a, "cloned", [100_000]);
   const [, url, token] = /^(p2p-annex::\S+):([^:\s]+)\n$/.exec(await a.addresses())!;
   const on = b.host;
   await env.until("the clone to be there", async () => {
-    await Deno.remove(join(on.dir, "clone"), { recursive: true }).catch(() => {}); // of the last try
+    await Deno.remove(join(on.dir, "clone"), { recursive: true }).catch(() => {}); // left over from the last attempt
     const clone = ["timeout", "-k", "2", "20", "git", "clone", "-q", url!, "clone"];
     return (await env.run(clone, { on, env: { GIT_ANNEX_P2P_AUTHTOKEN: token! } })).code === 0;
   });
   const clone = new Annex(env, on, join(on.dir, "clone"));
   assert.equal(await clone.gitOk(["rev-parse", "HEAD"]), await a.gitOk(["rev-parse", "HEAD"]));
   await clone.ok(["init", "--quiet", "clone"]);
-  // git has no more than the URL; git-annex is told of the peer in the way it is always told.
+  // git knows only the URL, so the user links the remote for git-annex as always.
   await clone.link("peer", `${url}:${token}`);
   await clone.ok(["get", "cloned-0"]);
   assert.equal(await clone.checksum("cloned-0"), files.get("cloned-0"));
 });
 
-/** Each call of `--gen-addresses` makes a token. */
+/** Removes the token of an address; each call of `--gen-addresses` makes a new one. */
 function withoutToken(addresses: string): string {
   return addresses.trim().replace(/:[^:]*$/, "");
 }
 
-/** Ids of this test's processes whose command line fits. */
+/** Returns the ids of this test's processes whose command line and environment fit. */
 async function pidsOf(
   env: TestEnv,
   fits: (args: string[], environ: string) => boolean,
@@ -272,7 +276,7 @@ async function pidsOf(
   return pids;
 }
 
-/** Processes of the program under test on a host. */
+/** Returns the ids of the processes of the program under test on a host. */
 function helperPids(env: TestEnv, call: "connect" | "serve", host: string): Promise<number[]> {
   return pidsOf(env, (args, environ) => {
     const at = args.findIndex((arg) => /^endpoint[a-z2-7]+$/.test(arg));

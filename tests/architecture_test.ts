@@ -1,4 +1,4 @@
-/** The structure of lib/ is what docs/architecture.md says. */
+/** lib/ has the structure that docs/architecture.md describes. */
 
 import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
@@ -19,7 +19,7 @@ Deno.test("lib/ holds folders and no module", async () => {
   assert.deepEqual(entries.filter(({ isDirectory }) => !isDirectory).map(({ name }) => name), []);
 });
 
-Deno.test("docs/architecture.md: its table has every room of lib/, and no other", async () => {
+Deno.test("docs/architecture.md: its table has every room of lib/, and no other room", async () => {
   const entries = await Array.fromAsync(Deno.readDir(join(root, "lib")));
   const rooms = entries.filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
   assert.deepEqual(roomsOf(page).toSorted(), rooms.toSorted());
@@ -35,21 +35,21 @@ Deno.test("a room of lib/ imports only from rooms below it", () => {
   assert.deepEqual(upward, []);
 });
 
-Deno.test("rooms of lib/ do not import each other in a circle", () => {
+Deno.test("rooms of lib/ have no import cycle", () => {
   const graph = new Map<string, string[]>();
   for (const [from, targets] of imports) {
     const others = targets.filter((to) => to.startsWith("lib/")).map(roomOf)
       .filter((room) => room !== roomOf(from));
     graph.set(roomOf(from), [...graph.get(roomOf(from)) ?? [], ...others]);
   }
-  assert.equal(circleIn(graph), undefined);
+  assert.equal(cycleIn(graph), undefined);
 });
 
-Deno.test("files of lib/ do not import each other in a circle", () => {
-  assert.equal(circleIn(imports), undefined);
+Deno.test("files of lib/ have no import cycle", () => {
+  assert.equal(cycleIn(imports), undefined);
 });
 
-Deno.test("modules of lib/ import nothing of the project outside of lib/ but deno.json", () => {
+Deno.test("of the project, modules of lib/ import only other modules of lib/ and deno.json", () => {
   const outside = [...new Set([...imports.values()].flat())]
     .filter((target) => !target.startsWith("lib/") && !isPackage(target) && target !== "deno.json");
   assert.deepEqual(outside, []);
@@ -81,12 +81,12 @@ Deno.test(`docs/architecture.md: its glossary has at most ${MOST_TERMS} terms`, 
   assert(terms.length <= MOST_TERMS, `${terms.length} terms`);
 });
 
-/** The rooms in the order of the page's table, the highest first. */
+/** Returns the rooms in the order of the page's table, the highest first. */
 function roomsOf(page: string): string[] {
   return [...section(page, "Rooms").matchAll(/^\| `lib\/(\w+)\/`/gm)].map(([, room]) => room!);
 }
 
-/** The text of a page under a heading of the second level. */
+/** Returns the text of a page under a heading of the second level. */
 function section(page: string, heading: string): string {
   const part = page.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
   assert(part, `no section ${heading}`);
@@ -102,8 +102,8 @@ function isPackage(target: string): boolean {
 }
 
 /**
- * What every module in a folder imports, statically, dynamically or as a type: files by their path from
- * the root, packages by name.
+ * Returns what each module in a folder imports, statically, dynamically or as a type: files by their paths
+ * from the root, packages by name.
  */
 async function importsOf(folder: string): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
@@ -124,22 +124,22 @@ function resolved(specifier: string, folder: string): string {
   return relative(root, join(root, folder, specifier)).replaceAll("\\", "/");
 }
 
-/** A circle of a graph, as text; undefined if it has none. */
-function circleIn(graph: ReadonlyMap<string, readonly string[]>): string | undefined {
+/** Returns a cycle of a graph as text, or undefined if it has none. */
+function cycleIn(graph: ReadonlyMap<string, readonly string[]>): string | undefined {
   const done = new Set<string>();
-  const follow = (node: string, way: readonly string[]): string | undefined => {
-    if (way.includes(node)) return [...way.slice(way.indexOf(node)), node].join(" → ");
+  const follow = (node: string, path: readonly string[]): string | undefined => {
+    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node].join(" → ");
     if (done.has(node)) return undefined;
     for (const next of graph.get(node) ?? []) {
-      const circle = follow(next, [...way, node]);
-      if (circle) return circle;
+      const cycle = follow(next, [...path, node]);
+      if (cycle) return cycle;
     }
     done.add(node);
     return undefined;
   };
   for (const node of graph.keys()) {
-    const circle = follow(node, []);
-    if (circle) return circle;
+    const cycle = follow(node, []);
+    if (cycle) return cycle;
   }
   return undefined;
 }

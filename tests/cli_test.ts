@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
 import { scenario } from "./testenv.ts";
 
-scenario("--help is enough, and goes to stdout", {}, async (env) => {
+scenario("--help prints all calls and settings on stdout", {}, async (env) => {
   for (const option of ["--help", "-h"]) {
     const { code, stdout, stderr } = await env.iroh([option]);
     assert.deepEqual([code, stderr], [0, ""]);
@@ -33,32 +33,36 @@ scenario("--version names program and version", {}, async (env) => {
   }
 });
 
-scenario("a command line that is not valid exits 2 with one line", {}, async (env) => {
-  const cases: [args: string[], says: RegExp][] = [
-    [[], /no command; see git-annex-p2p-iroh --help/],
-    [[""], /no command/],
-    [["--frobnicate"], /: unknown option "--frobnicate"; see git-annex-p2p-iroh --help\n/],
-    [["address", "extra"], /address takes no argument/],
-    [["one", "two", "three"], /too many arguments, after "two"/],
-    [["one", ""], /SOCKETFILE is empty/],
-    [["frob"], /: unknown command "frob"; see git-annex-p2p-iroh --help\n/],
-    [["adress"], /: unknown command "adress"; see/],
-    [["pong", "endpointa"], /: unknown command "pong"; see/],
-    [["invite", "bob"], /: unknown command "invite"; see/],
-    // Neither a command nor an address.
-    [["p2p-annex::iroh:endpointa"], /"p2p-annex::iroh:endpointa" is not an address; an address/],
-    [["endpointa"], /the address "endpointa" is damaged/],
-  ];
-  for (const [args, says] of cases) {
-    const { code, stdout, stderr } = await env.iroh(args);
-    assert.equal(code, 2, args.join(" "));
-    assert.equal(stdout, "");
-    assert.match(stderr, /^git-annex-p2p-iroh: [^\n]*\n$/);
-    assert.match(stderr, says);
-  }
-});
+scenario(
+  "on an invalid command line the program exits 2 with one line on stderr",
+  {},
+  async (env) => {
+    const cases: [args: string[], says: RegExp][] = [
+      [[], /no command; see git-annex-p2p-iroh --help/],
+      [[""], /no command/],
+      [["--frobnicate"], /: unknown option "--frobnicate"; see git-annex-p2p-iroh --help\n/],
+      [["address", "extra"], /address takes no argument/],
+      [["one", "two", "three"], /too many arguments, after "two"/],
+      [["one", ""], /SOCKETFILE is empty/],
+      [["frob"], /: unknown command "frob"; see git-annex-p2p-iroh --help\n/],
+      [["adress"], /: unknown command "adress"; see/],
+      [["pong", "endpointa"], /: unknown command "pong"; see/],
+      [["invite", "bob"], /: unknown command "invite"; see/],
+      // Neither a command nor an address.
+      [["p2p-annex::iroh:endpointa"], /"p2p-annex::iroh:endpointa" is not an address; an address/],
+      [["endpointa"], /the address "endpointa" is damaged/],
+    ];
+    for (const [args, says] of cases) {
+      const { code, stdout, stderr } = await env.iroh(args);
+      assert.equal(code, 2, args.join(" "));
+      assert.equal(stdout, "");
+      assert.match(stderr, /^git-annex-p2p-iroh: [^\n]*\n$/);
+      assert.match(stderr, says);
+    }
+  },
+);
 
-scenario("the debug log goes to stderr, and holds no secret", {}, async (env) => {
+scenario("the debug log goes to stderr and contains no secret", {}, async (env) => {
   const on = await env.host("a");
   await env.ok(["git", "init", "-q", "repository"], { on });
   const cwd = `${on.dir}/repository`;

@@ -1,4 +1,4 @@
-/** The documents: what they say of the program is what it does, and each of their links leads somewhere. */
+/** The documents describe the program as it is, and their links lead somewhere. */
 
 import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
@@ -8,7 +8,7 @@ import { parseSettings } from "../lib/repository/settings.ts";
 import { extras } from "../tasks/extras.ts";
 import { programCommand } from "../tasks/program.ts";
 
-/** Maximum length of README.md, in words as wc(1) counts them: it is the invitation, and not the manual. */
+/** Maximum length of README.md, in words as wc(1) counts them: README.md is the invitation, not the manual. */
 const MAX_README_WORDS = 1300;
 /** Info string of a fenced block that holds the output of `--help`. */
 const HELP_BLOCK = "help";

@@ -1,4 +1,4 @@
-/** What `doctor` finds, and that it changes nothing. */
+/** `doctor` finds what is wrong, and changes nothing. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { echo, makePair, makeRepository } from "./pair.ts";
 import { type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
 import { python } from "./tools.ts";
 
-/** The lines that begin with a word. */
+/** Returns the lines that begin with a word. */
 function lines(run: Run, state: "ok" | "warning" | "failure"): string[] {
   return run.stdout.split("\n").filter((line) => line.startsWith(`${state} `));
 }
@@ -17,7 +17,7 @@ function doctor(env: TestEnv, on: Host, cwd: string, more: Record<string, string
   return env.iroh(["doctor"], { on, cwd, env: more });
 }
 
-/** Every file below a folder but the listener's log, with what tells a change. */
+/** Returns each file below a folder, except the listener's log, with what shows a change of it. */
 async function filesBelow(folder: string): Promise<string[]> {
   const found: string[] = [];
   for await (const { name, isDirectory } of Deno.readDir(folder)) {
@@ -30,8 +30,8 @@ async function filesBelow(folder: string): Promise<string[]> {
   return found.toSorted();
 }
 
-scenario("doctor says that all is well where it is, and exits 0", {
-  needs: [...ANNEX_TOOLS, "wormhole", "iroh-relay", "namespaces", "multicast"],
+scenario("doctor reports no failure where all is well, and exits 0", {
+  needs: [...ANNEX_TOOLS, "wormhole", "iroh-relay", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
   const { a, relay } = await makeNetwork(env, "lan");
@@ -41,7 +41,7 @@ scenario("doctor says that all is well where it is, and exits 0", {
   const annex = await Annex.make(env, a);
   await annex.enable();
   await annex.serve();
-  const before = await filesBelow(a.dir); // the user's own folders, too
+  const before = await filesBelow(a.dir); // includes the user's folders
   const run = await doctor(env, a, annex.path);
   assert.equal(run.stderr, "");
   assert.deepEqual(lines(run, "failure"), []);
@@ -71,11 +71,12 @@ scenario("doctor says that all is well where it is, and exits 0", {
 });
 
 scenario("doctor says what is wrong, what to do about it, and exits 1", {
+  waits: true,
   limitMs: 90_000,
 }, async (env) => {
   const host = await env.host("host");
   const cwd = await makeRepository(env, host, "repository");
-  // git and a shell, and nothing else.
+  // PATH holds git, a shell and what starts the program, and no other program.
   const path = join(host.dir, "few");
   await Deno.mkdir(path);
   for (const name of ["git", "sh", "deno", "ip", "env"]) {
@@ -107,7 +108,7 @@ scenario("doctor says what is wrong, what to do about it, and exits 1", {
 });
 
 scenario(
-  "doctor tells of another program of the name, and of a git-annex that is too old",
+  "doctor finds another program of the same name, and a git-annex that is too old",
   {},
   async (env) => {
     const host = await env.host("host");
@@ -136,7 +137,7 @@ scenario(
 );
 
 scenario(
-  "doctor tells of an identity that others may read, and of one that is damaged",
+  "doctor finds an identity that others may read, and one that is damaged",
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
@@ -152,13 +153,13 @@ scenario(
   },
 );
 
-scenario("doctor is not misled by what a listener that was killed has left", {
+scenario("doctor is not misled by what a killed listener has left", {
   needs: ["namespaces"],
 }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   pair.listener.kill("SIGKILL");
   await pair.listener.ended;
-  // As after a reboot, when another process has its id.
+  // After a reboot, another process may have the id of the listener.
   const left = join(pair.repository, ".git/annex/p2p-iroh/listener");
   await Deno.writeTextFile(left, `${Deno.pid} something\n`);
   const run = await doctor(env, pair.network.a, pair.repository);
@@ -167,7 +168,7 @@ scenario("doctor is not misled by what a listener that was killed has left", {
 });
 
 scenario(
-  "doctor tells of a setting that is wrong, and looks at everything else",
+  "doctor reports a wrong setting, and makes all other checks",
   {},
   async (env) => {
     const host = await env.host("host");
@@ -182,11 +183,11 @@ scenario(
   },
 );
 
-scenario("doctor tells of two listeners", { needs: ["namespaces"] }, async (env) => {
+scenario("doctor reports two listeners", { needs: ["namespaces"] }, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const fine = await doctor(env, pair.network.a, pair.repository);
   assert.match(fine.stdout, new RegExp(`^ok {7}process ${pair.listener.pid} serves`, "m"));
-  // One that does not see that it is no longer wanted, such as the shell script's.
+  // The second one does not stop by itself, like that of the shell script.
   const command = python("do_nothing.py", pair.address, "socket");
   const other = await env.start(command, { on: pair.network.a });
   // Before that, python3 may be a script of pyenv, whose subshells have the same command line.
@@ -200,7 +201,7 @@ scenario("doctor tells of two listeners", { needs: ["namespaces"] }, async (env)
   );
 });
 
-scenario("doctor says so where there is no repository", {}, async (env) => {
+scenario("doctor says that it is not in a repository", {}, async (env) => {
   const run = await env.iroh(["doctor"], { cwd: (await env.host("host")).dir });
   assert.deepEqual([run.code, run.stdout], [1, ""]);
   assert.match(run.stderr, /^git-annex-p2p-iroh: this is not a git repository;/);

@@ -1,11 +1,11 @@
-/** Time that passes in a test. */
+/** Ways to let time pass in a test. */
 
-/** Gives up so many turns of the event loop, so that things happen in another order. */
+/** Gives up `count` turns of the event loop, so that things happen in another order. */
 export async function eventLoopTurns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** Nothing runs in this thread meanwhile, as where the process was stopped. */
+/** Blocks this thread, as if the process were stopped. */
 export function standStill(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }

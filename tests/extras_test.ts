@@ -1,4 +1,4 @@
-/** What a release brings beside the program: it does what it says, under the programs it is for. */
+/** What a release contains beside the program works with the programs that it is for. */
 
 import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
@@ -12,7 +12,7 @@ import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { killQuietly, scenario, type TestEnv } from "./testenv.ts";
 import { python } from "./tools.ts";
 
-/** Writes one of the files. @returns Its path. */
+/** Writes one of the extras. @returns Its path. */
 async function written(env: TestEnv, name: string): Promise<string> {
   const path = join((await env.host("host")).dir, name);
   await Deno.mkdir(dirname(path), { recursive: true });
@@ -20,7 +20,7 @@ async function written(env: TestEnv, name: string): Promise<string> {
   return path;
 }
 
-scenario("the man page is right for man, and holds every call, option and setting", {
+scenario("the man page is valid, and explains every call, option and setting", {
   needs: ["groff"],
 }, async (env) => {
   const page = await written(env, `${PROGRAM}.1`);
@@ -41,7 +41,7 @@ scenario("completion in bash", { needs: ["bash"] }, async (env) => {
   assert.deepEqual(await complete(""), ["address", "doctor", "ping", "status"]);
   assert.deepEqual(await complete("do"), ["doctor"]);
   assert.deepEqual(await complete("ping", "--c"), ["--count"]);
-  assert((await complete("endpointx", "comp")).includes("completions")); // a file there
+  assert((await complete("endpointx", "comp")).includes("completions")); // a file in the folder
 });
 
 scenario("completion in fish", { needs: ["fish"] }, async (env) => {
@@ -56,7 +56,7 @@ scenario("completion in fish", { needs: ["fish"] }, async (env) => {
 
 scenario("completion in zsh", { needs: ["zsh"] }, async (env) => {
   const file = await written(env, `completions/_${PROGRAM}`);
-  // Completes on a terminal of its own, and prints what is then on the line.
+  // Completes on a pseudo-terminal, and prints the line that comes of it.
   const script = `
     zmodload zsh/zpty
     zpty z zsh -f -i
@@ -70,8 +70,8 @@ scenario("completion in zsh", { needs: ["zsh"] }, async (env) => {
 });
 
 /**
- * Runs a command in a repository until it is being served, and ends the daemon: with it the command must
- * end, so that it is started again.
+ * Runs a command that must start remotedaemon. When the daemon is killed, the command must end, too, so that
+ * the system starts it again.
  */
 async function serves(env: TestEnv, annex: Annex, command: string[], PATH: string): Promise<void> {
   const before = (await annex.log()).length;
@@ -87,13 +87,13 @@ async function serves(env: TestEnv, annex: Annex, command: string[], PATH: strin
   await env.until("the command to end", () => hasEnded(started.pid));
 }
 
-/** As the test's child, which nobody has asked for its status while what it left holds its stdout. */
+/** Tells whether a child has ended; its status is not collected while another process has its stdout. */
 async function hasEnded(pid: number): Promise<boolean> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "State: gone");
   return /^State:\s+(Z|gone)/m.test(status);
 }
 
-scenario("the unit of systemd and the agent of launchd start remotedaemon, and see it end", {
+scenario("the unit of systemd and the agent of launchd start remotedaemon, and notice its end", {
   needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {
@@ -105,7 +105,7 @@ scenario("the unit of systemd and the agent of launchd start remotedaemon, and s
   const unit = systemdUnit(annex.path, path);
   assert.match(unit, new RegExp(`^WorkingDirectory=${annex.path}$`, "m"));
   assert.match(unit, new RegExp(`^Environment="PATH=${path}"$`, "m"));
-  // systemd.service(5): a doubled dollar sign is one.
+  // In a unit, two dollar signs stand for one (systemd.service(5)).
   const exec = /^ExecStart=\/bin\/sh -c '(.*)'$/m.exec(unit)![1]!.replaceAll("$$", "$");
   await serves(env, annex, ["/bin/sh", "-c", exec], path);
 
@@ -117,7 +117,7 @@ scenario("the unit of systemd and the agent of launchd start remotedaemon, and s
   await serves(env, annex, agent.ProgramArguments, path);
 });
 
-scenario("the line for cron starts remotedaemon, in a folder of any name", {
+scenario("the line for cron starts remotedaemon in a folder of any name", {
   needs: [...ANNEX_TOOLS, "namespaces", "proc"],
   limitMs: 90_000,
 }, async (env) => {
@@ -126,7 +126,7 @@ scenario("the line for cron starts remotedaemon, in a folder of any name", {
   await annex.enable();
   const line = cronLine(annex.path, host.env.PATH!);
   assert.match(line, /^@reboot /);
-  // cron(5): a percent sign ends the command, unless it is escaped, and the backslash goes.
+  // A percent sign must be escaped by a backslash, which cron removes (crontab(5)).
   const command = line.slice("@reboot ".length).replaceAll("\\%", "%");
   await env.start(["/bin/sh", "-c", command], {
     on: host,
@@ -136,13 +136,13 @@ scenario("the line for cron starts remotedaemon, in a folder of any name", {
   await annex.serving();
 });
 
-Deno.test("the license of every package that the program imports goes with it", async () => {
+Deno.test("a release contains the license of every package that the program imports", async () => {
   const text = await thirdPartyLicenses();
   const ofTests = ["fast-check", "@cfworker/json-schema"];
   for (const name of Object.keys(config.imports)) {
     assert.equal(text.includes(`${name} `) || text.includes(`(${name})`), !ofTests.includes(name));
   }
-  assert.match(text, /^thunky \d[\d.]*, MIT\n-+\n\n.*MIT.*\n\nCopyright.* Mathias Buus/m); // of a package's
+  assert.match(text, /^thunky \d[\d.]*, MIT\n-+\n\n.*MIT.*\n\nCopyright.* Mathias Buus/m);
   assert.match(text, /^Copyright .* the Deno authors\n\nPermission is hereby granted/m);
   assert.match(text, /^Copyright .* N0, INC\.\n\nPermission is hereby granted/m);
   assert.doesNotMatch(text, /undefined|\r/);
@@ -154,7 +154,7 @@ Deno.test("the unit of systemd takes a PATH with spaces and quotes", () => {
 });
 
 Deno.test({
-  name: "what doctor says of starting at boot names the repository, and a unit for each",
+  name: "doctor's advice on starting at boot names the repository, and has a unit per repository",
   ignore: Deno.build.os !== "linux",
   fn() {
     const advice = bootAdvice("/home/ann/100% annex", "/bin");

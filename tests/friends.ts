@@ -1,4 +1,4 @@
-/** Repositories that are served, as friends have them. */
+/** Repositories of friends, each served by a listener. */
 
 import { join } from "node:path";
 import { decodeTicket } from "../lib/repository/ticket.ts";
@@ -6,19 +6,19 @@ import { makeLoopback } from "./network.ts";
 import { echo, FakeAnnex, makeRepository, withDirectAddress } from "./pair.ts";
 import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
 
-/** A repository that is served. */
+/** A repository with its listener. */
 export interface Friend {
   readonly host: Host;
   readonly repository: string;
   readonly fakeAnnex: FakeAnnex;
   readonly address: string;
-  /** Ten digits of its key, as logs have it. */
+  /** The first ten digits of its key, as in logs. */
   readonly key: string;
   listener: Started;
-  /** The address with its present port in it. */
+  /** Returns the address with the listener's present port in it. */
   at(): Promise<string>;
   listen(options?: StartOptions): Promise<Started>;
-  /** Connects from its repository. */
+  /** Starts a process in its repository that connects to an address. */
   connect(address: string, options?: StartOptions): Promise<Started>;
   log(): Promise<string>;
 }
@@ -63,7 +63,7 @@ export async function makeFriend(
   };
 }
 
-/** Two, on the test's own loopback. */
+/** Makes two friends on the test's own loopback. */
 export async function makeFriends(
   env: TestEnv,
   handle?: (connection: Deno.UnixConn) => Promise<void>,

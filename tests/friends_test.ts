@@ -1,6 +1,6 @@
 /**
- * A small network of friends, none of whom is always there. It is a local one, where a dial to who is
- * away ends after 5 s; through a relay each takes 25 s, and one `assist` makes up to six.
+ * A small network of friends, none of whom is always online. It is a local network, on which a dial of an
+ * offline peer ends after 5 s; through a relay it takes 25 s. One `assist` makes up to six dials.
  */
 
 import assert from "node:assert/strict";
@@ -9,8 +9,9 @@ import { makeNetworkOf, unplug } from "./network.ts";
 import { checksumOf, randomBytes } from "./pair.ts";
 import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
 
-scenario("friends: what A adds reaches C through B while A is away, and nobody runs sync", {
-  needs: [...ANNEX_TOOLS, "multicast"],
+scenario("friends: what A adds reaches C through B while A is offline, by assist alone", {
+  waits: true,
+  needs: [...ANNEX_TOOLS, "namespaces"],
   limitMs: 180_000,
 }, async (env) => {
   const [friendA, friendB, friendC] = await makeFriends(env);
@@ -28,7 +29,7 @@ scenario("friends: what A adds reaches C through B while A is away, and nobody r
   await env.until("B to keep what A has added", async () => {
     const isThere = await commitOf(b, "synced/main") === await commitOf(a, "main") &&
       await keeps(b, await keyOf(a, "film"));
-    if (!isThere) await a.assist(0, "b"); // git-annex has hung: without the dials to who is away
+    if (!isThere) await a.assist(0, "b"); // git-annex has hung; repeat without the offline remote
     return isThere;
   });
 
@@ -42,32 +43,32 @@ scenario("friends: what A adds reaches C through B while A is away, and nobody r
   await c.assist(1);
   await env.until("C to have the film", async () => {
     const isThere = await c.checksum("film") === checksum;
-    if (!isThere) await c.assist(0, "b"); // as above
+    if (!isThere) await c.assist(0, "b"); // git-annex has hung; repeat without the offline remote
     return isThere;
   });
   assert.equal(await commitOf(c, "main"), added);
   await env.until("B and C to have the same", async () => {
-    await b.assist(0, "c"); // who has heard that A is away, and saves the dials
+    await b.assist(0, "c"); // without A, to save the dials
     return await areSame(b, c);
   });
   assert.equal(await b.checksum("film"), checksum);
   assert.deepEqual(await whereis(c, "film"), await uuidsOf(a, b, c));
   assert.equal(await c.ok(["fsck", "--quiet"]), "");
-  assert.equal(await a.log(), lastOfA); // nobody has come to A since
+  assert.equal(await a.log(), lastOfA); // no peer has reached A since
 });
 
-/** A friend, whose repository has those of the others as remotes. */
+/** A friend, whose repository has the repositories of the others as remotes. */
 class Friend {
   #daemon: Started | undefined;
 
   constructor(readonly annex: Annex) {}
 
-  /** Starts the friend's remotedaemon, and waits until others can come in. */
+  /** Starts the friend's remotedaemon, and waits until peers can connect. */
   async come(): Promise<void> {
     this.#daemon = await this.annex.serve();
   }
 
-  /** Ends the friend's remotedaemon, and waits until its listener has ended, too. */
+  /** Ends the friend's remotedaemon, and waits until its listener has ended. */
   async leave(): Promise<void> {
     await this.#daemon!.end();
     await this.#daemon!.ended;
@@ -79,7 +80,7 @@ class Friend {
   }
 }
 
-/** Three friends on one local network, each linked with both others, and all there. */
+/** Makes three friends on one local network, each linked with both others, and all online. */
 async function makeFriends(env: TestEnv): Promise<[Friend, Friend, Friend]> {
   const hosts = await makeNetworkOf(env, "lan", ["a", "b", "c"]);
   const make = async (host: Host) => {
@@ -97,13 +98,13 @@ async function makeFriends(env: TestEnv): Promise<[Friend, Friend, Friend]> {
   return [a, b, c];
 }
 
-/** Whether repositories have the same branches. */
+/** Tells whether repositories have the same branches. */
 async function areSame(...annexes: readonly Annex[]): Promise<boolean> {
   const [refs, ...others] = await Promise.all(annexes.map((annex) => annex.refs()));
   return refs !== undefined && others.every((other) => other === refs);
 }
 
-/** The commit a branch is at, or nothing where there is none of that name. */
+/** Returns the commit of a branch, or an empty text if there is no such branch. */
 async function commitOf(annex: Annex, branch: string): Promise<string> {
   return (await annex.git(["rev-parse", "--quiet", "--verify", branch])).stdout.trim();
 }
@@ -112,12 +113,12 @@ async function keyOf(annex: Annex, name: string): Promise<string> {
   return (await annex.ok(["lookupkey", name])).trim();
 }
 
-/** Whether a content is here, be there a file for it or not. */
+/** Tells whether the content of a key is here, with or without a file for it. */
 async function keeps(annex: Annex, key: string): Promise<boolean> {
   return (await annex.run(["contentlocation", key])).code === 0;
 }
 
-/** Where a file's content is, as a repository knows: the ids of repositories. */
+/** Returns the ids of the repositories that have a file's content, as a repository knows. */
 async function whereis(annex: Annex, name: string): Promise<string[]> {
   const { whereis } = JSON.parse(await annex.ok(["whereis", "--json", name]));
   return whereis.map(({ uuid }: { uuid: string }) => uuid).sort();

@@ -1,10 +1,10 @@
-/** What tests of lanes, and of what lanes are made of, have in common. */
+/** What tests of lanes and of their parts share. */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 
-/** A lane, or a transport. */
+/** A lane, or a transport of one. */
 interface Carrier {
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
   release?(piece: Uint8Array<ArrayBuffer>): void;
@@ -12,9 +12,9 @@ interface Carrier {
   close(): void;
 }
 
-/** Bytes go there and back; both ends are closed then. */
+/** Checks that bytes pass in both directions, and closes both ends. */
 export async function assertCarries([a, b]: readonly [Carrier, Carrier]): Promise<void> {
-  const data = randomBytes(3_000_000); // by QUIC, several times round all connections
+  const data = randomBytes(3_000_000); // enough for several turns of the connections of a QUIC lane
   for (const [from, to] of [[a, b], [b, a]] as const) {
     const [taken] = await Promise.all([take(to, data.length), from.write(data)]);
     assert.equal(Buffer.compare(taken, data), 0);
@@ -23,7 +23,7 @@ export async function assertCarries([a, b]: readonly [Carrier, Carrier]): Promis
   b.close();
 }
 
-/** So many bytes and not one more. */
+/** Reads exactly `length` bytes. */
 async function take(from: Carrier, length: number): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   for (let left = length; left > 0; left -= pieces.at(-1)!.length) {
@@ -35,7 +35,7 @@ async function take(from: Carrier, length: number): Promise<Uint8Array> {
   return Buffer.concat(pieces);
 }
 
-/** Collects garbage until something is so: Deno closes a QUIC socket by collecting its endpoint. */
+/** Collects garbage until a condition holds: Deno closes a QUIC socket when it collects its endpoint. */
 export async function collectUntil(condition: () => Promise<boolean>): Promise<void> {
   const { gc } = globalThis as { gc?: () => void };
   const deadline = performance.now() + 40_000;

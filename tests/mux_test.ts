@@ -1,4 +1,4 @@
-/** What a peer may do on the mux protocol, by mistake or on purpose, and what becomes of the others. */
+/** What a peer does on the mux protocol, by mistake or on purpose, harms no other session. */
 
 import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
@@ -16,7 +16,7 @@ import { Session } from "../lib/protocol/session.ts";
 import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
 import { concat, scenario, type TestEnv } from "./testenv.ts";
 
-/** A peer that speaks our wire by itself. */
+/** Dials with the mux protocol from the test itself. */
 async function dial(env: TestEnv, { dialed }: Pair): Promise<Connection & AsyncDisposable> {
   const endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
   const { publicKey, direct } = decodeTicket(dialed);
@@ -32,7 +32,7 @@ async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
   writer.releaseLock();
 }
 
-/** Opens a session, and is let in. */
+/** Opens a session, and waits until git-annex has admitted it. */
 async function openSession(connection: Connection, number: number): Promise<Session> {
   const stream = await connection.open();
   await writeStreamHeader(stream, {
@@ -47,20 +47,20 @@ async function openSession(connection: Connection, number: number): Promise<Sess
   return session;
 }
 
-/** Whether a session carries bytes there and back, to its end. */
+/** Checks that a session carries bytes in both directions, to its end. */
 async function carries(session: Session): Promise<void> {
   const writer = session.writable.getWriter();
   const sending = writer.write(new TextEncoder().encode("word")).then(() => writer.close());
-  sending.catch(() => {}); // told below, after what it comes of
+  sending.catch(() => {}); // awaited below, so that the read fails first
   const said = await Array.fromAsync(session.readable);
   assert.equal(new TextDecoder().decode(concat(said)), "word");
   await sending;
 }
 
-scenario("mux: a stream that is reset is nobody's else matter", {}, async (env) => {
+scenario("mux: a stream that is reset disturbs no other stream", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   await using connection = await dial(env, pair);
-  for (let i = 0; i < 150; i++) { // more than may be open at once
+  for (let i = 0; i < 150; i++) { // more than QUIC permits at once
     const stream = await connection.open();
     await write(stream, Uint8Array.of(StreamType.SESSION));
     await stream.writable.abort();
@@ -70,7 +70,7 @@ scenario("mux: a stream that is reset is nobody's else matter", {}, async (env) 
 });
 
 scenario(
-  "mux: a session that is cut short ends, and the next one does not notice",
+  "mux: a session that is cut short ends, and disturbs no other session",
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
@@ -78,13 +78,9 @@ scenario(
     const kept = await openSession(connection, 0);
     for (const number of [1, 2]) {
       const stream = await connection.open();
-      await writeStreamHeader(stream, {
-        type: StreamType.SESSION,
-        session: number,
-        id: newSessionId(),
-      });
-      await stream.readable.getReader().read(); // it is let in
-      await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // of nine bytes one
+      await writeStreamHeader(stream, { type: StreamType.SESSION, session: number, id: newSessionId() });
+      await stream.readable.getReader().read(); // git-annex has admitted it
+      await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // one byte of nine
       stream.writable.close().catch(() => {});
       await env.until("git-annex to be told", () => pair.fakeAnnex.open === 1);
     }
@@ -93,7 +89,7 @@ scenario(
 );
 
 scenario(
-  "mux: a lane stream that leads to nothing costs the session nothing",
+  "mux: a signaling stream that leads to nothing does not disturb its session",
   {},
   async (env) => {
     const pair = await makePair(env, "loopback", echo);
@@ -102,15 +98,15 @@ scenario(
     const [ended, stranger] = [await connection.open(), await connection.open()];
     await writeStreamHeader(ended, { type: StreamType.LANE, session: 7 });
     await ended.writable.close();
-    await writeStreamHeader(stranger, { type: StreamType.LANE, session: 8 }); // of a session that there is not
+    await writeStreamHeader(stranger, { type: StreamType.LANE, session: 8 }); // a session that does not exist
     await ping(await connection.open());
     await carries(session);
   },
 );
 
-scenario("mux: what makes no sense ends the connection", {}, async (env) => {
+scenario("mux: a protocol error ends the connection", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
-  const senseless: ((connection: Connection) => Promise<void>)[] = [
+  const violations: ((connection: Connection) => Promise<void>)[] = [
     async (connection) => await write(await connection.open(), Uint8Array.of(9)),
     async (connection) => {
       await openSession(connection, 3);
@@ -124,10 +120,10 @@ scenario("mux: what makes no sense ends the connection", {}, async (env) => {
       await openSession(connection, 3);
       const lane = await connection.open();
       await writeStreamHeader(lane, { type: StreamType.LANE, session: 3 });
-      await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {}, which is no offer
+      await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {} is not an offer
     },
   ];
-  for (const send of senseless) {
+  for (const send of violations) {
     await using connection = await dial(env, pair);
     await send(connection);
     const end = await env.within(connection.closed);
@@ -137,7 +133,7 @@ scenario("mux: what makes no sense ends the connection", {}, async (env) => {
   await carries(await openSession(connection, 0));
 });
 
-scenario("mux: whoever is not let in may not fill the memory", {}, async (env) => {
+scenario("mux: a peer that is not admitted cannot fill the memory", {}, async (env) => {
   const pair = await makePair(env, "loopback", async (connection) => {
     while (await connection.read(new Uint8Array(64 * 1024)) !== null);
   });
@@ -145,10 +141,10 @@ scenario("mux: whoever is not let in may not fill the memory", {}, async (env) =
   const writing = (async () => {
     for (let i = 0; i < 50; i++) {
       const stream = await connection.open();
-      write(stream, new Uint8Array(1_000_000).fill(StreamType.PING)).catch(() => {}); // it is closed
+      write(stream, new Uint8Array(1_000_000).fill(StreamType.PING)).catch(() => {}); // the listener closes the connection
     }
   })();
   const end = await env.within(connection.closed);
   assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
-  await writing.catch(() => {}); // as above
+  await writing.catch(() => {}); // the listener closes the connection
 });

@@ -1,12 +1,12 @@
 /**
- * Hosts with networks of their own, on one machine. Where there are no namespaces to be had, the hosts
- * are folders, and share the loopback.
+ * Hosts with networks of their own, on one machine. If there are no namespaces, the hosts are folders, and
+ * share the loopback.
  */
 
 import { hasTool, type Host, type Started, type TestEnv } from "./testenv.ts";
 import { python } from "./tools.ts";
 
-/** Two hosts and one for a relay. */
+/** Two hosts, and one for a relay. */
 export interface Network {
   readonly a: Host;
   readonly b: Host;
@@ -17,24 +17,24 @@ export interface Network {
 export type Topology =
   /** All on one network. */
   | "lan"
-  /** All on one network, which speaks IPv6 alone. */
+  /** All on one network, which carries only IPv6. */
   | "lan, IPv6"
   /** All on one network, `b` with a cable that takes {@linkcode LONG_CABLE_MS} each way. */
   | "lan, long cable"
-  /** Each with the relay's host alone, which passes nothing on. */
+  /** Each on a network with the relay's host, which forwards nothing. */
   | "relay only"
-  /** Each behind a router of its own that masquerades and lets nothing in unasked; the relay outside. */
+  /** Each behind a router that masquerades and has a firewall; the relay is outside. */
   | "nat";
 
 const LONG_CABLE_MS = 25;
 
-/** A port that is free where hosts share a loopback. */
+/** Returns a port that is free on the test's own loopback. */
 export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;
 }
 
-/** A host's cable: from its own end to where it is plugged in. */
+/** A cable from a host to another one. */
 interface Cable {
   readonly from: string;
   readonly name: string;
@@ -43,12 +43,12 @@ interface Cable {
   readonly toName: string;
 }
 
-/** Makes two hosts and one for a relay; the test's end removes them. */
+/** Makes two hosts, and one for a relay; the end of the test removes them. */
 export async function makeNetwork(env: TestEnv, topology: Topology): Promise<Network> {
   return await makeNetworkOf(env, topology, ["a", "b"]);
 }
 
-/** Makes hosts of these names and one for a relay; the test's end removes them. */
+/** Makes hosts of these names, and one for a relay; the end of the test removes them. */
 export async function makeNetworkOf<Name extends string>(
   env: TestEnv,
   topology: Topology,
@@ -70,7 +70,7 @@ export async function makeNetworkOf<Name extends string>(
   if (topology === "nat") await bridge(relay, "203.0.113.254/24", cables);
   else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24", cables);
   if (topology === "lan, long cable") await lengthen(env, id, ips[1]!);
-  // One address for the relay that both hosts can reach.
+  // The relay needs one address that both hosts can reach.
   const relayIp = topology === "nat" ? "203.0.113.254" : "10.77.9.9";
   if (topology !== "nat") await ip("-n", relay, "addr", "add", `${relayIp}/32`, "dev", "lo");
   return await byName(
@@ -80,7 +80,7 @@ export async function makeNetworkOf<Name extends string>(
   );
 }
 
-/** A host with a cable to the relay's. @returns Its IP address. */
+/** Connects a host with that of the relay. @returns Its IP address. */
 async function onCable(id: string, name: string, i: number, topology: Topology): Promise<string> {
   const host = `${id}-${name}`, relay = `${id}-r`;
   const network = topology === "relay only" ? `10.77.${i + 1}` : "10.77.0";
@@ -97,7 +97,7 @@ async function onCable(id: string, name: string, i: number, topology: Topology):
   return address;
 }
 
-/** A host behind a router that is plugged in at the relay's. @returns Its IP address. */
+/** Puts a host behind a router that is connected with the relay's host. @returns Its IP address. */
 async function behindRouter(env: TestEnv, id: string, name: string, i: number): Promise<string> {
   const host = `${id}-${name}`, router = `${id}-r${name}`;
   await addNamespace(env, router);
@@ -119,7 +119,7 @@ async function behindRouter(env: TestEnv, id: string, name: string, i: number): 
   return "192.168.7.2";
 }
 
-/** Puts a long cable in the place of `b`'s. */
+/** Replaces the cable of `b` by a long one. */
 async function lengthen(env: TestEnv, id: string, address: string): Promise<void> {
   const [host, hub] = [`${id}-b`, `${id}-r`];
   await ip("-n", host, "link", "del", "eth0");
@@ -131,7 +131,7 @@ async function lengthen(env: TestEnv, id: string, address: string): Promise<void
   await ip("-n", host, "route", "add", "default", "via", "10.77.0.254");
 }
 
-/** Makes a host let nothing in unasked but UDP at these ports. */
+/** Closes the firewall of a host, except for UDP at these ports. */
 export async function closeFirewall({ prefix }: Host, ...open: readonly number[]): Promise<void> {
   const rules = [
     "-i lo -j ACCEPT",
@@ -144,7 +144,7 @@ export async function closeFirewall({ prefix }: Host, ...open: readonly number[]
   }
 }
 
-/** Makes the links of hosts carry so many megabits a second and no more. */
+/** Limits the network interfaces of hosts to `megabits` per second. */
 export async function limitRate(megabits: number, ...hosts: readonly Host[]): Promise<void> {
   const rule = `tc qdisc replace dev eth0 root tbf rate ${megabits}mbit burst 256kb latency 50ms`;
   for (const { prefix } of hosts) await done(prefix[0]!, [...prefix.slice(1), ...rule.split(" ")]);
@@ -158,14 +158,14 @@ export async function unplug({ prefix }: Host): Promise<void> {
 async function plug({ from, name, address, to, toName }: Cable): Promise<void> {
   const peer = ["type", "veth", "peer", "name", toName, "netns", to];
   await ip("link", "add", name, "netns", from, ...peer);
-  // nodad: an IPv6 address is otherwise no good for its first second.
+  // Without nodad, an IPv6 address does not work in its first second.
   const nodad = address.includes(":") ? ["nodad"] : [];
   await ip("-n", from, "addr", "add", address, "dev", name, ...nodad);
   await ip("-n", from, "link", "set", name, "up");
   await ip("-n", to, "link", "set", toName, "up");
 }
 
-/** Hosts that are folders, and share the test's own loopback. */
+/** Makes hosts that are folders, and share the test's own loopback. */
 export async function makeLoopback(env: TestEnv): Promise<Network> {
   return await makeLoopbackOf(env, ["a", "b"]);
 }
@@ -219,11 +219,12 @@ async function done(program: string, args: string[]): Promise<void> {
   }
 }
 
-/** A relay that runs. */
+/** A relay of a test. */
 export interface Relay {
   readonly url: string;
-  /** Ends it, and starts it again at the same place. */
+  /** Ends the relay. */
   stop(): Promise<void>;
+  /** Starts the relay again at the same URL. */
   start(): Promise<void>;
 }
 
@@ -231,7 +232,7 @@ export interface Relay {
 export async function startRelay(env: TestEnv, on: Host): Promise<Relay> {
   const port = freePort();
   const config = `${on.dir}/relay-${port}.toml`;
-  // Every part that would take a port but the relay itself is left out.
+  // Parts of the program that would open further ports are switched off.
   await Deno.writeTextFile(
     config,
     `http_bind_addr = "0.0.0.0:${port}"\nenable_metrics = false\nenable_quic_addr_discovery = false\n`,

@@ -1,23 +1,29 @@
-/** Two hosts, a listener on one, and something behind it in place of git-annex. */
+/** Two hosts, a listener on one of them, and a fake git-annex behind it. */
 
 import { join } from "node:path";
 import iroh from "@number0/iroh";
 import { newIdentity } from "../lib/repository/identity.ts";
 import type { Connection } from "../lib/iroh/connection.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
-import { decodeTicket } from "../lib/repository/ticket.ts";
+import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
 import { MUX_ALPN } from "../lib/protocol/mux.ts";
 import { makeLoopback, makeNetwork, type Network, type Relay, startRelay } from "./network.ts";
-import type { Host, Started, StartOptions, TestEnv } from "./testenv.ts";
+import type { Host, Started, StartOptions, TestEnv, Tool } from "./testenv.ts";
 
-/** What git-annex says first to a peer it lets in. */
+/** What git-annex sends first to a peer that it admits. */
 export const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n";
+export const AUTH_SUCCESS_BYTES = new TextEncoder().encode(AUTH_SUCCESS);
 
-/** By which way the peers reach each other. */
+/** The route between the peers. */
 export type Route = "direct" | "relay";
 export const ROUTES: readonly Route[] = ["direct", "relay"];
 
-/** Also on the test's own loopback, where the test itself can dial, and with a round trip of 50 ms. */
+/** Returns the tools that a pair needs whose peers reach each other by this route. */
+export function toolsFor(route: Route): readonly Tool[] {
+  return route === "relay" ? ["iroh-relay"] : [];
+}
+
+/** Adds the test's own loopback, where the test itself can dial, and a round trip of 50 ms. */
 export type PairTopology = Route | "loopback" | "long cable";
 
 const NETWORK_TOPOLOGIES = {
@@ -26,13 +32,14 @@ const NETWORK_TOPOLOGIES = {
   "long cable": "lan, long cable",
 } as const;
 
-/** Stands in for git-annex: a unix socket, and what to do with each connection. */
+/** Stands in for git-annex: listens on a unix socket, and handles each connection. */
 export class FakeAnnex {
   readonly path: string;
-  /** Connections that are open, and how many there ever were. */
+  /** Number of connections that are open. */
   open = 0;
+  /** Number of connections so far. */
   total = 0;
-  /** Most connections that were ever open at once. */
+  /** Maximum number of connections that were open at once. */
   most = 0;
   #listener: Deno.UnixListener;
 
@@ -64,9 +71,9 @@ export class FakeAnnex {
   }
 }
 
-/** Lets everybody in, and sends back what comes, until that ends. */
+/** Admits every peer, and sends back what it sends. */
 export async function echo(connection: Deno.UnixConn): Promise<void> {
-  await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+  await writeAll(connection, AUTH_SUCCESS_BYTES);
   const buffer = new Uint8Array(64 * 1024);
   for (;;) {
     const length = await connection.read(buffer);
@@ -75,9 +82,9 @@ export async function echo(connection: Deno.UnixConn): Promise<void> {
   }
 }
 
-/** Lets everybody in, then is silent until the other side ends. */
+/** Admits every peer, and then sends nothing. */
 export async function silence(connection: Deno.UnixConn): Promise<void> {
-  await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+  await writeAll(connection, AUTH_SUCCESS_BYTES);
   while (await connection.read(new Uint8Array(64 * 1024)) !== null);
 }
 
@@ -85,7 +92,7 @@ export async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promis
   for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await connection.write(rest));
 }
 
-/** Reads to the end, and says how much it was and what its checksum is. */
+/** Reads to the end. @returns The number of bytes and their checksum. */
 export async function readChecksum(
   connection: Pick<Deno.Conn, "read">,
 ): Promise<{ length: number; checksum: string }> {
@@ -100,34 +107,53 @@ export async function readChecksum(
   }
 }
 
+/** Reads the rest of a process's stdout. @returns The number of bytes and their checksum. */
+export async function drain(started: Started): Promise<{ length: number; checksum: string }> {
+  const reader = started.stdoutReader.getReader();
+  let rest = new Uint8Array();
+  return await readChecksum({
+    async read(buffer) {
+      if (rest.length === 0) {
+        const { value, done } = await reader.read();
+        if (done) return null;
+        rest = Uint8Array.from(value);
+      }
+      const length = Math.min(rest.length, buffer.length);
+      buffer.set(rest.subarray(0, length));
+      rest = rest.subarray(length);
+      return length;
+    },
+  });
+}
+
 export async function checksumOf(bytes: Uint8Array): Promise<string> {
   const { createHash } = await import("node:crypto");
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** Random bytes, which nothing on the way can shorten. */
+/** Returns random bytes, which cannot be compressed. */
 export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   for (let i = 0; i < length; i += 65536) crypto.getRandomValues(bytes.subarray(i, i + 65536));
   return bytes;
 }
 
-/** A repository that is served on host `a`, to be connected to from host `b`. */
+/** A repository with a listener on host `a`, and processes that connect to it from host `b`. */
 export interface Pair {
   readonly network: Network;
   readonly repository: string;
   readonly fakeAnnex: FakeAnnex;
-  /** What `address` prints. */
+  /** The output of `address`. */
   readonly address: string;
-  /** What to dial from `b`. */
+  /** The address that `b` dials. */
   readonly dialed: string;
   readonly relay: Relay | undefined;
   listener: Started;
   /** Starts the program on `b`, connecting to `a`. */
   connect(options?: StartOptions): Promise<Started>;
-  /** Starts a listener, as git-annex would. */
+  /** Starts a listener, as git-annex does. */
   listen(options?: StartOptions): Promise<Started>;
-  /** The log the listener keeps. */
+  /** Returns the listener's log. */
   log(): Promise<string>;
 }
 
@@ -185,6 +211,11 @@ export async function makePair(
   };
 }
 
+/** Returns the address of a peer that does not exist. */
+export function unknownAddress(): string {
+  return encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+}
+
 /** Makes a git repository. */
 export async function makeRepository(env: TestEnv, on: Host, name: string): Promise<string> {
   const path = join(on.dir, name);
@@ -192,25 +223,25 @@ export async function makeRepository(env: TestEnv, on: Host, name: string): Prom
   return path;
 }
 
-/** The address with the listener's own IP address and port in it. */
+/** Adds the listener's IP address and port to its address. */
 export async function withDirectAddress(host: Host, address: string): Promise<string> {
   return addressAt(address, `${host.ip}:${await listenerPort(host, address)}`);
 }
 
-/** Where a repository's listener is, from what it leaves for others on its host. */
+/** Returns the socket addresses of a listener, from its local registration. */
 export async function listenerAddresses(host: Host, address: string): Promise<string[]> {
   const name = `${decodeTicket(address).publicKey.toHex()}.json`;
   const path = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh", name);
   return JSON.parse(await Deno.readTextFile(path)).direct;
 }
 
-/** Its port. */
+/** Returns the UDP port of a listener. */
 export async function listenerPort(host: Host, address: string): Promise<number> {
   const [first] = await listenerAddresses(host, address);
   return Number(/^127\.0\.0\.1:(\d+)$/.exec(first!)![1]);
 }
 
-/** Both ends of a connection on the mux protocol, in the test itself. Dispose of it when done. */
+/** Makes both ends of a connection on the mux protocol, in the test itself. Dispose of it at the end. */
 export async function makeConnection(
   env: TestEnv,
 ): Promise<{ dialer: Connection; acceptor: Connection } & AsyncDisposable> {
@@ -227,7 +258,7 @@ export async function makeConnection(
   return { dialer, acceptor, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
-/** The address with a socket address in it. */
+/** Adds a socket address to an address. */
 export function addressAt(address: string, socketAddress: string): string {
   const { publicKey, relays } = decodeTicket(address);
   const id = iroh.EndpointId.fromBytes([...publicKey]);
@@ -238,13 +269,13 @@ export function addressAt(address: string, socketAddress: string): string {
 /** The UDP port of {@linkcode dumbpipeListener}. */
 export const DUMBPIPE_PORT = 47000;
 
-/** dumbpipe in the place of a listener, as the shell script starts it; the ticket holds its address. */
+/** Starts dumbpipe in place of a listener, as the shell script does. @returns It, and its ticket. */
 export async function dumbpipeListener(
   env: TestEnv,
   on: Host,
   socketPath: string,
 ): Promise<{ started: Started; ticket: string }> {
-  // Only the IPv4 address of the host that others can reach is asked for and printed.
+  // So that dumbpipe prints only the IPv4 address that other hosts can reach.
   const secret = newIdentity().secretKey.toHex();
   const command = ["dumbpipe", "listen-unix", "--socket-path", socketPath];
   const started = await env.start([...command, "--ipv4-addr", `${on.ip}:${DUMBPIPE_PORT}`], {

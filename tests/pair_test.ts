@@ -1,22 +1,24 @@
-/** Two processes of the program, each promise once direct and once through a relay. */
+/** Two processes of the program exchange bytes, directly and through a relay. */
 
 import assert from "node:assert/strict";
 import {
   AUTH_SUCCESS,
+  AUTH_SUCCESS_BYTES,
   checksumOf,
   echo,
   makePair,
   randomBytes,
   readChecksum,
   ROUTES,
+  toolsFor,
   writeAll,
 } from "./pair.ts";
-import { scenario, type Tool } from "./testenv.ts";
+import { scenario } from "./testenv.ts";
 
 for (const route of ROUTES) {
-  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
+  const needs = toolsFor(route);
 
-  scenario(`${route}: bytes go there and back, and exit status 0 comes when both have ended`, {
+  scenario(`${route}: bytes pass in both directions, and connect exits 0 when both have ended`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, route, echo);
@@ -29,7 +31,7 @@ for (const route of ROUTES) {
     const there = randomBytes(50_000_000), back = randomBytes(50_000_000);
     let arrived: Promise<{ length: number; checksum: string }> | undefined;
     const pair = await makePair(env, route, async (connection) => {
-      await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+      await writeAll(connection, AUTH_SUCCESS_BYTES);
       arrived = readChecksum(connection);
       await writeAll(connection, back);
       await connection.closeWrite();

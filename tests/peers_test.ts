@@ -1,4 +1,4 @@
-/** dumbpipe, which many peers run in this program's place: it reaches us, and we reach it. */
+/** This program and dumbpipe, which many peers run in its place, reach each other. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -6,6 +6,7 @@ import { decodeTicket, encodeTicket, samePublicKey } from "../lib/repository/tic
 import { makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
+  AUTH_SUCCESS_BYTES,
   checksumOf,
   dumbpipeListener,
   echo,
@@ -19,11 +20,10 @@ import {
 import { scenario, type Tool } from "./testenv.ts";
 import { python } from "./tools.ts";
 
-const authSuccess = new TextEncoder().encode(AUTH_SUCCESS);
-/** Both ways at once; about as much as dumbpipe and this program move in a few seconds. */
+/** Size in each direction, which dumbpipe and this program transfer in a few seconds. */
 const PAYLOAD_BYTES = 12_000_000;
 
-/** Lets a peer in, then both send at once, each until its end. */
+/** Admits a peer; then both ends send at once. */
 function exchange(back: Uint8Array): {
   handle: (connection: Deno.UnixConn) => Promise<void>;
   arrived: Promise<{ length: number; checksum: string }>;
@@ -32,7 +32,7 @@ function exchange(back: Uint8Array): {
   return {
     arrived: arrived.promise,
     async handle(connection) {
-      await writeAll(connection, authSuccess);
+      await writeAll(connection, AUTH_SUCCESS_BYTES);
       const reading = readChecksum(connection);
       await writeAll(connection, back);
       await connection.closeWrite();
@@ -61,7 +61,7 @@ for (const route of ROUTES) {
     })).ended;
     assert.equal(run.code, 0);
     assert.equal(
-      await checksumOf(run.stdoutBytes.subarray(authSuccess.length)),
+      await checksumOf(run.stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
       await checksumOf(back),
     );
     assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
@@ -84,7 +84,7 @@ for (const route of ROUTES) {
   });
 }
 
-// A listener of dumbpipe 0.40 uses n0's public relays and no others, which no test can reach.
+// Not through a relay: a listener of dumbpipe 0.40 uses only n0's public relays, which no test can reach.
 scenario("direct: this program connects to dumbpipe, and both send at once", {
   needs: ["dumbpipe", "namespaces"],
   limitMs: 120_000,
@@ -97,7 +97,7 @@ scenario("direct: this program connects to dumbpipe, and both send at once", {
   const run = await env.iroh([ticket], { on: b, stdin: there });
   assert.deepEqual([run.code, run.stderr], [0, ""]);
   assert.equal(
-    await checksumOf(run.stdoutBytes.subarray(authSuccess.length)),
+    await checksumOf(run.stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
     await checksumOf(back),
   );
   assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
@@ -113,17 +113,18 @@ scenario("direct: ten processes connect to one dumbpipe at once", {
   const runs = await Promise.all(payloads.map((stdin) => env.iroh([ticket], { on: b, stdin })));
   for (const [i, { code, stdoutBytes }] of runs.entries()) {
     assert.equal(code, 0);
-    assert.deepEqual(stdoutBytes.subarray(authSuccess.length), payloads[i]!);
+    assert.deepEqual(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length), payloads[i]!);
   }
 });
 
-scenario("direct: connect ends when dumbpipe has nobody behind it, and says when it is gone", {
+scenario("direct: connect ends if no process is behind dumbpipe, and says that dumbpipe is gone", {
+  waits: true,
   needs: ["dumbpipe", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
   const { ticket, started } = await dumbpipeListener(env, a, join(a.dir, "nobody"));
-  // dumbpipe closes with code 0 and no reason, as after a session: there is nothing to tell apart.
+  // dumbpipe closes with code 0 and no reason, as after a session, so the dialer cannot tell.
   const refused = await env.iroh([ticket], { on: b, stdin: "open" });
   assert.deepEqual([refused.code, refused.stdout, refused.stderr], [0, "", ""]);
 
@@ -134,7 +135,7 @@ scenario("direct: connect ends when dumbpipe has nobody behind it, and says when
   assert.equal(gone.code, 1);
 });
 
-scenario("an address that dumbpipe prints names the same peer as ours", {
+scenario("dumbpipe's ticket names the same peer as this program's address", {
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a } = await makeNetwork(env, "lan");
@@ -145,20 +146,20 @@ scenario("an address that dumbpipe prints names the same peer as ours", {
   assert(decoded.direct.includes(`${a.ip}:47000`), String(decoded.direct));
 });
 
-scenario("dumbpipe over a long cable is never told that the connection is lost", {
+scenario("dumbpipe with a round trip of 50 ms never reports a lost connection", {
   needs: ["dumbpipe", "namespaces"],
   limitMs: 90_000,
 }, async (env) => {
   const a = await makePair(env, "long cable", async (connection) => {
-    await writeAll(connection, authSuccess);
+    await writeAll(connection, AUTH_SUCCESS_BYTES);
     await connection.read(new Uint8Array(100));
   });
-  // One in seven was, when this side closed as soon as all had come.
+  // One in seven did when the listener closed as soon as it had all data.
   for (let i = 0; i < 40; i++) {
     const options = { on: a.network.b, stdin: "open" } as const;
     const dumbpipe = await env.start(["dumbpipe", "connect", a.dialed], options);
     await dumbpipe.write("x");
-    await dumbpipe.says(/AUTH-SUCCESS/); // and with it, the end of what comes from there
+    await dumbpipe.says(/AUTH-SUCCESS/); // and the end of the stream
     await dumbpipe.end();
     const run = await dumbpipe.ended;
     assert.deepEqual([run.code, run.stdout], [0, AUTH_SUCCESS], run.stderr);

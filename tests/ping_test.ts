@@ -1,20 +1,20 @@
-/** `ping`: for people who want to know whether a peer can be reached, and how. */
+/** `ping` tells whether a peer can be reached, and how. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { newIdentity } from "../lib/repository/identity.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
-import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
-import { MUX_ALPN, ping } from "../lib/protocol/mux.ts";
 import { CloseCode } from "../lib/protocol/close_codes.ts";
-import { dumbpipeListener, echo, FakeAnnex, makePair, ROUTES } from "./pair.ts";
+import { MUX_ALPN, ping } from "../lib/protocol/mux.ts";
+import { newIdentity } from "../lib/repository/identity.ts";
+import { decodeTicket, encodeTicket } from "../lib/repository/ticket.ts";
 import { makeNetwork } from "./network.ts";
-import { scenario, type Tool } from "./testenv.ts";
+import { dumbpipeListener, echo, FakeAnnex, makePair, ROUTES, toolsFor } from "./pair.ts";
+import { scenario } from "./testenv.ts";
 
 for (const route of ROUTES) {
-  const needs: Tool[] = route === "relay" ? ["iroh-relay"] : [];
+  const needs = toolsFor(route);
 
-  scenario(`${route}: ping tells of each reply, the way and the path, and asks git-annex nothing`, {
+  scenario(`${route}: ping prints each reply, the route and the path, and asks git-annex nothing`, {
     needs,
   }, async (env) => {
     const pair = await makePair(env, route, echo);
@@ -53,7 +53,8 @@ scenario("ping finds a peer on the same host", {}, async (env) => {
   );
 });
 
-scenario("ping reaches dumbpipe, and does not wake what is behind it", {
+scenario("ping reaches dumbpipe, and does not connect to the program behind it", {
+  waits: true,
   needs: ["dumbpipe", "namespaces"],
 }, async (env) => {
   const { a, b } = await makeNetwork(env, "lan");
@@ -66,12 +67,13 @@ scenario("ping reaches dumbpipe, and does not wake what is behind it", {
   assert.equal(fakeAnnex.total, 0);
 });
 
-scenario("ping exits 1 when nobody answers, and 0 when somebody did before", {
+scenario("ping exits 1 if no peer answers, and 0 if one did before", {
+  waits: true,
   needs: ["namespaces"],
   limitMs: 90_000,
 }, async (env) => {
-  const nobody = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
-  const none = await env.iroh(["ping", nobody]);
+  const unknown = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+  const none = await env.iroh(["ping", unknown]);
   assert.deepEqual([none.code, none.stdout], [1, ""]);
   assert.match(none.stderr, /^git-annex-p2p-iroh: cannot reach the peer, [^\n]*\n$/);
 
@@ -87,17 +89,17 @@ scenario("ping exits 1 when nobody answers, and 0 when somebody did before", {
   assert.match(stdout, /1 of 3 replies, 67 % lost/);
 });
 
-scenario("ping: hundreds on one connection do not stall", {}, async (env) => {
+scenario("ping: 300 pings on one connection do not stall", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const { publicKey, direct } = decodeTicket(pair.dialed);
   await using endpoint = await Endpoint.bind({ relay: { kind: "none" }, lookup: false });
   const connection = await endpoint.connect({ publicKey, direct }, MUX_ALPN, env.signal);
-  // QUIC lets a peer have a hundred streams that are not quite over.
+  // QUIC permits a peer a hundred streams whose end is not confirmed.
   for (let i = 0; i < 300; i++) await env.within(connection.open().then(ping));
   connection.close(CloseCode.DONE, "");
 });
 
-scenario("ping ends when the peer has gone, and says how it went", {}, async (env) => {
+scenario("ping ends when the peer stops, and prints its summary", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
   await ping.says(/reply 2/);
@@ -108,7 +110,7 @@ scenario("ping ends when the peer has gone, and says how it went", {}, async (en
   assert.match(stdout, /replies, \d+ % lost\nround trip/);
 });
 
-scenario("ping sums up what came when it is interrupted", {}, async (env) => {
+scenario("ping prints its summary when it is interrupted", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const ping = await env.start(["git-annex-p2p-iroh", "ping", pair.dialed, "-n", "1000"]);
   await ping.says(/reply 2/);
@@ -118,7 +120,7 @@ scenario("ping sums up what came when it is interrupted", {}, async (env) => {
   assert.match(stdout, /replies, 0 % lost\nround trip/);
 });
 
-scenario("ping on a command line that makes no sense exits 2", {}, async (env) => {
+scenario("ping exits 2 on an invalid command line", {}, async (env) => {
   const cases: [args: string[], says: RegExp][] = [
     [["ping"], /ping needs an address/],
     [["ping", "hello"], /"hello" is not an address/],

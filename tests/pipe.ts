@@ -1,9 +1,9 @@
-/** Streams that lead nowhere but to each other. */
+/** In-memory streams that lead to each other. */
 
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { eventLoopTurns } from "./event_loop.ts";
 
-/** Both ends of an in-memory stream, which passes bytes on after so many turns. */
+/** Returns both ends of a stream that passes bytes on after `wait` turns of the event loop. */
 export function pipe(wait = 0): [Duplex, Duplex] {
   const slow = () =>
     new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>(
@@ -23,7 +23,7 @@ export function pipe(wait = 0): [Duplex, Duplex] {
   ];
 }
 
-/** The same as a stream of bytes, as iroh's are. */
+/** Makes a byte stream of a stream, as those of iroh are. */
 function bytes(readable: ReadableStream<Uint8Array<ArrayBuffer>>) {
   const reader = readable.getReader();
   return new ReadableStream<Uint8Array<ArrayBuffer>>({

@@ -1,4 +1,4 @@
-/** `git-annex-p2p-iroh status`, while things happen. */
+/** `status` reports the listener and its peers. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -6,14 +6,14 @@ import { type OutputUnit, Validator } from "@cfworker/json-schema";
 import type { StatusReport } from "../lib/status/report.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
-import { AUTH_SUCCESS, makeRepository, randomBytes, writeAll } from "./pair.ts";
+import { AUTH_SUCCESS, AUTH_SUCCESS_BYTES, makeRepository, randomBytes, writeAll } from "./pair.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
 
 const schema = JSON.parse(
   await Deno.readTextFile(new URL("../docs/status.schema.json", import.meta.url)),
 );
 
-/** What `status --json` says in a repository, checked against its schema. */
+/** Returns the report of `status --json` in a repository, checked against its schema. */
 async function statusOf(env: TestEnv, { host, repository }: Friend): Promise<StatusReport> {
   const command = ["git-annex-p2p-iroh", "status", "--json"];
   const lines = (await env.ok(command, { on: host, cwd: repository })).trimEnd().split("\n");
@@ -33,12 +33,12 @@ async function addRemote(env: TestEnv, at: Friend, name: string, to: Friend): Pr
   await env.ok(["git", "remote", "add", name, url], { on: at.host, cwd: at.repository });
 }
 
-scenario("status: who is connected, in which way, and what goes to and fro", {
+scenario("status lists connected peers, with paths, sessions and bytes", {
   limitMs: 90_000,
 }, async (env) => {
   let wait = Promise.withResolvers<void>();
   const [a, b] = await makeFriends(env, async (connection) => {
-    await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
+    await writeAll(connection, AUTH_SUCCESS_BYTES);
     await connection.read(new Uint8Array(10));
     await writeAll(connection, randomBytes(3_000_000));
     await wait.promise;
@@ -68,7 +68,7 @@ scenario("status: who is connected, in which way, and what goes to and fro", {
   assert.deepEqual(peer!.sessions, { incoming: 0, outgoing: 1 });
   assert.equal(peer!.bytesSent, 1);
   assert(peer!.receivedPerSecond > 0);
-  // The other end of the same.
+  // The report at the other end.
   const [other] = (await statusOf(env, a)).peers;
   assert(other!.key.startsWith(b.key));
   assert.deepEqual([other!.remotes, other!.sessions], [[], { incoming: 1, outgoing: 0 }]);
@@ -91,7 +91,7 @@ scenario("status: who is connected, in which way, and what goes to and fro", {
 });
 
 scenario(
-  "status works where there is no listener, and remembers who was there",
+  "status works without a listener, and remembers peers that were connected",
   {},
   async (env) => {
     const [a, b] = await makeFriends(env);
@@ -109,7 +109,7 @@ scenario(
   },
 );
 
-scenario("status of a repository that has no address says so", {}, async (env) => {
+scenario("status says that a repository has no address", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const cwd = await makeRepository(env, a, "repository");
   const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: a, cwd });
@@ -120,7 +120,7 @@ scenario("status of a repository that has no address says so", {}, async (env) =
   assert.equal(code, 1);
 });
 
-scenario("status tells of a listener that does not answer", {}, async (env) => {
+scenario("status reports a listener that does not answer", { waits: true }, async (env) => {
   const { a } = await makeLoopback(env);
   const friend = await makeFriend(env, a);
   friend.listener.kill("SIGSTOP");
@@ -129,22 +129,26 @@ scenario("status tells of a listener that does not answer", {}, async (env) => {
   friend.listener.kill("SIGCONT");
 });
 
-scenario("status --watch tells again and again, until it is told to stop", {}, async (env) => {
-  const { a } = await makeLoopback(env);
-  const friend = await makeFriend(env, a);
-  const watch = await env.start(["git-annex-p2p-iroh", "status", "--json", "--watch"], {
-    on: a,
-    cwd: friend.repository,
-  });
-  await env.until("two lines", () => watch.stdout.split("\n").length > 2);
-  friend.listener.kill("SIGTERM");
-  await env.until("the listener's end to be told", () => /"listener":null/.test(watch.stdout));
-  watch.kill("SIGINT");
-  assert.equal((await watch.ended).code, 0);
-  for (const line of watch.stdout.trimEnd().split("\n")) checked(line);
-});
+scenario(
+  "status --watch prints a report again and again until it is told to stop",
+  {},
+  async (env) => {
+    const { a } = await makeLoopback(env);
+    const friend = await makeFriend(env, a);
+    const watch = await env.start(["git-annex-p2p-iroh", "status", "--json", "--watch"], {
+      on: a,
+      cwd: friend.repository,
+    });
+    await env.until("two lines", () => watch.stdout.split("\n").length > 2);
+    friend.listener.kill("SIGTERM");
+    await env.until("the listener's end to be told", () => /"listener":null/.test(watch.stdout));
+    watch.kill("SIGINT");
+    assert.equal((await watch.ended).code, 0);
+    for (const line of watch.stdout.trimEnd().split("\n")) checked(line);
+  },
+);
 
-scenario("status takes control characters out of what others have named", {}, async (env) => {
+scenario("status removes control characters from the names of remotes", {}, async (env) => {
   const [a, b] = await makeFriends(env);
   const config = join(b.repository, ".git/config");
   const evil = `[remote "e\x1b[31mvil"]\n\turl = p2p-annex::iroh:${a.address}\n`;

@@ -1,29 +1,39 @@
 /**
- * What a test of the whole program needs: folders, processes and hosts of its own, a time limit, and
- * everything on the screen when it fails.
+ * What a test of the whole program needs: folders, processes and hosts of its own, and a time limit. If it
+ * fails, it shows what all its processes have printed.
  *
- * {@linkcode scenario} declares a test. It waits for conditions, never for a time; when it ends, in
- * whichever way, its processes (children of children, too) and folders are gone.
+ * {@linkcode scenario} declares a test. A test waits for conditions, never for a time. At its end, its
+ * processes (with their descendants) and folders are removed.
  */
 
+import assert from "node:assert/strict";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { denoDir, installProgram, isCompiled } from "../tasks/program.ts";
 import { canNameNamespaces } from "../tasks/sandbox.ts";
 import { mayChown } from "./users.ts";
 
-/** How often a condition is looked at that nobody announces. */
+/** Interval between looks at a condition. */
 const LOOK_MS = 20;
-/** Marks every process of a test, so that it can be found. */
+/** Variable in the environment of each process of a test, by which the clean-up finds it. */
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
-/** For each step of the clean-up. */
+/** Timeout for each step of the clean-up. */
 const CLEANUP_LIMIT_MS = 10_000;
-/** What a process said last, where there is room for little. */
+/** Timeout for a turn, a slot and the clean-up together; some ten tests may be waited for. */
+const QUEUE_LIMIT_MS = 300_000;
+/**
+ * Slots for tests that do more than wait, so that at most four of them share the processors. A slot is the
+ * lock on a file; which files these are does not matter.
+ */
+const SLOTS = ["annex.ts", "friends.ts", "network.ts", "pair.ts"];
+/** The file that is locked by the test which waits for a slot; so the next one comes after it. */
+const QUEUE = "tools.ts";
+/** Maximum length of what the summary shows of a process. */
 const SUMMARY_LENGTH = 300;
-/** For a program that is only asked something. */
+/** Timeout for a program that {@linkcode TestEnv.run} starts. */
 const RUN_LIMIT_MS = 60_000;
 
-/** A program some tests need, found on PATH. */
+/** Something that some tests need; a program on PATH, unless a comment says otherwise. */
 export type Tool =
   | "git-annex"
   | "wormhole"
@@ -36,48 +46,51 @@ export type Tool =
   | "fish"
   /** Network namespaces, for hosts of their own. */
   | "namespaces"
-  /** Root of the machine, who can give files to other users. */
+  /** Root of the machine, which can give files to other users. */
   | "users"
-  /** Linux's list of processes, and what they have open. */
+  /** `/proc`, which shows the processes of Linux and their open files. */
   | "proc"
   | "setpriv"
   | "timeout"
-  /** A program under test that was compiled, */
-  | "compiled"
-  /** and if it was, with a Deno that can join multicast groups. */
-  | "multicast";
+  /** A program under test that was compiled. */
+  | "compiled";
 
-/** What is not there in each way to run the tests, and so is not missed: macOS lacks some of Linux. */
+/** Tools whose lack is no failure where `CI=true`. macOS has no `/proc`, and no timeout(1). */
 const MAY_LACK: readonly Tool[] = [
   "compiled",
-  "multicast",
   ...Deno.build.os === "darwin" ? ["proc", "timeout"] as const : [],
 ];
 
-/** What to say of a test. */
+/** What a test needs, and how it shares the machine with others. */
 export interface ScenarioOptions {
-  /** Without these it is skipped, or fails where `CI=true`. */
+  /** If one of these is missing, the test is skipped, or fails where `CI=true`. */
   readonly needs?: readonly Tool[];
   readonly limitMs?: number;
-  /** It keeps all processors busy, or is soon done only if nobody else does: one such test runs at a time. */
+  /**
+   * The test keeps all processors busy, or measures how fast something is done. One such test runs at a time.
+   */
   readonly takesTurns?: boolean;
+  /** The test mostly waits for a time limit of the program, so it takes no slot from the others. */
+  readonly waits?: boolean;
 }
 
 /** Declares a test that keeps what `name` promises. */
 export function scenario(
   name: string,
-  { needs = [], limitMs = 60_000, takesTurns = false }: ScenarioOptions,
+  { needs = [], limitMs = 60_000, takesTurns = false, waits = false }: ScenarioOptions,
   body: (env: TestEnv) => Promise<void>,
 ): void {
   const reason = whatIsMissing(needs);
   Deno.test({
     ...named(name, ...needs),
-    // Processes are waited for in the test's environment, whose end may come before theirs.
+    // The end of a test may come before that of a process on which its environment waits.
     sanitizeOps: false,
     sanitizeResources: false,
+    timeout: limitMs + QUEUE_LIMIT_MS,
     fn: async () => {
       if (reason) throw new Error(reason);
       using _turn = takesTurns ? await turn() : undefined;
+      using _slot = waits ? undefined : await slot();
       const env = await TestEnv.make(limitMs);
       const failures: unknown[] = [];
       using _ = new Uncaught((error) => {
@@ -91,7 +104,7 @@ export function scenario(
       if (failures.length > 0) env.show();
       await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
       if (failures.length === 0) return;
-      // The reason of each is to be seen, which a SuppressedError does not show.
+      // Deno does not show the errors inside of a SuppressedError.
       const reasons = failures.map((error) =>
         error instanceof Error ? error.message : String(error)
       );
@@ -102,7 +115,7 @@ export function scenario(
   });
 }
 
-/** A test's name, with the reason if it is skipped for what it needs, as {@linkcode scenario} has it. */
+/** Returns a test's name, with the reason if it is skipped since a tool is missing. */
 export function named(name: string, ...needs: readonly Tool[]): { name: string; ignore: boolean } {
   const reason = whatIsMissing(needs);
   const isWanted = Deno.env.get("CI") === "true" &&
@@ -117,39 +130,57 @@ function whatIsMissing(needs: readonly Tool[]): string | undefined {
 }
 
 /**
- * Errors that nobody catches, while this is not disposed of. They are to fail the test and leave the
- * process alone: Deno ends the thread of the whole test file at once, and with iroh at work on it that
- * is a segmentation fault, which tells nobody why.
+ * Catches errors that no code handles, until it is disposed of. They fail the test. By default Deno would end
+ * the thread of the test file, and if iroh is at work on it, the process crashes without a reason.
  */
 class Uncaught implements Disposable {
-  readonly #over = new AbortController();
+  readonly #disposed = new AbortController();
 
-  /** @param fail Is given each. */
+  /** @param fail Gets each error. */
   constructor(fail: (error: Error) => void) {
-    const { signal } = this.#over;
+    const { signal } = this.#disposed;
     addEventListener("unhandledrejection", (event) => {
       event.preventDefault();
-      fail(new Error(`nobody handles ${event.reason}`, { cause: event.reason }));
+      fail(new Error(`unhandled rejection: ${event.reason}`, { cause: event.reason }));
     }, { signal });
     addEventListener("error", (event) => {
       event.preventDefault();
-      fail(new Error(`nobody catches ${event.error}`, { cause: event.error }));
+      fail(new Error(`uncaught error: ${event.error}`, { cause: event.error }));
     }, { signal });
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort();
+    this.#disposed.abort();
   }
 }
 
-/** Waits until it is this test's turn; disposed of, it is the next one's, in whichever test file. */
+/** Waits for the turn of a test that takes turns; the next one's comes when it is disposed of. */
 async function turn(): Promise<Disposable> {
-  const file = await Deno.open(import.meta.filename!);
+  const file = await open("testenv.ts");
   await file.lock(true);
   return file;
 }
 
-/** Whether a tool is there. */
+/** Waits for one of {@linkcode SLOTS}, and takes it until it is disposed of. */
+async function slot(): Promise<Disposable> {
+  using queue = await open(QUEUE);
+  await queue.lock(true);
+  for (;;) {
+    for (const name of SLOTS) {
+      const file = await open(name);
+      if (await file.tryLock(true)) return file;
+      file.close();
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** Opens a file of this folder, to be locked: tests of other files are in other threads. */
+function open(name: string): Promise<Deno.FsFile> {
+  return Deno.open(join(import.meta.dirname!, name));
+}
+
+/** Tells whether a tool is there. */
 export function hasTool(tool: Tool): boolean {
   switch (tool) {
     case "namespaces":
@@ -160,8 +191,6 @@ export function hasTool(tool: Tool): boolean {
       return isFile("/proc/self/maps");
     case "compiled":
       return isCompiled();
-    case "multicast":
-      return hasTool("namespaces") && Deno.env.get("GIT_ANNEX_P2P_IROH_MULTICAST") !== "no";
     default:
       return isOnPath(tool);
   }
@@ -194,17 +223,17 @@ export interface StartOptions {
   readonly on?: Host;
   readonly cwd?: string;
   readonly env?: Record<string, string>;
-  /** Bytes for its stdin, which is then closed; or "open" to write to it; by default it has none. */
+  /** Bytes for its stdin, which then ends; "open" to write to it; by default it has none. */
   readonly stdin?: string | Uint8Array | "open";
-  /** False to leave its stdout to {@linkcode Started.stdoutReader}. */
+  /** False if the test reads its stdout from {@linkcode Started.stdoutReader}. */
   readonly collect?: boolean;
 }
 
-/** A host: folders and a network of its own, as far as the machine lets it have one. */
+/** A host: folders, and a network of its own if the machine has namespaces. */
 export interface Host {
   readonly name: string;
   readonly ip: string;
-  /** What to put before a command to run it there. */
+  /** What comes before a command that runs on the host. */
   readonly prefix: readonly string[];
   readonly dir: string;
   readonly env: Record<string, string>;
@@ -240,7 +269,7 @@ export class TestEnv implements AsyncDisposable {
     this.#limit.abort(error);
   }
 
-  /** The outcome of a promise, or a failure at the test's time limit. */
+  /** Waits for a promise, at most until the test's time limit. */
   within<T>(promise: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       promise.then(resolve, reject);
@@ -248,12 +277,12 @@ export class TestEnv implements AsyncDisposable {
     });
   }
 
-  /** Something to undo at the end, in reverse order. */
+  /** Registers an action for the end of the test; the last one registered runs first. */
   cleanup(undo: () => Promise<void>): void {
     this.#cleanups.push(undo);
   }
 
-  /** A host on this machine's own loopback. Each has its folders. */
+  /** Makes a host, by default on the test's own loopback; returns it if the name is known. */
   async host(name: string, prefix: readonly string[] = [], ip = "127.0.0.1"): Promise<Host> {
     const known = this.#hosts.get(name);
     if (known) return known;
@@ -271,7 +300,7 @@ export class TestEnv implements AsyncDisposable {
       DENO_DIR: denoDir(),
       GIT_CONFIG_NOSYSTEM: "1",
       GIT_CONFIG_GLOBAL: join(dir, "home", "gitconfig"),
-      // So that nothing is ever dialed outside, whatever a test forgets.
+      // By default no test dials hosts outside of the machine.
       GIT_ANNEX_P2P_IROH_RELAY: "none",
       GIT_ANNEX_P2P_IROH_LOOKUP: "none",
       GIT_ANNEX_P2P_IROH_LAN: "false",
@@ -287,7 +316,7 @@ export class TestEnv implements AsyncDisposable {
     return host;
   }
 
-  /** Starts a program. It is ended at the end of the test, if it has not ended before. */
+  /** Starts a program. The end of the test kills it. */
   async start(command: readonly string[], options: StartOptions = {}): Promise<Started> {
     const host = options.on ?? await this.host("host");
     const [program, ...args] = [...host.prefix, ...command];
@@ -304,7 +333,7 @@ export class TestEnv implements AsyncDisposable {
     return started;
   }
 
-  /** Runs a program to its end, within {@linkcode RUN_LIMIT_MS} or the test's own limit. */
+  /** Runs a program to its end, for at most {@linkcode RUN_LIMIT_MS}. */
   async run(command: readonly string[], options: StartOptions = {}): Promise<Run> {
     const started = await this.start(command, options);
     const timer = setTimeout(() => started.kill("SIGKILL"), RUN_LIMIT_MS);
@@ -315,14 +344,14 @@ export class TestEnv implements AsyncDisposable {
     }
   }
 
-  /** Runs a program that must exit 0, and returns its stdout. */
+  /** Runs a program that must exit 0. @returns Its stdout. */
   async ok(command: readonly string[], options: StartOptions = {}): Promise<string> {
     const run = await this.run(command, options);
     if (run.code !== 0) throw new Error(`${command.join(" ")}: exit status ${run.code}`);
     return run.stdout;
   }
 
-  /** The program under test. */
+  /** Runs the program under test. */
   iroh(args: readonly string[], options: StartOptions = {}): Promise<Run> {
     return this.run(["git-annex-p2p-iroh", ...args], options);
   }
@@ -335,7 +364,7 @@ export class TestEnv implements AsyncDisposable {
     }
   }
 
-  /** Prints what every process of the test has said. */
+  /** Prints the output of each process of the test. */
   show(): void {
     for (const started of this.#started) {
       console.log(`--- ${started.name} (exit status ${started.code ?? "none yet"})`);
@@ -344,11 +373,11 @@ export class TestEnv implements AsyncDisposable {
     }
   }
 
-  /** What became of each process, in a line or two: a report of a failure may hold no more. */
+  /** Returns a line for each process, since reports of failures are cut off. */
   summary(): string {
     return this.#started.map(({ name, code, stderr }) => {
       const program = name.split(" ", 1)[0], end = stderr.trimEnd().slice(-SUMMARY_LENGTH);
-      return `${program}: exit status ${code ?? "none yet"}, said at the end: ${end}`;
+      return `${program}: exit status ${code ?? "none yet"}, stderr ends with: ${end}`;
     }).join("\n");
   }
 
@@ -360,7 +389,7 @@ export class TestEnv implements AsyncDisposable {
       () => this.#killMarked(),
       () => Promise.all(this.#started.map((started) => started.ended)),
       ...this.#cleanups.reverse(),
-      // git-annex makes the folders of its objects read-only.
+      // git-annex write-protects the folders of its objects.
       () => new Deno.Command("chmod", { args: ["-R", "u+w", this.dir], stderr: "null" }).output(),
       () => Deno.remove(this.dir, { recursive: true }),
     ];
@@ -368,7 +397,7 @@ export class TestEnv implements AsyncDisposable {
       try {
         await limited(step());
       } catch (error) {
-        failed.push(error); // and the other steps are taken nevertheless
+        failed.push(error); // the other steps follow nevertheless
       }
     }
     if (failed.length > 0) {
@@ -376,7 +405,7 @@ export class TestEnv implements AsyncDisposable {
     }
   }
 
-  /** Ends whatever a program of this test has left in the background. */
+  /** Kills what programs of this test have left in the background. */
   async #killMarked(): Promise<void> {
     if (Deno.build.os !== "linux") return;
     for (;;) {
@@ -387,7 +416,7 @@ export class TestEnv implements AsyncDisposable {
     }
   }
 
-  /** Ids of the test's processes that are alive (Linux). */
+  /** Returns the ids of the test's processes that are alive (Linux). */
   async marked(): Promise<number[]> {
     const pids: number[] = [];
     for await (const { name } of Deno.readDir("/proc")) {
@@ -441,7 +470,7 @@ export class Started {
     });
   }
 
-  /** Its stdout, when it is not collected. */
+  /** Its stdout, if it is not collected. */
   get stdoutReader(): ReadableStream<Uint8Array> {
     return this.#child.stdout;
   }
@@ -480,7 +509,7 @@ export class Started {
       await this.write(stdin);
       await this.end();
     } catch {
-      // It ended without reading all of it, which its exit status will explain.
+      // The program ended without reading all of its stdin; its exit status explains why.
     }
   }
 
@@ -493,14 +522,14 @@ export class Started {
   }
 }
 
-/** The outcome of a step of the clean-up, which none may hold up. */
+/** Waits for a step of the clean-up, for at most {@linkcode CLEANUP_LIMIT_MS}. */
 function limited(step: Promise<unknown>): Promise<unknown> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error("it does not end")), CLEANUP_LIMIT_MS);
   return Promise.race([step, promise]).finally(() => clearTimeout(timer));
 }
 
-/** Sends a signal to a process that this test has started; it may have ended. */
+/** Sends a signal to a process, which may have ended. */
 export function killQuietly(pid: number, signal: Deno.Signal): void {
   try {
     process.kill(pid, signal);
@@ -509,18 +538,18 @@ export function killQuietly(pid: number, signal: Deno.Signal): void {
   }
 }
 
-/** Resident memory of a process, in MiB (Linux, proc(5)). */
+/** Returns the resident memory of a process in MiB (Linux, proc(5)). */
 export async function memoryOf(pid: number): Promise<number> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`);
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) / 1024;
 }
 
-/** How many file descriptors a process has open. */
+/** Returns the number of file descriptors that a process has open. */
 export async function openFilesOf(pid: number): Promise<number> {
   return (await Array.fromAsync(Deno.readDir(`/proc/${pid}/fd`))).length;
 }
 
-/** One array of several. */
+/** Joins arrays. */
 export function concat(chunks: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
   let offset = 0;
@@ -532,6 +561,12 @@ export function concat(chunks: readonly Uint8Array[]): Uint8Array {
 }
 
 function clip(output: string): string {
-  const text = output.replace(/[^\n\x20-\x7e]/g, "·"); // a terminal takes no harm from test data
+  const text = output.replace(/[^\n\x20-\x7e]/g, "·"); // so that test data does not disturb a terminal
   return text.length > 6000 ? `${text.slice(0, 1000)}\n[…]\n${text.slice(-5000)}` : text;
+}
+
+/** Checks that stderr is one line of the program, and that it shows nothing of the code. */
+export function assertOneLine(stderr: string): void {
+  assert.match(stderr, /^git-annex-p2p-iroh: [^\n]+\n$/);
+  assert.doesNotMatch(stderr, /backtrace|\sat\s|undefined|\[object|Error:|panicked/);
 }

@@ -1,15 +1,15 @@
-/** What tests may do as other users. */
+/** Tests with the rights of other users. */
 
 const isRoot = Deno.uid() === 0;
 
-/** What to put before a command that is to be kept out by modes: root is not, except without these rights. */
-export const MERE_MORTAL: readonly string[] = isRoot
+/** What comes before a command that file modes must restrict: it takes from root the rights to ignore them. */
+export const UNPRIVILEGED: readonly string[] = isRoot
   ? ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
   : [];
-/** The tool it takes; on Windows there are no modes, and nothing helps. */
-export const MERE_MORTAL_TOOLS = isRoot || Deno.build.os === "windows" ? ["setpriv"] as const : [];
+/** Tools for it; Windows has no file modes, so its tests are skipped. */
+export const UNPRIVILEGED_TOOLS = isRoot || Deno.build.os === "windows" ? ["setpriv"] as const : [];
 
-/** Whether there are other users to give a file to: root of a user namespace has none. */
+/** Tells whether files can be given to other users, which root of a user namespace cannot do. */
 export function mayChown(): boolean {
   return isRoot &&
     (Deno.build.os !== "linux" ||

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { named } from "../../tests/testenv.ts";
-import { MERE_MORTAL, MERE_MORTAL_TOOLS } from "../../tests/users.ts";
+import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "../../tests/users.ts";
 import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_cache.ts";
 import { packAddon, PackedAddon } from "./packed_addon.ts";
 
@@ -243,21 +243,21 @@ Deno.test(
 );
 
 const UNWRITABLE = "ensureAddonCopy() fails if it cannot write, and leaves nothing";
-Deno.test(named(UNWRITABLE, ...MERE_MORTAL_TOOLS), async () => {
+Deno.test(named(UNWRITABLE, ...UNPRIVILEGED_TOOLS), async () => {
   await withAddon(async (_, cache, path) => {
     const folder = join(cache, "git-annex-p2p-iroh");
     await Deno.mkdir(folder, { mode: 0o500 });
-    assert.match(await inAnotherProcess(path, cache, MERE_MORTAL), /^PermissionDenied: /);
+    assert.match(await inAnotherProcess(path, cache, UNPRIVILEGED), /^PermissionDenied: /);
     assert.deepEqual(namesIn(folder), []);
   });
 });
 
 const UNREADABLE = "ensureAddonCopy() replaces a copy that it cannot read";
-Deno.test(named(UNREADABLE, ...MERE_MORTAL_TOOLS), async () => {
+Deno.test(named(UNREADABLE, ...UNPRIVILEGED_TOOLS), async () => {
   await withAddon(async (packed, cache, path) => {
     const copy = await ensureAddonCopy(packed, cache);
     await Deno.chmod(copy, 0);
-    assert.equal(await inAnotherProcess(path, cache, MERE_MORTAL), "true\n");
+    assert.equal(await inAnotherProcess(path, cache, UNPRIVILEGED), "true\n");
     await assertIntact(copy);
   });
 });

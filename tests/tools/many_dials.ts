@@ -1,9 +1,8 @@
 /**
- * many_dials.ts ADDRESS RELAY COUNT PROTOCOL: connects so often, one after another, each time with a key of
- * its own, by the protocol that is "dumbpipe" or "mux", says so after each hundred, and waits for a line on stdin
- * before it goes on.
+ * many_dials.ts ADDRESS RELAY COUNT PROTOCOL: makes COUNT connections one after another, each with a new key.
  *
- * One process, so that what a test measures is the listener and not the start of programs.
+ * PROTOCOL is `dumbpipe` or `mux`. After each hundred connections it prints `N done`, and waits for a line on
+ * stdin. All are made by one process, since a test measures the listener and not the start of programs.
  */
 
 import assert from "node:assert/strict";
@@ -20,7 +19,7 @@ import { Session } from "../../lib/protocol/session.ts";
 
 const DIAL_LIMIT_MS = 20_000;
 
-/** What a session's bytes go by. */
+/** Opens a session on a connection. @returns The stream of its bytes. */
 async function sessionOn(connection: Connection): Promise<Duplex> {
   const stream = await connection.open();
   if (connection.alpn === MUX_ALPN) {

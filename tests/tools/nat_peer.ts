@@ -1,10 +1,11 @@
 /**
  * A peer in a test of two NATs, made of the program's own endpoint:
  *
- * - `reflect`: tells whoever connects from which address it came. Prints `KEY PORT`.
- * - `serve RELAY REFLECTOR`: learns its public address there, accepts, and sends back. Prints `KEY`.
- * - `dial RELAY REFLECTOR KEY`: the same, connects by the relay, and goes on until it has a direct path,
- *   which it prints.
+ * - `reflect`: tells each dialer from which address it came. Prints `KEY PORT`.
+ * - `serve RELAY REFLECTOR`: learns its public address from the reflector, accepts connections, and sends back
+ *   what comes. Prints `KEY`.
+ * - `dial RELAY REFLECTOR KEY`: connects through the relay, learns its public address from the reflector, and
+ *   waits for a direct path. Prints both paths.
  */
 
 import { dialPeer } from "../../lib/dial/dialer.ts";
@@ -43,7 +44,7 @@ async function reflect(): Promise<void> {
   }
 }
 
-/** Tells an endpoint its public address, as whoever is at `reflector` sees it. */
+/** Tells an endpoint its public address, as the reflector sees it. */
 async function learnAddress(endpoint: Endpoint, reflector: string): Promise<void> {
   const [key, at] = reflector.split("@");
   const peer = { publicKey: Uint8Array.fromHex(key!), direct: [at!] };
@@ -85,7 +86,7 @@ async function dial(relay: string, reflector: string, key: string): Promise<void
   console.log(await exchange(connection));
 }
 
-/** Something there and back. @returns The path it went by. */
+/** Sends bytes in both directions. @returns The path that they took. */
 async function exchange(connection: Connection): Promise<string> {
   const stream = await connection.open();
   await writeText(stream, "there");

@@ -1,0 +1,101 @@
+/** A second listener of a repository takes over from the first. */
+
+import assert from "node:assert/strict";
+import { exchange, traces } from "./lifecycle.ts";
+import {
+  AUTH_SUCCESS_BYTES,
+  checksumOf,
+  echo,
+  makePair,
+  randomBytes,
+  ROUTES,
+  toolsFor,
+  writeAll,
+} from "./pair.ts";
+import { scenario } from "./testenv.ts";
+import { python } from "./tools.ts";
+
+for (const route of ROUTES) {
+  const needs = toolsFor(route);
+
+  scenario(`${route}: a second listener takes over from the first`, {
+    needs,
+  }, async (env) => {
+    const bind = { GIT_ANNEX_P2P_IROH_BIND: "0.0.0.0:17474" };
+    const pair = await makePair(env, route, echo, route === "direct" ? bind : {});
+    await exchange(pair);
+    const second = await pair.listen();
+    assert.equal((await pair.listener.ended).code, 0);
+    assert.match(pair.listener.stderr, /stopping, a newer listener took over/);
+    await second.says(/serving endpoint/);
+    if (pair.relay) await second.says(/reachable through relay/);
+    await exchange(pair);
+    assert.equal(second.code, undefined);
+    assert.equal((await traces(pair)).length, 4); // the first has removed nothing of the second's
+  });
+}
+
+scenario(
+  "serve that waits for its port stops on a signal, and when a newer listener takes over",
+  {},
+  async (env) => {
+    const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17475" };
+    const pair = await makePair(env, "loopback", echo);
+    await (await env.start(python("hold_udp_port.py", "17475"))).says(/held/);
+    const first = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    await first.says(/cannot open a UDP socket/);
+    const second = await pair.listen({ env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    assert.equal((await first.ended).code, 0);
+    assert.match(first.stderr, /git-annex-p2p-iroh: stopping, a newer listener took over\n/);
+    await second.says(/cannot open a UDP socket/);
+    second.kill("SIGTERM");
+    assert.equal((await second.ended).code, 0);
+    assert.match(second.stderr, /git-annex-p2p-iroh: stopping, ended by SIGTERM\n/);
+  },
+);
+
+scenario("serve that was started with SIGHUP ignored, as by nohup, does not stop on SIGHUP", {
+  needs: ["namespaces"],
+}, async (env) => {
+  const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
+  const pair = await makePair(env, "loopback", echo, bind);
+  const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.fakeAnnex.path];
+  const second = await env.start(command, {
+    on: pair.network.a,
+    cwd: pair.repository,
+    env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" },
+  });
+  await second.says(/serving endpoint/);
+  await pair.listener.ended;
+  await exchange(pair);
+  second.kill("SIGHUP");
+  await exchange(pair);
+  assert.equal(second.code, undefined);
+});
+
+scenario(
+  "serve finishes its sessions when a second listener takes over",
+  {},
+  async (env) => {
+    const data = randomBytes(5_000_000);
+    const go = Promise.withResolvers<void>();
+    const pair = await makePair(env, "loopback", async (connection) => {
+      await writeAll(connection, AUTH_SUCCESS_BYTES);
+      await writeAll(connection, data.subarray(0, 1_000_000));
+      await go.promise;
+      await writeAll(connection, data.subarray(1_000_000));
+    });
+    const dialer = await pair.connect({ stdin: "open" });
+    await dialer.says(/AUTH-SUCCESS/);
+    await (await pair.listen()).says(/serving endpoint/);
+    await pair.listener.says(/stopping, a newer listener took over/);
+    go.resolve();
+    const { code, stdoutBytes } = await dialer.ended;
+    assert.equal(code, 0);
+    assert.equal(
+      await checksumOf(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
+      await checksumOf(data),
+    );
+    assert.equal((await pair.listener.ended).code, 0);
+  },
+);

@@ -1,0 +1,86 @@
+/** What tests of processes that go through the listener of their repository share. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type ProxiedSession, requestSession } from "../lib/control/client.ts";
+import { type ControlLocator, locateControlSocket } from "../lib/control/locator.ts";
+import { splitSocketAddress } from "../lib/platform/socket_address.ts";
+import { parseSettings } from "../lib/repository/settings.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import type { Friend } from "./friends.ts";
+import { AUTH_SUCCESS } from "./pair.ts";
+import type { StartOptions } from "./testenv.ts";
+
+export const THROUGH = /ms through the running listener/;
+
+/** Returns what comes back for a text. */
+export function answered(text: string): string {
+  return AUTH_SUCCESS + text;
+}
+
+/** Opens a session through a control server. */
+export async function openSession(
+  locator: ControlLocator,
+  address: string,
+  signal: AbortSignal,
+): Promise<ProxiedSession> {
+  const proxied = await requestSession(locator, address, signal);
+  await proxied.open;
+  return proxied;
+}
+
+/** Returns the locator of a friend's control socket. */
+export function locatorOf({ host, repository }: Friend): ControlLocator {
+  const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
+  const settings = parseSettings("", (name) => host.env[name]);
+  const locator = locateControlSocket({ gitDir: join(repository, ".git") }, settings, [folder]);
+  assert(locator);
+  return locator;
+}
+
+const DIALING = /\] +[\d.]+ ms dialing/;
+
+/** Sends a word through a process, and tells whether the process went through its listener. */
+export async function exchange(
+  friend: Friend,
+  address: string,
+  options: StartOptions = {},
+): Promise<{ isWarm: boolean; stderr: string }> {
+  const run = await (await friend.connect(address, { stdin: "word", ...options })).ended;
+  assert.deepEqual([run.code, run.stdout], [0, answered("word")], run.stderr);
+  const isWarm = THROUGH.test(run.stderr);
+  assert.equal(DIALING.test(run.stderr), !isWarm, run.stderr);
+  return { isWarm, stderr: run.stderr };
+}
+
+/** Returns the names of the control sockets and locators in the runtime folder of a friend's user. */
+export async function controlFiles({ host }: Friend): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(folderOf(host))) {
+    if (/\.(control|repository)$/.test(name)) names.push(name);
+  }
+  return names;
+}
+
+export function folderOf({ env }: Friend["host"]): string {
+  return join(env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
+}
+
+/** Reads the locator file of a friend. */
+export async function locatorFileOf(friend: Friend): Promise<{ path: string; text: string }> {
+  const name = (await controlFiles(friend)).find((name) => name.endsWith(".repository"))!;
+  const path = join(folderOf(friend.host), name);
+  return { path, text: await Deno.readTextFile(path) };
+}
+
+/** Kills a listener, and holds its port, so that packets to it are neither answered nor refused. */
+export async function fallSilent(
+  friend: Friend,
+): Promise<{ address: string; bind: string; silent: Deno.DatagramConn }> {
+  const address = await friend.at(), bind = decodeTicket(address).direct[0]!;
+  friend.listener.kill("SIGKILL");
+  await friend.listener.ended;
+  const { host: hostname, port } = splitSocketAddress(bind);
+  const silent = Deno.listenDatagram({ transport: "udp", hostname, port });
+  return { address, bind, silent };
+}

@@ -1,0 +1,50 @@
+/** A peer that does not answer is given up in time. */
+
+import assert from "node:assert/strict";
+import { makeFriends } from "./friends.ts";
+import { scenario } from "./testenv.ts";
+import { exchange, fallSilent } from "./warm.ts";
+
+for (const others of [0, 1]) {
+  scenario(
+    `warm: a process gives up a peer that vanished within 30 s, with ${others} other sessions`,
+    {
+      waits: true,
+      limitMs: 90_000,
+    },
+    async (env) => {
+      const [a, b] = await makeFriends(env);
+      const address = await a.at();
+      assert.equal((await exchange(b, address)).isWarm, true);
+      for (let i = 0; i < others; i++) {
+        await (await b.connect(address, { stdin: "open" })).says(/AUTH-SUCCESS/);
+      }
+      a.listener.kill("SIGSTOP");
+      const begin = performance.now();
+      const { code, stderr } = await (await b.connect(address, { stdin: "word" })).ended;
+      const took = performance.now() - begin;
+      assert.equal(code, 1);
+      assert.match(
+        stderr,
+        /it no longer answers, and was dialed again: cannot reach the peer; tried /,
+      );
+      assert(took < 30_000, `${took} ms`);
+    },
+  );
+}
+
+scenario("warm: after a failed dial, the next dials of the same peer give up sooner", {
+  waits: true,
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const { address, silent } = await fallSilent(a);
+  for (const seconds of [25, 4, 4]) {
+    const { code, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
+    assert.equal(code, 1);
+    assert.match(stderr, new RegExp(`\\(no answer within ${seconds} s\\)`));
+  }
+  silent.close();
+  a.listener = await a.listen();
+  assert.equal((await exchange(b, await a.at())).isWarm, true);
+});

@@ -1,0 +1,85 @@
+/** A process connects by itself if the listener of its repository cannot do it. */
+
+import assert from "node:assert/strict";
+import { makeFriends } from "./friends.ts";
+import { scenario, type StartOptions } from "./testenv.ts";
+import { answered, controlFiles, exchange, fallSilent, locatorFileOf, THROUGH } from "./warm.ts";
+
+scenario("warm: a process connects by itself if the listener cannot or must not do it", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at();
+  const isWarm = async (options?: StartOptions) => (await exchange(b, address, options)).isWarm;
+  const setting = (key: string, value: string) => ({
+    env: { [`GIT_ANNEX_P2P_IROH_${key}`]: value },
+  });
+  assert.equal(await isWarm(), true);
+  assert.equal(await isWarm(setting("WARM", "false")), false);
+  assert.equal(await isWarm(setting("LANE", "false")), false); // dumbpipe's protocol carries one stream
+  assert.equal(await isWarm(setting("LAN", "true")), false); // the listener does not use it
+  assert.equal(await isWarm({ cwd: b.host.dir }), false); // not in a repository
+  b.listener.kill("SIGSTOP");
+  const { isWarm: answers, stderr } = await exchange(b, address);
+  assert.equal(answers, false);
+  assert.match(stderr, /no answer within 200 ms/);
+  b.listener.kill("SIGCONT");
+  const { path, text } = await locatorFileOf(b);
+  await Deno.writeTextFile(path, text.replace(/"version":"[^"]*"/, '"version":"9.9.9"'));
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, text.replace(/"cookie":"../, '"cookie":"00'));
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, "{");
+  assert.equal(await isWarm(), false);
+  await Deno.writeTextFile(path, text);
+  assert.equal(await isWarm(), true);
+  b.listener.kill("SIGKILL");
+  await b.listener.ended;
+  assert.equal(await isWarm(), false);
+  // The next listener removes what the killed one has left.
+  b.listener = await b.listen();
+  assert.equal(await isWarm(), true);
+  assert.equal((await controlFiles(b)).filter((name) => name.endsWith(".control")).length, 1);
+  b.listener.kill("SIGTERM");
+  await b.listener.ended;
+  assert.deepEqual(await controlFiles(b), []);
+  assert.equal(await isWarm(), false);
+});
+
+scenario("warm: a process reports why its listener could not reach the peer", {
+  waits: true,
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const fails = async (address: string) => {
+    const { code, stdout, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, THROUGH);
+    return stderr;
+  };
+  assert.match(await fails(b.address), /that is this repository's own address/);
+  const address = await a.at();
+  a.fakeAnnex.close();
+  assert.match(
+    await fails(address),
+    /the peer ended the connection: git annex remotedaemon is not running \(code 2\)/,
+  );
+  a.listener.kill("SIGTERM");
+  await a.listener.ended;
+  assert.match(await fails(address), /cannot reach the peer; tried 127\.0\.0\.1:\d+ \(/);
+});
+
+scenario("warm: if the listener is killed while it dials, the process dials by itself", {
+  limitMs: 90_000,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const { address, bind, silent } = await fallSilent(a);
+  const process = await b.connect(address, { stdin: "word" });
+  await process.says(THROUGH);
+  b.listener.kill("SIGKILL");
+  await process.says(/not through the running listener: it has ended/);
+  silent.close();
+  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
+  const { code, stdout, stderr } = await process.ended;
+  assert.deepEqual([code, stdout], [0, answered("word")], stderr);
+});
