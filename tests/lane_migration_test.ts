@@ -4,8 +4,14 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { Connection } from "../lib/iroh/connection.ts";
 import { answerLane, offerLane } from "../lib/lane/negotiation.ts";
+import type { Lane } from "../lib/lane/lane.ts";
 import { decodeOffer, encodeOffer } from "../lib/lane/offer.ts";
-import { readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import {
+  newSessionId,
+  readStreamHeader,
+  StreamType,
+  writeStreamHeader,
+} from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { makeConnection, randomBytes } from "./pair.ts";
@@ -39,14 +45,15 @@ async function migrateOnce(
   kind: "TLS" | "QUIC",
 ): Promise<void> {
   const [opener, other] = session % 2 === 0 ? [dialer, acceptor] : [acceptor, dialer];
-  const open = async (type: typeof StreamType.SESSION | typeof StreamType.LANE) => {
+  const open = async (header: Parameters<typeof writeStreamHeader>[1]) => {
     const ours = await opener.open();
-    await writeStreamHeader(ours, type, session);
+    await writeStreamHeader(ours, header);
     const theirs = await other.accept(env.signal);
-    assert.deepEqual(await readStreamHeader(theirs), { type, session });
+    assert.deepEqual(await readStreamHeader(theirs), header);
     return [ours, theirs] as const;
   };
-  const streams = await open(StreamType.SESSION), messages = await open(StreamType.LANE);
+  const streams = await open({ type: StreamType.SESSION, session, id: newSessionId() });
+  const messages = await open({ type: StreamType.LANE, session });
   const sessions = [
     new Session(streams[0], opener.closedError),
     new Session(streams[1], other.closedError),
@@ -54,19 +61,24 @@ async function migrateOnce(
   const migrated = new AbortController();
   const addresses = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
   const [offering, answering] = kind === "QUIC" ? messages.map(withoutTcp) : messages;
+  const options = { addresses, signal: env.signal };
+  const migrate = async (making: Promise<Lane | undefined>, session: Session) => {
+    const lane = await making;
+    session.attachLane(lane!);
+    return lane!.kind;
+  };
   const negotiating = Promise.all([
-    offerLane(offering!, sessions[0], addresses, env.signal),
-    answerLane(answering!, sessions[1], addresses, true, env.signal),
+    migrate(offerLane(offering!, options), sessions[0]),
+    migrate(answerLane(answering!, true, options), sessions[1]),
   ]).finally(() => migrated.abort());
-  const [controls, up, down, ...received] = await Promise.all([
-    negotiating, // awaited with the others, so that its failure is handled at once
+  const [kinds, up, down, ...received] = await Promise.all([
+    negotiating, // here, so that its failure, too, is handled while the others go on
     sendAcross(sessions[0], migrated.signal),
     sendAcross(sessions[1], migrated.signal),
     receiveAll(sessions[1]),
     receiveAll(sessions[0]),
   ]);
-  assert.deepEqual(controls.map((control) => control?.lane.kind), [kind, kind]);
-  for (const control of controls) control![Symbol.dispose]();
+  assert.deepEqual(kinds, [kind, kind]);
   for (const session of sessions) session.detach();
   assert.deepEqual(received, [up, down]);
 }

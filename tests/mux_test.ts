@@ -1,5 +1,6 @@
 /** What a peer does on the mux protocol, by mistake or on purpose, harms no other session. */
 
+import { CloseCode } from "../lib/protocol/close_codes.ts";
 import assert from "node:assert/strict";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import type { Connection } from "../lib/iroh/connection.ts";
@@ -31,6 +32,9 @@ async function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
   await writer.write(bytes);
   writer.releaseLock();
 }
+
+/** The frames START with generation 1, and DATA from offset 0, of nine bytes, of which one comes. */
+const CUT_SHORT = Uint8Array.of(1, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1);
 
 /** Opens a session, and waits until git-annex has admitted it. */
 async function openSession(connection: Connection, number: number): Promise<Session> {
@@ -78,9 +82,13 @@ scenario(
     const kept = await openSession(connection, 0);
     for (const number of [1, 2]) {
       const stream = await connection.open();
-      await writeStreamHeader(stream, { type: StreamType.SESSION, session: number, id: newSessionId() });
+      await writeStreamHeader(stream, {
+        type: StreamType.SESSION,
+        session: number,
+        id: newSessionId(),
+      });
       await stream.readable.getReader().read(); // git-annex has admitted it
-      await write(stream, Uint8Array.of(0, 0, 0, 9, 1)); // one byte of nine
+      await write(stream, CUT_SHORT);
       stream.writable.close().catch(() => {});
       await env.until("git-annex to be told", () => pair.fakeAnnex.open === 1);
     }
@@ -104,10 +112,21 @@ scenario(
   },
 );
 
+scenario("mux: a stream of an unknown type, or of no session, is reset alone", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  await using connection = await dial(env, pair);
+  const session = await openSession(connection, 1);
+  const unknown = await connection.open(), resumed = await connection.open();
+  await write(unknown, Uint8Array.of(9));
+  await assert.rejects(unknown.readable.getReader().read(), { code: CloseCode.UNSUPPORTED });
+  await writeStreamHeader(resumed, { type: StreamType.RESUME, session: 2, id: newSessionId() });
+  await assert.rejects(resumed.readable.getReader().read(), { code: CloseCode.BROKEN_OFF });
+  await carries(session);
+});
+
 scenario("mux: a protocol error ends the connection", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
   const violations: ((connection: Connection) => Promise<void>)[] = [
-    async (connection) => await write(await connection.open(), Uint8Array.of(9)),
     async (connection) => {
       await openSession(connection, 3);
       await writeStreamHeader(await connection.open(), {

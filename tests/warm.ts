@@ -1,5 +1,6 @@
 /** What tests of processes that go through the listener of their repository share. */
 
+import { newSessionId } from "../lib/protocol/mux.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type ProxiedSession, requestSession } from "../lib/control/client.ts";
@@ -24,7 +25,12 @@ export async function openSession(
   address: string,
   signal: AbortSignal,
 ): Promise<ProxiedSession> {
-  const proxied = await requestSession(locator, address, signal);
+  const proxied = await requestSession(
+    locator,
+    address,
+    { id: newSessionId(), isResumed: false },
+    signal,
+  );
   await proxied.open;
   return proxied;
 }
