@@ -10,6 +10,7 @@ import type { Race } from "../async/race.ts";
 import { systemReason } from "../console/failure.ts";
 import type { MdnsBrowser } from "../discovery/mdns.ts";
 import type { Connection, LocalEndpoint } from "../iroh/connection.ts";
+import { giveBackLargeBlocks } from "../platform/malloc.ts";
 import { connectOn, type DialTarget } from "./attempt.ts";
 import type { DialEndpoints } from "./dial_endpoints.ts";
 import { type Route, routeName } from "./route.ts";
@@ -59,6 +60,7 @@ export class IsolatedAttempts {
 
   /** Tries the known routes again, and on the local network every address again. */
   start(known: readonly Route[]): void {
+    giveBackLargeBlocks(); // each endpoint reserves more than 1 MB, and hundreds may come and go
     for (const route of known) {
       this.#race.add([routeName(route)], async (raceEnded) => {
         const endpoint = await this.#endpoints.bindFor(route);
