@@ -25,8 +25,8 @@ export const ANNEX_TOOLS: readonly Tool[] = ["git-annex", "timeout"];
  * transport; what it has transferred by then is not lost.
  */
 const TRY_LIMIT_S = 20;
-/** Timeout for one `assist` if all remotes are online; it takes 5 s, unless it hangs. */
-const ASSIST_LIMIT_S = 10;
+/** Timeout for one `sync` or `assist` if all remotes are online; it takes at most 5 s, unless it hangs. */
+const SYNC_LIMIT_S = 10;
 /** Added to it for each offline remote: up to six dials of 5 s each on a local network. */
 const AWAY_S = 36;
 
@@ -137,7 +137,7 @@ export class Annex {
 
   /** Runs `sync --content` once. Its exit status does not matter; tests look at the repositories. */
   async sync(): Promise<void> {
-    await this.run(["sync", "--content"]);
+    await this.git(["annex", "sync", "--content"], {}, SYNC_LIMIT_S);
   }
 
   /**
@@ -148,7 +148,7 @@ export class Annex {
    * @param remotes The remotes to sync with; all by default.
    */
   async assist(away = 0, ...remotes: readonly string[]): Promise<void> {
-    await this.git(["annex", "assist", ...remotes], {}, ASSIST_LIMIT_S + away * AWAY_S);
+    await this.git(["annex", "assist", ...remotes], {}, SYNC_LIMIT_S + away * AWAY_S);
   }
 }
 
