@@ -15,8 +15,8 @@ const LANE_AFTER_BYTES = 256 * 1024;
 /** Pause before another try after one that failed, or a lane that was lost; it doubles each time. */
 const FIRST_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
 
-/** Timeout for another connection: the peer waits as long. */
-const RESUME_TIMEOUT_MS = 30_000;
+/** Timeout for another connection. The peer waits longer, but the user is told within half a minute. */
+const RESUME_TIMEOUT_MS = 10_000;
 
 /** A stream on which to agree on a lane. Dispose of it with the session. */
 export interface LaneSignaling extends Disposable {

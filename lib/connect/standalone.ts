@@ -9,7 +9,13 @@ import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
-import { MUX_ALPN, newSessionId, StreamType, writeStreamHeader } from "../protocol/mux.ts";
+import {
+  MUX_ALPN,
+  newSessionId,
+  SILENCE_TIMEOUT_MS,
+  StreamType,
+  writeStreamHeader,
+} from "../protocol/mux.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
 import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
@@ -62,6 +68,7 @@ async function open(
     return { stream, finish, giveUp, [Symbol.dispose]() {} };
   }
   const id = newSessionId();
+  connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
   await abortable(writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id }), signal);
   const openLane = async (): Promise<LaneSignaling> => {
     const { laneAddresses } = await import("../lane/local_addresses.ts");
@@ -74,6 +81,7 @@ async function open(
     connection.close(CloseCode.LOST, CLOSE_REASONS.get(CloseCode.LOST)!);
     const options = { from: connection.endpoint };
     connection = (await dialPeer(ticket, settings, [MUX_ALPN], signal, options)).connection;
+    connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
     const stream = await abortable(connection.open(), signal);
     const header = { type: StreamType.RESUME, session: 0, id } as const;
     await abortable(writeStreamHeader(stream, header), signal);

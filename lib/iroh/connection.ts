@@ -12,7 +12,7 @@ import type { Duplex, StreamError } from "../streams/duplex.ts";
 import type { IrohBytes } from "./bytes.ts";
 import { type ConnectionEnd, connectionEnd, connectionEndError } from "./errors.ts";
 import type { ConnectionPath } from "./path.ts";
-import { SilenceWatch } from "./silence_watch.ts";
+import { SilenceWatch, type Watched } from "./silence_watch.ts";
 import { ConnectionStreams } from "./streams.ts";
 
 /** Timeout for a close to leave the machine, which takes 1 to 2 ms. */
@@ -59,6 +59,7 @@ export class Connection {
   readonly #connection: Iroh.Connection;
   readonly #bytes: IrohBytes;
   readonly #streams: ConnectionStreams;
+  readonly #silence: Watched;
 
   /**
    * @param endpoint Kept, since iroh ends the connections of an endpoint that is garbage-collected.
@@ -77,10 +78,16 @@ export class Connection {
     this.closedError = this.closed.then(connectionEndError);
     this.#streams = new ConnectionStreams(bytes, this.closed);
     const watching = silence.watch(() => connection.stats().udpRxDatagrams, () => {
-      lose({ by: "loss", detail: `nothing came for ${silence.timeoutMs / 1000} s` });
+      lose({ by: "loss", detail: `nothing came for ${watching.timeoutMs / 1000} s` });
       this.close(SILENCE_CLOSE_CODE, "silence");
     });
+    this.#silence = watching;
     this.closed.then(() => watching[Symbol.dispose]());
+  }
+
+  /** Takes the connection for lost if no packet comes within this time, where that is not the default. */
+  noticeLossWithin(timeoutMs: number): void {
+    this.#silence.timeoutMs = timeoutMs;
   }
 
   /** The peer's public key, 32 bytes. */

@@ -14,7 +14,13 @@ export interface SilenceWatchOptions {
   readonly checkIntervalMs?: number;
 }
 
-interface Watched {
+/** A connection that is watched. Disposed of, it is not watched any longer. */
+export interface Watched extends Disposable {
+  /** Timeout for a packet of the peer. */
+  timeoutMs: number;
+}
+
+interface WatchedConnection extends Watched {
   readonly packetsReceived: () => number | bigint;
   readonly onSilence: () => void;
   last: number | bigint;
@@ -26,7 +32,7 @@ export class SilenceWatch {
   /** Timeout for a packet of the peer. */
   readonly timeoutMs: number;
   readonly #checkIntervalMs: number;
-  #watched = new Set<Watched>();
+  #watched = new Set<WatchedConnection>();
   #timer: ReturnType<typeof setInterval> | undefined;
 
   constructor({
@@ -38,11 +44,14 @@ export class SilenceWatch {
   }
 
   /** Calls `onSilence` when `packetsReceived` has not changed for the timeout, until disposed of. */
-  watch(packetsReceived: () => number | bigint, onSilence: () => void): Disposable {
-    const watched = { packetsReceived, onSilence, last: -1, checks: 0 };
-    this.#watched.add(watched);
-    this.#timer ??= setInterval(() => this.#check(), this.#checkIntervalMs);
-    return {
+  watch(packetsReceived: () => number | bigint, onSilence: () => void): Watched {
+    const { timeoutMs } = this;
+    const watched: WatchedConnection = {
+      timeoutMs,
+      packetsReceived,
+      onSilence,
+      last: -1,
+      checks: 0,
       [Symbol.dispose]: () => {
         this.#watched.delete(watched);
         if (this.#watched.size > 0) return;
@@ -50,6 +59,9 @@ export class SilenceWatch {
         this.#timer = undefined;
       },
     };
+    this.#watched.add(watched);
+    this.#timer ??= setInterval(() => this.#check(), this.#checkIntervalMs);
+    return watched;
   }
 
   #check(): void {
@@ -58,7 +70,7 @@ export class SilenceWatch {
       // Counted in checks, not by the clock: a machine that slept has not heard its peers, either.
       watched.checks = now === watched.last ? watched.checks + 1 : 0;
       watched.last = now;
-      if (watched.checks * this.#checkIntervalMs >= this.timeoutMs) watched.onSilence();
+      if (watched.checks * this.#checkIntervalMs >= watched.timeoutMs) watched.onSilence();
     }
   }
 }

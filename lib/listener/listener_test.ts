@@ -40,6 +40,8 @@ class FakeConnection {
       : [];
   }
 
+  noticeLossWithin(): void {} // it is never lost
+
   accept(signal: AbortSignal): Promise<Duplex> {
     const stream = this.#streams.shift();
     if (stream) return Promise.resolve(stream);

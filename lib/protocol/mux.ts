@@ -34,6 +34,12 @@ export type StreamHeader =
     readonly id: string;
   };
 
+/**
+ * Timeout for a packet of the peer. A heartbeat comes every 5 s. With the time for another dial, the user
+ * hears within half a minute that a peer is lost (lib/connect/lane_upgrade.ts).
+ */
+export const SILENCE_TIMEOUT_MS = 15_000;
+
 /** Bytes of a session's number. */
 const SESSION_NUMBER_BYTES = 4;
 /** Length of a session's id, which nobody else can guess. */

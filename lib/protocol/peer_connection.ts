@@ -12,6 +12,7 @@ import {
   answerPing,
   ProtocolError,
   readStreamHeader,
+  SILENCE_TIMEOUT_MS,
   type StreamHeader,
   StreamType,
   UnsupportedStream,
@@ -102,6 +103,7 @@ export class MuxConnection {
     this.connection = connection;
     this.#options = options;
     this.#isAuthenticated = options.isDialed;
+    connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
     connection.closedError.then(() => this.#isClosed = true);
   }
 
