@@ -96,6 +96,11 @@ class Direction {
     this.#changed.notify();
   }
 
+  /** Whether the sender has ended it in order. */
+  get hasEnded(): boolean {
+    return this.#state === "ended";
+  }
+
   /** What is under way is lost. */
   fail(readError: unknown, writeError?: unknown): void {
     this.#readError ??= readError;

@@ -40,9 +40,9 @@ export interface CarriersOptions {
 
 /** Sends and receives the frames of a session. */
 export class Carriers {
-  #home: AttachedCarrier;
-  #homeCarrier: HomeCarrier;
+  #home: AttachedCarrier<HomeCarrier>;
   #lane: AttachedCarrier<Lane> | undefined;
+  #composer: FrameComposer;
   #outbox: Outbox;
   /** Newest generation of what is received. */
   #generation = 0;
@@ -58,12 +58,12 @@ export class Carriers {
     receive: ReceiveHalf,
     options: CarriersOptions,
   ) {
-    this.#homeCarrier = home;
     this.#send = send;
     this.#receive = receive;
     this.#options = options;
     this.#home = new AttachedCarrier(home, (from) => this.#handlerOf(from));
-    this.#outbox = new Outbox(new FrameComposer(send, receive), this.#home, {
+    this.#composer = new FrameComposer(send, receive);
+    this.#outbox = new Outbox(this.#composer, this.#home, {
       onIdle: () => options.onEvent(),
       onError: (carrier, error) => {
         if (carrier === this.#home) this.#onHomeUnwritable(error);
@@ -79,9 +79,9 @@ export class Carriers {
     return this.#lane?.carrier;
   }
 
-  /** Whether all that was written, and the end, was handed to the home carrier. */
+  /** Whether the home carrier has taken all that was written, and the end. */
   get isSentHome(): boolean {
-    return this.#outbox.hasSentAllOn(this.#home);
+    return this.#composer.hasSentAllOn(this.#home);
   }
 
   /** Sends what there is to send. */
@@ -274,12 +274,12 @@ export class Carriers {
     if (this.#receive.owesAck) this.#outbox.ackNow();
     await this.#outbox.flush();
     this.#outbox.close();
-    this.#homeCarrier.finish();
+    this.#home.carrier.finish();
   }
 
   /** Tells the peer that the session ends in the middle. Never rejects. */
   async abort(reason: unknown): Promise<void> {
-    await this.#homeCarrier.abort(reason);
+    await this.#home.carrier.abort(reason);
   }
 
   /** Closes all carriers. */

@@ -45,9 +45,9 @@ export class FrameComposer {
     return this.#due.start || this.#due.ack || this.#due.stop;
   }
 
-  /** Whether all that was written, and its end, was composed for this carrier. */
-  hasComposedAllFor(carrier: AttachedCarrier): boolean {
-    return this.#begunOn === carrier && this.#send.isSent;
+  /** Whether this carrier has taken all that was written, and the end. */
+  hasSentAllOn(carrier: AttachedCarrier): boolean {
+    return this.#begunOn === carrier && this.#send.isSent && !this.#send.isSending;
   }
 
   /** Begins a generation with the next write, since the carrier of the present one has failed. */
@@ -57,19 +57,23 @@ export class FrameComposer {
   }
 
   /**
-   * Composes the next write on a carrier, after the last one has ended.
+   * Composes the next write on a carrier.
    *
    * @param maxBytes Maximum length of the data in it.
-   * @returns The pieces of the write, valid until the next call; none if there is nothing to send.
+   * @returns The pieces of the write, valid until {@linkcode endWrite}; none if there is nothing to send.
    */
   next(carrier: AttachedCarrier, maxBytes: number): Uint8Array[] {
-    this.#send.endWrite();
     const due = this.#due, isChange = this.#begunOn !== carrier;
     const isWanted = due.ack || due.stop || (due.start && isChange) || this.#send.hasNext;
     due.start = false;
     if (!isWanted) return [];
     if (isChange) this.#begin(carrier);
     return this.#compose(maxBytes);
+  }
+
+  /** Says that the carrier has taken the last write, or has failed. */
+  endWrite(): void {
+    this.#send.endWrite();
   }
 
   #begin(carrier: AttachedCarrier): void {

@@ -82,11 +82,6 @@ export class Outbox {
     this.switchTo(this.#home);
   }
 
-  /** Whether all that was written, and its end, was handed to this carrier. */
-  hasSentAllOn(carrier: AttachedCarrier): boolean {
-    return this.#state === "idle" && this.#composer.hasComposedAllFor(carrier);
-  }
-
   /** Resolves when nothing is left to be sent now, or nothing can be sent. */
   async flush(): Promise<void> {
     while (this.#state === "sending" || this.#composer.hasRequests) {
@@ -115,7 +110,7 @@ export class Outbox {
         continue;
       }
       try {
-        await carrier.send(...pieces);
+        await carrier.send(...pieces).finally(() => this.#composer.endWrite());
         if (isHome && !this.#resting.aborted) {
           await delay(REST_MS, this.#resting).catch(() => {}); // it is made, or time is over
         }

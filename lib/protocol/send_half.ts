@@ -27,6 +27,8 @@ export class SendHalf {
   acknowledged = 0;
   /** Bytes that were written, in all. */
   written = 0;
+  /** Whether what {@linkcode next} has returned last is being handed to the carrier. */
+  isSending = false;
   #unacknowledged = new BlockQueue();
   /** Offset of what is sent next on the present carrier; one more than `written` if the end has been. */
   #next = 0;
@@ -83,6 +85,7 @@ export class SendHalf {
    */
   next(most: number): NextFrame | undefined {
     if (!this.hasNext) return undefined;
+    this.isSending = true;
     if (this.#next === this.written) {
       this.#sent = ++this.#next;
       return { kind: "end", total: this.written };
@@ -94,8 +97,9 @@ export class SendHalf {
     return { kind: "data", offset, data };
   }
 
-  /** Says that the data returned last has been written. */
+  /** Says that the carrier has taken what was returned last, or has failed. */
   endWrite(): void {
+    this.isSending = false;
     this.#unacknowledged.endView();
   }
 
