@@ -203,6 +203,10 @@ export type ToldFrame = readonly [type: keyof FrameHandler, ...values: number[]]
 export class RawPeer {
   /** Frames that have come. Of data, the parts of a frame come one by one: offset and length. */
   readonly frames: ToldFrame[] = [];
+  /** Number of probes that have come. */
+  probes = 0;
+  /** Called with each probe. */
+  onProbe: ((id: number) => Promise<void>) | undefined;
   /** How the carrier ended, once it has: undefined for an orderly end. */
   end: { readonly error?: unknown } | undefined;
   #write: (bytes: Uint8Array) => Promise<void>;
@@ -228,7 +232,11 @@ export class RawPeer {
       end: tell("end"),
       ack: tell("ack"),
       stop: tell("stop"),
-      probe: tell("probe"),
+      probe: (id) => {
+        this.frames.push(["probe", id]);
+        this.probes++;
+        this.onProbe?.(id).catch(() => {}); // the carrier is closed
+      },
       echo: tell("echo"),
     });
     for (let piece; (piece = await read());) reader.push(piece);

@@ -130,9 +130,9 @@ const moments: Record<string, (pair: Pair, cancel: () => void) => Promise<void>>
     await turns(3);
     b.session.attachLane(ends[1]);
   },
-  "after a change": async (pair, cancel) => {
+  "after a change": (pair, cancel) => {
     attachLane(pair);
-    cancel();
+    return Promise.resolve(cancel());
   },
   "on a lane that is cut": async (pair, cancel) => {
     const [lane] = attachLane(pair);
