@@ -21,12 +21,16 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
   generation = 0;
   /** Number of pieces that have come. */
   piecesReceived = 0;
+  /** Whether something was sent after the last piece came, other than the answer to a probe. */
+  isUnanswered = false;
   #frames: FrameReader;
   #sending: Promise<void> = Promise.resolve();
   #dropped = new AbortController();
   #heard = new Notifier();
   /** The newest probe of the peer that is not answered yet: older ones need no answer. */
-  #unanswered: number | undefined;
+  #toEcho: number | undefined;
+  /** Number of probes sent, which is the id of the last one, and the newest id that was answered. */
+  #probed = 0;
   #echoed = 0;
 
   constructor(carrier: Kind, handler: (from: AttachedCarrier) => FrameHandler) {
@@ -44,6 +48,7 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
     for (let piece; !this.dropped.aborted && (piece = await this.carrier.read());) {
       if (this.dropped.aborted) return;
       this.piecesReceived++;
+      this.isUnanswered = false;
       this.#frames.push(piece);
       this.#heard.notify();
     }
@@ -51,8 +56,10 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
 
   /** Writes pieces one after another, after what is being written. @throws What the carrier throws. */
   async send(...pieces: readonly Uint8Array[]): Promise<void> {
+    this.isUnanswered = true;
     const sent = this.#sending.then(async () => {
       for (const piece of pieces) await abortable(this.carrier.write(piece), this.dropped);
+      this.isUnanswered = true; // what has come meanwhile was no answer
     });
     this.#sending = sent.catch(() => {}); // the caller is told
     await sent;
@@ -64,7 +71,8 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
   }
 
   /** Asks the other end for an answer. Resolves when that has come. @throws What the carrier throws. */
-  async probe(id: number): Promise<void> {
+  async probe(): Promise<void> {
+    const id = ++this.#probed;
     const frames = new FrameWriter(PROBE_BYTES);
     frames.probe(id);
     await this.send(frames.take()!);
@@ -78,13 +86,13 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
 
   /** Answers a probe, or the newest of several. Never rejects. */
   async echo(id: number): Promise<void> {
-    const isOneUnderWay = this.#unanswered !== undefined;
-    this.#unanswered = id;
+    const isOneUnderWay = this.#toEcho !== undefined;
+    this.#toEcho = id;
     if (isOneUnderWay) return;
     const sent = this.#sending.then(async () => {
       const frames = new FrameWriter(PROBE_BYTES);
-      frames.echo(this.#unanswered!);
-      this.#unanswered = undefined;
+      frames.echo(this.#toEcho!);
+      this.#toEcho = undefined;
       await abortable(this.carrier.write(frames.take()!), this.dropped);
     });
     this.#sending = sent.catch(() => {}); // what is sent next fails, too

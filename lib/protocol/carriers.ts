@@ -7,20 +7,22 @@ import { abortable, delay, RunningTimeout } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
+import { AckTimer } from "./ack_timer.ts";
 import { AttachedCarrier } from "./carrier.ts";
 import { CLOSE_REASONS, CloseCode } from "./close_codes.ts";
+import { FrameComposer } from "./frame_composer.ts";
 import { FrameError, type FrameHandler } from "./frames.ts";
 import type { HomeCarrier } from "./home_carrier.ts";
 import { Outbox } from "./outbox.ts";
 import type { ReceiveHalf } from "./receive_half.ts";
 import type { SendHalf } from "./send_half.ts";
 
-/** Maximum time for which an acknowledgement waits for data to ride along with. */
-const ACK_DELAY_MS = 50;
 /** Interval between two looks at whether a lane on which something was sent has said anything. */
 const LOOK_MS = 1_000;
 /** Timeout of a lane that says nothing, after the other end has answered at home. */
 const STALL_MS = 2_000;
+/** Timeout for what the peer has sent before it stopped reading. */
+const LAST_WORDS_MS = 1_000;
 /** Maximum by which a generation may be ahead of the newest one: each costs the peer a carrier. */
 const MAX_GENERATIONS_AHEAD = 16;
 
@@ -42,13 +44,15 @@ export interface CarriersOptions {
 export class Carriers {
   #home: AttachedCarrier<HomeCarrier>;
   #lane: AttachedCarrier<Lane> | undefined;
+  #composer: FrameComposer;
   #outbox: Outbox;
   /** Newest generation of what is received. */
   #generation = 0;
   #send: SendHalf;
   #receive: ReceiveHalf;
   #options: CarriersOptions;
-  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+  #ackTimer: AckTimer;
+  #readingHome: Promise<void>;
 
   constructor(
     home: HomeCarrier,
@@ -60,35 +64,37 @@ export class Carriers {
     this.#receive = receive;
     this.#options = options;
     this.#home = new AttachedCarrier(home, (from) => this.#handlerOf(from));
-    this.#outbox = new Outbox(send, receive, this.#home, (carrier, error) => {
-      if (carrier === this.#home) this.#onHomeError(this.#home, error);
-      else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
+    this.#composer = new FrameComposer(send, receive);
+    this.#outbox = new Outbox(this.#composer, this.#home, {
+      onIdle: () => options.onEvent(),
+      onError: (carrier, error) => {
+        if (carrier === this.#home) this.#onHomeUnwritable(this.#home, error);
+        else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
+      },
     });
-    this.#readHome(this.#home);
+    this.#ackTimer = new AckTimer(receive, () => this.#outbox.ackNow());
+    this.#readingHome = this.#readHome(this.#home);
   }
 
-  /** Stream of iroh's connection. */
+  /** The stream of iroh's connection. */
   get home(): HomeCarrier {
     return this.#home.carrier;
   }
 
-  /** Has another stream of iroh's, in place of the one before. */
+  /** Has a stream of another of iroh's connections, in place of the one before. */
   attachHome(carrier: HomeCarrier): void {
     const before = this.#home;
-    const home: AttachedCarrier<HomeCarrier> = new AttachedCarrier(
-      carrier,
-      (from) => this.#handlerOf(from),
-    );
-    this.#home = home;
+    this.#home = new AttachedCarrier(carrier, (from) => this.#handlerOf(from));
     before.drop(lost("there is another home"));
-    this.#outbox.setHome(home);
-    this.#readHome(home);
+    this.#outbox.setHome(this.#home);
+    this.#readingHome = this.#readHome(this.#home);
   }
 
   /** Waits for another home, if it can be had. */
   loseHome(error: StreamError): void {
     const { onHomeLost, onFailure } = this.#options;
     if (!onHomeLost) return onFailure(error);
+    if (this.#home.dropped.aborted) return;
     this.#home.drop(lost(error.message));
     this.#outbox.returnFrom(this.#home);
     onHomeLost(error);
@@ -99,15 +105,15 @@ export class Carriers {
     return this.#lane?.carrier;
   }
 
-  /** Whether all that was written, and the end, was handed to the home carrier. */
+  /** Whether the home carrier has taken all that was written, and the end. */
   get isSentHome(): boolean {
-    return this.#outbox.hasSentAllOn(this.#home);
+    return this.#composer.hasSentAllOn(this.#home);
   }
 
   /** Sends what there is to send. */
   wake(): void {
     if (this.#receive.owesAckNow) this.#outbox.ackNow();
-    else if (this.#receive.owesAck) this.#ackSoon();
+    else if (this.#receive.owesAck) this.#ackTimer.set();
     this.#outbox.wake();
   }
 
@@ -118,6 +124,7 @@ export class Carriers {
 
   /** Goes on by a lane, in place of the one before. */
   attachLane(carrier: Lane): void {
+    if (this.#home.dropped.aborted) return carrier.close(); // the session is over, or has no home
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
     const lane: AttachedCarrier<Lane> = new AttachedCarrier(
       carrier,
@@ -134,7 +141,7 @@ export class Carriers {
       await home.readAll();
       if (home.dropped.aborted) return;
       // The peer says by it that it is through, or that it gives up.
-      if (!this.#isThrough) throw new StreamError("reset", "the peer gave up the stream");
+      if (!this.isThrough) throw new StreamError("reset", "the peer gave up the stream");
     } catch (error) {
       this.#onHomeError(home, error);
     }
@@ -150,16 +157,23 @@ export class Carriers {
     }
   }
 
-  /** Whether both directions have come to their ends, as far as this end can see. */
-  get #isThrough(): boolean {
-    return this.#send.state !== "open" && this.#receive.state !== "open" &&
-      (this.#send.state === "done" || this.#send.isSent);
+  /** Whether nothing is missing at either end: both have all, or read no further. */
+  get isThrough(): boolean {
+    return this.#receive.state !== "open" &&
+      (this.#send.state === "done" || this.#send.isStopped);
+  }
+
+  /** The peer reads no further. What it has sent before says whether that is in order. */
+  async #onHomeUnwritable(home: AttachedCarrier<HomeCarrier>, error: unknown): Promise<void> {
+    const limit = AbortSignal.any([home.dropped, AbortSignal.timeout(LAST_WORDS_MS)]);
+    await abortable(this.#readingHome, limit).catch(() => {}); // it says nothing
+    this.#onHomeError(home, error);
   }
 
   #onHomeError(home: AttachedCarrier<HomeCarrier>, error: unknown): void {
     if (home.dropped.aborted) return;
     if (error instanceof FrameError) return this.#onFrameError(error);
-    if (this.#isThrough && this.#send.state === "done") return; // the peer needs nothing more
+    if (this.isThrough) return; // the peer needs nothing more
     if (isLoss(error)) return this.loseHome(error);
     this.#options.onFailure(
       error instanceof StreamError
@@ -181,8 +195,10 @@ export class Carriers {
     if (lane.dropped.aborted) return;
     const reason = error instanceof Error ? error : new Error(String(error));
     this.#dropLane(lane, reason);
-    // At the end of a session the peer closes the lane.
-    if (!this.#receive.hasEnded) this.#options.onLaneLost(lane.carrier, reason);
+    // The peer closes its lane also at the end of a session, or if it aborts the session. The session goes on
+    // if something comes at home.
+    if (this.#receive.hasEnded) return;
+    this.#home.heard().then(() => this.#options.onLaneLost(lane.carrier, reason));
   }
 
   #dropLane(lane: AttachedCarrier<Lane>, reason: Error): void {
@@ -227,26 +243,21 @@ export class Carriers {
   }
 
   #onStart(from: AttachedCarrier, generation: number): void {
-    if (generation <= from.generation || generation > this.#generation + MAX_GENERATIONS_AHEAD) {
+    const isRepeated = generation <= from.generation || generation === this.#generation;
+    if (isRepeated || generation > this.#generation + MAX_GENERATIONS_AHEAD) {
       throw new FrameError(`generation ${generation} after ${this.#generation}`);
     }
     from.generation = generation;
     if (generation <= this.#generation) return; // it has changed again meanwhile
     const isReturn = from === this.#home && this.#generation > 0;
     this.#generation = generation;
+    this.#receive.restart();
     if (isReturn && this.#lane) this.#loseLane(this.#lane, new Error("the peer has given it up"));
   }
 
   #onReceived(): void {
     this.#options.onEvent();
     this.wake();
-  }
-
-  #ackSoon(): void {
-    this.#ackTimer ??= setTimeout(() => {
-      this.#ackTimer = undefined;
-      if (this.#receive.owesAck) this.#outbox.ackNow();
-    }, ACK_DELAY_MS);
   }
 
   /** Tells the peer that this end reads no further. */
@@ -260,14 +271,17 @@ export class Carriers {
    */
   async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
     const { lookMs = LOOK_MS, stallMs = STALL_MS } = this.#options;
-    for (let id = 1; !lane.dropped.aborted; id++) {
+    while (!lane.dropped.aborted) {
       const before = lane.piecesReceived;
       await delay(lookMs, lane.dropped).catch(() => {}); // dropped
-      if (!this.#send.isInFlight || lane.piecesReceived !== before) continue;
-      lane.probe(id).catch(() => {}); // the lane is dropped
-      const isAnswered = this.#home.probe(id).catch(() => {}); // the session ends
-      await abortable(Promise.race([isAnswered, lane.heard()]), lane.dropped).catch(() => {});
-      if (lane.dropped.aborted || lane.piecesReceived !== before) continue;
+      // Not only data may be lost: the peer may wait for an acknowledgement.
+      const isAwaited = this.#send.isInFlight || lane.isUnanswered;
+      if (!isAwaited || lane.piecesReceived !== before) continue;
+      lane.probe().catch(() => {}); // the lane is dropped
+      const answer = this.#home.probe().then(() => true, () => false); // it has no home, or ends
+      const first = Promise.race([answer, lane.heard().then(() => false)]);
+      const isAnsweredAtHome = await abortable(first, lane.dropped).catch(() => false); // dropped
+      if (!isAnsweredAtHome || lane.dropped.aborted || lane.piecesReceived !== before) continue;
       using limit = new RunningTimeout(stallMs, new Error("it is silent"), lane.dropped);
       await abortable(lane.heard(), limit.signal).catch((error) => this.#loseLane(lane, error));
     }
@@ -284,7 +298,7 @@ export class Carriers {
    * @returns When all has been handed over; the end of the stream may still have to arrive.
    */
   async finish(): Promise<void> {
-    clearTimeout(this.#ackTimer);
+    this.#ackTimer.clear();
     if (this.#lane) this.#dropLane(this.#lane, new Error("the session is through"));
     if (this.#receive.owesAck) this.#outbox.ackNow();
     await this.#outbox.flush();
@@ -299,7 +313,7 @@ export class Carriers {
 
   /** Closes all carriers. */
   close(): void {
-    clearTimeout(this.#ackTimer);
+    this.#ackTimer.clear();
     const reason = new Error("the session is over");
     this.#outbox.close();
     this.closeLane(reason);

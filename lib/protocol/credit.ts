@@ -6,7 +6,7 @@
 /** Credit at the start of each direction, of which both ends know without a word. */
 export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction: 100 MB/s at a round trip of 50 ms keep 5 MB under way, and jitter more. */
-const MAX_WINDOW_BYTES = 8 << 20;
+export const MAX_WINDOW_BYTES = 8 << 20;
 /** Maximum of all that the sessions of this process may grant beyond their initial credit. */
 const BUDGET_BYTES = 64 << 20;
 /**
@@ -45,18 +45,22 @@ export class CreditWindow implements Disposable {
   /** Whether it may grow: not for a stranger. */
   mayGrow = false;
   #budget: CreditBudget;
+  #now: () => number;
   #passedOn = 0;
-  #since = performance.now();
+  #since: number;
 
-  constructor(budget: CreditBudget = processBudget) {
+  /** @param now Returns the time in milliseconds. */
+  constructor(budget = processBudget, now: () => number = () => performance.now()) {
     this.#budget = budget;
+    this.#now = now;
+    this.#since = now();
   }
 
   /** Notes that the reader has taken so many bytes. @param waiting Bytes that it has not taken yet. */
   onPassedOn(bytes: number, waiting: number): void {
     this.#passedOn += bytes;
     if (this.#passedOn < this.bytes) return;
-    const now = performance.now(), keepsUp = now - this.#since < KEEPS_UP_MS;
+    const now = this.#now(), keepsUp = now - this.#since < KEEPS_UP_MS;
     this.#passedOn = 0;
     this.#since = now;
     const canDouble = this.mayGrow && this.bytes < MAX_WINDOW_BYTES && waiting < this.bytes / 2;

@@ -1,55 +1,47 @@
-/** What a session sends: frames of data and acknowledgements, by one carrier at a time. */
+/** Sends what a session has to say, by one carrier at a time. */
 
 import { delay } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
 import { BLOCK_BYTES } from "../streams/block_queue.ts";
 import type { AttachedCarrier } from "./carrier.ts";
-import { FrameWriter } from "./frames.ts";
-import type { ReceiveHalf } from "./receive_half.ts";
-import type { SendHalf } from "./send_half.ts";
+import type { FrameComposer } from "./frame_composer.ts";
 
 /** Maximum data of a frame at home: with all that may precede it, one call of iroh-js. */
 const HOME_STEP_BYTES = 32 * 1024 - 64;
-/** Data up to this length is copied behind its header, so that both go out in one write. */
-const MAX_COPIED_BYTES = 48 * 1024;
-/** Capacity for that, with the frames that may precede it. */
-const FRAMES_BYTES = MAX_COPIED_BYTES + 64;
+/** Interval between two frames at home while a lane is being made. */
+const REST_MS = 10;
 /**
- * Pause after each frame at home while a lane is being made, and the maximum of that time: iroh's
- * stream takes all of a processor at either end, which making the lane needs, too.
+ * Maximum time for that. iroh's stream takes all of a processor at either end, and the making of the lane
+ * needs it, too.
  */
-const REST_MS = 10, MAX_REST_MS = 600;
+const MAX_REST_MS = 600;
 
-/** Sends until it is closed, or its home carrier fails. */
+/** What an outbox tells its owner. */
+export interface OutboxEvents {
+  /** Called when nothing is left to be sent now. */
+  readonly onIdle: () => void;
+  /** Called when a carrier fails. */
+  readonly onError: (carrier: AttachedCarrier, error: unknown) => void;
+}
+
+/** Sends until it is closed. Without a carrier, it waits for one. */
 export class Outbox {
-  #send: SendHalf;
-  #receive: ReceiveHalf;
+  #composer: FrameComposer;
   #home: AttachedCarrier;
   /** Undefined while there is none. */
   #carrier: AttachedCarrier | undefined;
-  #onError: (carrier: AttachedCarrier, error: unknown) => void;
-  /** The carrier on which the present generation was begun. */
-  #begunOn: AttachedCarrier | undefined;
-  #generation = 0;
-  #frames = new FrameWriter(FRAMES_BYTES);
-  readonly #due = { start: false, ack: false, stop: false };
+  #events: OutboxEvents;
   #state: "sending" | "idle" | "closed" = "sending";
   #changed = new Notifier();
   #idle = new Notifier();
   /** Not aborted while a lane is being made. */
   #resting = AbortSignal.abort();
 
-  constructor(
-    send: SendHalf,
-    receive: ReceiveHalf,
-    home: AttachedCarrier,
-    onError: (carrier: AttachedCarrier, error: unknown) => void,
-  ) {
-    this.#send = send;
-    this.#receive = receive;
+  constructor(composer: FrameComposer, home: AttachedCarrier, events: OutboxEvents) {
+    this.#composer = composer;
     this.#home = home;
     this.#carrier = home;
-    this.#onError = onError;
+    this.#events = events;
     this.#run();
   }
 
@@ -60,13 +52,13 @@ export class Outbox {
 
   /** Sends an acknowledgement, alone if need be. */
   ackNow(): void {
-    this.#due.ack = true;
+    this.#composer.requestAck();
     this.#changed.notify();
   }
 
   /** Tells the other end that this one reads no further. */
   stopNow(): void {
-    this.#due.stop = true;
+    this.#composer.requestStop();
     this.#changed.notify();
   }
 
@@ -80,14 +72,14 @@ export class Outbox {
   /** Goes on by another carrier, as soon as the frame has left that is being sent. */
   switchTo(carrier: AttachedCarrier): void {
     this.#carrier = carrier;
-    this.#due.start = true;
+    this.#composer.requestStart();
     this.#changed.notify();
   }
 
-  /** Goes on at home if it used this carrier, which is closed; without one if it was its home. */
+  /** Goes on at home if it used this carrier, which is closed; without one if that was its home. */
   returnFrom(carrier: AttachedCarrier): void {
     if (this.#carrier !== carrier) return;
-    this.#frames = new FrameWriter(FRAMES_BYTES); // a write that was given up may still read the old one
+    this.#composer.abandonCarrier();
     if (this.#home.dropped.aborted) this.#carrier = undefined;
     else this.switchTo(this.#home);
   }
@@ -98,20 +90,15 @@ export class Outbox {
     if (!this.#carrier || this.#carrier.dropped.aborted) this.switchTo(home);
   }
 
-  /** Whether all that was written, and its end, was handed to this carrier. */
-  hasSentAllOn(carrier: AttachedCarrier): boolean {
-    return this.#begunOn === carrier && this.#state === "idle" && this.#send.isSent;
-  }
-
   /** Resolves when nothing is left to be sent now, or nothing can be sent. */
   async flush(): Promise<void> {
-    while (this.#state === "sending" || this.#hasDue) {
+    while (this.#state === "sending" || this.#composer.hasRequests) {
       if (this.#isClosed() || !this.#carrier) return;
       await this.#idle.next();
     }
   }
 
-  /** Sends nothing more. */
+  /** Sends nothing further. */
   close(): void {
     this.#state = "closed";
     this.#changed.notify();
@@ -122,61 +109,36 @@ export class Outbox {
     return this.#state === "closed";
   }
 
-  get #hasDue(): boolean {
-    return this.#due.start || this.#due.ack || this.#due.stop;
-  }
-
   async #run(): Promise<void> {
     while (!this.#isClosed()) {
-      const carrier = this.#carrier;
-      const pieces = carrier ? this.#next(carrier) : [];
+      const carrier = this.#carrier, isHome = carrier === this.#home;
+      const most = isHome ? HOME_STEP_BYTES : BLOCK_BYTES;
+      const pieces = carrier ? this.#composer.next(carrier, most) : [];
       if (!carrier || pieces.length === 0) {
-        this.#state = "idle";
-        this.#idle.notify();
-        await this.#changed.next();
-        if (!this.#isClosed()) this.#state = "sending";
+        await this.#rest();
         continue;
       }
       try {
-        await carrier.send(...pieces);
-        if (carrier === this.#home && !this.#resting.aborted) {
+        await carrier.send(...pieces).finally(() => this.#composer.endWrite());
+        if (isHome && !this.#resting.aborted) {
           await delay(REST_MS, this.#resting).catch(() => {}); // it is made, or time is over
         }
       } catch (error) {
         if (this.#isClosed()) return;
-        this.#onError(carrier, error);
-        if (this.#carrier === carrier) this.#carrier = undefined; // it is good for nothing
+        if (this.#carrier === carrier) this.returnFrom(carrier);
+        if (this.#carrier === carrier) this.#carrier = undefined; // its home cannot be written to
+        this.#events.onError(carrier, error);
       }
     }
   }
 
-  /** What to write next: frames, and the data of the last one if it is long. */
-  #next(carrier: AttachedCarrier): Uint8Array[] {
-    const frames = this.#frames, isChange = this.#due.start && this.#begunOn !== carrier;
-    this.#due.start = false;
-    const wantsToSend = this.#due.ack || this.#due.stop || isChange || this.#send.hasNext;
-    if (!wantsToSend) return [];
-    if (this.#begunOn !== carrier) {
-      this.#begunOn = carrier;
-      this.#send.restart();
-      frames.start(++this.#generation);
-      this.#due.ack ||= this.#generation > 1;
-      this.#due.stop ||= this.#receive.state === "stopped";
-    }
-    const next = this.#send.next(carrier === this.#home ? HOME_STEP_BYTES : BLOCK_BYTES);
-    if (this.#due.ack || this.#receive.owesAck) {
-      const { received, limit } = this.#receive.ack();
-      frames.ack(received, limit);
-    }
-    if (this.#due.stop) frames.stop();
-    this.#due.ack = this.#due.stop = false;
-    if (next?.kind === "end") frames.end(next.total);
-    if (next?.kind !== "data") return [frames.take()!];
-    if (next.data.length <= MAX_COPIED_BYTES) {
-      frames.data(next.offset, next.data);
-      return [frames.take()!];
-    }
-    frames.dataHeader(next.offset, next.data.length);
-    return [frames.take()!, next.data];
+  /** Waits until there may be something to send. */
+  async #rest(): Promise<void> {
+    this.#state = "idle";
+    this.#idle.notify();
+    const changed = this.#changed.next();
+    this.#events.onIdle();
+    await changed;
+    if (!this.#isClosed()) this.#state = "sending";
   }
 }

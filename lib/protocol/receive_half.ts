@@ -29,6 +29,12 @@ export class ReceiveHalf {
   /** What the sender was told last. */
   #acknowledged = 0;
   #granted: number;
+  /** How often the sender was told. */
+  acksGiven = 0;
+  /** Where the data ends; undefined until the end has come. */
+  #end: number | undefined;
+  /** Whether the end has come on the present carrier. */
+  #hasEndHere = false;
 
   constructor(window = new CreditWindow()) {
     this.window = window;
@@ -37,16 +43,22 @@ export class ReceiveHalf {
 
   /** Whether the end has come. */
   get hasEnded(): boolean {
-    return this.state === "ended" || this.state === "done";
+    return this.#end !== undefined;
   }
 
-  /** Bytes received, one more for the end. */
+  /** What is acknowledged: bytes received, or all of them and one more for the end. */
   get #total(): number {
-    return this.received + (this.hasEnded ? 1 : 0);
+    return this.#end === undefined ? this.received : this.#end + 1;
+  }
+
+  /** The sender begins on another carrier: what is not acknowledged comes again. */
+  restart(): void {
+    this.#hasEndHere = false;
   }
 
   /** @throws {FrameError} if bytes would be missing, more come than were granted, or any after the end. */
   onData(offset: number, data: Uint8Array<ArrayBuffer>): void {
+    if (this.#hasEndHere) throw new FrameError("data after the end");
     if (this.state === "stopped" || this.state === "done") return;
     const end = offset + data.length;
     if (offset > this.received) {
@@ -60,17 +72,16 @@ export class ReceiveHalf {
     this.#waiting.append(fresh);
   }
 
-  /** @throws {FrameError} if it is not where the data ends, or another end came before. */
+  /** @throws {FrameError} if the data does not end there, or the end comes twice on one carrier. */
   onEnd(total: number): void {
-    if (this.state === "stopped" || this.state === "done") {
-      this.state = "done";
-      this.received = total; // all of it counts as received
-      return;
-    }
-    if (total !== this.received) {
-      throw new FrameError(`an end after ${total} bytes, where ${this.received} have come`);
-    }
-    this.state = "ended";
+    if (this.#hasEndHere) throw new FrameError("a second end");
+    this.#hasEndHere = true;
+    const isDropping = this.state === "stopped" || this.state === "done";
+    // What is dropped is not counted, so its end may be anywhere after what was received.
+    const expected = this.#end ?? (isDropping ? Math.max(total, this.received) : this.received);
+    if (total !== expected) throw new FrameError(`an end after ${total} bytes, not ${expected}`);
+    this.#end = total;
+    this.state = isDropping ? "done" : "ended";
   }
 
   /** Bytes that wait for the reader. */
@@ -95,7 +106,8 @@ export class ReceiveHalf {
   /** The reader wants no more. @returns Whether the sender must be told. */
   stop(): boolean {
     const wasOpen = this.state === "open";
-    this.state = wasOpen ? "stopped" : "done";
+    if (wasOpen) this.state = "stopped";
+    else if (this.state === "ended") this.state = "done";
     this.discard();
     return wasOpen;
   }
@@ -108,6 +120,7 @@ export class ReceiveHalf {
 
   /** What the sender may send, from the beginning of the session. */
   get #limit(): number {
+    if (this.hasEnded) return this.#granted;
     return Math.max(this.#granted, this.#passedOn + this.window.bytes);
   }
 
@@ -127,6 +140,7 @@ export class ReceiveHalf {
   ack(): { readonly received: number; readonly limit: number } {
     this.#acknowledged = this.#total;
     this.#granted = this.#limit;
+    this.acksGiven++;
     return { received: this.#total, limit: this.#granted };
   }
 }

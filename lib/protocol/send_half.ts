@@ -1,7 +1,7 @@
 /** The sending half of a session: what is not acknowledged, and what is to be sent next. */
 
 import { BlockQueue } from "../streams/block_queue.ts";
-import { INITIAL_WINDOW_BYTES } from "./credit.ts";
+import { INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./credit.ts";
 import { FrameError } from "./frames.ts";
 
 /** Where a sending half stands. */
@@ -27,14 +27,18 @@ export class SendHalf {
   acknowledged = 0;
   /** Bytes that were written, in all. */
   written = 0;
+  /** Whether what {@linkcode next} has returned last is being handed to the carrier. */
+  isSending = false;
   #unacknowledged = new BlockQueue();
   /** Offset of what is sent next on the present carrier; one more than `written` if the end has been. */
   #next = 0;
+  /** The greatest that {@linkcode #next} has been, on any carrier. */
+  #sent = 0;
   #limit = INITIAL_WINDOW_BYTES;
 
-  /** How many bytes may be written now. */
+  /** How many bytes may be written now. However much the receiver grants, not more is kept than it needs. */
   get room(): number {
-    return Math.max(0, this.#limit - this.written);
+    return Math.max(0, Math.min(this.#limit, this.acknowledged + MAX_WINDOW_BYTES) - this.written);
   }
 
   /** Whether the receiver has yet to acknowledge something that was written. */
@@ -74,17 +78,29 @@ export class SendHalf {
     return this.#next < this.written || (this.state === "ended" && this.#next === this.written);
   }
 
-  /** Returns what is to be sent next, and counts it as sent. @param most Maximum length of the data. */
+  /**
+   * Returns what is to be sent next, and counts it as sent. The data is valid until {@linkcode endWrite}.
+   *
+   * @param most Maximum length of the data.
+   */
   next(most: number): NextFrame | undefined {
-    if (this.#next < this.written) {
-      const offset = this.#next;
-      const data = this.#unacknowledged.view(offset - this.#first, most);
-      this.#next += data.length;
-      return { kind: "data", offset, data };
-    }
     if (!this.hasNext) return undefined;
-    this.#next = this.written + 1;
-    return { kind: "end", total: this.written };
+    this.isSending = true;
+    if (this.#next === this.written) {
+      this.#sent = ++this.#next;
+      return { kind: "end", total: this.written };
+    }
+    const offset = this.#next;
+    const data = this.#unacknowledged.view(offset - this.#first, most);
+    this.#next += data.length;
+    this.#sent = Math.max(this.#sent, this.#next);
+    return { kind: "data", offset, data };
+  }
+
+  /** Says that the carrier has taken what was returned last, or has failed. */
+  endWrite(): void {
+    this.isSending = false;
+    this.#unacknowledged.endView();
   }
 
   /** Offset of the first byte that is kept. */
@@ -95,15 +111,20 @@ export class SendHalf {
   /** @throws {FrameError} if the receiver acknowledges what was not sent, or takes credit back. */
   onAck(received: number, limit: number): void {
     if (limit < this.#limit) throw new FrameError("credit that shrinks");
+    if (received > this.#sent) {
+      throw new FrameError(
+        `an acknowledgement of ${received} bytes, where ${this.#sent} were sent`,
+      );
+    }
     this.#limit = limit;
     if (this.state === "done") return;
     if (this.isStopped) { // of what the receiver drops, only the end counts
       if (received === this.written + 1) this.#finish();
       return;
     }
-    if (received > this.#last || received < this.acknowledged) {
+    if (received < this.acknowledged) {
       throw new FrameError(
-        `an acknowledgement of ${received} bytes, where ${this.#last} were sent`,
+        `an acknowledgement of ${received} bytes, after one of ${this.acknowledged}`,
       );
     }
     this.acknowledged = received;

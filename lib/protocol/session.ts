@@ -38,8 +38,6 @@ export class Session implements Duplex {
   #changed = new Notifier();
   #failure: StreamError | undefined;
   #onProgress: () => void;
-  /** Whether the owner has said that it writes no more. */
-  #isEnding = false;
   #failWriting: (error: StreamError) => void = () => {};
   /** Whether a proxy delivers what was sent at home, also after this process has ended. */
   #isProxied = false;
@@ -133,13 +131,8 @@ export class Session implements Duplex {
 
   /** Goes on by a lane, in place of the one before. From now on the session closes it. */
   attachLane(lane: Lane): void {
-    if (this.#failure || this.#isThrough) lane.close();
+    if (this.#failure || this.#carriers.isThrough) lane.close();
     else this.#carriers.attachLane(lane);
-  }
-
-  /** Whether both directions have ended, and the other end has all. */
-  get #isThrough(): boolean {
-    return this.#send.state === "done" && this.#receive.state !== "open";
   }
 
   /** Whether all that was sent gets there without this process, and nothing more is to come. */
@@ -149,7 +142,7 @@ export class Session implements Duplex {
 
   /** Closes what the session uses: in order if it is through, or else at once. Never rejects. */
   async detach(): Promise<void> {
-    const isInOrder = !this.#failure && (this.#isThrough || this.#isDelivered);
+    const isInOrder = !this.#failure && (this.#carriers.isThrough || this.#isDelivered);
     if (isInOrder) await this.#carriers.finish();
     this.#carriers.close();
     this.#send.discard();
@@ -177,7 +170,7 @@ export class Session implements Duplex {
   }
 
   #onEvent(): void {
-    if (this.#send.isStopped && !this.#isEnding) this.#failWriting(stopped());
+    if (this.#send.isStopped) this.#failWriting(stopped());
     this.#changed.notify();
   }
 
@@ -204,7 +197,7 @@ export class Session implements Duplex {
   }
 
   async #end(): Promise<void> {
-    this.#isEnding = true;
+    this.#failWriting = () => {}; // from now on it is this promise that tells the writer
     this.#send.end();
     this.#carriers.wake();
     const isThrough = () =>

@@ -3,64 +3,21 @@ import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import type { StreamError } from "../streams/duplex.ts";
-import type { Lane } from "../lane/lane.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { pipe } from "../../tests/pipe.ts";
-import { eventLoopTurns } from "../../tests/event_loop.ts";
+import {
+  type DirectionOptions,
+  memoryLane,
+  memoryStream,
+  turns,
+} from "../../tests/memory_carriers.ts";
 
 const never = new Promise<StreamError>(() => {});
-/** As a lane is noticed to be silent in a test. */
-const QUICK = { lookMs: 5, stallMs: 40 };
-
-/** How a lane in memory goes wrong, after so many bytes from one end to the other. */
-type Fault = "closed" | "silent" | "none";
-
-/** Both ends of a lane in memory, which goes wrong in both directions once `after` bytes have gone. */
-function laneInMemory(
-  pieceBytes = 1_000,
-  fault: Fault = "none",
-  after = Infinity,
-  wait = 0,
-): [Lane, Lane] {
-  const [a, b] = pipe(wait);
-  let left = after, isBroken = false;
-  const ends: Lane[] = [];
-  const breakDown = () => {
-    isBroken = true;
-    if (fault === "closed") { for (const end of ends) end.close(); }
-  };
-  for (const side of [a, b]) {
-    const reader = side.readable.getReader(), writer = side.writable.getWriter();
-    writer.closed.catch(() => {});
-    let isClosed = false;
-    ends.push({
-      kind: "TLS",
-      remote: "192.0.2.1:1",
-      read: async () => (await reader.read()).value,
-      async write(bytes) {
-        for (let at = 0; at < bytes.length; at += pieceBytes) {
-          if (isClosed) throw new Error("it is closed");
-          const piece = bytes.slice(at, at + Math.min(pieceBytes, left));
-          if (piece.length > 0 && !isBroken) await writer.write(piece);
-          left -= piece.length;
-          if (left <= 0 && !isBroken) breakDown();
-          if (isBroken && fault === "silent") await new Promise(() => {});
-        }
-      },
-      close() {
-        isClosed = true;
-        reader.cancel().catch(() => {});
-        writer.abort(new Error("cut")).catch(() => {});
-      },
-    });
-  }
-  return ends as [Lane, Lane];
-}
+/** Limits after which a lane is taken for silent, in a test. */
+const QUICK = { lookMs: 2, stallMs: 10 };
 
 /** Two ends of a session. */
-function makeSides(wait: number, options: SessionOptions = {}): [Session, Session] {
-  const [left, right] = pipe(wait);
-  return [left, right].map((stream) => {
+function makeSides(home: DirectionOptions, options: SessionOptions = {}): [Session, Session] {
+  return memoryStream(home).map((stream) => {
     const session = new Session(stream, never, options);
     session.markAuthenticated();
     return session;
@@ -70,8 +27,10 @@ function makeSides(wait: number, options: SessionOptions = {}): [Session, Sessio
 async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[], wait: number) {
   const writer = to.getWriter();
   for (const chunk of chunks) {
-    await eventLoopTurns(wait);
-    await writer.write(chunk);
+    await turns(wait);
+    const copy = chunk.slice();
+    await writer.write(copy);
+    copy.fill(0); // the session has its own
   }
   await writer.close();
 }
@@ -79,7 +38,7 @@ async function send(to: WritableStream<Uint8Array>, chunks: readonly Uint8Array[
 async function receive(session: Session, wait: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   for await (const part of session.readable) {
-    await eventLoopTurns(wait);
+    await turns(wait);
     parts.push(Uint8Array.from(part));
     session.release(part);
   }
@@ -93,37 +52,47 @@ const chunk = fc.oneof(
   ),
 );
 const chunks = fc.array(chunk, { maxLength: 20 });
-const wait = fc.nat(2);
+const wait = fc.nat(3);
+const pieceBytes = fc.oneof(
+  fc.integer({ min: 100, max: 300 }),
+  fc.integer({ min: 1_000, max: 50_000 }),
+);
+/** At any byte, of the first frames or later. */
+const after = fc.oneof(fc.nat(300), fc.nat(20_000), fc.nat(200_000));
+const direction = fc.record({
+  pieceBytes,
+  fault: fc.constantFrom("none", "none", "closed", "silent"),
+  after,
+  wait: fc.oneof({ weight: 3, arbitrary: wait }, fc.nat(40)),
+});
 const lane = fc.record({
-  pieceBytes: fc.oneof(fc.integer({ min: 100, max: 300 }), fc.integer({ min: 1_000, max: 50_000 })),
-  fault: fc.constantFrom<Fault>("none", "closed", "silent"),
-  after: fc.oneof(fc.nat(300), fc.nat(200_000)),
-  wait,
-  /** When each end takes it up, in turns of the event loop. */
-  turns: fc.tuple(fc.nat(15), fc.nat(15)),
+  forth: direction,
+  back: direction,
+  /** When each end takes it up, in turns of the event loop, if it does. */
+  turns: fc.tuple(fc.option(fc.nat(40), { freq: 6 }), fc.option(fc.nat(40), { freq: 6 })),
+});
+const plan = fc.record({
+  forth: chunks,
+  back: chunks,
+  home: fc.record({ wait, pieceBytes }),
+  sendWaits: fc.tuple(wait, wait),
+  readWaits: fc.tuple(wait, wait),
+  lanes: fc.array(lane, { minLength: 1, maxLength: 6 }),
 });
 
 Deno.test("Session: no byte is lost, doubled or out of order, whatever becomes of its lanes", async () => {
-  const plan = fc.record({
-    forth: chunks,
-    back: chunks,
-    homeWait: wait,
-    sendWaits: fc.tuple(wait, wait),
-    readWaits: fc.tuple(wait, wait),
-    lanes: fc.array(lane, { minLength: 1, maxLength: 6 }),
-  });
-  const seen = { attached: 0, lost: 0 };
+  let lost = 0;
   await fc.assert(
     fc.asyncProperty(plan, async (plan) => {
-      const onLaneLost = () => void seen.lost++;
-      const [a, b] = makeSides(plan.homeWait, { ...QUICK, onLaneLost });
+      const [a, b] = makeSides(plan.home, { ...QUICK, onLaneLost: () => void lost++ });
+      const lanes = plan.lanes.map(({ forth, back }) => memoryLane(forth, back));
       const changing = async () => {
-        for (const { pieceBytes, fault, after, wait, turns } of plan.lanes) {
-          const ends = laneInMemory(pieceBytes, fault, after, wait);
-          await Promise.all([a, b].map(async (session, i) => {
-            await eventLoopTurns(turns[i]!);
-            session.attachLane(ends[i]!);
-            seen.attached++;
+        for (const [i, ends] of lanes.entries()) {
+          await Promise.all([a, b].map(async (session, side) => {
+            const when = plan.lanes[i]!.turns[side];
+            if (when === null) return;
+            await turns(when!);
+            session.attachLane(ends[side]!);
           }));
         }
       };
@@ -134,28 +103,37 @@ Deno.test("Session: no byte is lost, doubled or out of order, whatever becomes o
         send(b.writable, plan.back, plan.sendWaits[1]),
         changing(),
       ]);
-      assert.deepEqual(atB, Buffer.concat(plan.forth));
-      assert.deepEqual(atA, Buffer.concat(plan.back));
+      const forth = Buffer.concat(plan.forth), back = Buffer.concat(plan.back);
+      assert(Buffer.compare(atB, forth) === 0 && Buffer.compare(atA, back) === 0);
+      assert.deepEqual([a.sent, b.received], [forth.length, forth.length]);
+      assert.deepEqual([b.sent, a.received], [back.length, back.length]);
+      assert.deepEqual([a.isInFlight, b.isInFlight], [false, false]);
       await Promise.all([a.detach(), b.detach()]);
+      for (const [i, ends] of lanes.entries()) {
+        for (const [side, when] of plan.lanes[i]!.turns.entries()) {
+          assert.equal(ends[side]!.isClosed, when !== null);
+        }
+      }
     }),
     { numRuns: 100 },
   );
-  assert(seen.lost > 20, `${seen.lost}`);
+  assert(lost > 20, `${lost}`);
 });
 
 Deno.test("Session: a hundred megabytes each way over 300 lanes", async () => {
-  const [a, b] = makeSides(1, QUICK);
+  const [a, b] = makeSides({ wait: 1 }, QUICK);
   const data = randomBytes(1 << 20);
   let changes = 0, isDone = false;
   const changing = (async () => {
     while (!isDone) {
       const faults = ["none", "closed", "silent"] as const;
-      const ends = laneInMemory(64_000, faults[changes % 3], Math.random() * 2_000_000, 1);
+      const after = Math.random() * 2_000_000;
+      const ends = memoryLane({ fault: faults[changes % 3]!, after, wait: 1 });
       a.attachLane(ends[0]);
-      if (changes % 5 > 0) await eventLoopTurns(changes % 4);
+      if (changes % 5 > 0) await turns(changes % 4);
       b.attachLane(ends[1]);
       changes++;
-      await eventLoopTurns(3);
+      await turns(20);
     }
   })();
   const sendAll = async (session: Session) => {
@@ -179,6 +157,6 @@ Deno.test("Session: a hundred megabytes each way over 300 lanes", async () => {
   const [x, y] = await Promise.all([take(a), take(b), sendAll(a), sendAll(b)]);
   isDone = true;
   await changing;
-  assert(x >= 100 << 20 && y >= 100 << 20);
+  assert(x >= 100 << 20 && y >= 100 << 20 && changes >= 300);
   await Promise.all([a.detach(), b.detach()]);
 });

@@ -18,9 +18,12 @@ interface Block {
 export class BlockQueue {
   #blocks: Block[] = [];
   #length = 0;
-  #lent = new Set<ArrayBuffer>();
+  /** Weak, since what was taken may never be given back. */
+  #lent = new WeakSet<ArrayBuffer>();
   #spare: Uint8Array<ArrayBuffer>[] = [];
   #keepsSpare = true;
+  /** Memory of the block that was viewed last, until {@linkcode endView}. */
+  #viewed: Uint8Array<ArrayBuffer> | undefined;
 
   /** Number of bytes in the queue. */
   get length(): number {
@@ -63,7 +66,8 @@ export class BlockQueue {
   }
 
   /**
-   * Returns a view of queued bytes, at most `most`, that is valid until they are discarded.
+   * Returns a view of queued bytes, at most `most`. It is valid until {@linkcode endView} or the next view, also
+   * if the bytes are discarded before.
    *
    * @param offset Where it begins, in bytes from the head of the queue.
    */
@@ -73,11 +77,17 @@ export class BlockQueue {
       const length = end - begin;
       if (offset < before + length) {
         const from = begin + offset - before;
+        this.#viewed = bytes;
         return bytes.subarray(from, Math.min(end, from + most));
       }
       before += length;
     }
     return new Uint8Array();
+  }
+
+  /** Says that the view is no longer used. */
+  endView(): void {
+    this.#viewed = undefined;
   }
 
   /** Removes so many bytes from the head. */
@@ -100,7 +110,7 @@ export class BlockQueue {
     this.#keepsSpare = false;
     this.discard(this.#length);
     this.#spare.splice(0).forEach(free);
-    this.#lent.clear();
+    this.#lent = new WeakSet();
   }
 
   #blockWithRoom(wanted: number): Block {
@@ -119,6 +129,7 @@ export class BlockQueue {
   }
 
   #keep(bytes: Uint8Array<ArrayBuffer>): void {
+    if (bytes === this.#viewed) return; // it is being read
     if (this.#keepsSpare && this.#spare.length < MAX_SPARE) this.#spare.push(bytes);
     else free(bytes);
   }

@@ -1,0 +1,39 @@
+/** When an acknowledgement goes that nothing has carried along. */
+
+import type { ReceiveHalf } from "./receive_half.ts";
+
+/** Maximum time for which an acknowledgement waits for data to ride along with. */
+const ACK_DELAY_MS = 50;
+
+/** Has what came acknowledged after a while, unless that has been done meanwhile. */
+export class AckTimer {
+  #receive: ReceiveHalf;
+  #onDue: () => void;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** How many acknowledgements had gone when the timer was set. */
+  #setAfter = 0;
+
+  /** @param onDue Called when an acknowledgement has to go alone. */
+  constructor(receive: ReceiveHalf, onDue: () => void) {
+    this.#receive = receive;
+    this.#onDue = onDue;
+  }
+
+  /** Sets it, unless it runs for the same acknowledgement. */
+  set(): void {
+    const { acksGiven } = this.#receive;
+    if (this.#timer !== undefined && this.#setAfter === acksGiven) return;
+    this.clear();
+    this.#setAfter = acksGiven;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#receive.owesAck && this.#receive.acksGiven === acksGiven) this.#onDue();
+    }, ACK_DELAY_MS);
+  }
+
+  /** Stops it. */
+  clear(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}

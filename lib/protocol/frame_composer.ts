@@ -1,0 +1,105 @@
+/** Composes what a session sends: which frames go next, and how they go into writes. */
+
+import type { AttachedCarrier } from "./carrier.ts";
+import { FrameWriter } from "./frames.ts";
+import type { ReceiveHalf } from "./receive_half.ts";
+import type { SendHalf } from "./send_half.ts";
+
+/** Maximum length of data that is copied behind its header, so that both go out in one write. */
+const MAX_COPIED_BYTES = 48 * 1024;
+/** Capacity for that data, with the frames that may precede it. */
+const FRAMES_BYTES = MAX_COPIED_BYTES + 64;
+
+/** Turns what two halves have to say into frames, and begins a generation on each new carrier. */
+export class FrameComposer {
+  #send: SendHalf;
+  #receive: ReceiveHalf;
+  #generation = 0;
+  /** The carrier on which the present generation was begun. */
+  #begunOn: AttachedCarrier | undefined;
+  #frames = new FrameWriter(FRAMES_BYTES);
+  readonly #due = { start: false, ack: false, stop: false };
+
+  constructor(send: SendHalf, receive: ReceiveHalf) {
+    this.#send = send;
+    this.#receive = receive;
+  }
+
+  /** Has the next write tell the peer which carrier is used, even if there is nothing else to send. */
+  requestStart(): void {
+    this.#due.start = true;
+  }
+
+  /** Has an acknowledgement in the next write, even if there is nothing else to send. */
+  requestAck(): void {
+    this.#due.ack = true;
+  }
+
+  /** Has the next write tell the peer that this end reads no further. */
+  requestStop(): void {
+    this.#due.stop = true;
+  }
+
+  /** Whether something was requested that has not been composed yet. */
+  get hasRequests(): boolean {
+    return this.#due.start || this.#due.ack || this.#due.stop;
+  }
+
+  /** Whether this carrier has taken all that was written, and the end. */
+  hasSentAllOn(carrier: AttachedCarrier): boolean {
+    return this.#begunOn === carrier && this.#send.isSent && !this.#send.isSending;
+  }
+
+  /** Begins a generation with the next write, since the carrier of the present one has failed. */
+  abandonCarrier(): void {
+    this.#begunOn = undefined;
+    this.#frames = new FrameWriter(FRAMES_BYTES); // a write that was given up may still read the old one
+  }
+
+  /**
+   * Composes the next write on a carrier.
+   *
+   * @param maxBytes Maximum length of the data in it.
+   * @returns The pieces of the write, valid until {@linkcode endWrite}; none if there is nothing to send.
+   */
+  next(carrier: AttachedCarrier, maxBytes: number): Uint8Array[] {
+    const due = this.#due, isChange = this.#begunOn !== carrier;
+    const isWanted = due.ack || due.stop || (due.start && isChange) || this.#send.hasNext;
+    due.start = false;
+    if (!isWanted) return [];
+    if (isChange) this.#begin(carrier);
+    return this.#compose(maxBytes);
+  }
+
+  /** Says that the carrier has taken the last write, or has failed. */
+  endWrite(): void {
+    this.#send.endWrite();
+  }
+
+  #begin(carrier: AttachedCarrier): void {
+    this.#begunOn = carrier;
+    this.#send.restart();
+    this.#frames.start(++this.#generation);
+    // What was said on the carrier before may be lost.
+    if (this.#generation > 1) this.#due.ack = true;
+    if (this.#receive.state === "stopped") this.#due.stop = true;
+  }
+
+  #compose(maxBytes: number): Uint8Array[] {
+    const frames = this.#frames, due = this.#due, next = this.#send.next(maxBytes);
+    if (due.ack || this.#receive.owesAck) {
+      const { received, limit } = this.#receive.ack();
+      frames.ack(received, limit);
+    }
+    if (due.stop) frames.stop();
+    due.ack = due.stop = false;
+    if (next?.kind === "end") frames.end(next.total);
+    if (next?.kind !== "data") return [frames.take()!];
+    if (next.data.length <= MAX_COPIED_BYTES) {
+      frames.data(next.offset, next.data);
+      return [frames.take()!];
+    }
+    frames.dataHeader(next.offset, next.data.length);
+    return [frames.take()!, next.data];
+  }
+}
