@@ -144,32 +144,6 @@ scenario("lane: where none gets through, iroh carries on", withIptables, async (
   await assertEchoed(stdoutBytes, data);
 });
 
-scenario(
-  "lane: one that breaks ends the connection like a lost peer",
-  withIptables,
-  async (env) => {
-    const pair = await makePair(env, "direct", async (connection) => {
-      await writeAll(connection, new TextEncoder().encode(AUTH_SUCCESS));
-      for (const chunk = randomBytes(100_000);;) await writeAll(connection, chunk);
-    });
-    const dialer = await pair.connect({ stdin: "open", env: DEBUG, collect: false });
-    const reading = (async () => {
-      for await (const _ of dialer.stdoutReader); // as fast as it comes
-    })();
-    await dialer.says(/lane: TLS with/);
-    await drop(env, pair.network.b, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-    await drop(env, pair.network.a, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-    const { code, stderr } = await dialer.ended;
-    assert.equal(code, 1);
-    assert.match(
-      stderr,
-      /git-annex-p2p-iroh: the peer (is lost in mid-stream|ended the connection)/,
-    );
-    await reading;
-    await env.until("the listener to say so", async () => /lost/.test(await pair.log()));
-  },
-);
-
 for (const side of ["listener", "dialer"] as const) {
   scenario(`lane: the ${side} can turn it off`, { needs }, async (env) => {
     const off = { GIT_ANNEX_P2P_IROH_LANE: "false" };

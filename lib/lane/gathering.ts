@@ -103,6 +103,8 @@ export class LaneEndpoint implements Disposable {
       tcp: withHost(remote.tcp, observedRemote).filter(isWorthDialing("TLS")),
       udp: withHost(remote.udp, observedRemote).filter(isWorthDialing("QUIC")),
     };
+    const isHopeless = addresses.tcp.length === 0 && addresses.udp.length === 0;
+    if (isControlling && isHopeless) throw new LaneError("nothing is worth a try");
     const secrets = { local: this.offer.secret, remote };
     const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until, isWorthTrying);
     runConnectivityChecks(this.#ports, addresses, secrets, nomination, MOST_CONNECTIONS, until);

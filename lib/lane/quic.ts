@@ -12,7 +12,8 @@ import { LaneError, type Transport } from "./lane.ts";
 const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = {
   keepAliveInterval: 5_000,
-  maxIdleTimeout: 25_000,
+  // A process that stands still (Ctrl-Z) keeps its lane. If the peer is gone, iroh's connection tells.
+  maxIdleTimeout: 10 * 60_000,
   // What others may open bounds what they may send before it is read: whoever dials opens one stream.
   maxConcurrentBidirectionalStreams: 0,
   maxConcurrentUnidirectionalStreams: 0,

@@ -274,7 +274,8 @@ export class InboundSession implements Disposable {
   readonly connection: Connection;
   #owner: MuxConnection;
   #bind: string | undefined;
-  #isMakingLane = false;
+  /** Gives up the lane that is being made. */
+  #giveUpMaking = new AbortController();
   #authenticated = Promise.withResolvers<void>();
   #ended = new AbortController();
 
@@ -316,26 +317,26 @@ export class InboundSession implements Disposable {
   }
 
   /**
-   * Answers the offer of a lane, and uses the lane if there is one.
+   * Answers the offer of a lane, and uses the lane if there is one. A lane that is still being made is given
+   * up: the peer has lost it already, or it would not begin anew.
    *
    * @throws {ProtocolError} if what comes is no offer.
    */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    if (this.#isMakingLane) throw new ProtocolError("a second lane");
-    this.#isMakingLane = true;
-    const until = AbortSignal.any([signal, this.#ended.signal]);
+    this.#giveUpMaking.abort(new StreamError("closed", "the peer begins anew"));
+    const giveUp = this.#giveUpMaking = new AbortController();
+    const until = AbortSignal.any([signal, this.#ended.signal, giveUp.signal]);
     try {
       const making = this.#makeLane(stream, until);
       this.session.throttleUntil(making.then(() => {}, () => {})); // told below
       const lane = await making;
-      if (lane) this.session.attachLane(lane);
+      if (giveUp.signal.aborted) lane?.close();
+      else if (lane) this.session.attachLane(lane);
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
       if (error instanceof Error && error.name === "InvalidOffer") {
         throw new ProtocolError(error.message);
       }
-    } finally {
-      this.#isMakingLane = false;
     }
   }
 
