@@ -21,6 +21,7 @@ import {
 import { DUMBPIPE_PORT, listenerPort, makeRepository } from "../tests/pair.ts";
 import { TestEnv } from "../tests/testenv.ts";
 import { benchAnnex } from "./bench/annex.ts";
+import { benchDying, benchHoles, benchMoving, losePackets } from "./bench/faults.ts";
 import { benchFiles } from "./bench/files.ts";
 import { inTurn, NAMES, Row, table } from "./bench/table.ts";
 import { type BothServed, dial, forgetPeak, serveBoth, usage, type Verb } from "./bench/traffic.ts";
@@ -32,6 +33,8 @@ import { pathWithGitAnnex } from "./tools.ts";
 const BENCH_TIMEOUT_MS = 3 * 60 * 60_000;
 const MIB = 1 << 20, GIB = 1 << 30;
 const LINK_MEGABITS = 100;
+/** Data on a path that loses packets, where dumbpipe needs a minute for it. */
+const LOSS_MIB = 48;
 const LANE_SIZES_KIB = [128, 512, 1024, 2048, 4096, 8192];
 const [OURS, THEIRS] = NAMES;
 
@@ -108,6 +111,20 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const rows = await benchFar(env, amount, closeFirewalls);
     printTable("Round trip of 50 ms, firewalls at both ends", rows);
   },
+  async loss(env, { runs }) {
+    const lossy = (network: Network) => losePackets(env, network);
+    const rows = await benchFar(env, { runs, bytes: LOSS_MIB * MIB * 8 }, lossy);
+    printTable("Round trip of 50 ms, 1 % of the packets lost each way", rows);
+  },
+  async holes(env, { runs, bytes }) {
+    await sayTable("A path that swallows large packets", benchHoles(env, runs, bytes));
+  },
+  async moving(env, { runs, bytes }) {
+    await sayTable("Hosts that change their addresses", benchMoving(env, runs, bytes));
+  },
+  async dying(env, { runs, bytes }) {
+    await sayTable("Lanes that die", benchDying(env, runs, bytes));
+  },
   async annex(env, amount) {
     const row = await benchAnnex(env, amount.runs, amount.bytes);
     printTable(`git annex get of ${amount.bytes / MIB} MiB, on a LAN`, [row]);
@@ -141,6 +158,12 @@ function say(line: string): void {
 /** Prints a table under its title. */
 function printTable(title: string, rows: readonly Row[]): void {
   say(`\n### ${title}\n\n${table(rows)}`);
+}
+
+/** Prints a table under its title, each line as soon as it is measured. */
+async function sayTable(title: string, lines: AsyncIterable<string>): Promise<void> {
+  say(`\n### ${title}\n`);
+  for await (const line of lines) say(line);
 }
 
 /** Closes both firewalls but for answers, and at the listeners' host for their UDP ports. */

@@ -135,32 +135,6 @@ scenario("lane: if no lane can be made, the session stays on iroh", withIptables
   await assertEchoed(stdoutBytes, data);
 });
 
-scenario(
-  "lane: if a lane breaks, the session ends as with a lost peer",
-  withIptables,
-  async (env) => {
-    const pair = await makePair(env, "direct", async (connection) => {
-      await writeAll(connection, AUTH_SUCCESS_BYTES);
-      for (const chunk = randomBytes(100_000);;) await writeAll(connection, chunk);
-    });
-    const dialer = await pair.connect({ stdin: "open", env: DEBUG, collect: false });
-    const reading = (async () => {
-      for await (const _ of dialer.stdoutReader); // reads as fast as data comes
-    })();
-    await dialer.says(/lane: TLS with/);
-    await drop(env, pair.network.b, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-    await drop(env, pair.network.a, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset");
-    const { code, stderr } = await dialer.ended;
-    assert.equal(code, 1);
-    assert.match(
-      stderr,
-      /git-annex-p2p-iroh: the peer (is lost in mid-stream|ended the connection)/,
-    );
-    await reading;
-    await env.until("the listener to say so", async () => /lost/.test(await pair.log()));
-  },
-);
-
 for (const side of ["listener", "dialer"] as const) {
   scenario(`lane: the ${side} can turn it off`, { needs }, async (env) => {
     const off = { GIT_ANNEX_P2P_IROH_LANE: "false" };

@@ -12,8 +12,13 @@ import type { Duplex, StreamError } from "../streams/duplex.ts";
  * a longer one as much.
  */
 const LANE_AFTER_BYTES = 256 * 1024;
-/** Pause before another try after one that failed, or a lane that was lost; it doubles each time. */
-const FIRST_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
+/** Pause before another try after one that failed; it doubles each time. */
+const FAILED_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
+/**
+ * Pause before another try after a lane was lost, which grows by that factor each time. It is short: what
+ * was lost is not tried again, and what else there is may be a hundred times as fast as iroh's stream.
+ */
+const LOST_PAUSE_MS = 1_000, LOST_PAUSE_GROWTH = 4;
 
 /** Timeout for another connection. The peer waits longer, but the user is told within half a minute. */
 const RESUME_TIMEOUT_MS = 10_000;
@@ -41,8 +46,6 @@ export interface LaneUpgradeOptions {
     signal: AbortSignal,
   ) => Promise<Pick<LaneUpgradeOptions, "stream" | "connectionClosed">>;
   readonly signal: AbortSignal;
-  /** The first pause, for tests. */
-  readonly pauseMs?: number;
 }
 
 /** A session that this process has opened, and its way to lanes. Dispose of it when it is over. */
@@ -53,12 +56,14 @@ export class LaneUpgrade implements Disposable {
   /** Count of bytes from which another lane pays, and when the next try is due. */
   #fromBytes = LANE_AFTER_BYTES;
   #notBefore = 0;
-  #pauseMs: number;
+  #failedPauseMs = FAILED_PAUSE_MS;
+  #lostPauseMs = LOST_PAUSE_MS;
+  /** Whether this host has other IP addresses than when the lane was made. */
+  #hasMoved = () => false;
   #resources = new DisposableStack();
 
   constructor(options: LaneUpgradeOptions) {
     this.#options = options;
-    this.#pauseMs = options.pauseMs ?? FIRST_PAUSE_MS;
     this.session = new Session(options.stream, options.connectionClosed, {
       onProgress: () => this.#onProgress(),
       onLaneLost: (lane, reason) => this.#onLaneLost(lane, reason),
@@ -86,19 +91,23 @@ export class LaneUpgrade implements Disposable {
       this.#options.onLane();
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
-      this.#pause();
+      this.#pause(this.#failedPauseMs);
+      this.#failedPauseMs = Math.min(2 * this.#failedPauseMs, MAX_PAUSE_MS);
     }
   }
 
   async #offerLane(): Promise<Lane | undefined> {
     const { openLane, signal, peerKey } = this.#options;
-    const [{ offerLane }, { LaneFailures }, signaling, key] = await Promise.all([
+    const [{ localHosts }, { offerLane }, { LaneFailures }, signaling, key] = await Promise.all([
+      import("../platform/network_interfaces.ts"),
       import("../lane/negotiation.ts"),
       import("../lane/failures.ts"),
       openLane(),
       peerKey(),
     ]);
     const { stream, addresses } = this.#resources.use(signaling);
+    const before = localHosts();
+    this.#hasMoved = () => localHosts() !== before;
     const failures = await LaneFailures.load(key);
     const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
     return await offerLane(stream, { addresses, isWorthTrying, signal });
@@ -106,7 +115,10 @@ export class LaneUpgrade implements Disposable {
 
   #onLaneLost(lane: Lane, reason: Error): void {
     debug(() => `lane: ${lane.kind} with ${lane.remote} is lost: ${reason.message}`);
-    this.#pause();
+    // The lane went with the address, and the next one does well by the other.
+    if (this.#hasMoved()) return this.#pause(0);
+    this.#pause(this.#lostPauseMs);
+    this.#lostPauseMs = Math.min(LOST_PAUSE_GROWTH * this.#lostPauseMs, MAX_PAUSE_MS);
     this.#remember(lane).catch((error) => {
       debug(() => `lane: not remembered: ${error}`); // it is found out again
     });
@@ -130,11 +142,10 @@ export class LaneUpgrade implements Disposable {
     }
   }
 
-  #pause(pauseMs = this.#pauseMs): void {
+  #pause(pauseMs: number): void {
     this.#state = "waiting";
     this.#notBefore = performance.now() + pauseMs;
     this.#fromBytes = this.session.sent + this.session.received + LANE_AFTER_BYTES;
-    this.#pauseMs = Math.min(2 * this.#pauseMs, MAX_PAUSE_MS);
   }
 
   [Symbol.dispose](): void {

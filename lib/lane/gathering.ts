@@ -136,6 +136,9 @@ export class LaneEndpoint implements Disposable {
       tcp: withHost(remote.tcp, observedRemote).filter(isWorthDialing("TLS")),
       udp: withHost(remote.udp, observedRemote).filter(isWorthDialing("QUIC")),
     };
+    const isOffered = remote.tcp.length + remote.udp.length > 0;
+    const isHopeless = isOffered && addresses.tcp.length + addresses.udp.length === 0;
+    if (isControlling && isHopeless) throw new LaneError("nothing is worth a try");
     const secrets = { local: this.offer.secret, remote };
     const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until, isWorthTrying);
     const limits = { maxConnections: MAX_CONNECTIONS, verifyTimeoutMs: verifyMs, until };

@@ -12,7 +12,8 @@ import { LaneError, type Transport } from "./lane.ts";
 export const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = {
   keepAliveInterval: 5_000,
-  maxIdleTimeout: 25_000,
+  // A process that stands still (Ctrl-Z) keeps its lane. If the peer is gone, iroh's connection tells.
+  maxIdleTimeout: 10 * 60_000,
   // Each stream that the other end may open costs memory. Only the dialing end opens one.
   maxConcurrentBidirectionalStreams: 0,
   maxConcurrentUnidirectionalStreams: 0,

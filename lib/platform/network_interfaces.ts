@@ -29,6 +29,11 @@ export function interfaces(): Interface[] {
   });
 }
 
+/** Returns the IP addresses of this host, as text that changes when they do. */
+export function localHosts(): string {
+  return interfaces().flatMap(({ addresses }) => addresses).toSorted().join(" ");
+}
+
 function allInterfaces(): Record<string, NetworkInterfaceInfo[] | undefined> {
   try {
     return networkInterfaces();

@@ -4,21 +4,25 @@ import { join, relative, resolve } from "node:path";
 import { ignoreNotFound } from "./atomic_file.ts";
 import { closeQuietly, isClosedError } from "./socket_errors.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
+import { ByteBudget } from "../streams/byte_budget.ts";
 import { ReadAhead } from "../streams/read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
 
 /**
  * Maximum bytes read from git-annex before the peer takes them. If its socket is not drained as fast as it
- * writes, git-annex may drop the last bytes of a git command. The maximum is what each of 100 connections may
- * occupy.
+ * writes, git-annex may drop the last bytes of a git command.
  */
-const READ_AHEAD_BYTES = 4 * 1024 * 1024;
+const MAX_READ_AHEAD_BYTES = 4 << 20;
+/** The part of them that each connection may occupy, and what all of them may occupy beyond that. */
+const READ_AHEAD_BYTES = 256 * 1024, READ_AHEAD_BUDGET_BYTES = 32 << 20;
 /** Maximum bytes in one read: more than the socket's buffer holds. */
 const READ_BYTES = 256 * 1024;
 /** Interval between probes whether git-annex still reads after its half-close. */
 const PROBE_INTERVAL_MS = 100;
 /** Maximum length of a path in a socket address, in bytes without the final NUL (sockaddr_un). */
 const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
+
+const readAheadBudget = new ByteBudget(READ_AHEAD_BUDGET_BYTES);
 
 /**
  * One connection to a unix socket, as a {@linkcode Duplex}. The caller that connects disposes of it.
@@ -47,7 +51,7 @@ export class UnixSocket implements Duplex, Disposable {
       if (length === null) return undefined;
       onRead(buffer.subarray(0, length));
       return buffer.subarray(0, length);
-    }, READ_AHEAD_BYTES);
+    }, { bytes: READ_AHEAD_BYTES, maxBytes: MAX_READ_AHEAD_BYTES, budget: readAheadBudget });
     this.#ahead.begin();
     this.readable = this.#ahead.readable(() => this.#stopReading());
     this.writable = new WritableStream({
@@ -59,11 +63,11 @@ export class UnixSocket implements Duplex, Disposable {
       },
       close: async () => {
         this.#writeClosed = true;
-        if (this.#readClosed) this[Symbol.dispose]();
+        if (this.#readClosed) this.#close();
         else await this.#connection.closeWrite().catch(ignoreGone);
       },
       // Only a closed socket tells git-annex that data is missing.
-      abort: () => this[Symbol.dispose](),
+      abort: () => this.#close(),
     });
   }
 
@@ -85,7 +89,7 @@ export class UnixSocket implements Duplex, Disposable {
    */
   #stopReading(): void {
     this.#readClosed = true;
-    if (this.#writeClosed) this[Symbol.dispose]();
+    if (this.#writeClosed) this.#close();
     else this.#ahead.discard();
   }
 
@@ -138,8 +142,14 @@ export class UnixSocket implements Duplex, Disposable {
     }
   }
 
-  [Symbol.dispose](): void {
+  #close(): void {
     closeQuietly(this.#connection);
+  }
+
+  /** Closes the socket, and frees what was read ahead. */
+  [Symbol.dispose](): void {
+    this.#close();
+    this.#ahead.discard();
   }
 }
 

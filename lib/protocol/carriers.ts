@@ -18,7 +18,7 @@ import type { ReceiveHalf } from "./receive_half.ts";
 import type { SendHalf } from "./send_half.ts";
 
 /** Interval between two looks at whether a lane on which something was sent has said anything. */
-const LOOK_MS = 1_000;
+const LOOK_MS = 500;
 /** Timeout of a lane that says nothing, after the other end has answered at home. */
 const STALL_MS = 2_000;
 /** Timeout for what the peer has sent before it stopped reading. */

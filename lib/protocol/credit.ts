@@ -3,6 +3,8 @@
  * HTTP/2 have it: RFC 9000, section 4).
  */
 
+import { ByteBudget } from "../streams/byte_budget.ts";
+
 /** Credit at the start of each direction, of which both ends know without a word. */
 export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction: 100 MB/s at a round trip of 50 ms keep 5 MB under way, and jitter more. */
@@ -15,28 +17,7 @@ const BUDGET_BYTES = 64 << 20;
  */
 const KEEPS_UP_MS = 200;
 
-/** A number of bytes that several windows share. */
-export class CreditBudget {
-  #left: number;
-
-  constructor(bytes: number) {
-    this.#left = bytes;
-  }
-
-  /** Takes so many bytes. @returns Whether there were as many. */
-  take(bytes: number): boolean {
-    if (bytes > this.#left) return false;
-    this.#left -= bytes;
-    return true;
-  }
-
-  /** Gives bytes back. */
-  give(bytes: number): void {
-    this.#left += bytes;
-  }
-}
-
-const processBudget = new CreditBudget(BUDGET_BYTES);
+const processBudget = new ByteBudget(BUDGET_BYTES);
 
 /** The credit that a receiver grants. Dispose of it at the end of its direction. */
 export class CreditWindow implements Disposable {
@@ -44,7 +25,7 @@ export class CreditWindow implements Disposable {
   bytes = INITIAL_WINDOW_BYTES;
   /** Whether it may grow: not for a stranger. */
   mayGrow = false;
-  #budget: CreditBudget;
+  #budget: ByteBudget;
   #now: () => number;
   #passedOn = 0;
   #since: number;

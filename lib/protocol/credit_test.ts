@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { CreditBudget, CreditWindow, INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./credit.ts";
+import { ByteBudget } from "../streams/byte_budget.ts";
+import { CreditWindow, INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./credit.ts";
 
 const ENOUGH = 1 << 30;
 
 /** A window, and the time that it sees. */
-function makeWindow(budget = new CreditBudget(ENOUGH)) {
+function makeWindow(budget = new ByteBudget(ENOUGH)) {
   const clock = { ms: 1_000 };
   const window = new CreditWindow(budget, () => clock.ms);
   window.mayGrow = true;
@@ -61,7 +62,7 @@ Deno.test("CreditWindow counts what is passed on little by little", () => {
 });
 
 Deno.test("CreditWindow gives back what it took, once", () => {
-  const budget = new CreditBudget(INITIAL_WINDOW_BYTES);
+  const budget = new ByteBudget(INITIAL_WINDOW_BYTES);
   for (let i = 0; i < 3; i++) {
     const { window, passOn } = makeWindow(budget);
     passOn(1);
@@ -77,7 +78,7 @@ Deno.test("CreditWindow: windows together take no more than their budget", () =>
   const bytes = fc.integer({ min: 0, max: 40 * INITIAL_WINDOW_BYTES });
   const step = fc.tuple(fc.nat(4), fc.boolean());
   fc.assert(fc.property(bytes, fc.array(step, { maxLength: 60 }), (bytes, steps) => {
-    const budget = new CreditBudget(bytes);
+    const budget = new ByteBudget(bytes);
     const sides = Array.from({ length: 5 }, () => makeWindow(budget));
     for (const [which, isOver] of steps) {
       const { window, passOn } = sides[which]!;

@@ -318,7 +318,8 @@ export class InboundSession implements Disposable {
   readonly over: Promise<void>;
   #owner: MuxConnection;
   #options: MuxConnectionOptions;
-  #isMakingLane = false;
+  /** Gives up the lane that is being made. */
+  #giveUpMaking = new AbortController();
   #authenticated = Promise.withResolvers<void>();
   #isAuthenticated = false;
   #ended = new AbortController();
@@ -398,26 +399,26 @@ export class InboundSession implements Disposable {
   }
 
   /**
-   * Answers the offer of a lane, and uses the lane if there is one.
+   * Answers the offer of a lane, and uses the lane if there is one. A lane that is still being made is given
+   * up: the peer has lost it already, or it would not begin anew.
    *
    * @throws {ProtocolError} if what comes is no offer.
    */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    if (this.#isMakingLane) throw new ProtocolError("a second lane");
-    this.#isMakingLane = true;
-    const until = AbortSignal.any([signal, this.#ended.signal]);
+    this.#giveUpMaking.abort(new StreamError("closed", "the peer begins anew"));
+    const giveUp = this.#giveUpMaking = new AbortController();
+    const until = AbortSignal.any([signal, this.#ended.signal, giveUp.signal]);
     try {
       const making = this.#makeLane(stream, until);
       this.session.throttleUntil(making.then(() => {}, () => {})); // told below
       const lane = await making;
-      if (lane) this.session.attachLane(lane);
+      if (giveUp.signal.aborted) lane?.close();
+      else if (lane) this.session.attachLane(lane);
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
       if (error instanceof Error && error.name === "InvalidOffer") {
         throw new ProtocolError(error.message);
       }
-    } finally {
-      this.#isMakingLane = false;
     }
   }
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
-import { CreditBudget, CreditWindow, INITIAL_WINDOW_BYTES } from "./credit.ts";
+import { ByteBudget } from "../streams/byte_budget.ts";
+import { CreditWindow, INITIAL_WINDOW_BYTES } from "./credit.ts";
 import { FrameError } from "./frames.ts";
 import { ReceiveHalf } from "./receive_half.ts";
 
@@ -36,7 +37,7 @@ Deno.test("ReceiveHalf: the reader gets each byte once and in order, whatever co
   fc.assert(
     fc.property(length, fc.array(action, { maxLength: 60 }), (length, actions) => {
       const all = Uint8Array.from({ length }, (_, i) => i ^ (i >> 8));
-      const window = new CreditWindow(new CreditBudget(1 << 30));
+      const window = new CreditWindow(new ByteBudget(1 << 30));
       window.mayGrow = true;
       const half = new ReceiveHalf(window), parts: Uint8Array[] = [];
       let next = 0, acknowledged = 0, limit = LIMIT;
@@ -188,7 +189,7 @@ Deno.test("ReceiveHalf whose reader wants nothing further after the end need not
 });
 
 Deno.test("ReceiveHalf gives its credit back when its reader wants nothing further", () => {
-  const budget = new CreditBudget(LIMIT), window = new CreditWindow(budget);
+  const budget = new ByteBudget(LIMIT), window = new CreditWindow(budget);
   window.mayGrow = true;
   const half = new ReceiveHalf(window);
   half.onData(0, new Uint8Array(LIMIT));

@@ -4,8 +4,8 @@
 export const BLOCK_BYTES = 256 * 1024;
 /** Size of the block that an empty queue takes for little. */
 const SMALL_BLOCK_BYTES = 16 * 1024;
-/** Maximum number of blocks that a queue keeps for later. */
-const MAX_SPARE = 8;
+/** Maximum number of blocks that a queue keeps for later, and that an empty one does: it may stay empty. */
+const MAX_SPARE = 8, MAX_SPARE_WHEN_EMPTY = 1;
 
 interface Block {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -53,10 +53,12 @@ export class BlockQueue {
     this.#length -= piece.length;
     if (piece.length > SMALL_BLOCK_BYTES) {
       this.#lent.add(piece.buffer);
+      this.#trim();
       return piece;
     }
     const copy = piece.slice(); // so that a whole block is not lent for little
     this.#keep(block.bytes);
+    this.#trim();
     return copy;
   }
 
@@ -103,6 +105,7 @@ export class BlockQueue {
       this.#keep(block.bytes);
       left -= length;
     }
+    this.#trim();
   }
 
   /** Forgets all bytes, and keeps no memory any longer. */
@@ -132,6 +135,10 @@ export class BlockQueue {
     if (bytes === this.#viewed) return; // it is being read
     if (this.#keepsSpare && this.#spare.length < MAX_SPARE) this.#spare.push(bytes);
     else free(bytes);
+  }
+
+  #trim(): void {
+    if (this.#length === 0) this.#spare.splice(MAX_SPARE_WHEN_EMPTY).forEach(free);
   }
 }
 

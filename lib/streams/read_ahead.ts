@@ -1,14 +1,25 @@
 /** Reads from a source before its data is wanted, into memory that is used again. */
 
+import { ByteBudget } from "./byte_budget.ts";
+
 /** Maximum length of a piece: larger ones are not passed on faster. */
 const BLOCK_BYTES = 256 * 1024;
 /** Maximum length of a piece that is copied, so that a small piece does not occupy a block. */
 const MAX_COPIED_BYTES = 16 * 1024;
-/** Maximum blocks that are kept for later use: 1 MiB. */
-const MAX_SPARE_BLOCKS = 4;
+/** Maximum blocks that are kept for later use (1 MiB), and that are kept while no bytes wait. */
+const MAX_SPARE_BLOCKS = 4, MAX_SPARE_WHEN_EMPTY = 1;
 
 /** Returns the next bytes, at least one, which are valid until the next call; undefined at the end. */
 export type Source = () => Promise<Uint8Array | undefined>;
+
+/** How many bytes may wait to be taken. */
+export interface ReadAheadLimits {
+  /** Maximum without a budget. */
+  readonly bytes: number;
+  /** Maximum while the budget has memory for what is beyond {@linkcode bytes}. */
+  readonly maxBytes: number;
+  readonly budget: ByteBudget;
+}
 
 /** Bytes that have been read and not yet taken. */
 interface Block {
@@ -22,7 +33,9 @@ interface Block {
  */
 export class ReadAhead {
   #source: Source;
-  #maxBytes: number;
+  #limits: ReadAheadLimits;
+  /** Bytes taken from the budget. */
+  #borrowed = 0;
   #ahead: Block[] = [];
   #aheadBytes = 0;
   #lent = new Set<ArrayBuffer>();
@@ -33,10 +46,12 @@ export class ReadAhead {
   #error: unknown;
   #wake = () => {};
 
-  /** @param maxBytes Bytes that may wait to be taken. While more wait, the source is not read. */
-  constructor(source: Source, maxBytes: number) {
+  /** @param limits Bytes that may wait to be taken. While more wait, the source is not read. */
+  constructor(source: Source, limits: number | ReadAheadLimits) {
     this.#source = source;
-    this.#maxBytes = maxBytes;
+    this.#limits = typeof limits === "number"
+      ? { bytes: limits, maxBytes: limits, budget: new ByteBudget(0) }
+      : limits;
   }
 
   /** Bytes that wait to be taken. */
@@ -87,12 +102,13 @@ export class ReadAhead {
     this.#isWanted = false;
     for (const { bytes } of this.#ahead.splice(0)) free(bytes);
     this.#aheadBytes = 0;
+    this.#payBack();
     this.begin();
   }
 
   async #fill(): Promise<void> {
     this.#isFilling = true;
-    while (!this.#ended && this.#aheadBytes < this.#maxBytes) {
+    while (!this.#ended && this.#hasRoom()) {
       try {
         const bytes = await this.#source();
         if (bytes) this.#add(bytes);
@@ -105,6 +121,24 @@ export class ReadAhead {
     }
     this.#isFilling = false;
     if (this.#ended) this.#spare.splice(0).forEach(free);
+  }
+
+  /** Tells whether more may wait; borrows a block from the budget if that takes one. */
+  #hasRoom(): boolean {
+    const { bytes, maxBytes, budget } = this.#limits;
+    if (this.#aheadBytes < bytes + this.#borrowed) return true;
+    if (this.#aheadBytes >= maxBytes || !budget.take(BLOCK_BYTES)) return false;
+    this.#borrowed += BLOCK_BYTES;
+    return true;
+  }
+
+  /** Gives back what is no longer needed of the budget. */
+  #payBack(): void {
+    const needed = Math.max(0, this.#aheadBytes - this.#limits.bytes);
+    while (this.#borrowed >= needed + BLOCK_BYTES) {
+      this.#borrowed -= BLOCK_BYTES;
+      this.#limits.budget.give(BLOCK_BYTES);
+    }
   }
 
   #add(bytes: Uint8Array): void {
@@ -129,6 +163,8 @@ export class ReadAhead {
 
   #handOver({ bytes, length }: Block): Uint8Array<ArrayBuffer> {
     this.#aheadBytes -= length;
+    this.#payBack();
+    if (this.#aheadBytes === 0) this.#spare.splice(MAX_SPARE_WHEN_EMPTY).forEach(free);
     this.begin(); // since there is room
     if (length > MAX_COPIED_BYTES) {
       this.#lent.add(bytes.buffer);

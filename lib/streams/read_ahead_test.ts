@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
+import { ByteBudget } from "./byte_budget.ts";
 import { ReadAhead, type Source } from "./read_ahead.ts";
 
 /** Maximum length of what a source gives at once: more than a piece. */
@@ -78,6 +79,34 @@ Deno.test("ReadAhead stops reading while as many bytes wait as may", async () =>
   const taken = (await ahead.read())!.length;
   await new Promise((resolve) => setTimeout(resolve, 20));
   assert(read >= 1_000_000 && read < 1_000_000 + taken + piece.length);
+});
+
+Deno.test("ReadAhead reads further ahead while a budget lasts, and gives back what it no longer needs", async () => {
+  const budget = new ByteBudget(1 << 20), limits = { bytes: 256 << 10, maxBytes: 1 << 20, budget };
+  const piece = new Uint8Array(64 << 10);
+  const settle = () => new Promise((resolve) => setTimeout(resolve, 20));
+  const isLeft = (bytes: number) => {
+    const isThere = budget.take(bytes);
+    if (isThere) budget.give(bytes);
+    return isThere;
+  };
+  let isEndless = true;
+  const begin = () => {
+    const ahead = new ReadAhead(() => Promise.resolve(isEndless ? piece : undefined), limits);
+    ahead.begin();
+    return ahead;
+  };
+  const first = begin();
+  await settle();
+  const second = begin();
+  await settle();
+  assert.deepEqual([first.bytes, second.bytes], [1 << 20, 512 << 10]);
+  assert(!isLeft(1));
+  isEndless = false;
+  while (await first.read());
+  assert(isLeft(768 << 10) && !isLeft(769 << 10));
+  second.discard();
+  assert(isLeft(1 << 20));
 });
 
 Deno.test("ReadAhead throws the error of the source after the bytes before it, at each further read", async () => {
