@@ -193,6 +193,7 @@ const STANDSTILL_MS = 6_000;
 const STANDSTILLS = [
   { who: "dialer", isWarm: false, ms: STANDSTILL_MS },
   { who: "listener", isWarm: false, ms: STANDSTILL_MS },
+  // Beyond 25 s, iroh's connection is lost if its own process stands still.
   { who: "dialer", isWarm: true, ms: 30_000 },
 ] as const;
 

@@ -11,6 +11,14 @@ import { type ConnectionEnd, connectionEndError, streamError } from "./errors.ts
  */
 const CALL_BYTES = 32 * 1024, NATIVE_CALL_BYTES = 256 * 1024;
 
+/** Maximum bytes that get an array of their own: to change the length of a large one costs more. */
+const MAX_FRESH_BYTES = 1024;
+/**
+ * Used for all longer pieces that are written, since an array takes eight times the memory of its bytes. iroh-js
+ * has read it when the call returns.
+ */
+const memory: number[] = [];
+
 /** Turns iroh-js's streams of one connection into {@linkcode Duplex}, and their errors into types. */
 export class ConnectionStreams {
   readonly #bytes: IrohBytes;
@@ -65,9 +73,6 @@ export class ConnectionStreams {
 
   #writable(send: Iroh.SendStream): WritableStream<Uint8Array> {
     let done = () => {};
-    // Used for every chunk, since an array takes eight times the memory of its bytes. iroh-js has read it
-    // when the call returns.
-    const memory: number[] = [];
     return new WritableStream({
       start: (controller) => {
         const fail = (error: StreamError) => controller.error(error);
@@ -78,7 +83,9 @@ export class ConnectionStreams {
         try {
           for (let i = 0; i < chunk.length; i += this.#callBytes) {
             const part = chunk.subarray(i, i + this.#callBytes);
-            await this.result(send.writeAll(this.#bytes.to(part, memory)));
+            await this.result(
+              send.writeAll(this.#bytes.to(part, part.length > MAX_FRESH_BYTES ? memory : [])),
+            );
           }
         } catch (error) {
           done();

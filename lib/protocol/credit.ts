@@ -10,7 +10,7 @@ export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction: 100 MB/s at a round trip of 50 ms keep 5 MB under way, and jitter more. */
 export const MAX_WINDOW_BYTES = 8 << 20;
 /** Maximum of all that the sessions of this process may grant beyond their initial credit. */
-const BUDGET_BYTES = 64 << 20;
+const BUDGET_BYTES = 48 << 20;
 /**
  * If a whole window is passed on within this time, the window is what limits the sender, rather than
  * the reader: longer than most round trips.

@@ -4,8 +4,8 @@
 export const BLOCK_BYTES = 256 * 1024;
 /** Size of the block that an empty queue takes for little. */
 const SMALL_BLOCK_BYTES = 16 * 1024;
-/** Maximum number of blocks that a queue keeps for later, and that an empty one does: it may stay empty. */
-const MAX_SPARE = 8, MAX_SPARE_WHEN_EMPTY = 1;
+/** Maximum number of blocks that a queue keeps for later. An empty queue may stay so, and keeps a small one alone. */
+const MAX_SPARE = 8;
 
 interface Block {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -64,7 +64,9 @@ export class BlockQueue {
 
   /** Takes back the memory of a piece, or of a part of it, with which the caller is done. */
   release(piece: Uint8Array<ArrayBuffer>): void {
-    if (this.#lent.delete(piece.buffer)) this.#keep(new Uint8Array(piece.buffer));
+    if (!this.#lent.delete(piece.buffer)) return;
+    this.#keep(new Uint8Array(piece.buffer));
+    this.#trim();
   }
 
   /**
@@ -138,7 +140,11 @@ export class BlockQueue {
   }
 
   #trim(): void {
-    if (this.#length === 0) this.#spare.splice(MAX_SPARE_WHEN_EMPTY).forEach(free);
+    if (this.#length > 0) return;
+    const small = this.#spare.findIndex(({ length }) => length === SMALL_BLOCK_BYTES);
+    const kept = small < 0 ? [] : this.#spare.splice(small, 1);
+    this.#spare.forEach(free);
+    this.#spare = kept;
   }
 }
 

@@ -6,8 +6,8 @@ import { ByteBudget } from "./byte_budget.ts";
 const BLOCK_BYTES = 256 * 1024;
 /** Maximum length of a piece that is copied, so that a small piece does not occupy a block. */
 const MAX_COPIED_BYTES = 16 * 1024;
-/** Maximum blocks that are kept for later use (1 MiB), and that are kept while no bytes wait. */
-const MAX_SPARE_BLOCKS = 4, MAX_SPARE_WHEN_EMPTY = 1;
+/** Maximum blocks that are kept for later use while bytes wait: 1 MiB. */
+const MAX_SPARE_BLOCKS = 4;
 
 /** Returns the next bytes, at least one, which are valid until the next call; undefined at the end. */
 export type Source = () => Promise<Uint8Array | undefined>;
@@ -164,7 +164,7 @@ export class ReadAhead {
   #handOver({ bytes, length }: Block): Uint8Array<ArrayBuffer> {
     this.#aheadBytes -= length;
     this.#payBack();
-    if (this.#aheadBytes === 0) this.#spare.splice(MAX_SPARE_WHEN_EMPTY).forEach(free);
+    if (this.#aheadBytes === 0) this.#spare.splice(0).forEach(free); // it may stay so
     this.begin(); // since there is room
     if (length > MAX_COPIED_BYTES) {
       this.#lent.add(bytes.buffer);

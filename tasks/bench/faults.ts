@@ -81,14 +81,14 @@ export async function* benchMoving(
         await forgetLostLanes(b, both.address);
         still.add(carrier, (await start()).seconds);
         await forgetLostLanes(b, both.address);
-        const meter = new TrafficWatch(both);
-        const dialing = start();
-        dialing.catch(() => {}); // told below
+        const meter = new TrafficWatch(both),
+          dialing = start(),
+          moves = movement(env, dialing, meter);
         for (const [host, part] of [[b, 0.25], [a, 0.6]] as const) {
-          await env.until("data to move", () => meter.bytes >= part * size);
+          await moves(part * size);
           meter.longestQuiet();
           await moveHost(env, host, host.ip, otherIp(host.ip));
-          await env.until("data to move", () => meter.bytes >= (part + 0.2) * size);
+          await moves((part + 0.2) * size);
           quiet[host === a ? "a" : "b"].add(carrier, meter.longestQuiet());
         }
         moved.add(carrier, (await dialing).seconds);
@@ -140,8 +140,7 @@ export async function* benchDying(
     if (kind === "QUIC") await noTcp();
     const meter = new TrafficWatch(both);
     const dialing = dial(env, network.b, verb, bytes / 4, command);
-    dialing.catch(() => {}); // told below
-    await env.until("data to move", () => meter.bytes >= bytes / 8);
+    await movement(env, dialing, meter)(bytes / 16);
     meter.longestQuiet();
     for (const rule of rulesForLane(kind, to, port)) await addRule(env, network[to], rule);
     await dialing;
@@ -166,6 +165,21 @@ export async function losePackets(env: TestEnv, { a, b }: Network): Promise<void
   for (const host of [a, b]) {
     await addRule(env, host, "-m statistic --mode random --probability 0.01 -j DROP");
   }
+}
+
+/** Returns a function that waits until so many bytes have moved, and throws if the process ends before. */
+function movement(
+  env: TestEnv,
+  dialing: Promise<unknown>,
+  meter: TrafficWatch,
+): (bytes: number) => Promise<void> {
+  let failure: unknown;
+  dialing.catch((error) => failure = error);
+  return (bytes) =>
+    env.until("data to move", () => {
+      if (failure) throw failure;
+      return meter.bytes >= bytes;
+    });
 }
 
 function otherIp(ip: string): string {
