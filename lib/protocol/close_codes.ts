@@ -1,23 +1,23 @@
 /** Why a connection is closed, as both protocols tell the peer. */
 
 /**
- * Codes with which this program closes a connection. dumbpipe only knows 0, and sends it for every
- * end; a dialer that knows no more shows the reason that goes with the code.
+ * Codes with which this program closes a connection, or resets a stream. dumbpipe closes with 0 whatever the
+ * reason. A dialer that does not know a code shows the reason sent with it.
  */
 export const CloseCode = {
-  /** Both directions are through. */
+  /** Both directions have ended, or the connection is no longer needed. */
   DONE: 0n,
-  /** As many peers as `max-connections` allows are being served. */
+  /** All permits of `max-connections` are in use. */
   BUSY: 1n,
-  /** Nobody listens on git-annex's socket. */
+  /** git-annex's socket does not answer. */
   NO_SERVICE: 2n,
   /** The program was told to stop. */
   STOPPED: 3n,
-  /** No hello, or not in time. */
+  /** The peer sent no handshake in time, or broke the protocol. */
   BAD_HELLO: 4n,
-  /** git-annex did not let the peer in, in the time a peer has for that. */
+  /** git-annex did not let the peer in, in time. */
   NOT_AUTHENTICATED: 5n,
-  /** The session ended before all had come. */
+  /** The session ended before everything had been received. */
   BROKEN_OFF: 6n,
   /** A stream of a type that this program does not know. */
   UNSUPPORTED: 7n,
@@ -25,7 +25,7 @@ export const CloseCode = {
   LOST: 8n,
 } as const;
 
-/** What the codes mean, as it is sent with them. */
+/** The reason sent with each code. */
 export const CLOSE_REASONS: ReadonlyMap<bigint, string> = new Map([
   [CloseCode.DONE, ""],
   [CloseCode.BUSY, "too many connections"],

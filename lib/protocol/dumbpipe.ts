@@ -1,25 +1,25 @@
 /**
  * The protocol of dumbpipe, so that either end may be dumbpipe.
  *
- * The dialer opens one bidirectional stream and sends {@linkcode HANDSHAKE}; from then on the stream
- * carries the user's bytes both ways, and each direction ends with the end of the stream.
+ * The dialer opens one bidirectional stream and sends {@linkcode HANDSHAKE}. After that the stream carries
+ * git-annex's bytes both ways. Each direction ends with the end of the stream.
  * https://github.com/n0-computer/dumbpipe/blob/main/src/lib.rs
  */
 
 import type { Duplex } from "../streams/duplex.ts";
 
-/** Application protocol both ends name in the QUIC handshake (dumbpipe's `ALPN`). */
+/** Application protocol (ALPN) that both ends name in the QUIC handshake (dumbpipe's `ALPN`). */
 export const DUMBPIPE_ALPN = "DUMBPIPEV0";
 
-/** First bytes of a stream: sent by whoever dialed, consumed by whoever accepted. */
+/** First bytes of a stream: sent by the dialer, consumed by the acceptor. */
 const HANDSHAKE = new TextEncoder().encode("hello");
 
-/** The peer said something else than the hello, or ended before it. */
+/** The dialer sent something other than the handshake, or ended before it. */
 export class HandshakeError extends Error {
   override readonly name = "HandshakeError";
 }
 
-/** Dialer: send the hello. */
+/** Sends the handshake, as a dialer. */
 export async function sendHandshake(stream: Duplex): Promise<void> {
   const writer = stream.writable.getWriter();
   try {
@@ -30,9 +30,9 @@ export async function sendHandshake(stream: Duplex): Promise<void> {
 }
 
 /**
- * Acceptor: consume the hello, and not a byte more.
+ * Consumes the handshake, and not a byte beyond it, as an acceptor. The caller limits the time.
  *
- * @throws {HandshakeError} if something else comes. How long to wait is up to the caller.
+ * @throws {HandshakeError} if something else comes.
  */
 export async function receiveHandshake(stream: Duplex): Promise<void> {
   const reader = stream.readable.getReader({ mode: "byob" });

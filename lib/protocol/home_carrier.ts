@@ -3,7 +3,7 @@
 import type { Duplex } from "../streams/duplex.ts";
 import type { Carrier } from "./carrier.ts";
 
-/** A stream of iroh's connection as a carrier. Its end is the end of the session. */
+/** A stream of iroh's connection as a carrier. If it ends, the session ends. */
 export class HomeCarrier implements Carrier {
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   #writer: WritableStreamDefaultWriter<Uint8Array>;
@@ -13,7 +13,7 @@ export class HomeCarrier implements Carrier {
   constructor(stream: Duplex) {
     this.#reader = stream.readable.getReader();
     this.#writer = stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // writes fail with the same
+    this.#writer.closed.catch(() => {}); // writes fail with the same error
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
@@ -26,20 +26,20 @@ export class HomeCarrier implements Carrier {
     await this.#writer.write(bytes);
   }
 
-  /** Says that nothing more follows. */
+  /** Ends the writing direction in order. */
   finish(): void {
     this.#isFinished = true;
-    this.#writer.close().catch(() => {}); // the stream is over, or is lost, which reading tells
+    this.#writer.close().catch(() => {}); // the stream has ended already
   }
 
-  /** Gives up both directions. @param reason Its code is sent along. */
+  /** Resets both directions. @param reason Its code is sent along. */
   async abort(reason: unknown): Promise<void> {
     await Promise.allSettled([this.#writer.abort(reason), this.#reader.cancel(reason)]);
   }
 
   /** @param reason Its code is sent along, if it has one. */
   close(reason?: Error): void {
-    if (!this.#isFinished) this.#writer.abort(reason).catch(() => {}); // it is over already
-    if (!this.#hasPeerFinished) this.#reader.cancel(reason).catch(() => {}); // as well
+    if (!this.#isFinished) this.#writer.abort(reason).catch(() => {}); // the stream has ended already
+    if (!this.#hasPeerFinished) this.#reader.cancel(reason).catch(() => {}); // the stream has ended already
   }
 }

@@ -7,7 +7,7 @@
 
 import type { Duplex } from "../streams/duplex.ts";
 
-/** Application protocol both ends name in the QUIC handshake. */
+/** Application protocol (ALPN) that both ends name in the QUIC handshake. */
 export const MUX_ALPN = "git-annex-p2p-iroh/1";
 
 /** What a stream is for. */
@@ -22,7 +22,7 @@ export const StreamType = {
   RESUME: 4,
 } as const;
 
-/** What whoever opens a stream says it is for. */
+/** What the opener of a stream says that it is for. */
 export type StreamHeader =
   | { readonly type: typeof StreamType.PING }
   /** @param session Number of the session on this connection, given by the end that opens it. */
@@ -40,7 +40,7 @@ export type StreamHeader =
  */
 export const SILENCE_TIMEOUT_MS = 15_000;
 
-/** Bytes of a session's number. */
+/** Length of a session's number. */
 const SESSION_NUMBER_BYTES = 4;
 /** Length of a session's id, which nobody else can guess. */
 const SESSION_ID_BYTES = 16;
@@ -55,15 +55,15 @@ export function isSessionId(text: string): boolean {
   return /^[0-9a-f]{32}$/.test(text);
 }
 
-/** Any bytes; random ones, so that no answer is taken for another. */
+/** Length of a ping. Its bytes are random, so that no answer is taken for another. */
 const PING_BYTES = 8;
 
-/** The peer does not keep to the protocol. */
+/** The peer breaks the protocol. */
 export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
 }
 
-/** The peer opens a stream of a type that this program does not know: it may be a later version. */
+/** The peer has opened a stream of a type that this program does not know. It may be of a later version. */
 export class UnsupportedStream extends Error {
   override readonly name = "UnsupportedStream";
 
@@ -73,7 +73,7 @@ export class UnsupportedStream extends Error {
   }
 }
 
-/** Says what a stream is for that was opened here: one for a session, or for its lane. */
+/** Writes the header of a stream that this end has opened. */
 export async function writeStreamHeader(
   stream: Duplex,
   header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
@@ -88,7 +88,7 @@ export async function writeStreamHeader(
   writer.releaseLock();
 }
 
-/** Learns what a stream of the other end is for. @throws {UnsupportedStream}, {ProtocolError}. */
+/** Reads the header of a stream that the peer has opened. @throws {UnsupportedStream}, {ProtocolError}. */
 export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
   const [type] = await readExactly(stream, 1);
   switch (type) {
@@ -116,8 +116,8 @@ export async function ping(stream: Duplex): Promise<void> {
   const sent = crypto.getRandomValues(new Uint8Array(PING_BYTES));
   const writer = stream.writable.getWriter();
   await writer.write(Uint8Array.of(StreamType.PING, ...sent));
-  // Not waited for: that the peer has the end of the stream is known a round trip later.
-  writer.close().catch(() => {}); // whoever closes the connection ends it, too
+  // Not awaited, since it takes another round trip until the peer has acknowledged the end of the stream.
+  writer.close().catch(() => {}); // fails if the connection is closed first
   const received = await readExactly(stream, PING_BYTES);
   await readEnd(stream);
   if (received.some((byte, i) => byte !== sent[i])) {
@@ -125,14 +125,14 @@ export async function ping(stream: Duplex): Promise<void> {
   }
 }
 
-/** Answers a ping. @throws {ProtocolError} if it is none. */
+/** Answers a ping. @throws {ProtocolError} if what comes is no ping. */
 export async function answerPing(stream: Duplex): Promise<void> {
   const writer = stream.writable.getWriter();
   await writer.write(await readExactly(stream, PING_BYTES));
   await Promise.all([writer.close(), readEnd(stream)]);
 }
 
-/** A stream whose end is never read counts for ever among those that a peer may open at once. */
+/** Reads the end of a stream. Otherwise it would count for ever among those that a peer may have open. */
 async function readEnd(stream: Duplex): Promise<void> {
   const reader = stream.readable.getReader({ mode: "byob" });
   try {

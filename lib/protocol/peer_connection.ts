@@ -1,6 +1,6 @@
 /**
- * One of iroh's connections on the mux protocol, with the streams that either end opens on it. Nobody
- * closes it when a session is over: it is kept for the next one, for a while.
+ * One of iroh's connections on the mux protocol, with the streams that either end opens on it. When a session
+ * is over, the connection is kept for the next one for a while.
  */
 
 import { abortable } from "../async/abort.ts";
@@ -22,23 +22,23 @@ import { CloseCode } from "./close_codes.ts";
 import type { ResumableSessions } from "./resumable_sessions.ts";
 import { Session } from "./session.ts";
 
-/** For the first stream, and for a stream to say what it is for. */
+/** Timeout for a stranger's first stream, and for the header of each stream. */
 const HEADER_LIMIT_MS = 10_000;
-/** Without use a connection is kept for so long by whoever dialed, */
+/** Timeout after which the dialer closes a connection without a session. */
 const IDLE_TIMEOUT_MS = 60_000;
-/** and longer by the other end, so that the one who needs it closes it. */
+/** The acceptor's timeout for that. It is longer, so that the dialer, which may need the connection, decides. */
 const ACCEPTED_IDLE_TIMEOUT_MS = 90_000;
-/** For a peer that offers a lane to be let in. */
+/** Timeout for git-annex to let a peer in that offers a lane. Its answer may be on its way. */
 const AUTH_LIMIT_MS = 5_000;
 
-/** A stream is opened at once, unless the peer grants no more. */
+/** Timeout for opening a stream, which takes no time unless the peer's limit of streams is reached. */
 const OPEN_LIMIT_MS = 5_000;
-/** Time for which a session waits to be resumed after its connection was lost. */
+/** Timeout for the opener to resume a session after its connection was lost. */
 const RESUME_TIMEOUT_MS = 30_000;
-/** Streams of ours on a connection at once, of the 100 that noq grants. */
+/** Maximum number of streams that this end has open on a connection. noq grants 100. */
 const MOST_STREAMS = 96;
 
-/** With what a connection or a session is ended. */
+/** The code and the reason with which a connection or a session is ended. */
 export type CloseReason = readonly [code: bigint, reason: string];
 
 const DONE: CloseReason = [CloseCode.DONE, ""];
@@ -46,19 +46,19 @@ const NO_HEADER: CloseReason = [CloseCode.BAD_HELLO, "no hello"];
 
 /** How a connection is served. */
 export interface MuxConnectionOptions {
-  /** Whether it was dialed from here, and so to somebody who is meant to be reached. */
+  /** Whether this end dialed it. A peer that was dialed is no stranger. */
   readonly isDialed: boolean;
-  /** The setting. */
+  /** The setting `bind`. */
   readonly bind: string | undefined;
-  /** Serves a session of the peer's, to its end. Never rejects. */
+  /** Serves a session that the peer has opened, to its end. Never rejects. */
   readonly serve: (session: InboundSession) => Promise<void>;
-  /** Called each time it is found that the peer is no stranger. */
+  /** Called each time it turns out that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
   /** Sessions that may be resumed on this connection. By default there are none. */
   readonly resumable?: ResumableSessions<InboundSession>;
-  /** Time for which a session waits to be resumed, if not {@linkcode RESUME_TIMEOUT_MS}. */
+  /** Timeout for a session to be resumed. By default {@linkcode RESUME_TIMEOUT_MS}. */
   readonly resumeTimeoutMs?: number;
-  /** For so long it is kept without use, if not for as long as is usual. */
+  /** Timeout after which a connection without a session is closed. By default it depends on the dialer. */
   readonly idleTimeoutMs?: number;
 }
 
@@ -70,30 +70,29 @@ export interface SessionRequest {
   readonly isResumed: boolean;
 }
 
-/** A session that was opened here. Dispose of it when it is over. */
+/** A session that this end has opened. Dispose of it when it is over. */
 export interface OpenedSession extends Disposable {
-  /** After what says what it is for. */
+  /** The stream of the session, after its header. */
   readonly stream: Duplex;
-  /** A stream on which to agree on a lane for it. */
+  /** Opens a stream on which to agree on a lane for the session. */
   openLane(signal: AbortSignal): Promise<Duplex>;
 }
 
-/** A connection with a peer that speaks the mux protocol. Whoever makes it calls {@linkcode serve} once. */
+/** A connection with a peer that speaks the mux protocol. Its owner calls {@linkcode serve} once. */
 export class MuxConnection {
   readonly connection: Connection;
-  /** Since when there has been no session, by the clock of `performance`; undefined while there is one. */
+  /** When the last session ended, by the clock of `performance`; undefined while there is one. */
   idleSince: number | undefined = performance.now();
   #options: MuxConnectionOptions;
-  /** Whether the peer is no stranger. */
   #isAuthenticated: boolean;
   #sessionsOpened = 0;
-  /** Streams that were opened here, and are not known to be over. */
+  /** Number of streams that this end has opened, and that may still be open. */
   #streams = 0;
-  /** Of the peer's sessions, by number. */
+  /** Sessions that the peer has opened, by number. */
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
   #active = 0;
-  /** What the peer was told last when a session of its was turned away. */
+  /** The reason with which the peer's last session was turned away. */
   #refusedWith: CloseReason | undefined;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
@@ -107,7 +106,7 @@ export class MuxConnection {
     connection.closedError.then(() => this.#isClosed = true);
   }
 
-  /** Whether it was dialed from here. */
+  /** Whether this end dialed it. */
   get isDialed(): boolean {
     return this.#options.isDialed;
   }
@@ -117,7 +116,7 @@ export class MuxConnection {
     return this.#isAuthenticated;
   }
 
-  /** The peer is no stranger: git-annex has let it in, or it is to be reached. */
+  /** Notes that the peer is no stranger: git-annex has let it in, or this end has opened a session with it. */
   markAuthenticated(): void {
     this.#isAuthenticated = true;
     this.#options.onAuthenticated?.();
@@ -133,16 +132,16 @@ export class MuxConnection {
     return this.#active > 1;
   }
 
-  /** A session of the peer's was turned away. */
+  /** Notes why a session of the peer's was turned away. */
   refused(reason: CloseReason): void {
     this.#refusedWith = reason;
   }
 
   /**
-   * Serves what the peer opens, until the connection ends or has not been used for a while.
+   * Serves what the peer opens, until the connection ends or has not been used for a while. The caller then closes
+   * the connection. All sessions are over by then.
    *
    * @throws {IdleTimeout}, {ProtocolError}, {StreamError} when the connection has ended, or the signal's reason.
-   * Whoever calls it then closes the connection; all sessions are over.
    */
   async serve(signal: AbortSignal): Promise<never> {
     const until = AbortSignal.any([signal, this.#shutdown.signal]);
@@ -155,13 +154,13 @@ export class MuxConnection {
             return refuse(stream, CloseCode.UNSUPPORTED, error.message);
           }
           if (!(error instanceof StreamError)) return this.#shutdown.abort(error);
-          // The peer has changed its mind: that stream is over, and nothing else.
+          // The peer has given up that stream, and nothing else.
           debug(() => `a stream: ${error.message}`);
           giveUp(stream);
         });
       }
     } catch (error) {
-      // When it is the connection that has ended, each session knows how to end by itself.
+      // If the connection has ended, each session ends by itself.
       if (!(error instanceof StreamError)) {
         for (const session of this.#sessions.values()) session.end(error);
       }
@@ -172,7 +171,7 @@ export class MuxConnection {
     }
   }
 
-  /** Whether one more session can be opened here, and its lane: a peer grants so many streams. */
+  /** Whether the peer's limit of streams permits one more session with its lane. */
   get hasRoom(): boolean {
     return this.#streams + 2 <= MOST_STREAMS;
   }
@@ -202,7 +201,7 @@ export class MuxConnection {
     try {
       const type = isResumed ? StreamType.RESUME : StreamType.SESSION;
       const stream = await openFor({ type, session, id }, signal);
-      this.markAuthenticated(); // whoever is to be reached is no stranger, whichever end has dialed
+      this.markAuthenticated(); // this end wants to reach the peer
       return {
         stream,
         openLane: (signal) => openFor({ type: StreamType.LANE, session }, signal),
@@ -218,7 +217,7 @@ export class MuxConnection {
     }
   }
 
-  /** Closes it in an orderly way. */
+  /** Has {@linkcode serve} end, so that the connection is closed with code 0. */
   closeGracefully(): void {
     this.#shutdown.abort(new IdleTimeout(DONE));
   }
@@ -293,7 +292,7 @@ export class MuxConnection {
     this.#active--;
     if (this.#active > 0) return;
     this.idleSince = performance.now();
-    // A stranger whose session is over has no more to do here.
+    // A connection is not kept for a stranger.
     if (this.#isAuthenticated) this.#startIdleTimer();
     else this.#shutdown.abort(new IdleTimeout(this.#refusedWith ?? DONE));
   }
@@ -310,7 +309,7 @@ export class MuxConnection {
   }
 }
 
-/** A session of the peer's, and the lane it may move to. */
+/** A session that the peer has opened, and the lane on which it may go on. */
 export class InboundSession implements Disposable {
   readonly session: Session;
   readonly id: string;
@@ -366,30 +365,30 @@ export class InboundSession implements Disposable {
     moved.resolve();
   }
 
-  /** Kind and address of the lane by which it goes. */
+  /** Kind and address of the lane in use; undefined if there is none. */
   get lane(): string | undefined {
     const { lane } = this.session;
     return lane && `${lane.kind} ${lane.remote}`;
   }
 
-  /** Aborted when the connection is given up. */
+  /** Aborted when the session is over, or its connection is given up. */
   get ended(): AbortSignal {
     return this.#ended.signal;
   }
 
-  /** The connection is given up. */
+  /** Notes that the connection is given up. @param reason Why. */
   end(reason: unknown): void {
     this.#ended.abort(reason);
   }
 
-  /** Ends it in the middle, and says why. */
+  /** Ends the session in the middle, and tells the peer why. */
   abort(closeReason: CloseReason): void {
     const [code, reason] = closeReason;
     this.#owner.refused(closeReason);
     this.session.abort(new StreamError("refused", reason, { code }));
   }
 
-  /** git-annex has let the peer in. */
+  /** Notes that git-annex has let the peer in. */
   markAuthenticated(): void {
     this.#isAuthenticated = true;
     this.#options.resumable?.add(this);
@@ -402,7 +401,7 @@ export class InboundSession implements Disposable {
    * Answers the offer of a lane, and uses the lane if there is one. A lane that is still being made is given
    * up: the peer has lost it already, or it would not begin anew.
    *
-   * @throws {ProtocolError} if what comes is no offer.
+   * @throws {ProtocolError} if the peer sends no valid offer.
    */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
     this.#giveUpMaking.abort(new StreamError("closed", "the peer begins anew"));
@@ -410,7 +409,7 @@ export class InboundSession implements Disposable {
     const until = AbortSignal.any([signal, this.#ended.signal, giveUp.signal]);
     try {
       const making = this.#makeLane(stream, until);
-      this.session.throttleUntil(making.then(() => {}, () => {})); // told below
+      this.session.throttleUntil(making.then(() => {}, () => {})); // the error is handled below
       const lane = await making;
       if (giveUp.signal.aborted) lane?.close();
       else if (lane) this.session.attachLane(lane);
@@ -423,8 +422,7 @@ export class InboundSession implements Disposable {
   }
 
   async #makeLane(stream: Duplex, signal: AbortSignal): Promise<Lane | undefined> {
-    // A stranger could make this host dial any address. What lets the peer in may have been said, and
-    // not been seen yet.
+    // A stranger could make this host dial any address. git-annex's answer may be on its way.
     const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_LIMIT_MS)]);
     const isWanted = await abortable(this.#authenticated.promise, limit)
       .then(() => true, () => false);
@@ -447,10 +445,10 @@ export class InboundSession implements Disposable {
 function refuse(stream: Duplex, code: bigint, message: string): void {
   const reason = new StreamError("refused", message, { code });
   stream.readable.cancel(reason).catch(() => {}); // the connection is gone, and the stream with it
-  stream.writable.abort(reason).catch(() => {}); // as well
+  stream.writable.abort(reason).catch(() => {}); // fails for the same reason
 }
 
-/** A connection has not been used for long enough. */
+/** A connection has not been used for a while, or is no longer needed. */
 export class IdleTimeout extends Error {
   override readonly name = "IdleTimeout";
 

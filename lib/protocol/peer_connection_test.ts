@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { abortable } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
+import type { Connection } from "../iroh/connection.ts";
+import { type Duplex, StreamError } from "../streams/duplex.ts";
+import { CloseCode } from "./close_codes.ts";
+import { newSessionId, ping, ProtocolError, StreamType, writeStreamHeader } from "./mux.ts";
+import { type InboundSession, MuxConnection } from "./peer_connection.ts";
+import { Session } from "./session.ts";
+import { pipe } from "../../tests/pipe.ts";
+
+const never = new Promise<StreamError>(() => {});
+
+function sessionHeader(session: number) {
+  return { type: StreamType.SESSION, session, id: newSessionId() } as const;
+}
+
+/** A connection in memory, whose streams a test opens. */
+class MemoryConnection {
+  readonly closedError = never;
+  noticeLossWithin(): void {} // it is never lost
+  #streams: Duplex[] = [];
+  #opened = new Notifier();
+
+  /** Opens a stream as the peer. */
+  openAsPeer(): Duplex {
+    const [mine, peers] = pipe();
+    this.#streams.push(mine);
+    this.#opened.notify();
+    return peers;
+  }
+
+  async accept(signal: AbortSignal): Promise<Duplex> {
+    while (this.#streams.length === 0) await abortable(this.#opened.next(), signal);
+    return this.#streams.shift()!;
+  }
+
+  async openSession(number: number): Promise<Session> {
+    const stream = this.openAsPeer();
+    await writeStreamHeader(stream, sessionHeader(number));
+    return new Session(stream, never);
+  }
+}
+
+/** Serves a connection whose sessions send back what they receive. */
+function serveEchoes() {
+  const connection = new MemoryConnection(), stop = new AbortController();
+  const serve = async (inbound: InboundSession) => {
+    inbound.markAuthenticated();
+    const { readable, writable } = inbound.session;
+    await readable.pipeTo(writable, { signal: inbound.ended }).catch(() => {}); // it is over
+  };
+  const mux = new MuxConnection(connection as unknown as Connection, {
+    isDialed: false,
+    bind: undefined,
+    serve,
+  });
+  const served: Promise<unknown> = mux.serve(stop.signal).catch((error) => error);
+  return { connection, served, stop: () => stop.abort(new Error("stopped")) };
+}
+
+/** Whether a session carries bytes there and back. */
+async function assertEchoes(session: Session): Promise<void> {
+  const writer = session.writable.getWriter(), reader = session.readable.getReader();
+  await writer.write(Uint8Array.of(1, 2, 3));
+  const { value } = await reader.read();
+  assert.deepEqual(value && [...value], [1, 2, 3]);
+  writer.releaseLock();
+  reader.releaseLock();
+}
+
+/** Writes to a stream, and returns the error with which its peer gives it up. */
+async function answerTo(stream: Duplex, bytes: number[]): Promise<unknown> {
+  const writer = stream.writable.getWriter();
+  await writer.write(Uint8Array.from(bytes));
+  writer.closed.catch(() => {}); // reading tells
+  try {
+    for await (const _ of stream.readable); // until it ends
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+Deno.test("MuxConnection: a session against the protocol is reset alone, with code 4", async () => {
+  const { connection, served, stop } = serveEchoes();
+  const other = await connection.openSession(0);
+  await assertEchoes(other);
+  const stream = connection.openAsPeer();
+  await writeStreamHeader(stream, sessionHeader(1));
+  const error = await answerTo(stream, [0]);
+  assert(error instanceof StreamError && error.code === CloseCode.BAD_HELLO, `${error}`);
+  await assertEchoes(other);
+  await assertEchoes(await connection.openSession(2));
+  stop();
+  assert.match(`${await served}`, /stopped/);
+});
+
+Deno.test("MuxConnection resets a stream of an unknown type alone, with code 7", async () => {
+  const { connection, served, stop } = serveEchoes();
+  const session = await connection.openSession(0);
+  await assertEchoes(session);
+  for (const type of [0, 5, 0x80, 0xff]) {
+    const error = await answerTo(connection.openAsPeer(), [type]);
+    assert(error instanceof StreamError && error.code === CloseCode.UNSUPPORTED, `${error}`);
+  }
+  await assertEchoes(session);
+  await ping(connection.openAsPeer());
+  stop();
+  assert.match(`${await served}`, /stopped/);
+});
+
+Deno.test("MuxConnection ends when a session's number is used twice", async () => {
+  const { connection, served } = serveEchoes();
+  await assertEchoes(await connection.openSession(0));
+  await connection.openSession(0);
+  assert(await served instanceof ProtocolError);
+});
