@@ -35,7 +35,9 @@ async function deadPid(): Promise<number> {
 async function writeRegistration(dir: string, change: Record<string, unknown>): Promise<void> {
   const pidNamespace = await Deno.readLink("/proc/self/ns/pid").catch(() => "");
   const registration = { id: "another", pid: Deno.pid, pidNamespace, direct: addresses, ...change };
-  await Deno.writeTextFile(registrationPath(dir), JSON.stringify(registration));
+  // At once, as a listener does: it would restore a file that it finds empty.
+  await Deno.writeTextFile(join(dir, "next"), JSON.stringify(registration));
+  await Deno.rename(join(dir, "next"), registrationPath(dir));
 }
 
 Deno.test("findOnSameHost() finds the addresses that a listener has published, until it stops", async () => {
@@ -148,12 +150,13 @@ Deno.test("LocalRegistration: a listener keeps its registration young, and resto
 Deno.test("LocalRegistration: an earlier listener does not touch a later one's file", async () => {
   await withFolder(async (dir) => {
     const options = { folder: dir, heartbeatIntervalMs: 5 };
+    const heartbeats = () => new Promise((resolve) => setTimeout(resolve, 25));
     await using _ = await LocalRegistration.publish(key, sockets, options);
     await writeRegistration(dir, {});
-    const path = registrationPath(dir), old = new Date(0), heartbeats = 20;
-    await new Promise((resolve) => setTimeout(resolve, heartbeats)); // one may have begun before
+    const path = registrationPath(dir), old = new Date(0);
+    await heartbeats(); // one that has read the earlier file is over
     await Deno.utime(path, old, old);
-    await new Promise((resolve) => setTimeout(resolve, heartbeats));
+    await heartbeats();
     assert.equal((await Deno.stat(path)).mtime!.getTime(), 0);
   });
 });
