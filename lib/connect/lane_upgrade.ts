@@ -131,6 +131,8 @@ export class LaneUpgrade implements Disposable {
 
   /** Never rejects. */
   async #resume(lost: StreamError): Promise<void> {
+    // The peer keeps a session only if git-annex has let it in, and git-annex says so first.
+    if (this.session.received === 0) return this.session.fail(lost);
     debug(() => `the connection is lost, and dialed again: ${lost.message}`);
     try {
       const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
