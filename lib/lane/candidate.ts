@@ -1,4 +1,4 @@
-/** What may become a lane: until it does, both ends say on it no more than a few bytes. */
+/** A connection that may become a lane: how it is authenticated, proven and nominated. */
 
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
@@ -8,17 +8,17 @@ import { SECRET_BYTES } from "./offer.ts";
 
 const ACCEPTED = 1, NOMINATED = 2, PROVEN = 3;
 /**
- * Length of what each end sends to see that packets of full size get through: on a path that swallows
- * them, a connection is made, and then carries nothing. More than two segments of 9,000 bytes.
+ * Bytes that each end sends to prove that packets of full size arrive. Some paths let small packets through
+ * and swallow large ones. This is more than two segments of 9,000 bytes (jumbo frames).
  */
 const PROOF_BYTES = 24 * 1024;
 
-/** A connection on which one end waits for words of a known length. */
+/** A connection that is not a lane yet. Each end sends messages of known length on it. */
 export class Candidate implements Transport {
   readonly kind: Transport["kind"];
   readonly remote: string;
   #transport: Transport;
-  /** What {@linkcode readExactly} has left over. */
+  /** Bytes that {@linkcode readExactly} has read and not returned. */
   #rest: Uint8Array<ArrayBuffer> | undefined;
 
   private constructor(transport: Transport) {
@@ -28,8 +28,9 @@ export class Candidate implements Transport {
   }
 
   /**
-   * Dialer: shows the secret, and waits until it is let in and large packets have come through both ways.
+   * Shows the secret to the end that was dialed, and proves the connection in both directions.
    *
+   * @param secret The secret of the other end.
    * @throws {LaneError}, or the signal's reason.
    */
   static async authenticate(
@@ -42,12 +43,17 @@ export class Candidate implements Transport {
       shown.set(secret);
       await abortable(candidate.write(shown), signal);
       const [answer] = await abortable(candidate.readExactly(1 + PROOF_BYTES), signal);
-      if (answer !== ACCEPTED) throw new LaneError("it was not let in");
+      if (answer !== ACCEPTED) throw new LaneError("the other end does not accept the secret");
       await abortable(candidate.write(Uint8Array.of(PROVEN)), signal);
     });
   }
 
-  /** Acceptor: lets a dialer in that shows the secret. @throws {LaneError}, or the signal's reason. */
+  /**
+   * Checks the secret that the dialing end shows.
+   *
+   * @param secret The secret of this end.
+   * @throws {LaneError}, or the signal's reason.
+   */
   static async verify(
     transport: Transport,
     secret: Uint8Array,
@@ -62,7 +68,7 @@ export class Candidate implements Transport {
   }
 
   /**
-   * Acceptor, after {@linkcode verify}: waits until large packets have come through both ways.
+   * Proves the connection in both directions, at the end that was dialed, after {@linkcode verify}.
    *
    * @throws {LaneError}, or the signal's reason.
    */
@@ -72,8 +78,10 @@ export class Candidate implements Transport {
       const answer = new Uint8Array(1 + PROOF_BYTES);
       answer[0] = ACCEPTED;
       await abortable(this.write(answer), signal);
-      const [word] = await abortable(this.readExactly(1), signal);
-      if (word !== PROVEN) throw new LaneError("it does not say that large packets have come");
+      const [message] = await abortable(this.readExactly(1), signal);
+      if (message !== PROVEN) {
+        throw new LaneError("the other end does not confirm that large packets arrive");
+      }
     });
     return this;
   }
@@ -88,23 +96,23 @@ export class Candidate implements Transport {
     }
   }
 
-  /** Tells the other end that it is this one. */
+  /** Tells the other end that this connection is chosen. */
   async nominate(): Promise<void> {
     await this.write(Uint8Array.of(NOMINATED));
   }
 
-  /** Waits to be told so. @throws {LaneError} if something else comes, or nothing more. */
+  /** Waits until the other end chooses this connection. @throws {LaneError} if it does not. */
   async awaitNomination(): Promise<void> {
     const [message] = await this.readExactly(1);
-    if (message !== NOMINATED) throw new LaneError("it says something else");
+    if (message !== NOMINATED) throw new LaneError("the other end sends no valid nomination");
   }
 
-  /** So many bytes and not one more. @throws {LaneError} if it ends before. */
+  /** Reads exactly `length` bytes. @throws {LaneError} if the connection ends before. */
   async readExactly(length: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
     for (let filled = 0; filled < length;) {
       const piece = await this.read();
-      if (!piece) throw new LaneError("it ended early");
+      if (!piece) throw new LaneError("the other end closed the connection early");
       const part = piece.subarray(0, length - filled);
       bytes.set(part, filled);
       filled += part.length;

@@ -1,8 +1,8 @@
-/** A certificate for one lane: made when it is needed, signed by itself, never stored. */
+/** The certificate of one end of a lane: made for one lane, self-signed, never stored. */
 
 import { base64 } from "@scure/base";
 
-/** What whoever listens shows, as TLS and QUIC want it. */
+/** The certificate that a listening port shows, in the forms that Deno's TLS and QUIC take. */
 export interface Certificate {
   readonly der: Uint8Array<ArrayBuffer>;
   readonly certificatePem: string;
@@ -10,16 +10,17 @@ export interface Certificate {
 }
 
 /**
- * The name in it. Reserved to name nothing (RFC 6761), so that nobody who signs certificates for others
- * has ever signed one for it: Deno trusts those, too, beside the one that is expected.
+ * Server name in the certificate. The domain `invalid` is reserved (RFC 6761), so no public authority signs a
+ * certificate for it. Deno would trust such a certificate beside the expected one.
  */
 export const SERVER_NAME = "lane.invalid";
 const COMMON_NAME = "2.5.4.3", SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
+/** General name of the type dNSName (RFC 5280, section 4.2.1.6). */
 const DNS_NAME = 2;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
 
-/** Makes one, with a key of its own. */
+/** Makes a certificate with a fresh key. */
 export async function makeCertificate(): Promise<Certificate> {
   const [pkijs, asn1js, keys] = await Promise.all([
     import("pkijs"),
@@ -27,13 +28,13 @@ export async function makeCertificate(): Promise<Certificate> {
     crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]) as Promise<CryptoKeyPair>,
   ]);
   const certificate = new pkijs.Certificate();
-  certificate.version = 2; // which is X.509 v3
+  certificate.version = 2; // X.509 v3 (RFC 5280, section 4.1.2.1)
   certificate.serialNumber = new asn1js.Integer({ value: 1 });
   for (const name of [certificate.issuer, certificate.subject]) {
     const value = new asn1js.Utf8String({ value: SERVER_NAME });
     name.typesAndValues.push(new pkijs.AttributeTypeAndValue({ type: COMMON_NAME, value }));
   }
-  // Clocks may be wrong, and nobody goes by the dates: the peer has the certificate itself.
+  // TLS checks the dates, and the clock of either end may be wrong.
   certificate.notBefore.value = new Date(Date.now() - 3650 * DAY_MS);
   certificate.notAfter.value = new Date(Date.now() + 3650 * DAY_MS);
   const names = new pkijs.GeneralNames({
@@ -53,7 +54,7 @@ export async function makeCertificate(): Promise<Certificate> {
   return { der, certificatePem: certificatePem(der), privateKeyPem: pem("PRIVATE KEY", key) };
 }
 
-/** A certificate as text (RFC 7468). */
+/** Returns a certificate as text (RFC 7468). */
 export function certificatePem(der: Uint8Array): string {
   return pem("CERTIFICATE", der);
 }

@@ -1,4 +1,4 @@
-/** Both ends listen and dial each other; who gets through, and knows the secret, may become the lane. */
+/** Connectivity checks: each end listens and dials the other. What gets through may become the lane. */
 
 import { RunningTimeout } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
@@ -9,37 +9,45 @@ import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { connectTls, type TlsPort } from "./tls.ts";
 
-/** For the handshake and the secret of somebody who connects. */
-const VERIFY_LIMIT_MS = 2_000;
-/** Who have connected and not yet shown the secret. */
-const MOST_STRANGERS = 8;
+/** Timeout for the TLS or QUIC handshake and the secret of a connection that comes in: some round trips. */
+export const VERIFY_TIMEOUT_MS = 2_000;
+/** Maximum connections that have not shown the secret yet, per port. The peer itself opens a few. */
+const MAX_UNVERIFIED = 8;
 
-/** How the two ends know each other. */
+/** What the two ends know each other by. */
 export interface Secrets {
-  /** What is to be shown to this end. */
+  /** The secret that the other end shows to this one. */
   readonly local: Uint8Array;
-  /** What the other end shows, and what is to be shown to it. */
+  /** The certificate of the other end, and the secret that this end shows to it. */
   readonly remote: Pick<Offer, "certificate" | "secret">;
 }
 
+/** What bounds the connectivity checks. */
+export interface CheckLimits {
+  /** Maximum connections accepted per port. */
+  readonly maxConnections: number;
+  /** {@linkcode VERIFY_TIMEOUT_MS}; tests pass a shorter one. */
+  readonly verifyTimeoutMs?: number | undefined;
+  /** Ends the checks. */
+  readonly until: AbortSignal;
+}
+
 /**
- * Begins to listen on all ports, and to dial all addresses.
+ * Begins to listen on all ports and to dial all addresses.
  *
- * @param nomination Is given what gets through.
- * @param most Who may connect to each port, ever.
- * @param until Ends it.
+ * @param nomination Gets each connection that is authenticated and proven.
  */
 export function runConnectivityChecks(
   ports: readonly (TlsPort | QuicPort)[],
   { tcp, udp }: Pick<Offer, "tcp" | "udp">,
   { local, remote }: Secrets,
   nomination: Nomination,
-  most: number,
-  until: AbortSignal,
+  limits: CheckLimits,
 ): void {
+  const { until } = limits;
   for (const port of ports) {
-    listen(port, local, nomination, most, until).catch((error) => {
-      debug(() => `lane: cannot accept: ${error}`); // there are other ways
+    listen(port, local, nomination, limits).catch((error) => {
+      debug(() => `lane: cannot accept: ${error}`); // another port or direction may get through
     });
   }
   const dial = async (dialing: ReturnType<typeof connectTls>) =>
@@ -57,30 +65,29 @@ async function listen(
   port: TlsPort | QuicPort,
   secret: Uint8Array,
   nomination: Nomination,
-  most: number,
-  until: AbortSignal,
+  { maxConnections, verifyTimeoutMs = VERIFY_TIMEOUT_MS, until }: CheckLimits,
 ): Promise<void> {
-  const strangers = new Set<AbortController>();
+  const unverified = new Set<AbortController>();
   let connections = 0;
   for await (const accept of port.incoming()) {
-    if (++connections > most) {
-      await accept(AbortSignal.abort()).catch(() => {}); // which closes it
-      return; // there are other ways, iroh's own among them
+    if (++connections > maxConnections) {
+      await accept(AbortSignal.abort()).catch(() => {}); // an aborted accept closes the connection
+      return; // another port may get through, or the session stays on iroh's stream
     }
-    if (strangers.size >= MOST_STRANGERS) {
-      const [oldest] = strangers;
-      oldest!.abort(new LaneError("there are too many"));
-      strangers.delete(oldest!);
+    if (unverified.size >= MAX_UNVERIFIED) {
+      const [oldest] = unverified;
+      oldest!.abort(new LaneError("too many connections have not shown the secret"));
+      unverified.delete(oldest!);
     }
-    const stranger = new AbortController();
-    strangers.add(stranger);
-    const silent = new LaneError("it is silent");
-    const limit = new RunningTimeout(VERIFY_LIMIT_MS, silent, stranger.signal, until);
-    const { signal } = limit;
+    const dropped = new AbortController();
+    unverified.add(dropped);
+    const silent = new LaneError("the other end did not show the secret in time");
+    const timeout = new RunningTimeout(verifyTimeoutMs, silent, dropped.signal, until);
+    const { signal } = timeout;
     const verified = accept(signal).then((transport) => Candidate.verify(transport, secret, signal))
       .finally(() => {
-        limit[Symbol.dispose]();
-        strangers.delete(stranger);
+        timeout[Symbol.dispose]();
+        unverified.delete(dropped);
       });
     nomination.add(verified.then((candidate) => candidate.prove(until)));
   }

@@ -1,6 +1,6 @@
 /**
- * Which lanes with a peer were lost lately, so that the next session does not lose the same again: a
- * file for each peer in the user's runtime folder.
+ * Remembers which lanes with a peer were lost lately, so that the next session does not lose the same lane
+ * again. The memory is one file per peer in the user's runtime folder.
  */
 
 import { join } from "node:path";
@@ -9,10 +9,12 @@ import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Lane } from "./lane.ts";
 
-/** Time for which a lane that was lost is not tried again: a path may be mended by then. */
-const COUNTS_FOR_MS = 5 * 60_000;
-/** Maximum number of lanes that are remembered for a peer, and of bytes that are read for it. */
-const MAX_FAILURES = 16, MAX_FILE_BYTES = 4_096;
+/** Time for which a lost lane is not tried again. The path may be mended after it. */
+const REMEMBERED_MS = 5 * 60_000;
+/** Maximum lanes that are remembered for a peer. A peer seldom has more addresses. */
+const MAX_FAILURES = 16;
+/** Maximum length of a file that is read: more than {@linkcode MAX_FAILURES} take. */
+const MAX_FILE_BYTES = 4_096;
 
 /** A lane that was lost. */
 interface Failure {
@@ -31,7 +33,7 @@ export class LaneFailures {
     this.#failures = failures;
   }
 
-  /** Reads what is remembered of a peer. Never throws. @param peerKey Its public key in hex. */
+  /** Reads what is remembered of a peer. Never throws. @param peerKey The peer's public key in hex. */
   static async load(peerKey: string, folders = runtimeFolders()): Promise<LaneFailures> {
     const name = fileName(peerKey);
     for (const folder of folders) {
@@ -41,12 +43,12 @@ export class LaneFailures {
     return new LaneFailures([]);
   }
 
-  /** Whether a lane of that kind with that host was lost lately. */
+  /** Returns true if a lane of that kind with that host was lost lately. */
   has(kind: string, host: string): boolean {
     return this.#failures.some((failure) => failure.kind === kind && failure.host === host);
   }
 
-  /** Remembers that a lane was lost. @throws What the system says. */
+  /** Remembers that a lane was lost. @throws The system's error if the file cannot be written. */
   static async note(
     peerKey: string,
     { kind, remote }: Pick<Lane, "kind" | "remote">,
@@ -70,7 +72,7 @@ async function read(path: string): Promise<Failure[]> {
     return Array.isArray(value) ? value.filter(isFresh) : [];
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) debug(() => `lane: ${path}: ${error}`);
-    return []; // it is found out again
+    return []; // the next loss is noted again
   }
 }
 
@@ -78,7 +80,7 @@ function isFresh(value: unknown): value is Failure {
   if (value === null || typeof value !== "object") return false;
   const { kind, host, at } = value as Record<string, unknown>;
   const age = typeof at === "number" ? Date.now() - at : Infinity;
-  return typeof kind === "string" && typeof host === "string" && age >= 0 && age < COUNTS_FOR_MS;
+  return typeof kind === "string" && typeof host === "string" && age >= 0 && age < REMEMBERED_MS;
 }
 
 function fileName(peerKey: string): string {

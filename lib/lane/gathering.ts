@@ -1,6 +1,6 @@
 /**
- * Making a lane: both ends listen, dial each other, and take one of what gets through, or with QUIC
- * several. docs/protocol.md says how, and why.
+ * Makes a lane: each end opens ports, tells the other where they are, and dials the other's. The end that
+ * controls chooses one of the connections that get through. docs/protocol.md, "Making a lane"
  */
 
 import { isIPv4, isIPv6 } from "node:net";
@@ -8,51 +8,82 @@ import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
-import { Nomination } from "./nomination.ts";
+import { type IsWorthTrying, Nomination } from "./nomination.ts";
 import { type Lane, LaneError } from "./lane.ts";
-import { runConnectivityChecks } from "./connectivity.ts";
+import { runConnectivityChecks, VERIFY_TIMEOUT_MS } from "./connectivity.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { TlsPort } from "./tls.ts";
-import { addStripes } from "./striping.ts";
+import { addStripes, STRIPES_TIMEOUT_MS } from "./striping.ts";
 
-/** From the offers to the choice, for whoever chooses, who then tells the other end that there is none. */
-const LIMIT_MS = 8_000;
-/** The same by the clock. The other end has longer: for what has been chosen it must still wait. */
-const CONTROLLING_CLOCK_LIMIT_MS = 25_000, CLOCK_LIMIT_MS = 30_000;
-/** TLS is some half faster, at half the CPU: worth a wait during which nothing stands still. */
+/**
+ * Timeout from the offers to the nomination, in running time, at the end that controls. That end then closes
+ * the lane stream, and so tells the other end.
+ */
+const CHECKS_TIMEOUT_MS = 8_000;
+/**
+ * Timeouts for that by the clock. The other end has the longer one, since it must still wait for a nomination
+ * that is on its way.
+ */
+const CONTROLLING_CLOCK_TIMEOUT_MS = 25_000, CLOCK_TIMEOUT_MS = 30_000;
+/**
+ * Time for which QUIC waits for TLS, which is about 1.5 times as fast at half the CPU. The session moves data
+ * on iroh's stream meanwhile.
+ */
 const TLS_HEAD_START_MS = 300;
 /**
- * Who may connect to a port, ever. Deno does not close a TCP connection in the middle of a TLS
- * handshake before the other side has said something, so that silent ones pile up as long as they want.
+ * Maximum connections accepted per port. Deno cannot close a TCP connection during the TLS handshake before
+ * the other end has sent something. Silent connections would therefore pile up.
  */
-const MOST_CONNECTIONS = 64;
+const MAX_CONNECTIONS = 64;
 
-/** An end that listens. Dispose of it when the lane is made, or will not be. */
+/** Timeouts of making a lane, in running time. */
+export interface LaneTimeouts {
+  /** From the offers to the nomination. */
+  readonly checksMs: number;
+  /** For the handshake and the secret of a connection that comes in. */
+  readonly verifyMs: number;
+  /** For the further connections of a QUIC lane. */
+  readonly stripesMs: number;
+}
+
+/** The timeouts that apply unless a test passes others. */
+export const LANE_TIMEOUTS: LaneTimeouts = {
+  checksMs: CHECKS_TIMEOUT_MS,
+  verifyMs: VERIFY_TIMEOUT_MS,
+  stripesMs: STRIPES_TIMEOUT_MS,
+};
+
+/** The ports of one end. Dispose of it once the lane is made or has failed. */
 export class LaneEndpoint implements Disposable {
-  /** How the other end can reach this one. */
+  /** Tells the other end how to reach this one. */
   readonly offer: Offer;
   #certificate: Certificate;
   #ports: readonly (TlsPort | QuicPort)[];
+  #timeouts: LaneTimeouts;
   #closed = new AbortController();
 
   private constructor(
     offer: Offer,
     certificate: Certificate,
     ports: readonly (TlsPort | QuicPort)[],
+    timeouts: LaneTimeouts,
   ) {
     this.offer = offer;
     this.#certificate = certificate;
     this.#ports = ports;
+    this.#timeouts = timeouts;
   }
 
   /**
-   * Opens ports.
+   * Opens the ports that can be opened: TLS and QUIC, on IPv4 and IPv6.
    *
-   * @param hosts IP addresses by which the other end may reach this one.
-   * @throws What the system says, if none can be opened.
+   * @param hosts IP addresses at which the other end may reach this one.
    */
-  static async open(hosts: readonly string[]): Promise<LaneEndpoint> {
+  static async open(
+    hosts: readonly string[],
+    timeouts: Partial<LaneTimeouts> = {},
+  ): Promise<LaneEndpoint> {
     const certificate = await makeCertificate();
     const tcp: string[] = [], udp: string[] = [], ports: (TlsPort | QuicPort)[] = [];
     for (const [any, isOf] of [["0.0.0.0", isIPv4], ["::", isIPv6]] as const) {
@@ -67,21 +98,22 @@ export class LaneEndpoint implements Disposable {
           ports.push(port);
           list.push(...fitting.map((host) => socketAddress(host, port.port)));
         } catch (error) {
-          debug(() => `lane: cannot listen on ${any}: ${error}`); // there are other ways
+          debug(() => `lane: cannot listen on ${any}: ${error}`); // another port may do
         }
       }
     }
     const secret = crypto.getRandomValues(new Uint8Array(SECRET_BYTES));
     const offer = { certificate: certificate.der, secret, tcp, udp };
-    return new LaneEndpoint(offer, certificate, ports);
+    return new LaneEndpoint(offer, certificate, ports, { ...LANE_TIMEOUTS, ...timeouts });
   }
 
   /**
-   * Makes a lane with an end whose offer is known, while it does the same.
+   * Makes a lane. The other end does the same.
    *
+   * @param remote The offer of the other end.
    * @param observedRemote IP address at which iroh sees the other end, if it does.
-   * @param isControlling Whether it is this end that chooses.
-   * @param isWorthTrying What is neither dialed nor chosen.
+   * @param isControlling True at the end that chooses.
+   * @param isWorthTrying Tells which lanes may be dialed and chosen.
    * @throws {LaneError} if nothing gets through, or the signal's reason.
    */
   async establish(
@@ -89,14 +121,15 @@ export class LaneEndpoint implements Disposable {
     observedRemote: string | undefined,
     isControlling: boolean,
     signal: AbortSignal,
-    isWorthTrying: (kind: Lane["kind"], remoteHost: string) => boolean = () => true,
+    isWorthTrying: IsWorthTrying = () => true,
   ): Promise<Lane> {
+    const { checksMs, verifyMs, stripesMs } = this.#timeouts;
     const nothing = new LaneError("nothing gets through");
-    const last = AbortSignal.timeout(CLOCK_LIMIT_MS);
-    const clock = isControlling ? AbortSignal.timeout(CONTROLLING_CLOCK_LIMIT_MS) : last;
+    const last = AbortSignal.timeout(CLOCK_TIMEOUT_MS);
+    const clock = isControlling ? AbortSignal.timeout(CONTROLLING_CLOCK_TIMEOUT_MS) : last;
     const ended = AbortSignal.any([signal, clock, this.#closed.signal]);
-    using awake = isControlling ? new RunningTimeout(LIMIT_MS, nothing, ended) : undefined;
-    const until = awake?.signal ?? ended;
+    using timeout = isControlling ? new RunningTimeout(checksMs, nothing, ended) : undefined;
+    const until = timeout?.signal ?? ended;
     const isWorthDialing = (kind: Lane["kind"]) => (address: string) =>
       isWorthTrying(kind, splitSocketAddress(address).host);
     const addresses = {
@@ -105,13 +138,15 @@ export class LaneEndpoint implements Disposable {
     };
     const secrets = { local: this.offer.secret, remote };
     const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until, isWorthTrying);
-    runConnectivityChecks(this.#ports, addresses, secrets, nomination, MOST_CONNECTIONS, until);
+    const limits = { maxConnections: MAX_CONNECTIONS, verifyTimeoutMs: verifyMs, until };
+    runConnectivityChecks(this.#ports, addresses, secrets, nomination, limits);
     try {
-      // Also for what was chosen and cannot be told so.
+      // This wait ends even if a connection is chosen and the nomination cannot be sent.
       const limit = AbortSignal.any([signal, last]);
       const first = await abortable(nomination.nominated, limit, (candidate) => candidate.close());
       if (first.kind === "TLS") return first;
-      return await addStripes(first, this.#certificate, secrets, isControlling, signal);
+      const options = { isControlling, signal, timeoutMs: stripesMs };
+      return await addStripes(first, this.#certificate, secrets, options);
     } catch (error) {
       signal.throwIfAborted();
       throw error === clock.reason || error === last.reason ? nothing : error;
@@ -126,7 +161,7 @@ export class LaneEndpoint implements Disposable {
   }
 }
 
-/** Addresses, and the same ports at one more host. */
+/** Returns the addresses, and each port of theirs at one more host. */
 function withHost(addresses: readonly string[], host: string | undefined): string[] {
   const more = host === undefined
     ? []

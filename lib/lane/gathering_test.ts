@@ -3,7 +3,7 @@ import { abortable, RunningTimeout } from "../async/abort.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
 import type { Lane } from "./lane.ts";
-import { LaneEndpoint } from "./gathering.ts";
+import { LANE_TIMEOUTS, LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
@@ -11,15 +11,18 @@ import { named } from "../../tests/testenv.ts";
 import { standStill } from "../../tests/event_loop.ts";
 
 const HOSTS = ["127.0.0.1"];
+/** Timeouts that a lane on this host keeps with ease, although the machine has other work. */
+const SHORT: LaneTimeouts = { checksMs: 1_500, verifyMs: 700, stripesMs: 700 };
 const never = new AbortController().signal;
 
-/** Two ends that make a lane, with what each tells the other changed in between. */
+/** Lets two ends make a lane. @param change Returns what the other end gets in place of an offer. */
 async function makeBoth(
   change: (offer: Offer, which: "controlling" | "other") => Offer,
   hosts: readonly string[] = HOSTS,
-  limitMs = 5_000,
+  { limitMs = 5_000, timeouts = {} }: { limitMs?: number; timeouts?: Partial<LaneTimeouts> } = {},
 ): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
-  using controlling = await LaneEndpoint.open(hosts), other = await LaneEndpoint.open(hosts);
+  using controlling = await LaneEndpoint.open(hosts, timeouts);
+  using other = await LaneEndpoint.open(hosts, timeouts);
   const limit = AbortSignal.timeout(limitMs);
   return await Promise.allSettled([
     controlling.establish(change(other.offer, "other"), undefined, true, limit),
@@ -27,13 +30,13 @@ async function makeBoth(
   ]);
 }
 
-/** Two ends of a lane that has been made. */
+/** Returns both ends of a lane that was made. */
 async function lanes(
   change: (offer: Offer, which: "controlling" | "other") => Offer = (offer) => offer,
   hosts = HOSTS,
-  limitMs?: number,
+  options?: Parameters<typeof makeBoth>[2],
 ): Promise<[Lane, Lane]> {
-  const both = await makeBoth(change, hosts, limitMs);
+  const both = await makeBoth(change, hosts, options);
   return both.map((one) => {
     if (one.status === "rejected") throw one.reason;
     return one.value;
@@ -44,7 +47,7 @@ function onlyTcp(offer: Offer): Offer {
   return { ...offer, udp: [] };
 }
 
-Deno.test("LaneEndpoint: a lane is made over TLS, the cheapest, and the ports are closed then", async () => {
+Deno.test("LaneEndpoint: makes a lane over TLS, the cheapest, and then closes the ports", async () => {
   const offers: Offer[] = [];
   const made = await lanes((offer) => {
     offers.push(offer);
@@ -58,15 +61,15 @@ Deno.test("LaneEndpoint: a lane is made over TLS, the cheapest, and the ports ar
     const { host, port } = splitSocketAddress(address);
     await assert.rejects(Deno.connect({ hostname: host, port }));
   }
-  // Deno closes it when it is collected; until then nobody is let in.
+  // Deno closes a QUIC port when it is garbage-collected. Until then the port lets no connection in.
   using stranger = QuicPort.open("127.0.0.1", await makeCertificate())!;
-  for (const [i, address] of udp.entries()) {
-    const limit = AbortSignal.timeout(2_000);
+  const limit = AbortSignal.timeout(1_000);
+  await Promise.all(udp.map(async (address, i) => {
     await assert.rejects(stranger.connect(address, offers[i]!.certificate, limit));
-  }
+  }));
 });
 
-Deno.test("LaneEndpoint: whichever end can be reached, and whichever way, a lane is made", async () => {
+Deno.test("LaneEndpoint: makes a lane if one end can be reached, by TLS or by QUIC", async () => {
   const none = { tcp: [], udp: [] };
   for (const reachable of ["controlling", "other"]) {
     for (const kind of ["tcp", "udp"] as const) {
@@ -81,15 +84,19 @@ Deno.test("LaneEndpoint: whichever end can be reached, and whichever way, a lane
   }
 });
 
-Deno.test("LaneEndpoint: a lane is made over IPv6", async () => {
+Deno.test("LaneEndpoint: makes a lane over IPv6", async () => {
   const made = await lanes((offer) => offer, ["::1"]);
   assert.match(made[0].remote, /^\[::1\]:/);
   await assertCarries(made);
 });
 
-/** Longer than who connects may be silent, at both ends; and than who chooses waits. */
-for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
-  Deno.test(`LaneEndpoint: a lane is made, also where the process stands still for ${milliseconds} ms`, async () => {
+Deno.test("LANE_TIMEOUTS: a few round trips for each step, and seconds for all", () => {
+  assert.deepEqual(LANE_TIMEOUTS, { checksMs: 8_000, verifyMs: 2_000, stripesMs: 2_000 });
+});
+
+// Longer than each timeout. The first concerns both ends, the second only the end that controls.
+for (const [timeout, times] of [["verifyMs", 2], ["checksMs", 1]] as const) {
+  Deno.test(`LaneEndpoint: makes a lane although the process stands still for longer than ${timeout}`, async () => {
     const { incoming } = QuicPort.prototype;
     const stoodStill = new Set<QuicPort>();
     QuicPort.prototype.incoming = async function* () {
@@ -97,14 +104,15 @@ for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
         yield (signal) => {
           const accepted = accept(signal);
           const isFirst = !stoodStill.has(this) && stoodStill.size < times;
-          if (isFirst) standStill(milliseconds);
+          if (isFirst) standStill(SHORT[timeout] + 100);
           stoodStill.add(this);
           return accepted;
         };
       }
     };
     try {
-      const made = await lanes((offer) => ({ ...offer, tcp: [] }), HOSTS, 30_000);
+      const options = { limitMs: 30_000, timeouts: SHORT };
+      const made = await lanes((offer) => ({ ...offer, tcp: [] }), HOSTS, options);
       assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
       for (const lane of made) lane.close();
     } finally {
@@ -113,16 +121,16 @@ for (const [milliseconds, times] of [[2_100, 2], [8_100, 1]] as const) {
   });
 }
 
-Deno.test("LaneEndpoint: nothing gets through without the secret, or to another certificate", async () => {
+Deno.test("LaneEndpoint: makes no lane without the secret, or if the certificate is another", async () => {
   const { der } = await makeCertificate();
   const secret = crypto.getRandomValues(new Uint8Array(32));
-  for (const wrong of [{ secret }, { certificate: der }]) {
-    const both = await makeBoth((offer) => ({ ...offer, ...wrong }));
+  await Promise.all([{ secret }, { certificate: der }].map(async (wrong) => {
+    const both = await makeBoth((offer) => ({ ...offer, ...wrong }), HOSTS, { limitMs: 2_000 });
     for (const { status } of both) assert.equal(status, "rejected", Object.keys(wrong)[0]);
-  }
+  }));
 });
 
-Deno.test("LaneEndpoint: making a lane can be given up", async () => {
+Deno.test("LaneEndpoint: gives up when its signal aborts", async () => {
   using endpoint = await LaneEndpoint.open(HOSTS);
   const controller = new AbortController();
   const made = endpoint.establish(
@@ -135,8 +143,9 @@ Deno.test("LaneEndpoint: making a lane can be given up", async () => {
   await assert.rejects(made, /given up/);
 });
 
-Deno.test("LaneEndpoint: strangers are dropped, and keep nobody out", async () => {
-  using controlling = await LaneEndpoint.open(HOSTS), other = await LaneEndpoint.open(HOSTS);
+Deno.test("LaneEndpoint: drops strangers over TLS, and they do not keep the peer out", async () => {
+  using controlling = await LaneEndpoint.open(HOSTS);
+  using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
     undefined,
@@ -152,13 +161,13 @@ Deno.test("LaneEndpoint: strangers are dropped, and keep nobody out", async () =
     return tls;
   };
   const silent = [];
-  for (let i = 0; i < 12; i++) silent.push(await connect()); // more than are waited for at once
+  for (let i = 0; i < 12; i++) silent.push(await connect()); // more than a port waits for at once
   const garbage = await connect();
   await garbage.write(crypto.getRandomValues(new Uint8Array(10_000)));
   const wrong = [
     garbage,
     await show(crypto.getRandomValues(new Uint8Array(32))),
-    await show(new Uint8Array(31)), // and one byte would be missing
+    await show(new Uint8Array(31)), // one byte is missing
   ];
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
   const making = controlling.establish(onlyTcp(other.offer), undefined, true, never);
@@ -171,8 +180,9 @@ Deno.test("LaneEndpoint: strangers are dropped, and keep nobody out", async () =
   for (const stranger of silent) stranger.close();
 });
 
-Deno.test("LaneEndpoint: strangers are dropped over QUIC, too, and keep nobody out", async () => {
-  using controlling = await LaneEndpoint.open(HOSTS), other = await LaneEndpoint.open(HOSTS);
+Deno.test("LaneEndpoint: drops strangers over QUIC, and they do not keep the peer out", async () => {
+  using controlling = await LaneEndpoint.open(HOSTS);
+  using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
     undefined,
@@ -193,7 +203,7 @@ Deno.test("LaneEndpoint: strangers are dropped over QUIC, too, and keep nobody o
   const connect = () =>
     dialing.connect(address!, other.offer.certificate, AbortSignal.timeout(4_000));
   const silent = await connect(), wrong = await connect(), short = await connect();
-  await silent.write(new Uint8Array()); // nothing of a stream is seen before something is sent
+  await silent.write(new Uint8Array()); // its stream stays invisible to the other end
   await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
   await short.write(new Uint8Array(31));
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
@@ -208,24 +218,24 @@ Deno.test("LaneEndpoint: strangers are dropped over QUIC, too, and keep nobody o
   await assertCarries(made);
 });
 
-const NO_FILE = "LaneEndpoint: lanes one after another leave no file open";
+const NO_FILE = "LaneEndpoint: leaves no file open, however many lanes are made";
 Deno.test(named(NO_FILE, "proc"), async () => {
   const openFiles = async () => (await Array.fromAsync(Deno.readDir("/proc/self/fd"))).length;
-  // A QUIC dial that came too late holds its socket until it times out: TLS alone.
+  // TLS alone: a QUIC dial that was given up holds its socket until it times out.
   await assertCarries(await lanes(onlyTcp));
   const before = await openFiles();
   for (let i = 0; i < 20; i++) await assertCarries(await lanes(onlyTcp));
   await collectUntil(async () => await openFiles() <= before + 3);
 });
 
-Deno.test("QuicPort: a peer that stops in the middle of the handshake ends a lane and nothing else", async () => {
+Deno.test("QuicPort: a peer that stops during the handshake ends a lane and nothing else", async () => {
   const certificate = await makeCertificate(), limit = AbortSignal.timeout(10_000);
   using dialing = QuicPort.open("127.0.0.1", certificate)!;
   using dialed = QuicPort.open("127.0.0.1", certificate)!;
   const accepting = (async () => {
     for await (const accept of dialed.incoming()) await assert.rejects(accept(limit));
   })();
-  // Of the end that dials, the other hears its first packet and no more.
+  // Only the first packet of the dialing end gets through.
   const between = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
   let from: Deno.Addr | undefined;
   const passing = (async () => {
@@ -242,14 +252,14 @@ Deno.test("QuicPort: a peer that stops in the middle of the handshake ends a lan
   const transport = await dialing.connect(`127.0.0.1:${port}`, certificate.der, limit);
   const reading = transport.read();
   dialed[Symbol.dispose]();
-  await assert.rejects(reading, /connection lost/); // and no promise that nobody waits for
+  await assert.rejects(reading, /connection lost/); // and no unhandled rejection
   await accepting;
   transport.close();
   between.close();
   await passing;
 });
 
-Deno.test("QuicPort: who came before it was closed, and was not yet let in, is turned away", async () => {
+Deno.test("QuicPort: turns away a connection that came before it was closed, and was not accepted yet", async () => {
   const certificate = await makeCertificate(), limit = AbortSignal.timeout(10_000);
   using dialing = QuicPort.open("127.0.0.1", certificate)!;
   const dialed = QuicPort.open("127.0.0.1", certificate)!;
@@ -257,7 +267,7 @@ Deno.test("QuicPort: who came before it was closed, and was not yet let in, is t
   const connecting = dialing.connect(`127.0.0.1:${dialed.port}`, certificate.der, limit);
   const { value: accept } = await coming;
   dialed[Symbol.dispose]();
-  await assert.rejects(accept!(limit), /its port is closed/); // and the program goes on
+  await assert.rejects(accept!(limit), /its port is closed/); // and the program does not end
   dialing.close();
   await assert.rejects(connecting);
 });

@@ -1,25 +1,25 @@
-/** A direct connection beside iroh's, by which a session goes on. */
+/** A direct connection beside iroh's, which can carry a session. */
 
-/** A connection over TLS or QUIC, in use by a session. */
+/** A TLS or QUIC connection that carries a session. */
 export interface Lane {
   readonly kind: "TLS" | "QUIC";
-  /** Address of the other end. */
+  /** Socket address of the other end. */
   readonly remote: string;
   /** Returns the next bytes, at least one, valid until the next call; undefined at the end. */
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
-  /** Hands over all bytes, which the caller may change after that. */
+  /** Sends all bytes. The caller may change them afterwards. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Ends both directions at once. What waits for it fails, or ends. May be called again. */
+  /** Ends both directions at once. Pending reads and writes fail or end. May be called again. */
   close(): void;
 }
 
 /** A connection that may become a lane. */
 export interface Transport extends Lane {
-  /** Called when it becomes the lane: the port by which it came is about to be closed. */
+  /** Called when it becomes the lane. It must then survive the disposal of its port. */
   keep?(): void;
 }
 
-/** A lane, or what was to become one, does not do as it should. */
+/** A lane cannot be made, or the other end breaks the rules of making one. */
 export class LaneError extends Error {
   override readonly name = "LaneError";
 }

@@ -1,11 +1,11 @@
-/** By which addresses the two ends of a connection may reach each other directly. */
+/** Finds the addresses at which the two ends of an iroh connection may reach each other directly. */
 
 import { interfaces } from "../platform/network_interfaces.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
 import type { LaneAddresses } from "./negotiation.ts";
 
-/** @param bind The setting: where it names an address, that one alone is used. */
+/** Returns the addresses for a lane. @param bind The setting. If it names an address, only that one is used. */
 export function laneAddresses(connection: Connection, bind: string | undefined): LaneAddresses {
   const { path } = connection;
   const observedRemote = path?.kind === "direct"
@@ -26,7 +26,7 @@ function localHosts(
   return [...new Set([...ofInterfaces, ...addressesFromOutside(connection)])];
 }
 
-/** What iroh knows of this host: public addresses, and what a router has mapped. */
+/** Returns the addresses of this host that iroh knows: public ones, and those that a router maps. */
 function addressesFromOutside(connection: Connection): string[] {
   const { direct } = connection.endpoint.knownAddresses();
   return direct.map((address) => splitSocketAddress(address).host);

@@ -1,50 +1,50 @@
 /**
- * From a lane stream to a lane. The two ends differ only in that the opener begins, and chooses.
- * docs/protocol.md, "Making a lane"
+ * Negotiates a lane on a signaling stream. The opener of the session begins, and chooses the connection. In all
+ * else both ends do the same. docs/protocol.md, "Making a lane"
  */
 
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import type { Duplex } from "../streams/duplex.ts";
-import { LaneEndpoint } from "./gathering.ts";
+import { LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
 import { type Lane, LaneError } from "./lane.ts";
+import type { IsWorthTrying } from "./nomination.ts";
 import { InvalidOffer, type Offer } from "./offer.ts";
 import { type SignalingMessage, SignalingStream } from "./signaling.ts";
 
-/** Timeout for the other end's offer, which may wait until git-annex has let the peer in. */
+/** Timeout for the other end's offer. The acceptor may wait 5 s of it until git-annex has let the peer in. */
 const OFFER_TIMEOUT_MS = 15_000;
-/** Timeout for the other end to say that it has the lane, too. */
+/** Timeout for the other end to say that it has the lane, too: as long as it may take for its part. */
 const MADE_TIMEOUT_MS = 30_000;
 
-/** By which addresses the two ends may reach each other. */
+/** The addresses at which the two ends may reach each other. */
 export interface LaneAddresses {
-  /** IP addresses by which the other end may reach this one. */
+  /** IP addresses at which the other end may reach this one. */
   readonly local: readonly string[];
   /** IP address at which iroh sees the other end, if it does. */
   readonly observedRemote: string | undefined;
 }
 
-/** Returns whether a lane of that kind, with that IP address, is worth a try. */
-export type IsWorthTrying = (kind: Lane["kind"], remoteHost: string) => boolean;
-
 /** What is needed to make a lane. */
 export interface LaneOptions {
   readonly addresses: LaneAddresses;
-  /** By default, everything is. */
+  /** By default, every lane is worth a try. */
   readonly isWorthTrying?: IsWorthTrying;
   readonly signal: AbortSignal;
+  /** Tests pass shorter ones. */
+  readonly timeouts?: Partial<LaneTimeouts>;
 }
 
 /**
- * Opener of the session: offers a lane.
+ * Offers a lane, at the opener of the session.
  *
- * @param stream Opened for this; its header has been sent. Closed here.
- * @returns Undefined if the other end wants none.
- * @throws {LaneError} if nothing gets through, or what the stream gives.
+ * @param stream A signaling stream, after its header. It is closed here.
+ * @returns Undefined if the other end wants no lane.
+ * @throws {LaneError} if nothing gets through, or the error of the stream.
  */
 export async function offerLane(stream: Duplex, options: LaneOptions): Promise<Lane | undefined> {
   return await closingUnlessMade(stream, async (messages) => {
-    using endpoint = await LaneEndpoint.open(options.addresses.local);
+    using endpoint = await LaneEndpoint.open(options.addresses.local, options.timeouts);
     await messages.send({ kind: "offer", offer: endpoint.offer });
     const answer = await receiveFirst(messages, options.signal);
     if (answer?.kind === "offer") {
@@ -56,11 +56,13 @@ export async function offerLane(stream: Duplex, options: LaneOptions): Promise<L
 }
 
 /**
- * Acceptor of the session: answers an offer.
+ * Answers an offer, at the acceptor of the session.
  *
- * @param isWanted Whether to make a lane at all: git-annex must have let the peer in.
- * @returns and @throws As {@linkcode offerLane}.
- * @throws {InvalidOffer} if what comes is no offer.
+ * @param stream A signaling stream, after its header. It is closed here.
+ * @param isWanted False if git-annex has not let the peer in. The answer is then that there is to be no lane.
+ * @returns Undefined if no lane is wanted.
+ * @throws {InvalidOffer} if the first message is not an offer.
+ * @throws {LaneError} if nothing gets through, or the error of the stream.
  */
 export async function answerLane(
   stream: Duplex,
@@ -71,13 +73,13 @@ export async function answerLane(
     const offered = await receiveFirst(messages, options.signal).catch((error) => {
       throw error instanceof LaneError ? new InvalidOffer(error.message) : error;
     });
-    if (!offered) throw new LaneError("the peer has withdrawn its offer");
-    if (offered.kind !== "offer") throw new InvalidOffer("it does not begin with an offer");
+    if (!offered) throw new LaneError("the other end has withdrawn its offer");
+    if (offered.kind !== "offer") throw new InvalidOffer("the first message is not an offer");
     if (!isWanted) {
       await messages.send({ kind: "none" });
       return undefined;
     }
-    using endpoint = await LaneEndpoint.open(options.addresses.local);
+    using endpoint = await LaneEndpoint.open(options.addresses.local, options.timeouts);
     await messages.send({ kind: "offer", offer: endpoint.offer });
     return await establish(endpoint, offered.offer, false, messages, options);
   });
@@ -92,7 +94,7 @@ async function receiveFirst(
   return await abortable(messages.receive(), limit);
 }
 
-/** Makes the lane, unless the other end gives up, which is then the end of the lane stream. */
+/** Makes the lane. Gives up if the other end closes the signaling stream before the lane is made. */
 async function establish(
   endpoint: LaneEndpoint,
   remote: Offer,
@@ -103,7 +105,7 @@ async function establish(
   const gaveUp = new AbortController();
   messages.hasMore().then((hasMore) => {
     if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
-  }, (error) => gaveUp.abort(new LaneError(`the other end says ${error}`)));
+  }, (error) => gaveUp.abort(new LaneError(`no message of the other end: ${error}`)));
   const until = AbortSignal.any([signal, gaveUp.signal]);
   const lane = await endpoint.establish(
     remote,
@@ -113,14 +115,17 @@ async function establish(
     isWorthTrying,
   );
   if (until.aborted) {
-    lane.close(); // by now it leads nowhere
+    lane.close(); // the other end has closed it
     throw until.reason;
   }
   debug(() => `lane: ${lane.kind} with ${lane.remote}`);
   return lane;
 }
 
-/** Closes the lane stream at once if there is no lane, or else when the other end has it, too. */
+/**
+ * Closes the signaling stream. If no lane is made, it closes it at once, which tells the other end. Otherwise it
+ * first waits until the other end has the lane, too.
+ */
 async function closingUnlessMade(
   stream: Duplex,
   make: (messages: SignalingStream) => Promise<Lane | undefined>,
@@ -135,12 +140,13 @@ async function closingUnlessMade(
   }
 }
 
+/** Never rejects. */
 async function closeWhenBothHaveIt(messages: SignalingStream): Promise<void> {
   try {
     await messages.send({ kind: "made" });
     await abortable(messages.receive(), AbortSignal.timeout(MADE_TIMEOUT_MS));
   } catch (error) {
-    debug(() => `lane: whether the other end has it is not known: ${error}`); // the lane will tell
+    debug(() => `lane: cannot tell whether the other end has it: ${error}`); // the session finds out
   } finally {
     messages.close();
   }

@@ -1,53 +1,57 @@
-/** Which of the connections that get through is taken. One end chooses; the other is told. */
+/** Chooses one of the connections that get through: the end that controls does, and tells the other end. */
 
 import { delayWhileRunning } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Candidate } from "./candidate.ts";
+import type { Lane } from "./lane.ts";
 
-/** So much longer than in time in which this process ran may a head start take. */
-const MOST_BY_THE_CLOCK = 30;
+/** Maximum length of the head start by the clock, as a multiple of its running time. */
+const MAX_CLOCK_FACTOR = 30;
 
-/** Takes one of what is added. Close it when one has been taken, or none will be. */
+/** Returns true if a lane of that kind with that IP address is worth a try. */
+export type IsWorthTrying = (kind: Lane["kind"], remoteHost: string) => boolean;
+
+/** Takes one of the candidates that are added. Close it once one was taken, or none will be. */
 export class Nomination {
   #isControlling: boolean;
   #headStartMs: number;
-  #isWorthTrying: (kind: Candidate["kind"], remoteHost: string) => boolean;
+  #isWorthTrying: IsWorthTrying;
   #nominated = Promise.withResolvers<Candidate>();
   #candidates = new Set<Candidate>();
   #closed = new AbortController();
   #isClosed = false;
 
   /**
-   * @param isControlling Whether it is this end that chooses.
-   * @param headStartMs How long QUIC waits for TLS.
-   * @param isWorthTrying What is not chosen.
-   * @param until Aborted, nothing is taken any more; what was taken by then stays so.
+   * @param isControlling True at the end that chooses.
+   * @param headStartMs Running time for which a QUIC candidate waits for a TLS candidate.
+   * @param until When it aborts, no further candidate is taken. One that was taken before stays taken.
+   * @param isWorthTrying Tells which candidates may be chosen.
    */
   constructor(
     isControlling: boolean,
     headStartMs: number,
     until: AbortSignal,
-    isWorthTrying: (kind: Candidate["kind"], remoteHost: string) => boolean = () => true,
+    isWorthTrying: IsWorthTrying = () => true,
   ) {
     this.#isWorthTrying = isWorthTrying;
     this.#isControlling = isControlling;
     this.#headStartMs = headStartMs;
-    this.#nominated.promise.catch(() => {}); // told to whoever awaits it
+    this.#nominated.promise.catch(() => {}); // the caller that awaits it gets the error
     const giveUp = () => {
       this.close();
-      this.#nominated.reject(until.reason); // which says nothing to one that was taken
+      this.#nominated.reject(until.reason); // has no effect if a candidate was taken
     };
     if (until.aborted) giveUp();
     else until.addEventListener("abort", giveUp, { once: true, signal: this.#closed.signal });
   }
 
-  /** What was taken. Rejects if that breaks while the other end is told, or nothing is taken. */
+  /** Resolves to the candidate taken. Rejects if none is, or if it breaks while the other end is told. */
   get nominated(): Promise<Candidate> {
     return this.#nominated.promise;
   }
 
-  /** What may be taken, when it gets through. */
+  /** Adds a candidate, which may be taken once it has got through. */
   async add(connecting: Promise<Candidate>): Promise<void> {
     let candidate: Candidate;
     try {
@@ -79,12 +83,12 @@ export class Nomination {
     await telling;
   }
 
-  /** Over, too, when the choice has been made. */
+  /** Waits for the head start. Returns earlier if another candidate was taken. */
   async #headStart(): Promise<void> {
-    // On a machine with too much to do TLS takes longer, but all the rest does, too.
-    const enough = AbortSignal.timeout(MOST_BY_THE_CLOCK * this.#headStartMs);
-    const until = AbortSignal.any([this.#closed.signal, enough]);
-    await delayWhileRunning(this.#headStartMs, until).catch(() => {}); // it is over
+    // On an overloaded machine TLS takes longer, as everything does.
+    const clock = AbortSignal.timeout(MAX_CLOCK_FACTOR * this.#headStartMs);
+    const until = AbortSignal.any([this.#closed.signal, clock]);
+    await delayWhileRunning(this.#headStartMs, until).catch(() => {}); // the head start is over
   }
 
   async #awaitNomination(candidate: Candidate): Promise<void> {
@@ -100,7 +104,7 @@ export class Nomination {
     this.close();
   }
 
-  /** Closes all that was not taken. */
+  /** Takes no further candidate, and closes those that were not taken. */
   close(): void {
     this.#isClosed = true;
     this.#closed.abort();

@@ -7,7 +7,7 @@ import type { Transport } from "./lane.ts";
 const SECRET = new Uint8Array(32);
 const never = new AbortController().signal;
 
-/** A connection that got through, at the end that chooses; whose words are held back from then on. */
+/** Returns a candidate at the end that controls. Its writes do not resolve before they are released. */
 async function candidate() {
   const [ours, theirs] = pipe();
   const held = Promise.withResolvers<void>();
@@ -16,7 +16,7 @@ async function candidate() {
     const reader = readable.getReader(), writer = writable.getWriter();
     return {
       kind: "TLS",
-      remote: "memory",
+      remote: "127.0.0.1:1",
       read: async () => (await reader.read()).value,
       async write(bytes) {
         await writer.write(bytes);
@@ -33,7 +33,7 @@ async function candidate() {
   return { controlling, other, release: held.resolve, isClosed: () => isClosed };
 }
 
-Deno.test("Nomination: what the other end has been told of is taken, though the time is over before it is known", async () => {
+Deno.test("Nomination: takes a candidate if the other end was told of it before the time was over", async () => {
   const { controlling, other, release, isClosed } = await candidate();
   const limit = new AbortController();
   const nomination = new Nomination(true, 0, limit.signal);
@@ -45,7 +45,7 @@ Deno.test("Nomination: what the other end has been told of is taken, though the 
   assert.equal(isClosed(), false);
 });
 
-Deno.test("Nomination: takes nothing once the time is over, and closes what comes", async () => {
+Deno.test("Nomination: takes no candidate once the time is over, and closes it", async () => {
   const { controlling, isClosed } = await candidate();
   const limit = new AbortController();
   const nomination = new Nomination(true, 0, limit.signal);

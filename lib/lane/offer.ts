@@ -1,4 +1,4 @@
-/** What each end tells the other, inside iroh's connection, of how to reach it directly. */
+/** An offer: what one end of a session tells the other, inside iroh's connection, of how to reach it directly. */
 
 import { base64 } from "@scure/base";
 import { BlockList, isIP } from "node:net";
@@ -6,38 +6,41 @@ import { parseSocketAddress, splitSocketAddress } from "../platform/socket_addre
 
 /** How to reach one end. */
 export interface Offer {
-  /** What it shows: DER. */
+  /** The certificate that this end shows, as DER. */
   readonly certificate: Uint8Array<ArrayBuffer>;
-  /** What is to be shown to it. */
+  /** The secret that the other end must show. */
   readonly secret: Uint8Array;
-  /** Socket addresses where it listens for TLS, and for QUIC. */
+  /** Socket addresses at which this end listens for TLS. */
   readonly tcp: readonly string[];
+  /** Socket addresses at which this end listens for QUIC. */
   readonly udp: readonly string[];
 }
 
-/** What should have been an offer. */
+/** What came is not a valid offer. */
 export class InvalidOffer extends Error {
   override readonly name = "InvalidOffer";
 }
 
-/** Longest offer that is read, in bytes. */
-export const MOST_OFFER_BYTES = 8 * 1024;
+/** Maximum length of an offer that is read. One with all addresses and the longest certificate has half of it. */
+export const MAX_OFFER_BYTES = 8 * 1024;
 /** Length of the secret. */
 export const SECRET_BYTES = 32;
-const MOST_ADDRESSES = 16;
-const MOST_CERTIFICATE_BYTES = 2 * 1024;
+/** Maximum addresses for TLS, and for QUIC, since each is dialed. Others are ignored. */
+const MAX_ADDRESSES = 16;
+/** Maximum length of a certificate. One of {@linkcode makeCertificate} has less than 400 bytes. */
+const MAX_CERTIFICATE_BYTES = 2 * 1024;
 
-/** An offer as JSON. */
+/** Returns an offer as JSON. */
 export function encodeOffer({ certificate, secret, tcp, udp }: Offer): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(JSON.stringify({
     certificate: base64.encode(certificate),
     secret: base64.encode(secret),
-    tcp: tcp.slice(0, MOST_ADDRESSES),
-    udp: udp.slice(0, MOST_ADDRESSES),
+    tcp: tcp.slice(0, MAX_ADDRESSES),
+    udp: udp.slice(0, MAX_ADDRESSES),
   }));
 }
 
-/** @throws {InvalidOffer} if it is none. Addresses that make no sense are left out. */
+/** Reads an offer. Addresses that cannot be dialed are left out. @throws {InvalidOffer} if it is none. */
 export function decodeOffer(bytes: Uint8Array): Offer {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -48,17 +51,17 @@ export function decodeOffer(bytes: Uint8Array): Offer {
       tcp: addresses(tcp),
       udp: addresses(udp),
     };
-    if (offer.certificate.length > MOST_CERTIFICATE_BYTES) throw new Error("a long certificate");
+    if (offer.certificate.length > MAX_CERTIFICATE_BYTES) throw new Error("a long certificate");
     if (offer.secret.length !== SECRET_BYTES) throw new Error("a secret of another length");
     return offer;
   } catch (error) {
-    throw new InvalidOffer("what came is no offer", { cause: error });
+    throw new InvalidOffer("the offer of a lane is invalid", { cause: error });
   }
 }
 
 function addresses(value: unknown): string[] {
   if (!Array.isArray(value)) throw new Error("no list of addresses");
-  return value.slice(0, MOST_ADDRESSES).filter((address) =>
+  return value.slice(0, MAX_ADDRESSES).filter((address) =>
     typeof address === "string" && parseSocketAddress(address) !== undefined && isDialable(address)
   );
 }

@@ -1,6 +1,6 @@
 /**
- * QUIC over UDP, by Deno's own endpoint: the lane for hosts that only hole punching reaches, which is
- * both of them dialing at once, each from the port on which it listens.
+ * QUIC over UDP, by Deno's own endpoint. It is the lane for hosts that only hole punching reaches: both dial at
+ * once, each from the port on which it listens.
  */
 
 import { abortable } from "../async/abort.ts";
@@ -8,31 +8,31 @@ import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
 
-/** Application protocol both ends name. */
-const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
+/** Application protocol that both ends name. */
+export const LANE_ALPN = "git-annex-p2p-iroh-lane/1";
 const TRANSPORT = {
   keepAliveInterval: 5_000,
   maxIdleTimeout: 25_000,
-  // What others may open bounds what they may send before it is read: whoever dials opens one stream.
+  // Each stream that the other end may open costs memory. Only the dialing end opens one.
   maxConcurrentBidirectionalStreams: 0,
   maxConcurrentUnidirectionalStreams: 0,
 };
-/** Deno seldom has more at a time. */
+/** Size of the read buffer. Deno seldom has more at a time. */
 const READ_BYTES = 128 * 1024;
-/** From when an endpoint is closed to when nothing uses it any more. */
+/** Time from closing an endpoint until nothing uses it, so that it can be garbage-collected. */
 const COLLECT_AFTER_MS = 500;
 
-/** Listens, and dials, on a UDP port of the system's choice. Dispose of it to stop. */
+/** Listens and dials on a UDP port that the system chooses. Dispose of it to stop. */
 export class QuicPort implements Disposable {
-  /** Its number. */
+  /** The port's number. */
   readonly port: number;
-  /** Let go of when it is closed, as is all that belongs to it: Deno closes the socket by collecting it. */
+  /** Undefined once closed, since Deno closes the socket only when the endpoint is garbage-collected. */
   #endpoint: Deno.QuicEndpoint | undefined;
   #listener: Deno.QuicListener | undefined;
-  /** The transport that goes on, and with it the socket, when this is disposed of. */
+  /** True if a transport goes on when this is disposed of, and with it the socket. */
   #kept = false;
 
-  /** Undefined where Deno has no QUIC. @param hostname The address to listen on. */
+  /** Opens a port. @param hostname The IP address to listen on. @returns Undefined if Deno has no QUIC. */
   static open(hostname: string, certificate: Certificate): QuicPort | undefined {
     return Deno.QuicEndpoint ? new QuicPort(hostname, certificate) : undefined;
   }
@@ -50,7 +50,11 @@ export class QuicPort implements Disposable {
     });
   }
 
-  /** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
+  /**
+   * Connects to `address`, which must show the certificate `der`.
+   *
+   * @throws Deno's error if it does not, or the signal's reason.
+   */
   async connect(address: string, der: Uint8Array, signal: AbortSignal): Promise<Transport> {
     if (!this.#endpoint) throw new LaneError("its port is closed");
     const { host, port } = splitSocketAddress(address);
@@ -68,37 +72,37 @@ export class QuicPort implements Disposable {
     return new QuicTransport(this, connection, await stream.catch(closing(connection)));
   }
 
-  /** Whoever connects, before its stream, until this is disposed of. */
+  /** Yields each connection that comes in, before its stream, until this is disposed of. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
     while (this.#listener) {
       let incoming: Deno.QuicIncoming;
       try {
         incoming = await this.#listener.incoming();
       } catch {
-        return; // it says in several ways that it was stopped, and nothing else
+        return; // it was stopped, which Deno reports by several errors
       }
       yield (signal) => this.#accept(incoming, signal);
     }
   }
 
   async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
-    if (!this.#listener) { // to accept what came before it was stopped would end the program
+    if (!this.#listener) { // Deno would end the program if it accepted after the stop
       incoming.ignore();
       throw new LaneError("its port is closed");
     }
     const connection = await connected(incoming.accept() as Promise<Deno.QuicConn>, signal);
     const reader = connection.incomingBidirectionalStreams.getReader();
     const { value } = await abortable(reader.read(), signal).catch(closing(connection));
-    if (!value) throw new LaneError("it ended without a stream");
+    if (!value) throw new LaneError("the other end opened no stream");
     return new QuicTransport(this, connection, value);
   }
 
-  /** The socket stays open for a transport, which is then the one to close it. */
+  /** Keeps the socket open for a transport, which closes it later. */
   keep(): void {
     this.#kept = true;
   }
 
-  /** Closes the socket, and whatever goes over it. */
+  /** Closes the socket, and all connections on it. */
   close(): void {
     if (!this.#endpoint) return;
     this.#endpoint.close();
@@ -118,7 +122,7 @@ async function connected(
   signal: AbortSignal,
 ): Promise<Deno.QuicConn> {
   const connecting = coming.then((connection) => {
-    // Deno 2.6 rejects it where nobody asks for it; whoever reads or writes is told, too.
+    // Deno 2.6 rejects it although no code asked for it. Reads and writes fail with the same error.
     connection.closed.catch(() => {});
     return connection;
   });
@@ -133,15 +137,15 @@ function closing(connection: Deno.QuicConn): (error: unknown) => never {
 }
 
 let timer: ReturnType<typeof setTimeout> | undefined;
-/** Collections still to come. */
+/** Number of garbage collections still to come. */
 let collections = 0;
 
 /**
- * Has garbage collected, if the program was started with what that takes: the collector does not know
- * that each endpoint holds a socket, and 3 MB into which it receives, and would leave many lying.
+ * Collects garbage soon, if the program has the function for it (run_flags.ts). By itself the collector leaves
+ * many endpoints uncollected: it does not know that each holds a socket and 3 MB of memory.
  */
 function collectSoon(): void {
-  collections = 2; // what was closed may still be in use at the first
+  collections = 2; // a closed endpoint may still be in use at the first
   if (timer === undefined) collectInTime();
 }
 
@@ -156,7 +160,7 @@ function collectInTime(): void {
   Deno.unrefTimer(timer);
 }
 
-/** What Deno has of a connection. */
+/** Deno's objects of a connection. */
 interface Connected {
   readonly connection: Deno.QuicConn;
   readonly reader: ReadableStreamBYOBReader;
@@ -167,9 +171,9 @@ class QuicTransport implements Transport {
   readonly kind = "QUIC";
   readonly remote: string;
   #port: QuicPort;
-  /** Let go of when it is closed, as by its port. */
+  /** Undefined once closed, so that Deno's objects can be garbage-collected. */
   #connected: Connected | undefined;
-  /** Lent to each read, which gives it back. */
+  /** The read buffer. Each read takes it and gives it back. */
   #memory: ArrayBuffer | undefined;
   #kept = false;
 
@@ -177,13 +181,13 @@ class QuicTransport implements Transport {
     this.#port = port;
     const reader = stream.readable.getReader({ mode: "byob" });
     const writer = stream.writable.getWriter();
-    writer.closed.catch(() => {}); // writes fail with the same
+    writer.closed.catch(() => {}); // writes fail with the same error
     this.#connected = { connection, reader, writer };
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
   }
 
-  /** To be called for the one that becomes the lane. */
+  /** Keeps the socket of the port open for this transport. */
   keep(): void {
     this.#kept = true;
     this.#port.keep();
@@ -201,7 +205,7 @@ class QuicTransport implements Transport {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    if (!this.#connected) throw new LaneError("it is closed");
+    if (!this.#connected) throw new LaneError("the connection is closed");
     await this.#connected.writer.write(bytes);
   }
 

@@ -1,24 +1,24 @@
 /**
- * Bytes dealt out over several connections, a piece to each in turn. Each has a socket of its own, and
- * so room of its own for what comes at once: Linux gives a UDP socket of Deno's 208 KiB, and what is lost
- * there slows the connection down for seconds. And what is on the way by one is bounded by what its
- * receiver has room for, 1.25 MB in Deno: at a round trip of 50 ms that is 25 MB/s.
+ * Stripes bytes over several QUIC connections, a piece to each in turn. One connection alone is slow:
+ *
+ * - Linux gives Deno's UDP socket a buffer of 208 KiB. Packets lost there slow the connection down for seconds.
+ * - Its receiver grants 1.25 MB. At a round trip of 50 ms that is 25 MB/s.
  */
 
 import type { Transport } from "./lane.ts";
 
-/** What goes by one connection before it is the next one's turn. */
+/** Bytes that one connection carries before it is the next one's turn. */
 const STRIPE_BYTES = 256 * 1024;
 
-/** Several transports as one. Both ends have the same ones, in the same order. */
+/** Several transports as one. Both ends have the same transports, in the same order. */
 export class StripedTransport implements Transport {
   #stripes: readonly Transport[];
-  /** What each has read beyond its piece. */
+  /** Bytes that each transport has read beyond its piece. */
   #rests: (Uint8Array<ArrayBuffer> | undefined)[] = [];
   #received = 0;
   #sent = 0;
 
-  /** @param stripes The first of them says what kind it is, and where the other end is. */
+  /** @param stripes Kind and remote address are those of the first. */
   constructor(stripes: readonly [Transport, ...Transport[]]) {
     this.#stripes = stripes;
   }
@@ -31,7 +31,7 @@ export class StripedTransport implements Transport {
     return this.#stripes[0]!.remote;
   }
 
-  /** The next bytes, at least one, valid until the next call; undefined where one of them ends. */
+  /** Returns the next bytes, at least one, valid until the next call; undefined once a transport ends. */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const { index, left } = this.#stripeAt(this.#received);
     const bytes = this.#rests[index] ?? await this.#stripes[index]!.read();
@@ -42,7 +42,7 @@ export class StripedTransport implements Transport {
     return part;
   }
 
-  /** Not to be called while it is under way. */
+  /** Sends all bytes. Calls must not overlap. */
   async write(bytes: Uint8Array): Promise<void> {
     for (let rest = bytes; rest.length > 0;) {
       const { index, left } = this.#stripeAt(this.#sent);
@@ -53,7 +53,7 @@ export class StripedTransport implements Transport {
     }
   }
 
-  /** Whose turn it is after so many bytes, and for how many more. */
+  /** Returns whose turn it is after `offset` bytes, and for how many more. */
   #stripeAt(offset: number): { index: number; left: number } {
     return {
       index: Math.floor(offset / STRIPE_BYTES) % this.#stripes.length,

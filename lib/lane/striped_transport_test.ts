@@ -7,22 +7,22 @@ import { eventLoopTurns } from "../../tests/event_loop.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** One connection, whose bytes come out where they went in. */
-class Member implements Transport {
+/** A connection in memory. Its reads return what was written to it. */
+class Stripe implements Transport {
   readonly kind = "QUIC";
   readonly remote: string;
-  /** Bytes that it has been given. */
+  /** Number of bytes written. */
   written = 0;
   isClosed = false;
   #waiting: Uint8Array[] = [];
   #ended = false;
   #error: Error | undefined;
   #changed = Promise.withResolvers<void>();
-  /** What the last read gave: not valid any more after the next call. */
+  /** What the last read returned, which is valid until the next one. */
   #lent: Bytes | undefined;
   #slow: () => number;
 
-  /** @param slow How slow the next piece is. */
+  /** @param slow Returns for how many turns of the event loop the next piece waits. */
   constructor(remote: string, slow: () => number) {
     this.remote = remote;
     this.#slow = slow;
@@ -31,7 +31,7 @@ class Member implements Transport {
   async read(): Promise<Bytes | undefined> {
     this.#lent?.fill(0xee);
     while (this.#waiting.length === 0 && !this.#ended && !this.#error) await this.#changed.promise;
-    await eventLoopTurns(this.#slow()); // more may come meanwhile, and joins what is there
+    await eventLoopTurns(this.#slow()); // what comes meanwhile joins the piece
     if (this.#error) throw this.#error;
     if (this.#waiting.length === 0) return undefined;
     return this.#lent = Uint8Array.from(Buffer.concat(this.#waiting.splice(0)));
@@ -65,21 +65,21 @@ class Member implements Transport {
   }
 }
 
-function membersOf(
+function stripesOf(
   count: number,
   slow: () => number = () => 0,
-): [[Member, ...Member[]], { writer: StripedTransport; reader: StripedTransport }] {
-  const members = Array.from({ length: count }, (_, i) => new Member(`remote ${i}`, slow)) as [
-    Member,
-    ...Member[],
+): [[Stripe, ...Stripe[]], { writer: StripedTransport; reader: StripedTransport }] {
+  const stripes = Array.from({ length: count }, (_, i) => new Stripe(`remote ${i}`, slow)) as [
+    Stripe,
+    ...Stripe[],
   ];
-  return [members, {
-    writer: new StripedTransport(members),
-    reader: new StripedTransport(members),
+  return [stripes, {
+    writer: new StripedTransport(stripes),
+    reader: new StripedTransport(stripes),
   }];
 }
 
-Deno.test("bundle: what goes in comes out, in order, whatever the pieces and their delays", async () => {
+Deno.test("StripedTransport: keeps all bytes in order, whatever the pieces and their delays", async () => {
   const sizes = fc.array(
     fc.oneof(fc.integer({ min: 0, max: 2000 }), fc.integer({ min: 0, max: 1_500_000 })),
     { maxLength: 6 },
@@ -87,10 +87,10 @@ Deno.test("bundle: what goes in comes out, in order, whatever the pieces and the
   const counts = fc.integer({ min: 1, max: 9 });
   await fc.assert(
     fc.asyncProperty(counts, sizes, fc.infiniteStream(fc.nat(3)), async (count, sizes, delays) => {
-      const [members, { writer, reader }] = membersOf(count, () => delays.next().value!);
+      const [stripes, { writer, reader }] = stripesOf(count, () => delays.next().value!);
       const total = sizes.reduce((sum, size) => sum + size, 0);
       const data = Buffer.allocUnsafe(total);
-      for (let i = 0; i + 4 <= total; i += 4) data.writeUInt32LE(i, i); // each place another
+      for (let i = 0; i + 4 <= total; i += 4) data.writeUInt32LE(i, i); // different at each offset
       const reading = (async () => {
         let at = 0;
         for (let piece; (piece = await reader.read());) {
@@ -104,18 +104,18 @@ Deno.test("bundle: what goes in comes out, in order, whatever the pieces and the
       for (const size of sizes) {
         const lent = Buffer.from(data.subarray(at, at += size));
         await writer.write(lent);
-        lent.fill(0); // it may be changed
+        lent.fill(0); // the caller may change it
       }
-      for (const member of members) member.end();
+      for (const stripe of stripes) stripe.end();
       assert.equal(await reading, total);
     }),
     { numRuns: 60 },
   );
 });
 
-Deno.test("bundle: 256 KiB go by each connection in turn", async () => {
-  const [members, { writer }] = membersOf(3);
-  const written = () => members.map(({ written }) => written);
+Deno.test("StripedTransport: sends 256 KiB on each connection in turn", async () => {
+  const [stripes, { writer }] = stripesOf(3);
+  const written = () => stripes.map(({ written }) => written);
   await writer.write(new Uint8Array(1000));
   assert.deepEqual(written(), [1000, 0, 0]);
   await writer.write(new Uint8Array(262_144 - 1000));
@@ -126,28 +126,28 @@ Deno.test("bundle: 256 KiB go by each connection in turn", async () => {
   assert.deepEqual(written(), [2 * 262_144, 262_145, 262_144]);
 });
 
-Deno.test("bundle: the end of a connection is the end of all, after what came before", async () => {
-  const [members, { writer, reader }] = membersOf(2);
+Deno.test("StripedTransport: ends when one connection ends, after the bytes before that", async () => {
+  const [stripes, { writer, reader }] = stripesOf(2);
   await writer.write(new Uint8Array(300_000));
-  members[1]!.end();
+  stripes[1]!.end();
   let length = 0;
   for (let piece; (piece = await reader.read());) length += piece.length;
   assert.equal(length, 300_000);
 });
 
-Deno.test("bundle: what breaks a connection breaks writing and reading", async () => {
-  const [members, { writer, reader }] = membersOf(2);
+Deno.test("StripedTransport: fails to read and write once one connection is broken", async () => {
+  const [stripes, { writer, reader }] = stripesOf(2);
   await writer.write(new Uint8Array(10));
   assert.equal((await reader.read())!.length, 10);
-  members[0].cut();
+  stripes[0].cut();
   await assert.rejects(writer.write(new Uint8Array(10)), /cut/);
   await assert.rejects(reader.read(), /cut/);
 });
 
-Deno.test("bundle: it is where the first is, and all are closed together", () => {
-  const [members, { writer }] = membersOf(3);
+Deno.test("StripedTransport: has the remote address of the first, and closes all", () => {
+  const [stripes, { writer }] = stripesOf(3);
   assert.equal(writer.kind, "QUIC");
   assert.equal(writer.remote, "remote 0");
   writer.close();
-  assert(members.every(({ isClosed }) => isClosed));
+  assert(stripes.every(({ isClosed }) => isClosed));
 });

@@ -1,4 +1,4 @@
-/** From one QUIC connection to several, by which the bytes are then dealt out (striped_transport.ts). */
+/** Adds further QUIC connections to a lane. Its bytes are then striped over all of them (striped_transport.ts). */
 
 import { isIPv6 } from "node:net";
 import { abortable, RunningTimeout } from "../async/abort.ts";
@@ -12,33 +12,43 @@ import { LaneError, type Transport } from "./lane.ts";
 import { runConnectivityChecks, type Secrets } from "./connectivity.ts";
 import { QuicPort } from "./quic.ts";
 
-/** How many more this end wants. */
+/** Number of further connections that this end asks for: four in all are up to twice as fast as one (docs/benchmarks.md). */
 const EXTRA_STRIPES = 3;
-/** How many the other end may want: what is used of them is told in one byte. */
-const MOST_EXTRA_STRIPES = 8;
-/** Who may connect to each of their ports, ever. */
-const MOST_CONNECTIONS = 8;
-/** For them to get through, and the same by the clock. */
-const LIMIT_MS = 2_000, CLOCK_LIMIT_MS = 10_000;
-/** For what the other end is to say, which waits for them, too. */
-const MESSAGE_LIMIT_MS = 15_000;
+/** Maximum that the other end may ask for. One byte tells which of them are used. */
+const MAX_EXTRA_STRIPES = 8;
+/** Maximum connections accepted per port. */
+const MAX_CONNECTIONS = 8;
+/** Timeout for the further connections to get through, in running time: many round trips. */
+export const STRIPES_TIMEOUT_MS = 2_000;
+/** Timeout for that by the clock. */
+const CLOCK_TIMEOUT_MS = 10_000;
+/** Timeout for a message of the other end, which waits for the further connections, too. */
+const MESSAGE_TIMEOUT_MS = 15_000;
+
+/** How to add connections to a lane. */
+export interface StripingOptions {
+  /** True at the end that chooses which connections are used. */
+  readonly isControlling: boolean;
+  readonly signal: AbortSignal;
+  /** {@linkcode STRIPES_TIMEOUT_MS}; tests pass a shorter one. */
+  readonly timeoutMs?: number;
+}
 
 /**
- * Makes more connections beside the first, with ports of their own, as the first was made; on the first
- * the two ends tell each other the ports.
+ * Makes further connections, each with a port of its own at either end. The two ends exchange the port numbers
+ * on the first connection.
  *
- * @param certificate What this end shows on them.
- * @param isControlling Whether it is this end that says which of them are used.
- * @returns All that are used, as one, which is then the one to close them; the first alone if no other gets through.
- * @throws {LaneError} if the other end does not do as it should, what Deno says if the first breaks, or the
- * signal's reason. The first is closed then.
+ * @param certificate The certificate that this end shows on the new ports.
+ * @returns One transport for all connections that are used, which then closes them; or the first connection
+ * alone, if no other gets through.
+ * @throws {LaneError} if the other end breaks the protocol, Deno's error if the first connection breaks, or the
+ * signal's reason. The first connection is then closed.
  */
 export async function addStripes(
   first: Candidate,
   certificate: Certificate,
   secrets: Secrets,
-  isControlling: boolean,
-  signal: AbortSignal,
+  { isControlling, signal, timeoutMs = STRIPES_TIMEOUT_MS }: StripingOptions,
 ): Promise<Transport> {
   const { host } = splitSocketAddress(first.remote);
   const ports = openPorts(isIPv6(host) ? "::" : "0.0.0.0", certificate);
@@ -49,15 +59,16 @@ export async function addStripes(
     const announced = ports.flatMap(({ port }) => [port >> 8, port & 0xff]);
     await inTime(first.write(Uint8Array.of(ports.length, ...announced)), signal);
     const remotePorts = (await inTime(receivePorts(first), signal)).slice(0, ports.length);
-    for (const port of ports.splice(remotePorts.length)) port[Symbol.dispose](); // not wanted
+    for (const port of ports.splice(remotePorts.length)) port[Symbol.dispose](); // has no pair
     for (const [i, port] of ports.entries()) {
       const nomination = new Nomination(isControlling, 0, until);
       nominations.push(nomination);
       const udp = [socketAddress(host, remotePorts[i]!)];
-      runConnectivityChecks([port], { tcp: [], udp }, secrets, nomination, MOST_CONNECTIONS, until);
+      const limits = { maxConnections: MAX_CONNECTIONS, until };
+      runConnectivityChecks([port], { tcp: [], udp }, secrets, nomination, limits);
     }
     const more = isControlling
-      ? await selectStripes(first, nominations, signal)
+      ? await selectStripes(first, nominations, timeoutMs, signal)
       : await receiveSelection(first, nominations, signal);
     debug(() => `lane: ${more.length + 1} connections`);
     return more.length > 0 ? new StripedTransport([first, ...more]) : first;
@@ -66,7 +77,7 @@ export async function addStripes(
     for (const nomination of nominations) discard(nomination);
     throw error;
   } finally {
-    finished.abort(new LaneError("it is wide enough"));
+    finished.abort(new LaneError("all connections of the lane are chosen"));
     for (const nomination of nominations) nomination.close();
     for (const port of ports) port[Symbol.dispose]();
   }
@@ -77,32 +88,34 @@ function openPorts(any: string, certificate: Certificate): QuicPort[] {
   try {
     while (ports.length < EXTRA_STRIPES) ports.push(QuicPort.open(any, certificate)!);
   } catch (error) {
-    debug(() => `lane: no more ports: ${error}`); // there may be enough of them
+    debug(() => `lane: cannot open another port: ${error}`); // the lane has fewer connections
   }
   return ports;
 }
 
-/** What the other end tells: how many ports, and which. */
+/** Reads how many ports the other end has opened, and their numbers. */
 async function receivePorts(first: Candidate): Promise<number[]> {
   const [count] = await first.readExactly(1);
-  if (count! > MOST_EXTRA_STRIPES) throw new LaneError(`${count} more ports`);
+  if (count! > MAX_EXTRA_STRIPES) throw new LaneError(`the other end asks for ${count} more ports`);
   const bytes = await first.readExactly(2 * count!);
   const ports = Array.from({ length: count! }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
-  if (ports.includes(0)) throw new LaneError("a port 0");
+  if (ports.includes(0)) throw new LaneError("the other end names port 0");
   return ports;
 }
 
-/** What has got through in time, which the other end is told. */
+/** Waits until a connection of each pair has got through, or the timeout. Tells the other end which have. */
 async function selectStripes(
   first: Candidate,
   nominations: readonly Nomination[],
+  timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Candidate[]> {
-  const clock = AbortSignal.timeout(CLOCK_LIMIT_MS);
-  using limit = new RunningTimeout(LIMIT_MS, new LaneError("it is late"), clock, signal);
+  const clock = AbortSignal.timeout(CLOCK_TIMEOUT_MS);
+  const late = new LaneError("the connection did not get through in time");
+  using timeout = new RunningTimeout(timeoutMs, late, clock, signal);
   const through = await Promise.all(
     nominations.map(({ nominated }) =>
-      abortable(nominated, limit.signal, (late) => late.close()).catch((error) => {
+      abortable(nominated, timeout.signal, (late) => late.close()).catch((error) => {
         debug(() => `lane: one connection less: ${error}`);
       })
     ),
@@ -113,35 +126,37 @@ async function selectStripes(
   return through.filter((candidate) => candidate !== undefined);
 }
 
-/** What the other end says is used. */
+/** Reads which connections the other end has selected, and waits for their nominations. */
 async function receiveSelection(
   first: Candidate,
   nominations: readonly Nomination[],
   signal: AbortSignal,
 ): Promise<Candidate[]> {
   const [bits] = await inTime(first.readExactly(1), signal);
-  if (bits! >> nominations.length !== 0) throw new LaneError("connections that there are not");
+  if (bits! >> nominations.length !== 0) {
+    throw new LaneError("the other end selects a connection that does not exist");
+  }
   const used: Promise<Candidate>[] = [];
   for (const [i, nomination] of nominations.entries()) {
     if ((bits! & 1 << i) !== 0) used.push(nomination.nominated);
     else discard(nomination);
   }
-  // Which they are has been said on each of them, and may come a moment later than this.
+  // Each nomination comes on its own connection, perhaps a moment later than the selection.
   return await inTime(Promise.all(used), signal);
 }
 
-/** Also where it was, or will be, taken. */
+/** Closes what a nomination has, and what it still gets. */
 function discard(nomination: Nomination): void {
   nomination.close();
-  nomination.nominated.then((candidate) => candidate.close(), () => {}); // it is broken already
+  nomination.nominated.then((candidate) => candidate.close(), () => {}); // nothing was nominated
 }
 
-/** What depends on the other end. */
+/** Waits for something that depends on the other end. */
 async function inTime<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
-  using limit = new RunningTimeout(
-    MESSAGE_LIMIT_MS,
-    new LaneError("the other end says no more"),
+  using timeout = new RunningTimeout(
+    MESSAGE_TIMEOUT_MS,
+    new LaneError("the other end sent nothing in time"),
     signal,
   );
-  return await abortable(waiting, limit.signal);
+  return await abortable(waiting, timeout.signal);
 }

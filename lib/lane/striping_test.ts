@@ -5,24 +5,26 @@ import { Candidate } from "./candidate.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
 import { QuicPort } from "./quic.ts";
-import { addStripes } from "./striping.ts";
+import { addStripes, type StripingOptions } from "./striping.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
 import { named } from "../../tests/testenv.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
 const never = new AbortController().signal;
-/** What an end says of three ports. */
+/** Timeout for the further connections, with ease enough for some on this host. */
+const TIMEOUT_MS = 500;
+/** Length of the message that names three ports. */
 const PORTS_BYTES = 7;
 
 /** One end of a connection in memory. */
 interface End extends Transport {
-  /** What it was given to send. */
+  /** What it was given to send, piece by piece. */
   readonly said: Bytes[];
   isClosed: boolean;
 }
 
-/** A connection in memory, as if to this host. @param change What is done to what the first end says. */
+/** Returns a connection in memory, as if to this host. @param change Changes what the first end sends. */
 function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, End] {
   const room = { highWaterMark: 100 };
   const [there, back] = [1, 2].map(() => new TransformStream<Bytes, Bytes>(undefined, room, room));
@@ -55,13 +57,13 @@ function connection(change: (bytes: Bytes) => Bytes = (bytes) => bytes): [End, E
   ];
 }
 
-/** The ports that an end has told of. */
+/** Returns the ports that an end has named. */
 function portsOf({ said }: End): number[] {
   const [, ...bytes] = said.find(({ length }) => length === PORTS_BYTES)!;
   return [0, 2, 4].map((at) => bytes[at]! << 8 | bytes[at + 1]!);
 }
 
-/** Two ends that know each other, on a connection that has been chosen. */
+/** Returns two ends that know each other, on a connection that has been chosen. */
 async function ends([a, b] = connection()) {
   const secret = new Uint8Array(32);
   const candidates = Promise.all([
@@ -76,15 +78,20 @@ async function ends([a, b] = connection()) {
       first,
       addStripes: (
         isControlling: boolean,
-        signal = never,
+        options: Partial<StripingOptions> = {},
         certificate: Certificate = certificates[i]!,
-      ) => addStripes(first, certificate, { local: secrets[i]!, remote }, isControlling, signal),
+      ) =>
+        addStripes(first, certificate, { local: secrets[i]!, remote }, {
+          isControlling,
+          signal: never,
+          ...options,
+        }),
     };
   });
   return { a: ends[0]!, b: ends[1]!, certificates, secrets };
 }
 
-/** How many of these UDP ports somebody has. */
+/** Returns how many of these UDP ports are open. */
 async function openOf(ports: readonly number[]): Promise<number> {
   const lines = (await Deno.readTextFile("/proc/self/net/udp")).split("\n");
   return ports.filter((port) => {
@@ -99,7 +106,7 @@ async function closed(ports: readonly number[]): Promise<void> {
 }
 
 const EACH_SOCKET =
-  "addStripes: three more connections, each with a socket of its own at either end";
+  "addStripes: makes three more connections, each with a socket of its own at either end";
 Deno.test(named(EACH_SOCKET, "proc"), async () => {
   const ports = await (async () => {
     const both = connection(), { a, b } = await ends(both);
@@ -108,12 +115,12 @@ Deno.test(named(EACH_SOCKET, "proc"), async () => {
     assert.equal(await openOf(ports), 6);
     await assertCarries(striped);
     return ports;
-  })(); // which holds nothing else any more when it is through
+  })(); // a function of its own, so that its objects can be garbage-collected
   await closed(ports);
 });
 
-Deno.test("addStripes: what does not get through is not used", async () => {
-  // Of three ports the other end hears two that are right.
+Deno.test("addStripes: does not use a connection that does not get through", async () => {
+  // The other end gets a wrong number for one of the three ports.
   const others = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
   const { port } = others.addr as Deno.NetAddr;
   const wrong = [port >> 8, port & 0xff];
@@ -123,15 +130,18 @@ Deno.test("addStripes: what does not get through is not used", async () => {
       : bytes
   );
   const { a, b } = await ends(both);
-  // Nor does the end with those ports get through by itself.
+  // Nor does the end with those ports get through: it expects another certificate.
   const other = await makeCertificate();
-  const striped = await Promise.all([a.addStripes(true, never), b.addStripes(false, never, other)]);
+  const striped = await Promise.all([
+    a.addStripes(true, { timeoutMs: TIMEOUT_MS }),
+    b.addStripes(false, {}, other),
+  ]);
   others.close();
-  assert.deepEqual(both[0].said.at(-1), Uint8Array.of(0b101)); // which are used
+  assert.deepEqual(both[0].said.at(-1), Uint8Array.of(0b101)); // the selection
   await assertCarries(striped);
 });
 
-Deno.test("addStripes: an end that wants none has the first alone", async () => {
+Deno.test("addStripes: uses the first connection alone if the other end asks for no more", async () => {
   const { a, b } = await ends();
   const striped = a.addStripes(true);
   await b.first.write(Uint8Array.of(0));
@@ -140,7 +150,7 @@ Deno.test("addStripes: an end that wants none has the first alone", async () => 
   assert.equal(await striped, a.first);
 });
 
-Deno.test("addStripes: what is used may be chosen later than that is said, and what is not used is closed", async () => {
+Deno.test("addStripes: waits for nominations after the selection, and closes what is not selected", async () => {
   const both = connection(), { a, b, certificates, secrets } = await ends(both);
   const striped = a.addStripes(false);
   await b.first.write(Uint8Array.of(3, ...[1, 2, 3].flatMap((port) => [0, port])));
@@ -162,13 +172,13 @@ Deno.test("addStripes: what is used may be chosen later than that is said, and w
   dialed[2]!.close();
 });
 
-Deno.test("addStripes: what is against the protocol ends it", async () => {
+Deno.test("addStripes: gives up the lane if the other end breaks the protocol", async () => {
   for (
     const [isControlling, said, error] of [
       [true, [9], /9 more ports/],
-      [true, [1, 0, 0], /port 0/],
-      [false, [0, 1], /connections that there are not/],
-      [false, [4, 0, 1, 0, 1, 0, 1, 0, 1, 8], /connections that there are not/],
+      [true, [1, 0, 0], /names port 0/],
+      [false, [0, 1], /a connection that does not exist/],
+      [false, [4, 0, 1, 0, 1, 0, 1, 0, 1, 8], /a connection that does not exist/],
     ] as const
   ) {
     const both = connection();
@@ -182,15 +192,16 @@ Deno.test("addStripes: what is against the protocol ends it", async () => {
 });
 
 for (const isControlling of [true, false]) {
-  const who = isControlling ? "who chooses" : "the other end";
+  const end = isControlling ? "the end that controls" : "the other end";
   for (const what of ["given up", "broken"]) {
-    const name = `addStripes: by ${who} it can be ${what}, and leaves no socket open`;
+    const name = `addStripes: leaves no socket open when it is ${what} at ${end}`;
     Deno.test(named(name, "proc"), async () => {
       const ports = await (async () => {
         const both = connection(), { a, b } = await ends(both);
         const controller = new AbortController();
-        const striped = a.addStripes(isControlling, controller.signal);
-        await b.first.write(Uint8Array.of(1, 0, 1)); // where nobody answers
+        const { signal } = controller;
+        const striped = a.addStripes(isControlling, { signal, timeoutMs: TIMEOUT_MS });
+        await b.first.write(Uint8Array.of(1, 0, 1)); // a port that does not answer
         assert.equal(await openOf(portsOf(both[0])), 3);
         if (what === "given up") controller.abort(new Error("given up"));
         else both[1].close();

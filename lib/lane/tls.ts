@@ -1,4 +1,4 @@
-/** TLS 1.3 over TCP: the fastest lane, where one end accepts connections. */
+/** TLS 1.3 over TCP: the fastest lane, if one end can accept connections. */
 
 import { abortable } from "../async/abort.ts";
 import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
@@ -7,10 +7,14 @@ import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import type { Transport } from "./lane.ts";
 
-/** Deno hands over no more than one TLS record (16 KiB) at a time. */
+/** Size of the read buffer. Deno returns at most one TLS record (16 KiB) per read. */
 const READ_BYTES = 16 * 1024;
 
-/** Connects to `address`, which must show the certificate `der`. @throws If it does not, or the signal's reason. */
+/**
+ * Connects to `address`, which must show the certificate `der`.
+ *
+ * @throws Deno's error if it does not, or the signal's reason.
+ */
 export async function connectTls(
   address: string,
   der: Uint8Array,
@@ -18,7 +22,7 @@ export async function connectTls(
 ): Promise<Transport> {
   const { host, port } = splitSocketAddress(address);
   const close = (late: Deno.Conn) => closeQuietly(late);
-  // Deno's own signal gives the socket back at once, where nobody answers.
+  // If nothing answers, Deno frees the socket at once because it has the signal, too.
   const tcp = await abortable(Deno.connect({ hostname: host, port, signal }), signal, close);
   try {
     tcp.setNoDelay();
@@ -32,11 +36,11 @@ export async function connectTls(
   }
 }
 
-/** Listens on a port of the system's choice. Dispose of it to stop; what was accepted goes on. */
+/** Listens on a TCP port that the system chooses. Dispose of it to stop; accepted connections go on. */
 export class TlsPort implements Disposable {
   #listener: Deno.TlsListener;
 
-  /** @param hostname The address to listen on. @throws What the system says. */
+  /** @param hostname The IP address to listen on. @throws The system's error. */
   constructor(hostname: string, { certificatePem, privateKeyPem }: Certificate) {
     this.#listener = Deno.listenTls({
       hostname,
@@ -51,14 +55,14 @@ export class TlsPort implements Disposable {
     return (this.#listener.addr as Deno.NetAddr).port;
   }
 
-  /** Whoever connects, before the handshake, until it is disposed of. */
+  /** Yields each connection that comes in, before its handshake, until the port is disposed of. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
     for (;;) {
       let tls: Deno.TlsConn;
       try {
         tls = await this.#listener.accept();
       } catch (error) {
-        // Somebody may hang up while being accepted; when it is closed there is no more to come.
+        // Closed: nothing comes after that. Reset: the other end has hung up, and others may come.
         if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) {
           return;
         }

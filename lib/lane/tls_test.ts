@@ -6,10 +6,10 @@ import { connectTls, TlsPort } from "./tls.ts";
 
 const HOST = "127.0.0.1";
 const EXCHANGES = 50;
-/** Far from the 1 ms that an exchange takes, and from the 40 ms by which Linux delays acknowledgements. */
-const MOST_MS = 20;
+/** Maximum time of an exchange: far from the 1 ms it takes, and from Linux's delayed acknowledgement, 40 ms. */
+const MAX_MS = 20;
 
-/** Both ends of a lane over TLS. */
+/** Returns both ends of a lane over TLS. */
 async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: Lane }> {
   const certificate = await makeCertificate();
   using port = new TlsPort(HOST, certificate);
@@ -21,7 +21,7 @@ async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: L
   return { dialed, accepted };
 }
 
-/** What git-annex does for each file: a line, and at once what belongs to it. */
+/** Writes as git-annex does for each file: a line, and at once what belongs to it. */
 async function sayTwice(lane: Lane): Promise<void> {
   await lane.write(new TextEncoder().encode("GET 0 file key\n"));
   await lane.write(new TextEncoder().encode("DATA 3\nabc"));
@@ -37,7 +37,7 @@ async function hear(lane: Lane): Promise<void> {
 
 for (const asks of ["dialed", "accepted"] as const) {
   const answers = asks === "dialed" ? "accepted" : "dialed";
-  Deno.test(`TLS lane: two small writes are not held back; the end that ${asks} asks`, async () => {
+  Deno.test(`TLS lane: does not hold back two small writes, if the end that ${asks} asks`, async () => {
     const lanes = await makeLane(AbortSignal.timeout(10_000));
     const times: number[] = [];
     for (let i = 0; i < EXCHANGES; i++) {
@@ -49,11 +49,11 @@ for (const asks of ["dialed", "accepted"] as const) {
     lanes.dialed.close();
     lanes.accepted.close();
     const median = times.sort((a, b) => a - b)[EXCHANGES / 2]!;
-    assert(median < MOST_MS, `an exchange takes ${median} ms`);
+    assert(median < MAX_MS, `an exchange takes ${median} ms`);
   });
 }
 
-Deno.test("setNoDelayForAccepted() says that it is not set where nothing listens", () => {
+Deno.test("setNoDelayForAccepted() returns false if nothing listens on the port", () => {
   const listener = Deno.listen({ hostname: HOST, port: 0 });
   const { port } = listener.addr;
   const canBeSet = Deno.build.os !== "windows";
