@@ -9,12 +9,17 @@ const ACK_DELAY_MS = 50;
 export class AckTimer {
   #receive: ReceiveHalf;
   #onDue: () => void;
+  #delayMs: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** How many acknowledgements had gone when the timer was set. */
   #setAfter = 0;
 
-  /** @param onDue Called when an acknowledgement has to go alone. */
-  constructor(receive: ReceiveHalf, onDue: () => void) {
+  /**
+   * @param onDue Called when an acknowledgement has to go alone.
+   * @param delayMs Time for which an acknowledgement waits, for tests.
+   */
+  constructor(receive: ReceiveHalf, onDue: () => void, delayMs = ACK_DELAY_MS) {
+    this.#delayMs = delayMs;
     this.#receive = receive;
     this.#onDue = onDue;
   }
@@ -28,7 +33,7 @@ export class AckTimer {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       if (this.#receive.owesAck && this.#receive.acksGiven === acksGiven) this.#onDue();
-    }, ACK_DELAY_MS);
+    }, this.#delayMs);
   }
 
   /** Stops it. */

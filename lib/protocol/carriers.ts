@@ -34,6 +34,7 @@ export interface CarriersOptions {
   readonly onFailure: (error: StreamError) => void;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost: (lane: Lane, reason: Error) => void;
+  readonly ackDelayMs?: number | undefined;
   readonly lookMs?: number | undefined;
   readonly stallMs?: number | undefined;
 }
@@ -70,7 +71,7 @@ export class Carriers {
         else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
       },
     });
-    this.#ackTimer = new AckTimer(receive, () => this.#outbox.ackNow());
+    this.#ackTimer = new AckTimer(receive, () => this.#outbox.ackNow(), options.ackDelayMs);
     this.#readingHome = this.#readHome();
   }
 

@@ -70,7 +70,7 @@ export class SendHalf {
 
   /** Begins on another carrier: what is not acknowledged is sent again. */
   restart(): void {
-    this.#next = Math.min(this.acknowledged, this.written);
+    this.#next = this.acknowledged;
   }
 
   /** Whether there is something to send. */

@@ -17,6 +17,8 @@ export interface SessionOptions {
   readonly onProgress?: () => void;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost?: (lane: Lane, reason: Error) => void;
+  /** Maximum time for which an acknowledgement waits for data to ride along with. */
+  readonly ackDelayMs?: number;
   /** Interval between two looks at whether a lane says anything. */
   readonly lookMs?: number;
   /** Timeout of a lane that says nothing while the other end answers at home. */
@@ -44,13 +46,15 @@ export class Session implements Duplex {
   constructor(
     stream: Duplex,
     connectionClosed: Promise<StreamError>,
-    { onProgress = () => {}, onLaneLost = () => {}, lookMs, stallMs }: SessionOptions = {},
+    { onProgress = () => {}, onLaneLost = () => {}, ackDelayMs, lookMs, stallMs }: SessionOptions =
+      {},
   ) {
     this.#onProgress = onProgress;
     this.#carriers = new Carriers(new HomeCarrier(stream), this.#send, this.#receive, {
       onEvent: () => this.#onEvent(),
       onFailure: (error) => this.fail(error),
       onLaneLost,
+      ackDelayMs,
       lookMs,
       stallMs,
     });
