@@ -1,4 +1,4 @@
-/** What carries the frames of a session: iroh's stream, or a lane. */
+/** What carries the frames of a session: a stream of iroh's connection, or a lane. */
 
 import { abortable } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
@@ -8,13 +8,13 @@ import { type FrameHandler, FrameReader, FrameWriter, PROBE_BYTES } from "./fram
 export interface Carrier {
   /** Returns the next bytes, at least one, valid until the next call; undefined at the end. */
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
-  /** Hands over all bytes, which the caller may change after that. */
+  /** Writes all bytes. The caller may change them after that. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Ends both directions at once. What waits for it fails, or ends. May be called again. */
+  /** Ends both directions at once. Pending reads and writes fail or end. May be called again. */
   close(reason?: Error): void;
 }
 
-/** A carrier in use by a session: its frames, and what is known of it. */
+/** A carrier in use by a session: reads and writes its frames, and notes what has come. */
 export class AttachedCarrier<Kind extends Carrier = Carrier> {
   readonly carrier: Kind;
   /** Newest generation that the peer has begun on it; 0 before the first. */
@@ -27,9 +27,9 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
   #sending: Promise<void> = Promise.resolve();
   #dropped = new AbortController();
   #heard = new Notifier();
-  /** The newest probe of the peer that is not answered yet: older ones need no answer. */
+  /** The peer's newest probe that is not answered yet. Older ones need no answer. */
   #toEcho: number | undefined;
-  /** Number of probes sent, which is the id of the last one, and the newest id that was answered. */
+  /** The id of the last probe that was sent, and the newest id that the peer has answered. */
   #probed = 0;
   #echoed = 0;
 
@@ -38,12 +38,12 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
     this.#frames = new FrameReader(handler(this));
   }
 
-  /** Aborted when the session uses it no longer. */
+  /** Aborted when the session no longer uses the carrier. */
   get dropped(): AbortSignal {
     return this.#dropped.signal;
   }
 
-  /** Reads to the end. @throws What the carrier or a handler throws. */
+  /** Reads until the carrier ends. @throws What the carrier or a handler throws. */
   async readAll(): Promise<void> {
     for (let piece; !this.dropped.aborted && (piece = await this.carrier.read());) {
       if (this.dropped.aborted) return;
@@ -54,14 +54,14 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
     }
   }
 
-  /** Writes pieces one after another, after what is being written. @throws What the carrier throws. */
+  /** Writes pieces one after another, once earlier writes have ended. @throws What the carrier throws. */
   async send(...pieces: readonly Uint8Array[]): Promise<void> {
     this.isUnanswered = true;
     const sent = this.#sending.then(async () => {
       for (const piece of pieces) await abortable(this.carrier.write(piece), this.dropped);
-      this.isUnanswered = true; // what has come meanwhile was no answer
+      this.isUnanswered = true; // a piece that came meanwhile is no answer
     });
-    this.#sending = sent.catch(() => {}); // the caller is told
+    this.#sending = sent.catch(() => {}); // the caller gets the error
     await sent;
   }
 
@@ -70,7 +70,7 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
     return this.#heard.next();
   }
 
-  /** Asks the other end for an answer. Resolves when that has come. @throws What the carrier throws. */
+  /** Probes the other end. Resolves when it has answered. @throws What the carrier throws. */
   async probe(): Promise<void> {
     const id = ++this.#probed;
     const frames = new FrameWriter(PROBE_BYTES);
@@ -79,12 +79,12 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
     while (this.#echoed < id) await abortable(this.heard(), this.dropped);
   }
 
-  /** The other end has answered a probe. */
+  /** Notes that the other end has answered a probe. */
   onEcho(id: number): void {
     this.#echoed = Math.max(this.#echoed, id);
   }
 
-  /** Answers a probe, or the newest of several. Never rejects. */
+  /** Answers a probe. If several wait for an answer, only the newest gets one. Never rejects. */
   async echo(id: number): Promise<void> {
     const isOneUnderWay = this.#toEcho !== undefined;
     this.#toEcho = id;
@@ -95,11 +95,11 @@ export class AttachedCarrier<Kind extends Carrier = Carrier> {
       this.#toEcho = undefined;
       await abortable(this.carrier.write(frames.take()!), this.dropped);
     });
-    this.#sending = sent.catch(() => {}); // what is sent next fails, too
+    this.#sending = sent.catch(() => {}); // the next write fails, too
     await this.#sending;
   }
 
-  /** Closes it, and gives up what waits for it. */
+  /** Closes the carrier, and gives up pending writes. */
   drop(reason: Error): void {
     if (this.dropped.aborted) return;
     this.#dropped.abort(reason);

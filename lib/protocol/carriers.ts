@@ -1,6 +1,6 @@
 /**
- * The carriers of a session: which of them carries what is sent, what comes by each, and when a lane is
- * given up. The bytes themselves are kept by the two halves (send_half.ts, receive_half.ts).
+ * The carriers of a session: what comes by each of them, which one is used, and when a lane is given up. The two
+ * halves (send_half.ts, receive_half.ts) keep the bytes.
  */
 
 import { abortable, delay, RunningTimeout } from "../async/abort.ts";
@@ -17,18 +17,18 @@ import { Outbox } from "./outbox.ts";
 import type { ReceiveHalf } from "./receive_half.ts";
 import type { SendHalf } from "./send_half.ts";
 
-/** Interval between two looks at whether a lane on which something was sent has said anything. */
+/** Interval between two looks at whether anything has come by a lane on which something was sent. */
 const LOOK_MS = 500;
-/** Timeout of a lane that says nothing, after the other end has answered at home. */
+/** Timeout for a lane to be heard after the peer has answered at home: more than a lost packet costs. */
 const STALL_MS = 2_000;
-/** Timeout for what the peer has sent before it stopped reading. */
-const LAST_WORDS_MS = 1_000;
-/** Maximum by which a generation may be ahead of the newest one: each costs the peer a carrier. */
+/** Timeout for the last frames of a peer that reads no further: several round trips of a slow network. */
+const LAST_FRAMES_MS = 1_000;
+/** Maximum by which a generation may be ahead of the newest one. For each the peer needs another carrier. */
 const MAX_GENERATIONS_AHEAD = 16;
 
 /** What a set of carriers tells its session. */
 export interface CarriersOptions {
-  /** Called when something has come. */
+  /** Called when a frame has come, or everything has been sent. */
   readonly onEvent: () => void;
   /** Called when the session cannot go on. */
   readonly onFailure: (error: StreamError) => void;
@@ -36,6 +36,8 @@ export interface CarriersOptions {
   readonly onHomeLost: ((error: StreamError) => void) | undefined;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost: (lane: Lane, reason: Error) => void;
+  /** These limits are smaller in tests. */
+  readonly ackDelayMs?: number | undefined;
   readonly lookMs?: number | undefined;
   readonly stallMs?: number | undefined;
 }
@@ -46,7 +48,7 @@ export class Carriers {
   #lane: AttachedCarrier<Lane> | undefined;
   #composer: FrameComposer;
   #outbox: Outbox;
-  /** Newest generation of what is received. */
+  /** Newest generation that the peer has begun on any carrier. */
   #generation = 0;
   #send: SendHalf;
   #receive: ReceiveHalf;
@@ -72,7 +74,7 @@ export class Carriers {
         else if (carrier === this.#lane) this.#loseLane(this.#lane, error);
       },
     });
-    this.#ackTimer = new AckTimer(receive, () => this.#outbox.ackNow());
+    this.#ackTimer = new AckTimer(receive, () => this.#outbox.ackNow(), options.ackDelayMs);
     this.#readingHome = this.#readHome(this.#home);
   }
 
@@ -100,7 +102,7 @@ export class Carriers {
     onHomeLost(error);
   }
 
-  /** The lane in use. */
+  /** The lane in use; undefined if there is none. */
   get lane(): Lane | undefined {
     return this.#lane?.carrier;
   }
@@ -117,12 +119,12 @@ export class Carriers {
     this.#outbox.wake();
   }
 
-  /** Leaves the processor to the making of a lane, until `made` settles, which never rejects. */
+  /** Slows down at home until `made` settles, which never rejects: the making of a lane needs the processor. */
   restUntil(made: Promise<void>): void {
     this.#outbox.restUntil(made);
   }
 
-  /** Goes on by a lane, in place of the one before. */
+  /** Goes on by a lane, which replaces the one before, and closes it when it is no longer used. */
   attachLane(carrier: Lane): void {
     if (this.#home.dropped.aborted) return carrier.close(); // the session is over, or has no home
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
@@ -140,7 +142,7 @@ export class Carriers {
     try {
       await home.readAll();
       if (home.dropped.aborted) return;
-      // The peer says by it that it is through, or that it gives up.
+      // With the end of its stream, the peer says that it is through. If it is not, it has given up.
       if (!this.isThrough) throw new StreamError("reset", "the peer gave up the stream");
     } catch (error) {
       this.#onHomeError(home, error);
@@ -157,23 +159,23 @@ export class Carriers {
     }
   }
 
-  /** Whether nothing is missing at either end: both have all, or read no further. */
+  /** Whether nothing is missing at either end: each has received everything, or reads no further. */
   get isThrough(): boolean {
     return this.#receive.state !== "open" &&
       (this.#send.state === "done" || this.#send.isStopped);
   }
 
-  /** The peer reads no further. What it has sent before says whether that is in order. */
+  /** Ends the session, unless the peer's last frames say that it is through. They may not have been read yet. */
   async #onHomeUnwritable(home: AttachedCarrier<HomeCarrier>, error: unknown): Promise<void> {
-    const limit = AbortSignal.any([home.dropped, AbortSignal.timeout(LAST_WORDS_MS)]);
-    await abortable(this.#readingHome, limit).catch(() => {}); // it says nothing
+    const limit = AbortSignal.any([home.dropped, AbortSignal.timeout(LAST_FRAMES_MS)]);
+    await abortable(this.#readingHome, limit).catch(() => {}); // nothing further comes
     this.#onHomeError(home, error);
   }
 
   #onHomeError(home: AttachedCarrier<HomeCarrier>, error: unknown): void {
     if (home.dropped.aborted) return;
     if (error instanceof FrameError) return this.#onFrameError(error);
-    if (this.isThrough) return; // the peer needs nothing more
+    if (this.isThrough) return; // the peer may close its stream now
     if (isLoss(error)) return this.loseHome(error);
     this.#options.onFailure(
       error instanceof StreamError
@@ -190,13 +192,13 @@ export class Carriers {
     this.abort(reason);
   }
 
-  /** Something went wrong with a lane: what it carried goes on at home. */
+  /** Drops a lane with which something is wrong. The session goes on at home. */
   #loseLane(lane: AttachedCarrier<Lane>, error: unknown): void {
     if (lane.dropped.aborted) return;
     const reason = error instanceof Error ? error : new Error(String(error));
     this.#dropLane(lane, reason);
-    // The peer closes its lane also at the end of a session, or if it aborts the session. The session goes on
-    // if something comes at home.
+    // The peer closes the lane also if the session is through or aborted. If something comes at home, the
+    // session goes on, so the lane is to blame.
     if (this.#receive.hasEnded) return;
     this.#home.heard().then(() => this.#options.onLaneLost(lane.carrier, reason));
   }
@@ -248,7 +250,7 @@ export class Carriers {
       throw new FrameError(`generation ${generation} after ${this.#generation}`);
     }
     from.generation = generation;
-    if (generation <= this.#generation) return; // it has changed again meanwhile
+    if (generation <= this.#generation) return; // the peer has changed the carrier again
     const isReturn = from === this.#home && this.#generation > 0;
     this.#generation = generation;
     this.#receive.restart();
@@ -266,15 +268,15 @@ export class Carriers {
   }
 
   /**
-   * Gives a lane up if it is silent while something is under way on it, and the other end answers at
-   * home: if it answers nowhere, it is its process that stands still.
+   * Gives a lane up that is silent after something was sent on it, if the peer answers at home. If the peer answers
+   * nowhere, its process stands still, and the lane may be good.
    */
   async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
     const { lookMs = LOOK_MS, stallMs = STALL_MS } = this.#options;
     while (!lane.dropped.aborted) {
       const before = lane.piecesReceived;
-      await delay(lookMs, lane.dropped).catch(() => {}); // dropped
-      // Not only data may be lost: the peer may wait for an acknowledgement.
+      await delay(lookMs, lane.dropped).catch(() => {}); // the lane is dropped
+      // An acknowledgement may be lost, too, for which the peer waits.
       const isAwaited = this.#send.isInFlight || lane.isUnanswered;
       if (!isAwaited || lane.piecesReceived !== before) continue;
       lane.probe().catch(() => {}); // the lane is dropped
@@ -293,9 +295,9 @@ export class Carriers {
   }
 
   /**
-   * Closes the lane, sends what is left at home, and ends that stream. Never rejects.
+   * Closes the lane, sends at home what is left, and ends the home stream. Never rejects.
    *
-   * @returns When all has been handed over; the end of the stream may still have to arrive.
+   * @returns When the home carrier has taken everything. The end of the stream may still have to arrive.
    */
   async finish(): Promise<void> {
     this.#ackTimer.clear();
@@ -306,7 +308,7 @@ export class Carriers {
     this.#home.carrier.finish();
   }
 
-  /** Tells the peer that the session ends in the middle. Never rejects. */
+  /** Resets the home stream. Never rejects. @param reason Its code tells the peer why. */
   async abort(reason: unknown): Promise<void> {
     await this.#home.carrier.abort(reason);
   }
@@ -332,7 +334,7 @@ export function isLoss(error: unknown): error is StreamError {
     (error.kind === "lost" || (error.kind === "refused" && error.code === CloseCode.LOST));
 }
 
-/** Puts words to the code, if it is one that this program sends. */
+/** Returns the error with the meaning of its code, if this program knows the code. */
 function withMeaning(error: StreamError): StreamError {
   const meaning = error.code === undefined ? undefined : CLOSE_REASONS.get(error.code);
   if (meaning === undefined) return error;

@@ -1,29 +1,29 @@
 /**
- * How much a sender may have under way before its receiver has passed it on (flow control, as QUIC and
- * HTTP/2 have it: RFC 9000, section 4).
+ * Flow control, as in QUIC (RFC 9000, section 4) and HTTP/2: how far a sender may go beyond what its receiver has
+ * passed on.
  */
 
 import { ByteBudget } from "../streams/byte_budget.ts";
 
-/** Credit at the start of each direction, of which both ends know without a word. */
+/** Credit at the start of each direction. Both ends know it, so that no frame has to grant it. */
 export const INITIAL_WINDOW_BYTES = 256 * 1024;
-/** Maximum credit of a direction: 100 MB/s at a round trip of 50 ms keep 5 MB under way, and jitter more. */
+/** Maximum credit of a direction. 100 MB/s at a round trip of 50 ms keep 5 MB under way; jitter needs more. */
 export const MAX_WINDOW_BYTES = 8 << 20;
-/** Maximum of all that the sessions of this process may grant beyond their initial credit. */
+/** Maximum that all sessions of this process together may grant beyond their initial credit. */
 const BUDGET_BYTES = 48 << 20;
 /**
- * If a whole window is passed on within this time, the window is what limits the sender, rather than
- * the reader: longer than most round trips.
+ * Maximum time for passing on a window if the window, not the reader, limits the sender. It is longer than most
+ * round trips.
  */
 const KEEPS_UP_MS = 200;
 
 const processBudget = new ByteBudget(BUDGET_BYTES);
 
-/** The credit that a receiver grants. Dispose of it at the end of its direction. */
+/** The credit of a direction, as its receiver grants it. Dispose of it at the end of the direction. */
 export class CreditWindow implements Disposable {
-  /** How far beyond what was passed on the sender may go. */
+  /** Number of bytes that the sender may go beyond what was passed on. */
   bytes = INITIAL_WINDOW_BYTES;
-  /** Whether it may grow: not for a stranger. */
+  /** Whether the window may grow. It may not for a stranger. */
   mayGrow = false;
   #budget: ByteBudget;
   #now: () => number;
@@ -37,7 +37,7 @@ export class CreditWindow implements Disposable {
     this.#since = now();
   }
 
-  /** Notes that the reader has taken so many bytes. @param waiting Bytes that it has not taken yet. */
+  /** Notes that the reader has taken bytes. @param waiting Number of bytes that it has not taken yet. */
   onPassedOn(bytes: number, waiting: number): void {
     this.#passedOn += bytes;
     if (this.#passedOn < this.bytes) return;
@@ -48,7 +48,7 @@ export class CreditWindow implements Disposable {
     if (keepsUp && canDouble && this.#budget.take(this.bytes)) this.bytes *= 2;
   }
 
-  /** Gives back what was taken beyond the initial credit. */
+  /** Gives back what was taken from the budget. */
   [Symbol.dispose](): void {
     this.#budget.give(this.bytes - INITIAL_WINDOW_BYTES);
     this.bytes = INITIAL_WINDOW_BYTES;

@@ -1,4 +1,4 @@
-/** Composes what a session sends: which frames go next, and how they go into writes. */
+/** Decides which frames a session sends next, and puts them into writes. */
 
 import type { AttachedCarrier } from "./carrier.ts";
 import { FrameWriter } from "./frames.ts";
@@ -7,10 +7,10 @@ import type { SendHalf } from "./send_half.ts";
 
 /** Maximum length of data that is copied behind its header, so that both go out in one write. */
 const MAX_COPIED_BYTES = 48 * 1024;
-/** Capacity for that data, with the frames that may precede it. */
+/** Capacity for such data and the frames that may precede it, 45 bytes at most. */
 const FRAMES_BYTES = MAX_COPIED_BYTES + 64;
 
-/** Turns what two halves have to say into frames, and begins a generation on each new carrier. */
+/** Composes frames from the state of the two halves, and begins a generation on each new carrier. */
 export class FrameComposer {
   #send: SendHalf;
   #receive: ReceiveHalf;
@@ -25,7 +25,7 @@ export class FrameComposer {
     this.#receive = receive;
   }
 
-  /** Has the next write tell the peer which carrier is used, even if there is nothing else to send. */
+  /** Has the next write begin a generation if its carrier is new, even if there is nothing else to send. */
   requestStart(): void {
     this.#due.start = true;
   }
@@ -35,25 +35,25 @@ export class FrameComposer {
     this.#due.ack = true;
   }
 
-  /** Has the next write tell the peer that this end reads no further. */
+  /** Has a stop in the next write. */
   requestStop(): void {
     this.#due.stop = true;
   }
 
-  /** Whether something was requested that has not been composed yet. */
+  /** Whether a request has not been composed yet. */
   get hasRequests(): boolean {
     return this.#due.start || this.#due.ack || this.#due.stop;
   }
 
-  /** Whether this carrier has taken all that was written, and the end. */
+  /** Whether a carrier has taken everything that was written, and the end. */
   hasSentAllOn(carrier: AttachedCarrier): boolean {
     return this.#begunOn === carrier && this.#send.isSent && !this.#send.isSending;
   }
 
-  /** Begins a generation with the next write, since the carrier of the present one has failed. */
+  /** Has the next write begin a generation, since the carrier of the present one has failed. */
   abandonCarrier(): void {
     this.#begunOn = undefined;
-    this.#frames = new FrameWriter(FRAMES_BYTES); // a write that was given up may still read the old one
+    this.#frames = new FrameWriter(FRAMES_BYTES); // a pending write may still read the old one
   }
 
   /**
@@ -80,7 +80,7 @@ export class FrameComposer {
     this.#begunOn = carrier;
     this.#send.restart();
     this.#frames.start(++this.#generation);
-    // What was said on the carrier before may be lost.
+    // They may have been lost with the carrier before.
     if (this.#generation > 1) this.#due.ack = true;
     if (this.#receive.state === "stopped") this.#due.stop = true;
   }

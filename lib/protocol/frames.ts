@@ -1,14 +1,12 @@
-/**
- * The frames of a session. docs/protocol.md, "Frames", has the table. All numbers are big-endian.
- */
+/** The frames of a session (docs/protocol.md, "Frames"). All numbers are big-endian. */
 
 /** Maximum length of the data in a frame that this program sends, and that it accepts. */
 export const MAX_DATA_BYTES = 1 << 20;
-/** Maximum length of a frame that is skipped, because its type is reserved for later versions. */
+/** Maximum length of a frame that is skipped because its type is reserved for later versions. */
 const MAX_SKIPPED_BYTES = 1 << 16;
 
 const FrameType = { START: 1, DATA: 2, END: 3, ACK: 4, STOP: 5, PROBE: 6, ECHO: 7 } as const;
-/** Types from here on are reserved: their bodies have a length of four bytes, and are skipped. */
+/** First of the reserved types. Four bytes after the type give the length of the body, which is skipped. */
 const FIRST_RESERVED_TYPE = 0x80;
 
 /** Lengths of the fields after the type, before any data. */
@@ -26,7 +24,7 @@ const MAX_HEADER_BYTES = 1 + 16;
 /** Length of the header of a data frame. */
 export const DATA_HEADER_BYTES = 13;
 
-/** What the peer sends does not keep to the protocol. */
+/** The peer sends something that breaks the protocol. */
 export class FrameError extends Error {
   override readonly name = "FrameError";
 }
@@ -46,57 +44,62 @@ export class FrameWriter {
     this.#view = new DataView(this.#bytes.buffer);
   }
 
-  /** The first frame of a direction on a carrier. */
+  /** Adds the first frame of a direction on a carrier. */
   start(generation: number): void {
     this.#type(FrameType.START);
     this.#uint32(generation);
   }
 
-  /** The header of a data frame, after which the caller sends the data. */
+  /** Adds the header of a data frame. The caller sends the data after it. */
   dataHeader(offset: number, length: number): void {
     this.#type(FrameType.DATA);
     this.#uint64(offset);
     this.#uint32(length);
   }
 
-  /** A whole data frame. */
+  /** Adds a whole data frame. */
   data(offset: number, data: Uint8Array): void {
     this.dataHeader(offset, data.length);
     this.#bytes.set(data, this.#length);
     this.#length += data.length;
   }
 
-  /** The end of a direction, after `total` bytes of data. */
+  /** Adds the end of a direction, after `total` bytes of data. */
   end(total: number): void {
     this.#type(FrameType.END);
     this.#uint64(total);
   }
 
-  /** `received` bytes have come, one more for the end; data up to `limit` may be sent. */
+  /**
+   * Adds an acknowledgement.
+   *
+   * @param received Number of bytes that have come, plus one for the end.
+   * @param limit Offset up to which data may be sent.
+   */
   ack(received: number, limit: number): void {
     this.#type(FrameType.ACK);
     this.#uint64(received);
     this.#uint64(limit);
   }
 
-  /** The sender of this frame reads no further. */
+  /** Adds a stop, by which this end says that it reads no further. */
   stop(): void {
     this.#type(FrameType.STOP);
   }
 
-  /** Asks the other end to send `id` back, on the same carrier. */
+  /** Adds a probe, which asks the other end to send `id` back on the same carrier. */
   probe(id: number): void {
     this.#type(FrameType.PROBE);
     this.#uint32(id);
   }
 
-  /** Answers a probe. */
+  /** Adds the answer to a probe. */
   echo(id: number): void {
     this.#type(FrameType.ECHO);
     this.#uint32(id);
   }
 
-  /** Returns what was collected, valid until the next frame is added; undefined if that is nothing. */
+  /** Returns the frames, valid until the next one is added; undefined if there are none. */
   take(): Uint8Array<ArrayBuffer> | undefined {
     if (this.#length === 0) return undefined;
     const frames = this.#bytes.subarray(0, this.#length);
@@ -119,10 +122,10 @@ export class FrameWriter {
   }
 }
 
-/** Is told each frame. What it throws is thrown by {@linkcode FrameReader.push}. */
+/** Called with each frame. {@linkcode FrameReader.push} throws what a handler throws. */
 export interface FrameHandler {
   start(generation: number): void;
-  /** @param data A part of a data frame, or all of it; a view of what was pushed. */
+  /** @param data A data frame, or a part of one. It is a view of what was pushed. */
   data(offset: number, data: Uint8Array<ArrayBuffer>): void;
   end(total: number): void;
   ack(received: number, limit: number): void;
@@ -131,16 +134,16 @@ export interface FrameHandler {
   echo(id: number): void;
 }
 
-/** Takes the frames apart that come by one carrier, however they are cut into pieces. */
+/** Parses the frames that come by one carrier, however they are cut into pieces. */
 export class FrameReader {
   #handler: FrameHandler;
-  /** The part of a frame before its data, as far as it has come. */
+  /** The fields of the present frame, as far as they have come. */
   #header = new Uint8Array(MAX_HEADER_BYTES);
   #view = new DataView(this.#header.buffer);
   #headerLength = 0;
   /** Offset of the data that comes next. */
   #offset = 0;
-  /** Bytes of the present frame that are still to come after its header. */
+  /** Number of bytes of the present frame's body that are still to come. */
   #bodyLeft = 0;
   #isSkipping = false;
 
@@ -148,7 +151,7 @@ export class FrameReader {
     this.#handler = handler;
   }
 
-  /** Tells the handler of all that the piece completes. @throws {FrameError} if it is no frame. */
+  /** Calls the handler with each frame that the piece completes. @throws {FrameError} if a frame is invalid. */
   push(piece: Uint8Array<ArrayBuffer>): void {
     for (let at = 0; at < piece.length;) {
       if (this.#bodyLeft > 0) {

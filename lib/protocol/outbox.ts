@@ -1,4 +1,4 @@
-/** Sends what a session has to say, by one carrier at a time. */
+/** Sends the frames of a session by one carrier at a time. */
 
 import { delay } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
@@ -6,19 +6,19 @@ import { BLOCK_BYTES } from "../streams/block_queue.ts";
 import type { AttachedCarrier } from "./carrier.ts";
 import type { FrameComposer } from "./frame_composer.ts";
 
-/** Maximum data of a frame at home: with all that may precede it, one call of iroh-js. */
+/** Maximum data of a frame at home. With the frames that may precede it, it fits into one call of iroh-js. */
 const HOME_STEP_BYTES = 32 * 1024 - 64;
 /** Interval between two frames at home while a lane is being made. */
 const REST_MS = 10;
 /**
- * Maximum time for that. iroh's stream takes all of a processor at either end, and the making of the lane
- * needs it, too.
+ * Maximum time for which a session slows down at home. iroh's stream takes all of a processor at either end, and the
+ * making of the lane needs one, too.
  */
 const MAX_REST_MS = 600;
 
 /** What an outbox tells its owner. */
 export interface OutboxEvents {
-  /** Called when nothing is left to be sent now. */
+  /** Called when everything has been sent. */
   readonly onIdle: () => void;
   /** Called when a carrier fails. */
   readonly onError: (carrier: AttachedCarrier, error: unknown) => void;
@@ -45,31 +45,31 @@ export class Outbox {
     this.#run();
   }
 
-  /** Sends what there is to send. */
+  /** Looks for something to send. */
   wake(): void {
     this.#changed.notify();
   }
 
-  /** Sends an acknowledgement, alone if need be. */
+  /** Sends an acknowledgement, alone if there is no data. */
   ackNow(): void {
     this.#composer.requestAck();
     this.#changed.notify();
   }
 
-  /** Tells the other end that this one reads no further. */
+  /** Tells the peer that this end reads no further. */
   stopNow(): void {
     this.#composer.requestStop();
     this.#changed.notify();
   }
 
-  /** Rests between frames, until `made` settles, which never rejects. */
+  /** Slows down at home until `made` settles, which never rejects. */
   restUntil(made: Promise<void>): void {
     const isMade = new AbortController();
     this.#resting = AbortSignal.any([isMade.signal, AbortSignal.timeout(MAX_REST_MS)]);
     made.then(() => isMade.abort());
   }
 
-  /** Goes on by another carrier, as soon as the frame has left that is being sent. */
+  /** Goes on by another carrier after the present write. */
   switchTo(carrier: AttachedCarrier): void {
     this.#carrier = carrier;
     this.#composer.requestStart();
@@ -90,7 +90,7 @@ export class Outbox {
     if (!this.#carrier || this.#carrier.dropped.aborted) this.switchTo(home);
   }
 
-  /** Resolves when nothing is left to be sent now, or nothing can be sent. */
+  /** Resolves when everything has been sent, or nothing can be sent any longer. */
   async flush(): Promise<void> {
     while (this.#state === "sending" || this.#composer.hasRequests) {
       if (this.#isClosed() || !this.#carrier) return;
@@ -121,7 +121,7 @@ export class Outbox {
       try {
         await carrier.send(...pieces).finally(() => this.#composer.endWrite());
         if (isHome && !this.#resting.aborted) {
-          await delay(REST_MS, this.#resting).catch(() => {}); // it is made, or time is over
+          await delay(REST_MS, this.#resting).catch(() => {}); // the lane is made, or time is up
         }
       } catch (error) {
         if (this.#isClosed()) return;
@@ -132,7 +132,7 @@ export class Outbox {
     }
   }
 
-  /** Waits until there may be something to send. */
+  /** Waits until there may be something to send again. */
   async #rest(): Promise<void> {
     this.#state = "idle";
     this.#idle.notify();

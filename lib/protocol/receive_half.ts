@@ -1,35 +1,35 @@
-/** The receiving half of a session: what has come, what the reader has taken, and what is granted. */
+/** The receiving half of a session: keeps what waits for the reader, and grants credit. */
 
 import { BlockQueue } from "../streams/block_queue.ts";
 import { CreditWindow } from "./credit.ts";
 import { FrameError } from "./frames.ts";
 
-/** Where a receiving half stands. */
+/** State of a receiving half. */
 export type ReceiveState =
   /** More may come. */
   | "open"
-  /** The end has come; the reader may not have taken all. */
+  /** The end has come. The reader may not have taken everything. */
   | "ended"
-  /** The reader wants no more; what comes is dropped until the end comes. */
+  /** The reader reads no further. What comes is dropped until the end comes. */
   | "stopped"
-  /** The reader wants no more, and the end has come. */
+  /** The reader reads no further, and the end has come. */
   | "done";
 
-/** Maximum number of bytes that are not acknowledged at once while more come. */
+/** Maximum number of bytes that wait for an acknowledgement: 3 % of the greatest window. */
 const MAX_UNACKNOWLEDGED_BYTES = 256 * 1024;
 
-/** Offsets, credit, and the bytes that wait for the reader. It knows of no carrier. */
+/** Keeps offsets, credit, and the bytes that wait for the reader. It does not know any carrier. */
 export class ReceiveHalf {
   state: ReceiveState = "open";
-  /** Bytes that have come, in all. */
+  /** Number of bytes that have come. What is dropped does not count. */
   received = 0;
   readonly window: CreditWindow;
   #waiting = new BlockQueue();
   #passedOn = 0;
-  /** What the sender was told last. */
+  /** What the sender was told last: the value of {@linkcode #total}, and the limit. */
   #acknowledged = 0;
   #granted: number;
-  /** How often the sender was told. */
+  /** Number of acknowledgements given. */
   acksGiven = 0;
   /** Where the data ends; undefined until the end has come. */
   #end: number | undefined;
@@ -46,17 +46,17 @@ export class ReceiveHalf {
     return this.#end !== undefined;
   }
 
-  /** What is acknowledged: bytes received, or all of them and one more for the end. */
+  /** What is acknowledged: the number of bytes received, plus one once the end has come. */
   get #total(): number {
     return this.#end === undefined ? this.received : this.#end + 1;
   }
 
-  /** The sender begins on another carrier: what is not acknowledged comes again. */
+  /** Expects what is not acknowledged again, since the sender begins on another carrier. */
   restart(): void {
     this.#hasEndHere = false;
   }
 
-  /** @throws {FrameError} if bytes would be missing, more come than were granted, or any after the end. */
+  /** Takes data. @throws {FrameError} if it leaves a gap, exceeds the credit, or comes after the end. */
   onData(offset: number, data: Uint8Array<ArrayBuffer>): void {
     if (this.#hasEndHere) throw new FrameError("data after the end");
     if (this.state === "stopped" || this.state === "done") return;
@@ -65,31 +65,31 @@ export class ReceiveHalf {
       throw new FrameError(`data from ${offset}, where ${this.received} bytes have come`);
     }
     if (end > this.#granted) throw new FrameError("more data than was granted");
-    if (end <= this.received) return; // it has come before
+    if (end <= this.received) return; // it is sent again
     if (this.state === "ended") throw new FrameError("data after the end");
     const fresh = data.subarray(this.received - offset);
     this.received = end;
     this.#waiting.append(fresh);
   }
 
-  /** @throws {FrameError} if the data does not end there, or the end comes twice on one carrier. */
+  /** Takes the end. @throws {FrameError} if the data does not end there, or a second end comes by one carrier. */
   onEnd(total: number): void {
     if (this.#hasEndHere) throw new FrameError("a second end");
     this.#hasEndHere = true;
     const isDropping = this.state === "stopped" || this.state === "done";
-    // What is dropped is not counted, so its end may be anywhere after what was received.
+    // Data that is dropped is not counted, so it may end anywhere after what was received.
     const expected = this.#end ?? (isDropping ? Math.max(total, this.received) : this.received);
     if (total !== expected) throw new FrameError(`an end after ${total} bytes, not ${expected}`);
     this.#end = total;
     this.state = isDropping ? "done" : "ended";
   }
 
-  /** Bytes that wait for the reader. */
+  /** Number of bytes that wait for the reader. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
-  /** Takes what waits for the reader; undefined if nothing does now. */
+  /** Returns the next bytes for the reader; undefined if none wait. */
   take(): Uint8Array<ArrayBuffer> | undefined {
     const piece = this.#waiting.take();
     if (!piece) return undefined;
@@ -103,7 +103,7 @@ export class ReceiveHalf {
     this.#waiting.release(piece);
   }
 
-  /** The reader wants no more. @returns Whether the sender must be told. */
+  /** Drops what waits, since the reader reads no further. @returns Whether the sender must be told. */
   stop(): boolean {
     const wasOpen = this.state === "open";
     if (wasOpen) this.state = "stopped";
@@ -112,31 +112,31 @@ export class ReceiveHalf {
     return wasOpen;
   }
 
-  /** Gives its memory and its credit back. */
+  /** Gives back its memory and its credit. */
   discard(): void {
     this.#waiting.clear();
     this.window[Symbol.dispose]();
   }
 
-  /** What the sender may send, from the beginning of the session. */
+  /** Offset up to which the sender may send. */
   get #limit(): number {
     if (this.hasEnded) return this.#granted;
     return Math.max(this.#granted, this.#passedOn + this.window.bytes);
   }
 
-  /** Whether the sender has something to hear. */
+  /** Whether there is something to acknowledge or to grant. */
   get owesAck(): boolean {
     return this.#total > this.#acknowledged || this.#limit > this.#granted;
   }
 
-  /** Whether that must not wait for a quiet moment: the sender might have to stop. */
+  /** Whether the acknowledgement must go at once, since the sender may have to stop without it. */
   get owesAckNow(): boolean {
     const most = Math.min(MAX_UNACKNOWLEDGED_BYTES, this.window.bytes / 4);
     return this.#total - this.#acknowledged >= most || this.#limit - this.#granted >= most ||
       (this.hasEnded && this.#total > this.#acknowledged);
   }
 
-  /** Returns what the sender is to be told, and counts it as told. */
+  /** Returns an acknowledgement, and counts it as sent. */
   ack(): { readonly received: number; readonly limit: number } {
     this.#acknowledged = this.#total;
     this.#granted = this.#limit;

@@ -1,42 +1,42 @@
-/** The sending half of a session: what is not acknowledged, and what is to be sent next. */
+/** The sending half of a session: keeps what is not acknowledged, and knows what is to be sent next. */
 
 import { BlockQueue } from "../streams/block_queue.ts";
 import { INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./credit.ts";
 import { FrameError } from "./frames.ts";
 
-/** Where a sending half stands. */
+/** State of a sending half. */
 export type SendState =
   /** More may be written. */
   | "open"
-  /** All has been written, and not all is acknowledged. */
+  /** The end has been written, but not everything is acknowledged. */
   | "ended"
   /** Data and end are acknowledged. */
   | "done";
 
-/** What is to be sent next. */
+/** Content of the frame that is to be sent next. */
 export type NextFrame =
   | { readonly kind: "data"; readonly offset: number; readonly data: Uint8Array<ArrayBuffer> }
   | { readonly kind: "end"; readonly total: number };
 
-/** Offsets, credit, and the bytes that may have to be sent again. It knows of no carrier. */
+/** Keeps offsets, credit, and the bytes that may have to be sent again. It does not know any carrier. */
 export class SendHalf {
   state: SendState = "open";
-  /** Whether the receiver has said that it reads no further. */
+  /** Whether the receiver reads no further. */
   isStopped = false;
-  /** Bytes that the receiver has, one more for the end. */
+  /** Number of bytes that the receiver has acknowledged, plus one for the end. */
   acknowledged = 0;
-  /** Bytes that were written, in all. */
+  /** Number of bytes that were written. */
   written = 0;
-  /** Whether what {@linkcode next} has returned last is being handed to the carrier. */
+  /** Whether a carrier is taking what {@linkcode next} has returned last. */
   isSending = false;
   #unacknowledged = new BlockQueue();
-  /** Offset of what is sent next on the present carrier; one more than `written` if the end has been. */
+  /** Offset of what is sent next on the present carrier; `written` + 1 once the end has been sent. */
   #next = 0;
-  /** The greatest that {@linkcode #next} has been, on any carrier. */
+  /** Maximum that {@linkcode #next} has been, on any carrier. */
   #sent = 0;
   #limit = INITIAL_WINDOW_BYTES;
 
-  /** How many bytes may be written now. However much the receiver grants, not more is kept than it needs. */
+  /** Maximum number of bytes that may be written now. It limits memory, too, however much the peer grants. */
   get room(): number {
     return Math.max(0, Math.min(this.#limit, this.acknowledged + MAX_WINDOW_BYTES) - this.written);
   }
@@ -46,31 +46,31 @@ export class SendHalf {
     return this.state !== "done" && this.acknowledged < this.#last;
   }
 
-  /** Whether all that was written, and the end if there is one, was sent on the present carrier. */
+  /** Whether everything, including the end if it was written, was sent on the present carrier. */
   get isSent(): boolean {
     return this.state === "done" || this.#next === this.#last;
   }
 
-  /** What is acknowledged when nothing is missing any more. */
+  /** Value of {@linkcode acknowledged} once everything is acknowledged. */
   get #last(): number {
     return this.written + (this.state === "open" ? 0 : 1);
   }
 
-  /** Takes bytes to send, at most {@linkcode room}; they are copied. */
+  /** Takes a copy of bytes to send, at most {@linkcode room}. */
   write(bytes: Uint8Array): void {
     if (this.isStopped) return;
     this.#unacknowledged.append(bytes);
     this.written += bytes.length;
   }
 
-  /** Says that nothing more will be written. */
+  /** Writes the end. */
   end(): void {
     if (this.state === "open") this.state = "ended";
   }
 
-  /** Begins on another carrier: what is not acknowledged is sent again. */
+  /** Goes back to what is not acknowledged, since another carrier begins there. */
   restart(): void {
-    this.#next = Math.min(this.acknowledged, this.written);
+    this.#next = this.acknowledged;
   }
 
   /** Whether there is something to send. */
@@ -118,7 +118,7 @@ export class SendHalf {
     }
     this.#limit = limit;
     if (this.state === "done") return;
-    if (this.isStopped) { // of what the receiver drops, only the end counts
+    if (this.isStopped) { // the receiver drops data, so only the end counts
       if (received === this.written + 1) this.#finish();
       return;
     }
@@ -130,11 +130,12 @@ export class SendHalf {
     this.acknowledged = received;
     const kept = Math.min(received, this.written) - this.#first;
     if (kept > 0) this.#unacknowledged.discard(kept);
-    this.#next = Math.max(this.#next, Math.min(received, this.written)); // it came by the carrier before
+    // It may have come by the carrier before.
+    this.#next = Math.max(this.#next, Math.min(received, this.written));
     if (this.state === "ended" && received === this.written + 1) this.#finish();
   }
 
-  /** The receiver reads no further: all counts as acknowledged, and the end is sent at once. */
+  /** Counts everything as acknowledged, and has the end sent at once, since the receiver reads no further. */
   onStop(): void {
     if (this.state === "done") return;
     this.isStopped = true;
@@ -150,7 +151,7 @@ export class SendHalf {
     this.#unacknowledged.clear();
   }
 
-  /** Gives its memory back. */
+  /** Gives back its memory. */
   discard(): void {
     this.#unacknowledged.clear();
   }

@@ -1,6 +1,6 @@
 /**
- * A session: a reliable two-way byte stream whose carriers come and go. It begins on a stream of iroh's
- * connection, its home. It may go on by a lane, and returns home if the lane fails. docs/protocol.md
+ * A session: a reliable two-way byte stream whose carriers come and go (docs/protocol.md). It begins on a stream of
+ * iroh's connection, its home. It may go on by a lane, and returns home if the lane fails.
  */
 
 import { Notifier } from "../async/notifier.ts";
@@ -11,9 +11,9 @@ import { HomeCarrier } from "./home_carrier.ts";
 import { ReceiveHalf } from "./receive_half.ts";
 import { SendHalf } from "./send_half.ts";
 
-/** How a session tells its owner, and time limits. */
+/** What a session tells its owner, and its time limits. */
 export interface SessionOptions {
-  /** Called each time bytes have been taken from the owner, or given to it. */
+  /** Called each time the session has taken a chunk from its owner, or has given it one. */
   readonly onProgress?: () => void;
   /** Called when a lane is given up before the session is through. */
   readonly onLaneLost?: (lane: Lane, reason: Error) => void;
@@ -22,9 +22,11 @@ export interface SessionOptions {
    * {@linkcode Session.fail}. Without it, the session fails at once.
    */
   readonly onHomeLost?: (error: StreamError) => void;
-  /** Interval between two looks at whether a lane says anything. */
+  /** Maximum time for which an acknowledgement waits for data to ride along with. */
+  readonly ackDelayMs?: number;
+  /** Interval between two looks at whether anything has come by a lane. */
   readonly lookMs?: number;
-  /** Timeout of a lane that says nothing while the other end answers at home. */
+  /** Timeout for a lane to be heard after the peer has answered at home. */
   readonly stallMs?: number;
 }
 
@@ -39,18 +41,18 @@ export class Session implements Duplex {
   #failure: StreamError | undefined;
   #onProgress: () => void;
   #failWriting: (error: StreamError) => void = () => {};
-  /** Whether a proxy delivers what was sent at home, also after this process has ended. */
+  /** Whether a proxy delivers what was sent at home, even after this process has exited. */
   #isProxied = false;
 
   /**
    * @param stream The stream of iroh's connection, after its header.
-   * @param connectionClosed Resolves when iroh's connection has ended, with the error that reads and writes give.
+   * @param connectionClosed Resolves when iroh's connection has ended, to the error of later reads and writes.
    */
   constructor(
     stream: Duplex,
     connectionClosed: Promise<StreamError>,
-    { onProgress = () => {}, onLaneLost = () => {}, onHomeLost, lookMs, stallMs }: SessionOptions =
-      {},
+    { onProgress = () => {}, onLaneLost = () => {}, onHomeLost, ackDelayMs, lookMs, stallMs }:
+      SessionOptions = {},
   ) {
     this.#onProgress = onProgress;
     this.#carriers = new Carriers(new HomeCarrier(stream), this.#send, this.#receive, {
@@ -58,6 +60,7 @@ export class Session implements Duplex {
       onFailure: (error) => this.fail(error),
       onLaneLost,
       onHomeLost,
+      ackDelayMs,
       lookMs,
       stallMs,
     });
@@ -90,22 +93,22 @@ export class Session implements Duplex {
     });
   }
 
-  /** Bytes taken from the owner so far, however often they were sent. */
+  /** Number of bytes taken from the owner so far. Bytes that are sent again count once. */
   get sent(): number {
     return this.#send.written;
   }
 
-  /** Bytes received so far, however often they came. */
+  /** Number of bytes received so far. Bytes that come again count once. */
   get received(): number {
     return this.#receive.received;
   }
 
-  /** Whether the other end has yet to acknowledge something. */
+  /** Whether the peer has yet to acknowledge something. */
   get isInFlight(): boolean {
     return this.#send.isInFlight;
   }
 
-  /** The lane in use. */
+  /** The lane in use; undefined if there is none. */
   get lane(): Lane | undefined {
     return this.#carriers.lane;
   }
@@ -114,33 +117,33 @@ export class Session implements Duplex {
     this.#receive.release(chunk);
   }
 
-  /** Lets the credit of the other end grow: it is no stranger. */
+  /** Lets the peer's credit grow, since the peer is no stranger. */
   markAuthenticated(): void {
     this.#receive.window.mayGrow = true;
   }
 
-  /** Says that a proxy delivers what is sent at home, also after this process has ended. */
+  /** Notes that a proxy delivers what is sent at home, even after this process has exited. */
   deliveredByProxy(): void {
     this.#isProxied = true;
   }
 
-  /** Leaves the processor to the making of a lane, until `made` settles, which never rejects. */
+  /** Slows down at home until `made` settles, which never rejects: the making of a lane needs the processor. */
   throttleUntil(made: Promise<void>): void {
     this.#carriers.restUntil(made);
   }
 
-  /** Goes on by a lane, in place of the one before. From now on the session closes it. */
+  /** Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used. */
   attachLane(lane: Lane): void {
     if (this.#failure || this.#carriers.isThrough) lane.close();
     else this.#carriers.attachLane(lane);
   }
 
-  /** Whether all that was sent gets there without this process, and nothing more is to come. */
+  /** Whether everything gets to the peer without this process, and nothing is still to come from the peer. */
   get #isDelivered(): boolean {
     return this.#isProxied && this.#receive.hasEnded && this.#carriers.isSentHome;
   }
 
-  /** Closes what the session uses: in order if it is through, or else at once. Never rejects. */
+  /** Closes the carriers: in order if the session is through, or else at once. Never rejects. */
   async detach(): Promise<void> {
     const isInOrder = !this.#failure && (this.#carriers.isThrough || this.#isDelivered);
     if (isInOrder) await this.#carriers.finish();
@@ -150,17 +153,17 @@ export class Session implements Duplex {
   }
 
   /**
-   * Ends the session in the middle. Never rejects.
+   * Ends the session at both ends, before it is through. Never rejects.
    *
-   * @param error The reason, of which the other end is told the code.
-   * @returns When that has been said, as far as it can be.
+   * @param error The reason. The peer is told its code.
+   * @returns When the peer has been told, as far as possible.
    */
   async abort(error: StreamError): Promise<void> {
     this.fail(error);
     await this.#carriers.abort(error);
   }
 
-  /** Ends the session at this end: reads and writes fail with the error. */
+  /** Ends the session at this end. Reads and writes fail with the error. */
   fail(error: StreamError): void {
     if (this.#failure) return;
     this.#failure = error;
@@ -176,7 +179,8 @@ export class Session implements Duplex {
 
   #onConnectionClosed(error: StreamError): void {
     if (this.#failure) return;
-    // With code 0 the peer says that it needs no more: in order where both ends have been sent.
+    // With code 0 the peer says that it is through. Its last acknowledgement may have been lost with the
+    // connection, so it is enough that both ends have been sent.
     const isInOrder = error.kind === "closed" && this.#receive.state !== "open" &&
       this.#send.state !== "open" && this.#send.isSent;
     if (isInOrder) this.#send.onStop();
@@ -197,7 +201,7 @@ export class Session implements Duplex {
   }
 
   async #end(): Promise<void> {
-    this.#failWriting = () => {}; // from now on it is this promise that tells the writer
+    this.#failWriting = () => {}; // from now on the writer gets the error of this call
     this.#send.end();
     this.#carriers.wake();
     const isThrough = () =>
@@ -217,7 +221,7 @@ export class Session implements Duplex {
       piece = this.#receive.take();
       return piece !== undefined || this.#receive.state !== "open";
     });
-    this.#carriers.wake(); // the other end may be granted more
+    this.#carriers.wake(); // there may be more credit to grant
     if (piece) {
       controller.enqueue(piece);
       this.#onProgress();
@@ -226,11 +230,11 @@ export class Session implements Duplex {
 
   #cancel(): void {
     const mustTell = this.#receive.stop();
-    this.#changed.notify(); // a read may wait
+    this.#changed.notify(); // for a pending read
     if (mustTell) this.#carriers.stopReading();
   }
 
-  /** Waits until something is so. @throws The failure of the session, if that comes first. */
+  /** Waits until a condition holds. @throws The failure of the session, if that comes first. */
   async #until(condition: () => boolean): Promise<void> {
     while (!condition()) {
       if (this.#failure) throw this.#failure;
@@ -239,13 +243,13 @@ export class Session implements Duplex {
   }
 }
 
-/** However orderly the connection has ended: what was to come is missing. */
+/** Returns the error for a connection that was closed in order before the session was through. */
 function beforeTheEnd(error: StreamError): StreamError {
   if (error.kind !== "closed") return error;
   return new StreamError("lost", `${error.message} before the end`, { cause: error });
 }
 
-/** What a writer is told whose reader wants no more. */
+/** Returns the error for a writer whose reader reads no further. */
 function stopped(): StreamError {
   return new StreamError("reset", "the peer gave up the stream");
 }

@@ -43,7 +43,10 @@ class Side {
   }
 
   async close(): Promise<void> {
-    await this.#writer.close();
+    await this.#writer.close().catch(async (error) => {
+      await this.#writer.closed; // rejects with the cause, if the session failed just before
+      throw error;
+    });
   }
 
   /** Reads so many bytes, or to the end if there are fewer. */

@@ -21,7 +21,6 @@ export class BlockQueue {
   /** Weak, since what was taken may never be given back. */
   #lent = new WeakSet<ArrayBuffer>();
   #spare: Uint8Array<ArrayBuffer>[] = [];
-  #keepsSpare = true;
   /** Memory of the block that was viewed last, until {@linkcode endView}. */
   #viewed: Uint8Array<ArrayBuffer> | undefined;
 
@@ -110,9 +109,8 @@ export class BlockQueue {
     this.#trim();
   }
 
-  /** Forgets all bytes, and keeps no memory any longer. */
+  /** Forgets all bytes, and gives its memory back. */
   clear(): void {
-    this.#keepsSpare = false;
     this.discard(this.#length);
     this.#spare.splice(0).forEach(free);
     this.#lent = new WeakSet();
@@ -135,7 +133,7 @@ export class BlockQueue {
 
   #keep(bytes: Uint8Array<ArrayBuffer>): void {
     if (bytes === this.#viewed) return; // it is being read
-    if (this.#keepsSpare && this.#spare.length < MAX_SPARE) this.#spare.push(bytes);
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(bytes);
     else free(bytes);
   }
 
