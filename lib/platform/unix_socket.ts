@@ -14,7 +14,7 @@ import { ensureRuntimeFolder } from "./runtime_folder.ts";
  */
 const MAX_READ_AHEAD_BYTES = 4 << 20;
 /** The part of them that each connection may occupy, and what all of them may occupy beyond that. */
-const READ_AHEAD_BYTES = 256 * 1024, READ_AHEAD_BUDGET_BYTES = 16 << 20;
+const READ_AHEAD_BYTES = 128 * 1024, READ_AHEAD_BUDGET_BYTES = 16 << 20;
 /** Maximum bytes in one read. Larger ones are no faster. */
 const READ_BYTES = 64 * 1024;
 /** Interval between probes whether git-annex still reads after its half-close. */

@@ -9,8 +9,11 @@ import { ByteBudget } from "../streams/byte_budget.ts";
 export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction. 100 MB/s at a round trip of 50 ms keep 5 MB under way; jitter needs more. */
 export const MAX_WINDOW_BYTES = 8 << 20;
-/** Maximum that all sessions of this process together may grant beyond their initial credit. */
-const BUDGET_BYTES = 48 << 20;
+/**
+ * Maximum of all that the sessions of this process may grant beyond their initial credit: four at their maximum,
+ * as `git annex get -J4` has. With a hundred sessions whose readers stand still, the listener takes 300 MiB.
+ */
+const BUDGET_BYTES = 32 << 20;
 /**
  * Maximum time for passing on a window if the window, not the reader, limits the sender. It is longer than most
  * round trips.

@@ -3,11 +3,11 @@
 import { ByteBudget } from "./byte_budget.ts";
 
 /** Maximum length of a piece: larger ones are not passed on faster. */
-const BLOCK_BYTES = 256 * 1024;
+const BLOCK_BYTES = 128 * 1024;
 /** Maximum length of a piece that is copied, so that a small piece does not occupy a block. */
 const MAX_COPIED_BYTES = 16 * 1024;
 /** Maximum blocks that are kept for later use while bytes wait: 1 MiB. */
-const MAX_SPARE_BLOCKS = 4;
+const MAX_SPARE_BLOCKS = 8;
 
 /** Returns the next bytes, at least one, which are valid until the next call; undefined at the end. */
 export type Source = () => Promise<Uint8Array | undefined>;
