@@ -1,46 +1,52 @@
 /**
- * deno task compile [--target NAME] [--output FILE]
+ * deno task compile [--target NAME] [--output FILE] [--stand-in FILE]
  *
  * Makes one executable. An executable reads all that is embedded in it at each start, so little is
  * embedded:
  *
  * - the sources and their packages as a bundle, of which each call loads only its parts
  * - iroh's addon for the target, packed (lib/iroh/addon.ts unpacks it)
+ *
+ * Two executables of one commit are identical. With --stand-in another file takes the place of the addon,
+ * and no package is downloaded; tests use that.
  */
 
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packAddon } from "../lib/iroh/packed_addon.ts";
+import { PROGRAM } from "../lib/console/program.ts";
+import { DENORT, paddedDenort } from "./denort.ts";
+import { addonProblems, programProblems } from "./inspect.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
+import { hostTarget, type Target, targetOf } from "./targets.ts";
 
-/** Targets, each with Deno's name of the platform, and the end of the name of iroh's package for it. */
-const TARGETS: Record<string, { platform: string; addon: string; suffix?: string }> = {
-  "linux-x64": { platform: "x86_64-unknown-linux-gnu", addon: "linux-x64-gnu" },
-  "linux-arm64": { platform: "aarch64-unknown-linux-gnu", addon: "linux-arm64-gnu" },
-  "macos-arm64": { platform: "aarch64-apple-darwin", addon: "darwin-arm64" },
-  "windows-x64": { platform: "x86_64-pc-windows-msvc", addon: "win32-x64-msvc", suffix: ".exe" },
-};
 const ADDON = "addon.packed";
 
 const root = dirname(import.meta.dirname!);
 
-function hostTarget(): string {
-  const os = { darwin: "macos", windows: "windows" }[Deno.build.os as string] ?? "linux";
-  return `${os}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`;
-}
-
-/** Makes a folder with all that is embedded. */
-async function makeBundle(bundle: string, work: string, addon: string): Promise<void> {
-  const packages = await installPackages(work, addon);
+/** Makes a folder with all that is embedded. @param standIn Path of a file in place of the addon. */
+async function makeBundle(
+  bundle: string,
+  work: string,
+  target: Target,
+  standIn?: string,
+): Promise<void> {
+  const options = standIn === undefined ? { addon: target.addon, download: true } : {};
+  const packages = await installPackages(work, options);
+  const addon = standIn === undefined
+    ? await readAddon(packages, target)
+    : await Deno.readFile(standIn);
   await Deno.copyFile(join(root, "main.ts"), join(work, "main.ts"));
   await copyProgram(join(root, "lib"), join(work, "lib"));
   // The compiled program loads the addon itself. The rest of iroh's package only finds the addon.
   const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
   await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
-  await Deno.writeFile(join(bundle, ADDON), packAddon(await readAddon(packages)));
+  await Deno.writeFile(join(bundle, ADDON), packAddon(addon));
   const { unstable } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   await Deno.writeTextFile(join(bundle, "deno.json"), JSON.stringify({ unstable }));
+  // Deno embeds the modification times, too.
+  for await (const { name } of Deno.readDir(bundle)) await Deno.utime(join(bundle, name), 0, 0);
 }
 
 async function copyProgram(from: string, to: string): Promise<void> {
@@ -51,7 +57,8 @@ async function copyProgram(from: string, to: string): Promise<void> {
   }
 }
 
-async function readAddon(packages: Package[]): Promise<Uint8Array> {
+/** Returns the addon in the packages. @throws {Error} if the target could not load it. */
+async function readAddon(packages: Package[], target: Target): Promise<Uint8Array> {
   const paths = [];
   for (const { folder } of packages) {
     for await (const { name } of Deno.readDir(folder)) {
@@ -61,45 +68,64 @@ async function readAddon(packages: Package[]): Promise<Uint8Array> {
   if (paths.length !== 1) {
     throw new Error(`expected one addon, found ${paths.length} ${paths.join(" ")}`);
   }
-  return await Deno.readFile(paths[0]!);
+  const addon = await Deno.readFile(paths[0]!);
+  throwProblems("addon", addonProblems(addon, target));
+  return addon;
 }
 
-async function main(): Promise<number> {
+function throwProblems(what: string, problems: readonly string[]): void {
+  if (problems.length > 0) throw new Error(`the ${what} does not work: ${problems.join("; ")}`);
+}
+
+async function main(): Promise<void> {
   const { values } = parseArgs({
     args: Deno.args,
-    options: { target: { type: "string" }, output: { type: "string" } },
+    options: {
+      target: { type: "string", default: hostTarget() },
+      output: { type: "string" },
+      "stand-in": { type: "string" },
+    },
   });
-  const name = values.target ?? hostTarget();
-  const target = TARGETS[name];
-  if (!target) {
-    // deno-lint-ignore no-console -- a task talks to the terminal
-    console.error(`unknown target ${name}; choose one of ${Object.keys(TARGETS).join(", ")}`);
-    return 2;
-  }
-  const output = resolve(values.output ?? `git-annex-p2p-iroh${target.suffix ?? ""}`);
+  const target = targetOf(values.target);
+  const output = resolve(values.output ?? `git-annex-p2p-iroh${target.suffix}`);
   const folder = await Deno.makeTempDir({ prefix: "compile-" });
   try {
     const bundle = join(folder, "bundle"), work = join(folder, "work");
     await Deno.mkdir(work);
-    await makeBundle(bundle, work, target.addon);
-    // Deno downloads the runtime of a named target. For this machine $DENORT_BIN may name one.
-    const platform = name === hostTarget() ? [] : ["--target", target.platform];
-    await runDeno([
-      "compile",
-      "--no-check",
-      "--no-code-cache", // it would lie in a shared folder, under a name that other users can guess
-      ...RUN_FLAGS,
-      ...platform,
-      "--include",
-      ADDON,
-      "--output",
-      output,
-      "main.js",
-    ], bundle);
-    return 0;
+    await makeBundle(bundle, work, target, values["stand-in"]);
+    const denort = await paddedDenort(target, work);
+    // Under a name of its own, since Deno embeds the name.
+    const program = join(work, `${PROGRAM}${target.suffix}`);
+    await runDeno(
+      [
+        "compile",
+        "--no-check",
+        "--no-code-cache", // it would lie in a shared folder, under a name that other users can guess
+        ...RUN_FLAGS,
+        "--target",
+        target.platform,
+        "--include",
+        ADDON,
+        "--output",
+        program,
+        "main.js",
+      ],
+      bundle,
+      denort === undefined ? {} : { [DENORT]: denort },
+    );
+    throwProblems("program", programProblems(await Deno.readFile(program), target));
+    await Deno.copyFile(program, output);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
 }
 
-if (import.meta.main) Deno.exit(await main());
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    // deno-lint-ignore no-console -- a task talks to the terminal
+    console.error((error as Error).message);
+    Deno.exit(1);
+  }
+}

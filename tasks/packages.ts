@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 export const IROH = "@number0/iroh";
 /** Packages that only tests import. */
 const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema"];
-const root = dirname(import.meta.dirname!);
+const PROJECT = dirname(import.meta.dirname!);
 
 /** An installed package. */
 export interface Package {
@@ -37,25 +37,57 @@ interface Lock {
   workspace: { dependencies: string[] };
 }
 
+/** How to install packages. */
+export interface InstallOptions {
+  /** End of the name of the addon's package, such as `linux-x64-gnu`. By default no addon is installed. */
+  readonly addon?: string;
+  /**
+   * Downloads each package. Deno compares what it downloads with deno.lock. What is in its cache it does not
+   * compare, and that is installed by default.
+   */
+  readonly download?: boolean;
+  /** Folder of deno.json and deno.lock, by default that of the project. */
+  readonly root?: string;
+}
+
 /**
  * Writes deno.json and deno.lock into a folder, and installs their packages there.
  *
- * @param addon End of the name of the addon's package, such as `linux-x64-gnu`; by default no addon.
+ * @throws {Error} if deno.lock has no integrity for a package, or another one than the download.
  */
-export async function installPackages(folder: string, addon?: string): Promise<Package[]> {
+export async function installPackages(
+  folder: string,
+  { addon, download = false, root = PROJECT }: InstallOptions = {},
+): Promise<Package[]> {
   const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   for (const name of NOT_IN_PROGRAM) delete config.imports[name];
   config.nodeModulesDir = "auto";
   const lock = JSON.parse(await Deno.readTextFile(join(root, "deno.lock"))) as Lock;
   await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify(config));
   await Deno.writeTextFile(join(folder, "deno.lock"), JSON.stringify(lockFor(lock, addon)));
-  await runDeno(["install", "--quiet", "--frozen"], folder);
+  const env = download ? { DENO_DIR: join(folder, ".deno-dir") } : {};
+  await runDeno(["install", "--quiet", "--frozen"], folder, env);
   return await packagesIn(folder);
 }
 
+/** Lets Deno download the program that `deno bundle` runs, if its cache lacks it. */
+export async function cacheBundler(): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "bundle-" });
+  try {
+    await Deno.writeTextFile(join(folder, "empty.js"), "");
+    await runDeno(["bundle", "--quiet", "--no-config", "--outdir", "out", "empty.js"], folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
 /** Runs this Deno with other arguments. @throws If it fails, after it has said why on the terminal. */
-export async function runDeno(args: string[], cwd: string): Promise<void> {
-  const { code } = await new Deno.Command(Deno.execPath(), { args, cwd }).spawn().status;
+export async function runDeno(
+  args: string[],
+  cwd: string,
+  env: Record<string, string> = {},
+): Promise<void> {
+  const { code } = await new Deno.Command(Deno.execPath(), { args, cwd, env }).spawn().status;
   if (code !== 0) throw new Error(`deno ${args[0]} failed with exit status ${code}`);
 }
 
@@ -69,6 +101,7 @@ function lockFor(lock: Lock, addon: string | undefined): Lock {
     ),
   );
   for (const [name, locked] of Object.entries(npm)) {
+    if (!locked.integrity) throw new Error(`deno.lock has no integrity for ${name}`);
     if (name.startsWith(`${IROH}@`)) locked.optionalDependencies = addonName ? [addonName] : [];
     // Else Deno skips the addon of a platform that is not this machine's.
     if (name.startsWith(`${addonName}@`)) delete locked.os, delete locked.cpu;

@@ -10,6 +10,7 @@
  */
 
 import { dirname } from "node:path";
+import { cacheBundler } from "./packages.ts";
 import { runInSandbox } from "./sandbox.ts";
 import { pathWithGitAnnex, pathWithWormhole, ToolMissing } from "./tools.ts";
 
@@ -32,6 +33,7 @@ async function main(): Promise<number> {
     args: ["install", "--quiet", "--frozen"],
   }).spawn().status;
   if (!cached.success) return cached.code;
+  await cacheBundler();
   for (const pathWith of [pathWithGitAnnex, pathWithWormhole]) {
     try {
       Deno.env.set("PATH", await pathWith(Deno.env.get("PATH") ?? ""));
