@@ -10,10 +10,10 @@ export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction: 100 MB/s at a round trip of 50 ms keep 5 MB under way, and jitter more. */
 export const MAX_WINDOW_BYTES = 8 << 20;
 /**
- * Maximum of all that the sessions of this process may grant beyond their initial credit: four at their maximum,
- * as `git annex get -J4` has. With a hundred sessions whose readers stand still, the listener takes 300 MiB.
+ * Maximum of all that the sessions of this process may grant beyond their initial credit: six of them have
+ * the maximum. A listener with a hundred sessions whose readers stand still then takes less than 300 MiB.
  */
-const BUDGET_BYTES = 32 << 20;
+const BUDGET_BYTES = 48 << 20;
 /**
  * If a whole window is passed on within this time, the window is what limits the sender, rather than
  * the reader: longer than most round trips.
