@@ -10,10 +10,10 @@ export const INITIAL_WINDOW_BYTES = 256 * 1024;
 /** Maximum credit of a direction. 100 MB/s at a round trip of 50 ms keep 5 MB under way; jitter needs more. */
 export const MAX_WINDOW_BYTES = 8 << 20;
 /**
- * Maximum of all that the sessions of this process may grant beyond their initial credit: four at their maximum,
- * as `git annex get -J4` has. With a hundred sessions whose readers stand still, the listener takes 300 MiB.
+ * Maximum of all that the sessions of this process may grant beyond their initial credit: six of them have
+ * the maximum. A listener with a hundred sessions whose readers stand still then takes less than 300 MiB.
  */
-const BUDGET_BYTES = 32 << 20;
+const BUDGET_BYTES = 48 << 20;
 /**
  * Maximum time for passing on a window if the window, not the reader, limits the sender. It is longer than most
  * round trips.
