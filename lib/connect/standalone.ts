@@ -12,7 +12,7 @@ import { samePublicKey, type Ticket } from "../repository/ticket.ts";
 import {
   MUX_ALPN,
   newSessionId,
-  SILENCE_TIMEOUT_MS,
+  noticeLossSoon,
   StreamType,
   writeStreamHeader,
 } from "../protocol/mux.ts";
@@ -68,7 +68,7 @@ async function open(
     return { stream, finish, giveUp, [Symbol.dispose]() {} };
   }
   const id = newSessionId();
-  connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
+  noticeLossSoon(connection);
   await abortable(writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id }), signal);
   const openLane = async (): Promise<LaneSignaling> => {
     const { laneAddresses } = await import("../lane/local_addresses.ts");
@@ -81,7 +81,7 @@ async function open(
     connection.close(CloseCode.LOST, CLOSE_REASONS.get(CloseCode.LOST)!);
     const options = { from: connection.endpoint };
     connection = (await dialPeer(ticket, settings, [MUX_ALPN], signal, options)).connection;
-    connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
+    noticeLossSoon(connection);
     const stream = await abortable(connection.open(), signal);
     const header = { type: StreamType.RESUME, session: 0, id } as const;
     await abortable(writeStreamHeader(stream, header), signal);

@@ -17,8 +17,8 @@ import { ConnectionStreams } from "./streams.ts";
 
 /** Timeout for a close to leave the machine, which takes 1 to 2 ms. */
 const CLOSE_SENT_TIMEOUT_MS = 100;
-/** Code with which a connection is closed on which nothing comes: `LOST` of docs/protocol.md. */
-export const SILENCE_CLOSE_CODE = 8n;
+/** What to tell the peer of a connection on which nothing comes, as dumbpipe would: it may get through. */
+const SILENCE: readonly [code: bigint, reason: string] = [0n, "silence"];
 /** Maximum length of an address that is shown. Most relays' URLs have 40 characters. */
 const MAX_ADDRESS_CHARACTERS = 200;
 
@@ -60,6 +60,7 @@ export class Connection {
   readonly #bytes: IrohBytes;
   readonly #streams: ConnectionStreams;
   readonly #silence: Watched;
+  #silenceReason = SILENCE;
 
   /**
    * @param endpoint Kept, since iroh ends the connections of an endpoint that is garbage-collected.
@@ -79,15 +80,16 @@ export class Connection {
     this.#streams = new ConnectionStreams(bytes, this.closed);
     const watching = silence.watch(() => connection.stats().udpRxDatagrams, () => {
       lose({ by: "loss", detail: `nothing came for ${watching.timeoutMs / 1000} s` });
-      this.close(SILENCE_CLOSE_CODE, "silence");
+      this.close(...this.#silenceReason);
     });
     this.#silence = watching;
     this.closed.then(() => watching[Symbol.dispose]());
   }
 
-  /** Takes the connection for lost if no packet comes within this time, where that is not the default. */
-  noticeLossWithin(timeoutMs: number): void {
+  /** Takes the connection for lost if no packet comes within this time, and closes it with this code. */
+  noticeLossWithin(timeoutMs: number, code: bigint, reason: string): void {
     this.#silence.timeoutMs = timeoutMs;
+    this.#silenceReason = [code, reason];
   }
 
   /** The peer's public key, 32 bytes. */

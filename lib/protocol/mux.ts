@@ -5,6 +5,8 @@
  * Either end opens streams. The first byte of each says what it is for.
  */
 
+import type { Connection } from "../iroh/connection.ts";
+import { CLOSE_REASONS, CloseCode } from "./close_codes.ts";
 import type { Duplex } from "../streams/duplex.ts";
 
 /** Application protocol (ALPN) that both ends name in the QUIC handshake. */
@@ -38,7 +40,13 @@ export type StreamHeader =
  * Timeout for a packet of the peer. A heartbeat comes every 5 s. With the time for another dial, the user
  * hears within half a minute that a peer is lost (lib/connect/lane_upgrade.ts).
  */
-export const SILENCE_TIMEOUT_MS = 15_000;
+const SILENCE_TIMEOUT_MS = 15_000;
+
+/** Has a connection on the mux protocol taken for lost sooner than others, whose sessions cannot be resumed. */
+export function noticeLossSoon(connection: Pick<Connection, "noticeLossWithin">): void {
+  const code = CloseCode.LOST;
+  connection.noticeLossWithin(SILENCE_TIMEOUT_MS, code, CLOSE_REASONS.get(code)!);
+}
 
 /** Length of a session's number. */
 const SESSION_NUMBER_BYTES = 4;

@@ -10,9 +10,9 @@ import type { Lane } from "../lane/lane.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
+  noticeLossSoon,
   ProtocolError,
   readStreamHeader,
-  SILENCE_TIMEOUT_MS,
   type StreamHeader,
   StreamType,
   UnsupportedStream,
@@ -102,7 +102,7 @@ export class MuxConnection {
     this.connection = connection;
     this.#options = options;
     this.#isAuthenticated = options.isDialed;
-    connection.noticeLossWithin(SILENCE_TIMEOUT_MS);
+    noticeLossSoon(connection);
     connection.closedError.then(() => this.#isClosed = true);
   }
 
