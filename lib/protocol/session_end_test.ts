@@ -174,6 +174,16 @@ for (const [name, act] of Object.entries(moments)) {
   });
 }
 
+Deno.test("Session: a writer that writes nothing is told, too, that its reader gives up", async () => {
+  const pair = makePair(), [a, b] = pair;
+  await Promise.all([a.write(10), b.read(10)]);
+  await b.reader.cancel();
+  const error = await a.writeError;
+  assert(error instanceof StreamError && error.kind === "reset", `${error}`);
+  await Promise.all([b.writer.close(), a.read()]);
+  await detachInOrder(pair);
+});
+
 Deno.test("Session: a reader that gives up while the writer closes lets it close", async () => {
   const pair = makePair(), [a, b] = pair;
   await a.write(LIMIT);
