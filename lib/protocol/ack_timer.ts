@@ -32,7 +32,7 @@ export class AckTimer {
     this.#setAfter = acksGiven;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      if (this.#receive.owesAck && this.#receive.acksGiven === acksGiven) this.#onDue();
+      if (this.#receive.owesAck) this.#onDue();
     }, this.#delayMs);
   }
 

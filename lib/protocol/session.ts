@@ -201,7 +201,6 @@ export class Session implements Duplex {
   }
 
   async #end(): Promise<void> {
-    this.#failWriting = () => {}; // from now on the writer gets the error of this call
     this.#send.end();
     this.#carriers.wake();
     const isThrough = () =>

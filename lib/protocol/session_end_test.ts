@@ -59,6 +59,33 @@ Deno.test("Session: END is acknowledged, and the stream ends in order, at home a
   }
 });
 
+Deno.test("Session does not blame a lane that the peer closes because it is through", async () => {
+  const pair = makePair(QUICK), [a, b] = pair;
+  attachLane(pair);
+  await Promise.all([a.writer.close(), b.writer.close(), a.read(), b.read()]);
+  await a.session.detach();
+  await until(() => b.session.lane === undefined);
+  await turns(10); // what is sent at home after that has come
+  assert.deepEqual(b.lost, []);
+  await b.session.detach();
+});
+
+Deno.test("Session: an end that was not sent is not delivered when the connection is closed with 0", async () => {
+  const { side, home } = makeSide();
+  await home.send((f) => {
+    f.start(1);
+    f.end(0);
+  });
+  await side.read();
+  side.home.out.isHeld = true;
+  await side.write(200_000); // of which a part is under way
+  const closing = side.writer.close();
+  await turns(5);
+  side.closeConnection(new StreamError("closed", "the peer closed the connection"));
+  assert.equal(await outcome(closing), "lost");
+  await side.session.detach();
+});
+
 Deno.test("Session: close() waits until data and end are acknowledged", async () => {
   const { side, home } = makeSide();
   await side.write(10);

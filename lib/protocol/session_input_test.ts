@@ -306,6 +306,9 @@ Deno.test("Session takes the end again, on another carrier", async () => {
     });
   }
   assert.deepEqual(await side.read(2), [1]);
+  await side.write(5); // it goes on
+  await until(() => side.lane.frames.some(([type]) => type === "data"));
+  assert.equal(side.home.end, undefined);
   await side.session.detach();
 });
 
