@@ -30,7 +30,7 @@ import { PROGRAM } from "../lib/console/program.ts";
 import { thirdPartyLicenses } from "./licenses.ts";
 
 /** Name of the file with the licenses. */
-const LICENSES = "THIRD-PARTY-LICENSES";
+export const LICENSES = "THIRD-PARTY-LICENSES";
 
 /** Returns the files that are made from the manual and from `doctor`'s advice, by name. */
 export function extras(): Map<string, string> {

@@ -13,7 +13,8 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { parseArgs } from "node:util";
 import { AARCH64, glibcMinorOf, isElf, machineOf, pageProblems, X86_64 } from "./elf.ts";
-import { GLIBC_MINOR, MACOS_VERSION, type Target, targetOf } from "./targets.ts";
+import { GLIBC_MINOR } from "../lib/platform/glibc.ts";
+import { MACOS_VERSION, type Target, targetOf } from "./targets.ts";
 
 /** Minimum and maximum size of a program. Deno takes about 100 MB of it, and the packed addon 8 MB. */
 const MIN_BYTES = 60e6, MAX_BYTES = 250e6;

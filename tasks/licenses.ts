@@ -1,6 +1,7 @@
 /** The texts of the licenses of all that is in a release, as those licenses demand. */
 
 import { dirname, join } from "node:path";
+import config from "../deno.json" with { type: "json" };
 import { installPackages } from "./packages.ts";
 
 /** Works in a compiled program that are no packages, or whose packages lack a license text. */
@@ -8,11 +9,18 @@ const OTHERS = [
   {
     name: "Deno, https://github.com/denoland/deno",
     license: "MIT",
+    parts:
+      `Its Rust crates, and V8: https://github.com/denoland/deno/blob/v${Deno.version.deno}/Cargo.lock`,
     copyright: "Copyright 2018-2026 the Deno authors",
   },
   {
     name: "iroh and iroh-js (@number0/iroh), https://github.com/n0-computer/iroh",
     license: "MIT OR Apache-2.0, here under MIT",
+    parts:
+      "Its Rust crates: https://github.com/n0-computer/iroh-ffi/blob/main/Cargo.lock, as of the\n" +
+      `release that npm's @number0/iroh ${
+        config.imports["@number0/iroh"].split("@").at(-1)
+      } was made from`,
     copyright: "Copyright 2025 N0, INC.",
   },
 ];
@@ -26,8 +34,8 @@ export async function thirdPartyLicenses(): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "licenses-" });
   try {
     const mit = await mitText();
-    const texts = OTHERS.map(({ name, license, copyright }) =>
-      section(`${name}, ${license}`, `${copyright}\n\n${mit}`)
+    const texts = OTHERS.map(({ name, license, parts, copyright }) =>
+      section(`${name}, ${license}`, `${copyright}\n\n${mit}\n${parts}`)
     );
     for (const { name, version, license, folder: path } of await installPackages(folder)) {
       if (name.startsWith(OF_OTHERS)) continue;

@@ -23,7 +23,7 @@ export interface Package {
 }
 
 /** A package in deno.lock. */
-interface LockedPackage {
+export interface LockedPackage {
   integrity?: string;
   optionalDependencies?: string[];
   os?: string[];
@@ -31,7 +31,7 @@ interface LockedPackage {
 }
 
 /** The parts of deno.lock that this file changes. */
-interface Lock {
+export interface Lock {
   specifiers: Record<string, string>;
   npm: Record<string, LockedPackage>;
   workspace: { dependencies: string[] };
@@ -62,12 +62,17 @@ export async function installPackages(
   const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   for (const name of NOT_IN_PROGRAM) delete config.imports[name];
   config.nodeModulesDir = "auto";
-  const lock = JSON.parse(await Deno.readTextFile(join(root, "deno.lock"))) as Lock;
+  const lock = await readLock(root);
   await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify(config));
   await Deno.writeTextFile(join(folder, "deno.lock"), JSON.stringify(lockFor(lock, addon)));
   const env = download ? { DENO_DIR: join(folder, ".deno-dir") } : {};
   await runDeno(["install", "--quiet", "--frozen"], folder, env);
   return await packagesIn(folder);
+}
+
+/** Reads deno.lock. @param root Folder of it, by default that of the project. */
+export async function readLock(root: string = PROJECT): Promise<Lock> {
+  return JSON.parse(await Deno.readTextFile(join(root, "deno.lock")));
 }
 
 /** Lets Deno download the program that `deno bundle` runs, if its cache lacks it. */

@@ -16,8 +16,6 @@ export interface Target {
   readonly suffix: string;
 }
 
-/** Largest glibc that an addon for Linux may need. README.md names the systems that have it. */
-export const GLIBC_MINOR = 34;
 /** First version of macOS, major and minor, that a program must start on. README.md names it. */
 export const MACOS_VERSION = "11.0";
 

@@ -22,7 +22,7 @@ const TESTS_TIMEOUT_MS = 15 * 60_000;
  */
 const JOBS = "8";
 /** Folders with tests. The unit tests come first, since they are short. */
-const FOLDERS = ["lib", "tests"];
+const FOLDERS = ["lib", "tasks", "tests"];
 /** Text in files whose tests mostly wait (tests/testenv.ts). */
 const WAITS = "waits: true";
 

@@ -16,9 +16,12 @@ interface Tool {
   readonly makeCommands: (bin: string, python: string) => Promise<void>;
 }
 
+/** The requirement for pip that installs git-annex. */
+export const GIT_ANNEX_PACKAGE = "git-annex==10.20261026";
+
 const GIT_ANNEX: Tool = {
   name: "git-annex",
-  requirements: ["git-annex==10.20261026"],
+  requirements: [GIT_ANNEX_PACKAGE],
   async isOn(path) {
     const version = await output(["git-annex", "version", "--raw"], path);
     const [, major, date] = /^(\d+)\.(\d{8})/.exec(version ?? "") ?? [];

@@ -90,7 +90,7 @@ function versionsIn(text: string, patterns = ALL): string[] {
 
 /** Returns the files that name a version, by their paths in the repository. */
 async function places(): Promise<string[]> {
-  const names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".ci/run"];
+  const names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".ci/run", ".ci/release"];
   for (const folder of ["docs", ".github/workflows"]) {
     for await (const { name } of Deno.readDir(join(root, folder))) {
       if (/\.(md|ya?ml)$/.test(name)) names.push(join(folder, name));

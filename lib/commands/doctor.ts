@@ -6,6 +6,7 @@ import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
 import { checkIdentity, checkListener } from "../doctor/serving.ts";
+import { checkSystem } from "../doctor/system.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
 import { printable, REPORT_BUG } from "../console/stderr.ts";
@@ -20,6 +21,7 @@ export async function doctor(): Promise<number> {
   const serving = checkListener(repository);
   // They run at the same time, since some wait for the network, and are printed in this order.
   const running = [
+    checkSystem(),
     checkGitAnnex(),
     checkGitRemote(),
     checkWormhole(),

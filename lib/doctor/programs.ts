@@ -7,7 +7,7 @@ import { PROGRAM, VERSION_TEXT } from "../console/program.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 /** The first git-annex that works with programs like this one. */
-const OLDEST_GIT_ANNEX = "10.20251103";
+export const OLDEST_GIT_ANNEX = "10.20251103";
 /** Timeout for a program to print its version, also on a slow disk. */
 const RUN_TIMEOUT_MS = 10_000;
 
@@ -23,13 +23,15 @@ export async function checkGitAnnex(): Promise<Finding> {
 }
 
 /** Checks the command that git runs for `git fetch` and `git push` over P2P. */
-export function checkGitRemote(): Finding {
+export function checkGitRemote(os: typeof Deno.build.os = Deno.build.os): Finding {
   const name = "git-remote-p2p-annex";
   const path = onPath(name);
   if (path) return ok(`${name} is ${path}`);
   return failure(
     `${name} is not on PATH, so git fetch and git push do not work over P2P`,
-    `make it a link to git-annex: ln -s "$(command -v git-annex)" ~/.local/bin/${name}`,
+    os === "windows"
+      ? `copy git-annex.exe to ${name}.exe in the same folder`
+      : `make it a link to git-annex: ln -s "$(command -v git-annex)" ~/.local/bin/${name}`,
   );
 }
 

@@ -12,6 +12,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { cacheFolder, ensureAddonCopy } from "./addon_cache.ts";
 import { Failure, systemReason } from "../console/failure.ts";
+import { GLIBC_MINOR, GLIBC_SYSTEMS } from "../platform/glibc.ts";
 import { PackedAddon } from "./packed_addon.ts";
 import { debug } from "../console/stderr.ts";
 
@@ -32,15 +33,24 @@ export async function loadAddon(): Promise<unknown> {
     return await loadOnce(packed);
   } catch (error) {
     throw new AddonError(`cannot load iroh's native code, ${systemReason(error)}`, {
-      hint: "if the folder for temporary files is full or mounted noexec, set TMPDIR to another",
+      hint: loadHint(systemReason(error)),
       cause: error,
     });
   }
 }
 
+/** Returns what the user can do. @param reason Why the system does not load the addon. */
+export function loadHint(reason: string, os: typeof Deno.build.os = Deno.build.os): string {
+  if (/version [`']GLIBC_[\d.]+' not found/.test(reason)) {
+    return `it needs glibc 2.${GLIBC_MINOR}, as in ${GLIBC_SYSTEMS}`;
+  }
+  if (os === "windows") return "if the folder for temporary files is full, set TEMP to another";
+  return "if the folder for temporary files is full or mounted noexec, set TMPDIR to another";
+}
+
 /**
- * Opens an addon. `require` would look for a `package.json` in the folders that Deno gives to a compiled
- * program, all in the shared temporary folder, where another user can put a FIFO of that name.
+ * Opens an addon. `require` would look for a `package.json` in the shared temporary folder. Another user can
+ * put a FIFO of that name there, on which the program would wait for ever.
  */
 function open(path: string): unknown {
   const module = { exports: {} };

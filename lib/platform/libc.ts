@@ -35,8 +35,9 @@ function dlopen(name: string) {
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
-    // Only glibc has it.
+    // Only glibc has these.
     mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
+    gnu_get_libc_version: { parameters: [], result: "pointer", optional: true },
   });
   return { ...library.symbols, [Symbol.dispose]: () => library.close() };
 }

@@ -11,10 +11,13 @@ const TERM_CHARACTERS = "listener  ".length;
 const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Returns the report as lines of text. */
-export function statusText({ address, listener, peers }: StatusReport): string {
+export function statusText(
+  { address, listener, peers }: StatusReport,
+  os: typeof Deno.build.os = Deno.build.os,
+): string {
   const lines = [
     ["address", address ?? "none; run git annex p2p --enable iroh"],
-    ["listener", listenerText(listener)],
+    ["listener", listenerText(listener, os)],
     ...peers.map((peer) => ["peer", peerText(peer)]),
     ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
   ];
@@ -25,7 +28,8 @@ export function statusText({ address, listener, peers }: StatusReport): string {
   ).join("");
 }
 
-function listenerText(listener: StatusReport["listener"]): string {
+function listenerText(listener: StatusReport["listener"], os: typeof Deno.build.os): string {
+  if (!listener && os === "windows") return "none, since git-annex cannot serve on Windows";
   if (!listener) return "none; run git annex remotedaemon, so that peers reach this repository";
   if (listener.since === null) {
     return `process ${listener.pid}, which does not answer; is it of another version?`;
