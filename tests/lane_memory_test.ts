@@ -13,7 +13,7 @@ import { AUTH_SUCCESS, randomBytes, writeAll } from "./pair.ts";
 import { memoryOf, scenario, type TestEnv } from "./testenv.ts";
 
 const CONNECTIONS = 4, SESSIONS_EACH = 25;
-const MOST_MEBIBYTES = 300;
+const MAX_MEBIBYTES = 300;
 const MB = 1_000_000;
 /** What each reader takes before it stands still, so that the credit of its sender has grown. */
 const TAKEN_BYTES = 4 * MB;
@@ -71,7 +71,7 @@ async function openSession(connection: Connection, id: number, env: TestEnv): Pr
 scenario(
   `lane: ${
     CONNECTIONS * SESSIONS_EACH
-  } sessions whose readers stand still take at most ${MOST_MEBIBYTES} MiB`,
+  } sessions whose readers stand still take at most ${MAX_MEBIBYTES} MiB`,
   { needs: ["proc"], limitMs: 240_000, takesTurns: true },
   async (env) => {
     const { a } = await makeLoopback(env);
@@ -101,6 +101,6 @@ scenario(
     assert(opened.every(({ session }) => session.lane !== undefined));
     const memory = await memoryOf(friend.listener.pid);
     console.log(`  ${Math.round(memory)} MiB`);
-    assert(memory <= MOST_MEBIBYTES, `${memory} MiB`);
+    assert(memory <= MAX_MEBIBYTES, `${memory} MiB`);
   },
 );

@@ -106,12 +106,13 @@ scenario(NOTHING_STAYS, { ...withIptables, takesTurns: true }, async (env) => {
   const before = await openFilesOf(pid);
   const memory: number[] = [];
   for (let i = 0; i < 12; i++) {
-    const said = await exchange(pair, 3_000_000);
+    const said = await exchange(pair, 8_000_000); // more than iroh moves before there is a lane
     assert.match(said, /lane: 4 connections\n/);
     assert.match(said, /lane: QUIC with [^ ]+\n/);
     memory.push(Math.round(await memoryOf(pid)));
   }
-  assert(memory.at(-1)! - memory[0]! < 15, `memory: ${memory} MiB`); // a bug once took 40
+  // The first two fill what is kept for later. A bug once took 40.
+  assert(memory.at(-1)! - memory[2]! < 15, `memory: ${memory} MiB`);
   await env.until("the sockets to be closed", async () => await openFilesOf(pid) <= before + 1);
 });
 

@@ -18,9 +18,9 @@ const LOOK_MS = 20;
 /** Variable in the environment of each process of a test, by which the clean-up finds it. */
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
 /** Timeout for each step of the clean-up. */
-const CLEANUP_LIMIT_MS = 10_000;
+const CLEANUP_TIMEOUT_MS = 10_000;
 /** Timeout for a turn, a slot and the clean-up together; some ten tests may be waited for. */
-const QUEUE_LIMIT_MS = 300_000;
+const QUEUE_TIMEOUT_MS = 300_000;
 /**
  * Slots for tests that do more than wait, so that at most four of them share the processors. A slot is the
  * lock on a file; which files these are does not matter.
@@ -31,7 +31,7 @@ const QUEUE = "tools.ts";
 /** Maximum length of what the summary shows of a process. */
 const SUMMARY_LENGTH = 300;
 /** Timeout for a program that {@linkcode TestEnv.run} starts. */
-const RUN_LIMIT_MS = 60_000;
+const RUN_TIMEOUT_MS = 60_000;
 
 /** Something that some tests need; a program on PATH, unless a comment says otherwise. */
 export type Tool =
@@ -86,7 +86,7 @@ export function scenario(
     // The end of a test may come before that of a process on which its environment waits.
     sanitizeOps: false,
     sanitizeResources: false,
-    timeout: limitMs + QUEUE_LIMIT_MS,
+    timeout: limitMs + QUEUE_TIMEOUT_MS,
     fn: async () => {
       if (reason) throw new Error(reason);
       using _turn = takesTurns ? await turn() : undefined;
@@ -333,10 +333,10 @@ export class TestEnv implements AsyncDisposable {
     return started;
   }
 
-  /** Runs a program to its end, for at most {@linkcode RUN_LIMIT_MS}. */
+  /** Runs a program to its end, for at most {@linkcode RUN_TIMEOUT_MS}. */
   async run(command: readonly string[], options: StartOptions = {}): Promise<Run> {
     const started = await this.start(command, options);
-    const timer = setTimeout(() => started.kill("SIGKILL"), RUN_LIMIT_MS);
+    const timer = setTimeout(() => started.kill("SIGKILL"), RUN_TIMEOUT_MS);
     try {
       return await this.within(started.ended);
     } finally {
@@ -522,10 +522,10 @@ export class Started {
   }
 }
 
-/** Waits for a step of the clean-up, for at most {@linkcode CLEANUP_LIMIT_MS}. */
+/** Waits for a step of the clean-up, for at most {@linkcode CLEANUP_TIMEOUT_MS}. */
 function limited(step: Promise<unknown>): Promise<unknown> {
   const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error("it does not end")), CLEANUP_LIMIT_MS);
+  const timer = setTimeout(() => reject(new Error("it does not end")), CLEANUP_TIMEOUT_MS);
   return Promise.race([step, promise]).finally(() => clearTimeout(timer));
 }
 

@@ -21,7 +21,7 @@ const FAILED_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
 const LOST_PAUSE_MS = 1_000, LOST_PAUSE_GROWTH = 4;
 
 /** Timeout for another connection. The peer waits longer, but the user is told within half a minute. */
-const RESUME_TIMEOUT_MS = 10_000;
+const REDIAL_TIMEOUT_MS = 10_000;
 
 /** A stream on which to agree on a lane. Dispose of it with the session. */
 export interface LaneSignaling extends Disposable {
@@ -69,7 +69,7 @@ export class LaneUpgrade implements Disposable {
       onLaneLost: (lane, reason) => this.#onLaneLost(lane, reason),
       onHomeLost: (error) => this.#resume(error),
     });
-    this.session.markAuthenticated(); // whoever is dialed is no stranger
+    this.session.markAuthenticated(); // this end has reached the peer
   }
 
   #onProgress(): void {
@@ -78,7 +78,7 @@ export class LaneUpgrade implements Disposable {
     if (sent + received < this.#fromBytes || performance.now() < this.#notBefore) return;
     this.#state = "making";
     const making = this.#makeLane();
-    this.session.throttleUntil(making);
+    this.session.restUntil(making);
   }
 
   /** Never rejects. */
@@ -115,7 +115,7 @@ export class LaneUpgrade implements Disposable {
 
   #onLaneLost(lane: Lane, reason: Error): void {
     debug(() => `lane: ${lane.kind} with ${lane.remote} is lost: ${reason.message}`);
-    // The lane went with the address, and the next one does well by the other.
+    // The change of the address broke the lane. A lane on the new address may work.
     if (this.#hasMoved()) return this.#pause(0);
     this.#pause(this.#lostPauseMs);
     this.#lostPauseMs = Math.min(LOST_PAUSE_GROWTH * this.#lostPauseMs, MAX_PAUSE_MS);
@@ -135,7 +135,7 @@ export class LaneUpgrade implements Disposable {
     if (this.session.received === 0) return this.session.fail(lost);
     debug(() => `the connection is lost, and dialed again: ${lost.message}`);
     try {
-      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
+      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REDIAL_TIMEOUT_MS)]);
       const { stream, connectionClosed } = await this.#options.resume(limit);
       this.session.attachHome(stream, connectionClosed);
     } catch (error) {

@@ -1,6 +1,6 @@
 /** One attempt to connect to a peer, from one endpoint, on one route or several. */
 
-import { Failure, systemReason } from "../console/failure.ts";
+import { systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import type { Connection, LocalEndpoint } from "../iroh/connection.ts";
 import type { DialError, DialErrorKind } from "../iroh/errors.ts";
@@ -52,12 +52,4 @@ export async function connectOn(
 export function isDialError(error: unknown, kind: DialErrorKind): boolean {
   return error instanceof Error && error.name === "DialError" &&
     (error as DialError).kind === kind;
-}
-
-/** Returns why an attempt failed, for people. @param limitMs Time that the dial had. */
-export function reasonFor(error: unknown, limitMs: number): string {
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `no answer within ${limitMs / 1000} s`;
-  }
-  return error instanceof Failure ? error.message : systemReason(error);
 }

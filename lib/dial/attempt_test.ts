@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { asEndpoint, FakeEndpoint, KEY, type Network, SETTINGS } from "../../tests/dials.ts";
-import { connectOn, reasonFor } from "./attempt.ts";
+import { reasonFor } from "../console/failure.ts";
+import { connectOn } from "./attempt.ts";
 import type { Route } from "./route.ts";
 
 const never = new AbortController().signal;
@@ -50,7 +51,10 @@ Deno.test("connectOn ends with the dial, and when another attempt has won", asyn
   await assert.rejects(byRace, /another route was faster/);
 });
 
-Deno.test("reasonFor states the time limit of the dial", () => {
-  assert.equal(reasonFor(new DOMException("", "TimeoutError"), 4_000), "no answer within 4 s");
-  assert.equal(reasonFor(new Error("No route to host (os error 113)"), 1), "no route to host");
+Deno.test("reasonFor gives the caller's words for a time limit, and the system's for an error", () => {
+  assert.equal(
+    reasonFor(new DOMException("", "TimeoutError"), "no answer within 4 s"),
+    "no answer within 4 s",
+  );
+  assert.equal(reasonFor(new Error("No route to host (os error 113)"), ""), "no route to host");
 });

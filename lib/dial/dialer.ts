@@ -8,7 +8,7 @@
 
 import { abortable, delay } from "../async/abort.ts";
 import { Race } from "../async/race.ts";
-import { Failure } from "../console/failure.ts";
+import { Failure, reasonFor } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import type { MdnsBrowser } from "../discovery/mdns.ts";
 import { findOnSameHost } from "../discovery/same_host.ts";
@@ -17,7 +17,7 @@ import { loadIroh } from "../iroh/load.ts";
 import { describePath } from "../iroh/path.ts";
 import type { Settings } from "../repository/settings.ts";
 import { type Ticket, TicketError } from "../repository/ticket.ts";
-import { type DialTarget, isDialError, reasonFor } from "./attempt.ts";
+import { type DialTarget, isDialError } from "./attempt.ts";
 import { DialEndpoints } from "./dial_endpoints.ts";
 import { IsolatedAttempts, type LanSearch } from "./isolated_attempts.ts";
 import { describeRoute, knownRoutes, type Route, routeName, routeOf } from "./route.ts";
@@ -249,7 +249,7 @@ export class Dial implements Disposable {
 
   /** Draws the conclusions from an attempt's failure. @returns Its reason, for people. */
   #handleFailure(error: unknown): string {
-    const reason = reasonFor(error, this.#timeouts.limitMs);
+    const reason = reasonFor(error, `no answer within ${this.#timeouts.limitMs / 1000} s`);
     debug(() => `an attempt failed: ${reason}`);
     if (isDialError(error, "invalid-key")) this.#race.giveUp(error); // the key is invalid on every route
     if (isDialError(error, "key-mismatch")) this.#isolate();

@@ -121,7 +121,7 @@ export class IsolatedAttempts {
       return await this.#endpoints.bindFor(route);
     } catch (error) {
       this.#slots--;
-      // Not as the BindError that it is: one socket too many is no reason for the dial to end with it.
+      // Not a BindError, which would end the dial: it can do with one socket less.
       throw new Error(systemReason(error), { cause: error });
     }
   }

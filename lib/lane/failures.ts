@@ -17,7 +17,7 @@ const MAX_FAILURES = 16;
 const MAX_FILE_BYTES = 4_096;
 
 /** A lane that was lost. */
-interface Failure {
+interface LostLane {
   readonly kind: string;
   /** IP address of the other end. */
   readonly host: string;
@@ -27,9 +27,9 @@ interface Failure {
 
 /** The lanes with one peer that were lost lately. */
 export class LaneFailures {
-  #failures: readonly Failure[];
+  #failures: readonly LostLane[];
 
-  private constructor(failures: readonly Failure[]) {
+  private constructor(failures: readonly LostLane[]) {
     this.#failures = failures;
   }
 
@@ -64,7 +64,7 @@ export class LaneFailures {
   }
 }
 
-async function read(path: string): Promise<Failure[]> {
+async function read(path: string): Promise<LostLane[]> {
   try {
     const { isFile, size } = await Deno.lstat(path);
     if (!isFile || size > MAX_FILE_BYTES) return [];
@@ -76,7 +76,7 @@ async function read(path: string): Promise<Failure[]> {
   }
 }
 
-function isFresh(value: unknown): value is Failure {
+function isFresh(value: unknown): value is LostLane {
   if (value === null || typeof value !== "object") return false;
   const { kind, host, at } = value as Record<string, unknown>;
   const age = typeof at === "number" ? Date.now() - at : Infinity;

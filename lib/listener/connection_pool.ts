@@ -106,7 +106,8 @@ export class ConnectionPool {
     const { endpoint } = this.#options;
     if (samePublicKey(ticket, endpoint)) throw new SelfDial();
     const key = ticket.publicKey.toHex(), before = this.of(key);
-    const kept = before.findLast(({ hasRoom }) => hasRoom);
+    // A session that is resumed is not replayed: the peer would take that for another generation.
+    const kept = request.isResumed ? undefined : before.findLast(({ hasRoom }) => hasRoom);
     const first = kept && await openOn(kept, request, signal).catch((error) => {
       signal.throwIfAborted();
       debug(() => `a kept connection: ${error}`); // it has just ended, so a new one is dialed
@@ -125,7 +126,8 @@ export class ConnectionPool {
       // While an endpoint has a connection with a peer, it sends to the peer's old address (iroh's issue
       // 3602). A connection that does not answer therefore prevents a new one.
       for (const { connection, idleSince } of before) {
-        const code = idleSince === undefined ? CloseCode.STOPPED : CloseCode.DONE;
+        // The sessions on it may be resumed.
+        const code = idleSince === undefined ? CloseCode.LOST : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
       return this.#openOnNew(ticket, request, signal, REOPEN_TIMEOUT_MS);

@@ -166,6 +166,7 @@ export class Listener {
       isDialed,
       bind: this.#options.bind,
       resumable: this.#resumable,
+      onResumed: () => limits.takePermit()?.release(),
       onAuthenticated: () => limits.markAuthenticated(),
       serve: (session) => this.#serveSession(muxSession(session, peer), source, limits),
     });

@@ -30,7 +30,9 @@ export interface PeerSession {
 /** Returns a session of a connection on the mux protocol. The connection outlives it. */
 export function muxSession(inbound: InboundSession, peer: string): PeerSession {
   return {
-    connection: inbound.connection,
+    get connection() {
+      return inbound.connection; // another one, once it is resumed
+    },
     stream: inbound.session,
     peer,
     ended: inbound.ended,

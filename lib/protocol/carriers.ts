@@ -4,6 +4,7 @@
  */
 
 import { abortable, delay, RunningTimeout } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
 import { debug } from "../console/stderr.ts";
 import { StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
@@ -55,6 +56,8 @@ export class Carriers {
   #options: CarriersOptions;
   #ackTimer: AckTimer;
   #readingHome: Promise<void>;
+  #homeChanged = new Notifier();
+  #isClosed = false;
 
   constructor(
     home: HomeCarrier,
@@ -83,12 +86,14 @@ export class Carriers {
     return this.#home.carrier;
   }
 
-  /** Has a stream of another of iroh's connections, in place of the one before. */
+  /** Replaces the home stream, whose connection was lost. */
   attachHome(carrier: HomeCarrier): void {
+    if (this.#isClosed) return carrier.close();
     const before = this.#home;
     this.#home = new AttachedCarrier(carrier, (from) => this.#handlerOf(from));
     before.drop(lost("there is another home"));
     this.#outbox.setHome(this.#home);
+    this.#homeChanged.notify();
     this.#readingHome = this.#readHome(this.#home);
   }
 
@@ -126,7 +131,7 @@ export class Carriers {
 
   /** Goes on by a lane, which replaces the one before, and closes it when it is no longer used. */
   attachLane(carrier: Lane): void {
-    if (this.#home.dropped.aborted) return carrier.close(); // the session is over, or has no home
+    if (this.#isClosed) return carrier.close(); // the session is over
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
     const lane: AttachedCarrier<Lane> = new AttachedCarrier(
       carrier,
@@ -200,7 +205,17 @@ export class Carriers {
     // The peer closes the lane also if the session is through or aborted. If something comes at home, the
     // session goes on, so the lane is to blame.
     if (this.#receive.hasEnded) return;
-    this.#home.heard().then(() => this.#options.onLaneLost(lane.carrier, reason));
+    this.#heardAtHome().then(() => this.#options.onLaneLost(lane.carrier, reason));
+  }
+
+  /** Resolves when something has come at home, which may be another one by then. */
+  async #heardAtHome(): Promise<void> {
+    for (;;) {
+      const home = this.#home;
+      const isHeard = await abortable(home.heard(), home.dropped).then(() => true, () => false);
+      if (isHeard) return;
+      if (home === this.#home) await this.#homeChanged.next();
+    }
   }
 
   #dropLane(lane: AttachedCarrier<Lane>, reason: Error): void {
@@ -315,6 +330,7 @@ export class Carriers {
 
   /** Closes all carriers. */
   close(): void {
+    this.#isClosed = true;
     this.#ackTimer.clear();
     const reason = new Error("the session is over");
     this.#outbox.close();

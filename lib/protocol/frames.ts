@@ -21,9 +21,6 @@ const FIELD_BYTES: ReadonlyMap<number, number> = new Map([
 ]);
 const MAX_HEADER_BYTES = 1 + 16;
 
-/** Length of the header of a data frame. */
-export const DATA_HEADER_BYTES = 13;
-
 /** The peer sends something that breaks the protocol. */
 export class FrameError extends Error {
   override readonly name = "FrameError";

@@ -40,12 +40,12 @@ export type StreamHeader =
  * Timeout for a packet of the peer. A heartbeat comes every 5 s. With the time for another dial, the user
  * hears within half a minute that a peer is lost (lib/connect/lane_upgrade.ts).
  */
-const SILENCE_TIMEOUT_MS = 15_000;
+const MUX_SILENCE_TIMEOUT_MS = 15_000;
 
 /** Has a connection on the mux protocol taken for lost sooner than others, whose sessions cannot be resumed. */
 export function noticeLossSoon(connection: Pick<Connection, "noticeLossWithin">): void {
   const code = CloseCode.LOST;
-  connection.noticeLossWithin(SILENCE_TIMEOUT_MS, code, CLOSE_REASONS.get(code)!);
+  connection.noticeLossWithin(MUX_SILENCE_TIMEOUT_MS, code, CLOSE_REASONS.get(code)!);
 }
 
 /** Length of a session's number. */

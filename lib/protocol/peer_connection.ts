@@ -23,20 +23,20 @@ import type { ResumableSessions } from "./resumable_sessions.ts";
 import { Session } from "./session.ts";
 
 /** Timeout for a stranger's first stream, and for the header of each stream. */
-const HEADER_LIMIT_MS = 10_000;
+const HEADER_TIMEOUT_MS = 10_000;
 /** Timeout after which the dialer closes a connection without a session. */
 const IDLE_TIMEOUT_MS = 60_000;
 /** The acceptor's timeout for that. It is longer, so that the dialer, which may need the connection, decides. */
 const ACCEPTED_IDLE_TIMEOUT_MS = 90_000;
 /** Timeout for git-annex to let a peer in that offers a lane. Its answer may be on its way. */
-const AUTH_LIMIT_MS = 5_000;
+const AUTH_TIMEOUT_MS = 5_000;
 
 /** Timeout for opening a stream, which takes no time unless the peer's limit of streams is reached. */
-const OPEN_LIMIT_MS = 5_000;
+const OPEN_TIMEOUT_MS = 5_000;
 /** Timeout for the opener to resume a session after its connection was lost. */
-const RESUME_TIMEOUT_MS = 30_000;
+const KEEP_TIMEOUT_MS = 30_000;
 /** Maximum number of streams that this end has open on a connection. noq grants 100. */
-const MOST_STREAMS = 96;
+const MAX_STREAMS = 96;
 
 /** The code and the reason with which a connection or a session is ended. */
 export type CloseReason = readonly [code: bigint, reason: string];
@@ -54,9 +54,11 @@ export interface MuxConnectionOptions {
   readonly serve: (session: InboundSession) => Promise<void>;
   /** Called each time it turns out that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
+  /** Called when the peer resumes a session, which has a permit already. */
+  readonly onResumed?: () => void;
   /** Sessions that may be resumed on this connection. By default there are none. */
   readonly resumable?: ResumableSessions<InboundSession>;
-  /** Timeout for a session to be resumed. By default {@linkcode RESUME_TIMEOUT_MS}. */
+  /** Timeout for a session to be resumed. By default {@linkcode KEEP_TIMEOUT_MS}. */
   readonly resumeTimeoutMs?: number;
   /** Timeout after which a connection without a session is closed. By default it depends on the dialer. */
   readonly idleTimeoutMs?: number;
@@ -173,7 +175,7 @@ export class MuxConnection {
 
   /** Whether the peer's limit of streams permits one more session with its lane. */
   get hasRoom(): boolean {
-    return this.#streams + 2 <= MOST_STREAMS;
+    return this.#streams + 2 <= MAX_STREAMS;
   }
 
   /** Opens or resumes a session. @throws {StreamError} if the connection has ended, or the signal's reason. */
@@ -184,7 +186,7 @@ export class MuxConnection {
       header: Parameters<typeof writeStreamHeader>[1],
       signal: AbortSignal,
     ) => {
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_LIMIT_MS)]);
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]);
       const stream = await abortable(this.connection.open(), limit, giveUp);
       try {
         await abortable(writeStreamHeader(stream, header), limit);
@@ -224,7 +226,7 @@ export class MuxConnection {
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
     const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(new IdleTimeout(NO_HEADER)), HEADER_LIMIT_MS);
+    const timer = setTimeout(() => limit.abort(new IdleTimeout(NO_HEADER)), HEADER_TIMEOUT_MS);
     try {
       const signal = AbortSignal.any([until, limit.signal]);
       const header = await abortable(readStreamHeader(stream), signal);
@@ -266,6 +268,7 @@ export class MuxConnection {
     if (!inbound) return refuse(stream, CloseCode.BROKEN_OFF, "there is no such session");
     debug(() => "a session is resumed");
     this.markAuthenticated();
+    this.#options.onResumed?.();
     inbound.resume(this, stream);
     this.#keepUntilOver(number, inbound, inbound.over);
   }
@@ -303,7 +306,7 @@ export class MuxConnection {
       this.#options;
     this.#idleTimer = setTimeout(
       () => this.#shutdown.abort(new IdleTimeout(this.#isAuthenticated ? DONE : NO_HEADER)),
-      this.#isAuthenticated ? idleTimeoutMs : HEADER_LIMIT_MS,
+      this.#isAuthenticated ? idleTimeoutMs : HEADER_TIMEOUT_MS,
     );
     Deno.unrefTimer(this.#idleTimer);
   }
@@ -350,7 +353,7 @@ export class InboundSession implements Disposable {
   /** Waits for the opener to come back, unless it is a stranger. */
   #onHomeLost(error: StreamError): void {
     if (!this.#isAuthenticated || !this.#options.resumable) return this.session.fail(error);
-    const { resumeTimeoutMs = RESUME_TIMEOUT_MS } = this.#options;
+    const { resumeTimeoutMs = KEEP_TIMEOUT_MS } = this.#options;
     debug(() => `a session waits to be resumed: ${error.message}`);
     this.#resumeTimer = setTimeout(() => this.session.fail(error), resumeTimeoutMs);
   }
@@ -409,7 +412,7 @@ export class InboundSession implements Disposable {
     const until = AbortSignal.any([signal, this.#ended.signal, giveUp.signal]);
     try {
       const making = this.#makeLane(stream, until);
-      this.session.throttleUntil(making.then(() => {}, () => {})); // the error is handled below
+      this.session.restUntil(making.then(() => {}, () => {})); // the error is handled below
       const lane = await making;
       if (giveUp.signal.aborted) lane?.close();
       else if (lane) this.session.attachLane(lane);
@@ -423,7 +426,7 @@ export class InboundSession implements Disposable {
 
   async #makeLane(stream: Duplex, signal: AbortSignal): Promise<Lane | undefined> {
     // A stranger could make this host dial any address. git-annex's answer may be on its way.
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_LIMIT_MS)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_TIMEOUT_MS)]);
     const isWanted = await abortable(this.#authenticated.promise, limit)
       .then(() => true, () => false);
     const [{ answerLane }, { laneAddresses }] = await Promise.all([

@@ -57,7 +57,7 @@ export class Session implements Duplex {
     this.#onProgress = onProgress;
     this.#carriers = new Carriers(new HomeCarrier(stream), this.#send, this.#receive, {
       onEvent: () => this.#onEvent(),
-      onFailure: (error) => this.fail(error),
+      onFailure: (error) => this.fail(beforeTheEnd(error)),
       onLaneLost,
       onHomeLost,
       ackDelayMs,
@@ -87,9 +87,11 @@ export class Session implements Duplex {
   }
 
   #watch(connectionClosed: Promise<StreamError>): void {
-    const { home } = this.#carriers;
+    // The connection may live for days, and must not keep each of its sessions in memory.
+    const session = new WeakRef(this), home = new WeakRef(this.#carriers.home);
     connectionClosed.then((error) => {
-      if (home === this.#carriers.home) this.#onConnectionClosed(error);
+      const present = session.deref();
+      if (present && present.#carriers.home === home.deref()) present.#onConnectionClosed(error);
     });
   }
 
@@ -128,7 +130,7 @@ export class Session implements Duplex {
   }
 
   /** Slows down at home until `made` settles, which never rejects: the making of a lane needs the processor. */
-  throttleUntil(made: Promise<void>): void {
+  restUntil(made: Promise<void>): void {
     this.#carriers.restUntil(made);
   }
 

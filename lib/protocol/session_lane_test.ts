@@ -325,7 +325,7 @@ Deno.test("Session: what a lane delivers late is dropped, once the session has g
 Deno.test("Session rests between writes at home while a lane is made, and not for ever", async () => {
   const pair = makePair(QUICK), [a, b] = pair;
   const made = Promise.withResolvers<void>();
-  a.session.throttleUntil(made.promise);
+  a.session.restUntil(made.promise);
   const reading = b.read();
   const before = performance.now();
   await a.write(10 * 32 * 1024); // 10 frames and a bit

@@ -17,7 +17,7 @@ import { CloseCode } from "../../lib/protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../../lib/protocol/dumbpipe.ts";
 import { Session } from "../../lib/protocol/session.ts";
 
-const DIAL_LIMIT_MS = 20_000;
+const DIAL_TIMEOUT_MS = 20_000;
 
 /** Opens a session on a connection. @returns The stream of its bytes. */
 async function sessionOn(connection: Connection): Promise<Duplex> {
@@ -35,7 +35,7 @@ async function exchange(address: string, relay: string, alpn: string): Promise<v
   const settings = parseSettings(`p2p-iroh.relay\n${relay}\0`);
   await using endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false });
   const peer = { publicKey, direct, relay: relay === "none" ? undefined : relay };
-  const connection = await endpoint.connect(peer, alpn, AbortSignal.timeout(DIAL_LIMIT_MS));
+  const connection = await endpoint.connect(peer, alpn, AbortSignal.timeout(DIAL_TIMEOUT_MS));
   const stream = await sessionOn(connection);
   let received = 0;
   const { aToB, bToA } = await splice({
