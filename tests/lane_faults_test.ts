@@ -78,8 +78,11 @@ async function allowOnly(env: TestEnv, { network: { a, b } }: Scene, kind: Kind)
   for (const host of [a, b]) await addRule(env, host, "-p tcp -j DROP");
 }
 
-/** What has made an end give up a lane: its silence, or the word of the other end, which has noticed that first. */
-const SILENT = "(it is silent|the peer has given it up)";
+/**
+ * What has made an end give up a lane: its silence, or that the other end has noticed that first. Either its word
+ * or the closing of its QUIC connections ("connection lost") arrives first.
+ */
+const SILENT = "(it is silent|the peer has given it up|connection lost)";
 
 const CASES = [
   { kind: "TLS", to: "a", isWarm: false },
