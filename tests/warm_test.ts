@@ -2,11 +2,9 @@
 
 import { newSessionId } from "../lib/protocol/mux.ts";
 import assert from "node:assert/strict";
-import {
-  IdleTimeout,
-  type InboundSession,
-  MuxConnection,
-} from "../lib/protocol/peer_connection.ts";
+import { IdleTimeout } from "../lib/protocol/connection_use.ts";
+import type { InboundSession } from "../lib/protocol/inbound_session.ts";
+import { MuxConnection } from "../lib/protocol/peer_connection.ts";
 import { Session } from "../lib/protocol/session.ts";
 import { makeFriend, makeFriends } from "./friends.ts";
 import {

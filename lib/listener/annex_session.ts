@@ -3,8 +3,7 @@
 import { StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
 import type { UnixSocket } from "../platform/unix_socket.ts";
-import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
-import type { CloseReason } from "../protocol/peer_connection.ts";
+import { CLOSE_REASONS, CloseCode, type CloseReason } from "../protocol/close_codes.ts";
 import { Session } from "../protocol/session.ts";
 import { splice, type SpliceResult } from "../streams/splice.ts";
 import { type AnnexSocketOptions, connectToAnnex } from "./annex_socket.ts";

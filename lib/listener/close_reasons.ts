@@ -2,8 +2,7 @@
 
 import { HandshakeError } from "../protocol/dumbpipe.ts";
 import { ProtocolError } from "../protocol/mux.ts";
-import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
-import type { CloseReason } from "../protocol/peer_connection.ts";
+import { CLOSE_REASONS, CloseCode, type CloseReason } from "../protocol/close_codes.ts";
 import { Evicted } from "./admission.ts";
 
 /** The listener stops. */

@@ -2,8 +2,8 @@
 
 import { abortable } from "../async/abort.ts";
 import type { Connection } from "../iroh/connection.ts";
-import { CloseCode } from "../protocol/close_codes.ts";
-import type { CloseReason, InboundSession } from "../protocol/peer_connection.ts";
+import { CloseCode, type CloseReason } from "../protocol/close_codes.ts";
+import type { InboundSession } from "../protocol/inbound_session.ts";
 import type { Duplex } from "../streams/duplex.ts";
 
 /** Timeout for a peer on dumbpipe's protocol to close: several round trips of a slow network. */

@@ -7,7 +7,8 @@
 import { delay, delayWhileRunning } from "../async/abort.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
-import type { MuxConnection, OpenedSession } from "../protocol/peer_connection.ts";
+import type { MuxConnection } from "../protocol/peer_connection.ts";
+import type { OpenedSession } from "../protocol/session_opener.ts";
 import { debug } from "../console/stderr.ts";
 
 /** Timeout for a packet from the peer, in addition to two round trips: time for a busy peer to answer. */

@@ -37,3 +37,6 @@ export const CLOSE_REASONS: ReadonlyMap<bigint, string> = new Map([
   [CloseCode.UNSUPPORTED, "unsupported"],
   [CloseCode.LOST, "the connection is lost"],
 ]);
+
+/** The code and the reason with which a connection or a session is ended. */
+export type CloseReason = readonly [code: bigint, reason: string];

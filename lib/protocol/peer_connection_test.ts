@@ -5,7 +5,8 @@ import type { Connection } from "../iroh/connection.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { CloseCode } from "./close_codes.ts";
 import { newSessionId, ping, ProtocolError, StreamType, writeStreamHeader } from "./mux.ts";
-import { type InboundSession, MuxConnection } from "./peer_connection.ts";
+import type { InboundSession } from "./inbound_session.ts";
+import { MuxConnection } from "./peer_connection.ts";
 import { Session } from "./session.ts";
 import { pipe } from "../../tests/pipe.ts";
 
