@@ -56,12 +56,15 @@ git config --global user.name >/dev/null || git config --global user.name "\${GI
 git config --global user.email >/dev/null || git config --global user.email "\${GIT_EMAIL:-annex@localhost}"
 git config --global --get-all safe.directory >/dev/null || git config --global safe.directory /annex
 if [ ! -e .git ]; then
-  git init
+  git init --initial-branch=main
   git annex init "\${ANNEX_NAME:-container}"
 fi
 [ -e .git/annex/creds/iroh-secret ] || git annex p2p --enable iroh
-# remotedaemon in the foreground ends when its stdin ends.
-sleep infinity | exec git annex remotedaemon --foreground
+# remotedaemon in the foreground ends when its stdin ends. When it ends, so does the container.
+sleep infinity | {
+  git annex remotedaemon --foreground
+  kill $$
+}
 `;
 
 const COMPOSE = `# Start it:   docker compose up --detach
