@@ -4,6 +4,9 @@ import { dirname, join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { installPackages } from "./packages.ts";
 
+/** Version of iroh-js. Its repository has a tag for each. */
+const IROH_JS = config.imports["@number0/iroh"].split("@").at(-1);
+
 /** Works in a compiled program that are no packages, or whose packages lack a license text. */
 const OTHERS = [
   {
@@ -16,11 +19,7 @@ const OTHERS = [
   {
     name: "iroh and iroh-js (@number0/iroh), https://github.com/n0-computer/iroh",
     license: "MIT OR Apache-2.0, here under MIT",
-    parts:
-      "Its Rust crates: https://github.com/n0-computer/iroh-ffi/blob/main/Cargo.lock, as of the\n" +
-      `release that npm's @number0/iroh ${
-        config.imports["@number0/iroh"].split("@").at(-1)
-      } was made from`,
+    parts: `Its Rust crates: https://github.com/n0-computer/iroh-ffi/blob/v${IROH_JS}/Cargo.lock`,
     copyright: "Copyright 2025 N0, INC.",
   },
 ];

@@ -60,11 +60,12 @@ if [ ! -e .git ]; then
   git annex init "\${ANNEX_NAME:-container}"
 fi
 [ -e .git/annex/creds/iroh-secret ] || git annex p2p --enable iroh
-# remotedaemon in the foreground ends when its stdin ends. When it ends, so does the container.
-sleep infinity | {
-  git annex remotedaemon --foreground
-  kill $$
-}
+# remotedaemon in the foreground ends when its stdin ends. A FIFO that is open for writing, too, never ends.
+fifo=$(mktemp --dry-run)
+mkfifo "$fifo"
+exec <>"$fifo"
+rm "$fifo"
+exec git-annex remotedaemon --foreground
 `;
 
 const COMPOSE = `# Start it:   docker compose up --detach
