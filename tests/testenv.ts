@@ -40,6 +40,7 @@ export type Tool =
   | "dumbpipe"
   | "iroh-relay"
   | "iptables"
+  | "faketime"
   | "groff"
   | "bash"
   | "zsh"
@@ -55,10 +56,10 @@ export type Tool =
   /** A program under test that was compiled. */
   | "compiled";
 
-/** Tools whose lack is no failure where `CI=true`. macOS has no `/proc`, and no timeout(1). */
+/** Tools whose lack is no failure where `CI=true`. macOS has no `/proc`, timeout(1) or faketime(1). */
 const MAY_LACK: readonly Tool[] = [
   "compiled",
-  ...Deno.build.os === "darwin" ? ["proc", "timeout"] as const : [],
+  ...Deno.build.os === "darwin" ? ["proc", "timeout", "faketime"] as const : [],
 ];
 
 /** What a test needs, and how it shares the machine with others. */

@@ -17,7 +17,13 @@ export const SERVER_NAME = "lane.invalid";
 const COMMON_NAME = "2.5.4.3", SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
 /** General name of the type dNSName (RFC 5280, section 4.2.1.6). */
 const DNS_NAME = 2;
-const DAY_MS = 24 * 60 * 60 * 1000;
+/**
+ * Dates of each certificate: from the earliest that a clock can show, to the one that stands for no end (RFC 5280,
+ * section 4.1.2.5). TLS compares them with the clock, which may be wrong at either end.
+ */
+const NOT_BEFORE = new Date(0), NOT_AFTER = new Date("9999-12-31T23:59:59Z");
+/** Forms of a date (RFC 5280, section 4.1.2.5), as the package pkijs numbers them. From 2050 on it is the second. */
+const UTC_TIME = 0, GENERALIZED_TIME = 1;
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
 
 /** Makes a certificate with a fresh key. */
@@ -34,9 +40,8 @@ export async function makeCertificate(): Promise<Certificate> {
     const value = new asn1js.Utf8String({ value: SERVER_NAME });
     name.typesAndValues.push(new pkijs.AttributeTypeAndValue({ type: COMMON_NAME, value }));
   }
-  // TLS checks the dates, and the clock of either end may be wrong.
-  certificate.notBefore.value = new Date(Date.now() - 3650 * DAY_MS);
-  certificate.notAfter.value = new Date(Date.now() + 3650 * DAY_MS);
+  certificate.notBefore = new pkijs.Time({ type: UTC_TIME, value: NOT_BEFORE });
+  certificate.notAfter = new pkijs.Time({ type: GENERALIZED_TIME, value: NOT_AFTER });
   const names = new pkijs.GeneralNames({
     names: [new pkijs.GeneralName({ type: DNS_NAME, value: SERVER_NAME })],
   });

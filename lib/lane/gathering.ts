@@ -8,6 +8,7 @@ import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
+import { dialableHosts } from "./dialable.ts";
 import { type IsWorthTrying, Nomination } from "./nomination.ts";
 import { type Lane, LaneError } from "./lane.ts";
 import { runConnectivityChecks, VERIFY_TIMEOUT_MS } from "./connectivity.ts";
@@ -142,7 +143,13 @@ export class LaneEndpoint implements Disposable {
     const secrets = { local: this.offer.secret, remote };
     const nomination = new Nomination(isControlling, TLS_HEAD_START_MS, until, isWorthTrying);
     const limits = { maxConnections: MAX_CONNECTIONS, verifyTimeoutMs: verifyMs, until };
-    runConnectivityChecks(this.#ports, addresses, secrets, nomination, limits);
+    const isHostDialable = dialableHosts(observedRemote);
+    const isDialable = (address: string) => isHostDialable(splitSocketAddress(address).host);
+    const dialed = {
+      tcp: addresses.tcp.filter(isDialable),
+      udp: addresses.udp.filter(isDialable),
+    };
+    runConnectivityChecks(this.#ports, dialed, secrets, nomination, limits);
     try {
       // This wait ends even if a connection is chosen and the nomination cannot be sent.
       const limit = AbortSignal.any([signal, last]);
@@ -164,11 +171,11 @@ export class LaneEndpoint implements Disposable {
   }
 }
 
-/** Returns the addresses, and each port of theirs at one more host. */
+/** Returns the addresses, and first each port of theirs at one more host. */
 function withHost(addresses: readonly string[], host: string | undefined): string[] {
   const more = host === undefined
     ? []
     : addresses.filter((address) => isIPv6(splitSocketAddress(address).host) === isIPv6(host))
       .map((address) => socketAddress(host, splitSocketAddress(address).port));
-  return [...new Set([...addresses, ...more])];
+  return [...new Set([...more, ...addresses])];
 }

@@ -23,10 +23,10 @@ async function makeBoth(
 ): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
   using controlling = await LaneEndpoint.open(hosts, timeouts);
   using other = await LaneEndpoint.open(hosts, timeouts);
-  const limit = AbortSignal.timeout(limitMs);
+  const limit = AbortSignal.timeout(limitMs), [seenAt] = hosts;
   return await Promise.allSettled([
-    controlling.establish(change(other.offer, "other"), undefined, true, limit),
-    other.establish(change(controlling.offer, "controlling"), undefined, false, limit),
+    controlling.establish(change(other.offer, "other"), seenAt, true, limit),
+    other.establish(change(controlling.offer, "controlling"), seenAt, false, limit),
   ]);
 }
 
@@ -148,7 +148,7 @@ Deno.test("LaneEndpoint: drops strangers over TLS, and they do not keep the peer
   using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
-    undefined,
+    "127.0.0.1",
     false,
     never,
   );
@@ -170,7 +170,7 @@ Deno.test("LaneEndpoint: drops strangers over TLS, and they do not keep the peer
     await show(new Uint8Array(31)), // one byte is missing
   ];
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
-  const making = controlling.establish(onlyTcp(other.offer), undefined, true, never);
+  const making = controlling.establish(onlyTcp(other.offer), "127.0.0.1", true, never);
   await assertCarries(await Promise.all([making, waiting]));
   for (const stranger of wrong) {
     const read = () => stranger.read(new Uint8Array(100)).catch(() => null);
@@ -185,7 +185,7 @@ Deno.test("LaneEndpoint: drops strangers over QUIC, and they do not keep the pee
   using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
-    undefined,
+    "127.0.0.1",
     false,
     never,
   );
@@ -207,7 +207,7 @@ Deno.test("LaneEndpoint: drops strangers over QUIC, and they do not keep the pee
   await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
   await short.write(new Uint8Array(31));
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
-  const making = controlling.establish({ ...other.offer, tcp: [] }, undefined, true, never);
+  const making = controlling.establish({ ...other.offer, tcp: [] }, "127.0.0.1", true, never);
   const made = await Promise.all([making, waiting]);
   assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
   for (const stranger of [silent, wrong, short]) {
@@ -270,4 +270,31 @@ Deno.test("QuicPort: turns away a connection that came before it was closed, and
   await assert.rejects(accept!(limit), /its port is closed/); // and the program does not end
   dialing.close();
   await assert.rejects(connecting);
+});
+
+// Deno 2.9 panics, and with it the program ends, if a packet comes after the listener was stopped for a
+// connection that was not taken before.
+Deno.test("QuicPort: a connection that came before it was closed, and was not taken, does no harm", async () => {
+  const certificate = await makeCertificate(), given = new AbortController();
+  using dialing = QuicPort.open("127.0.0.1", certificate)!;
+  const between = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port: 0 });
+  const { port } = between.addr as Deno.NetAddr;
+  const connecting = dialing.connect(`127.0.0.1:${port}`, certificate.der, given.signal);
+  const [first] = await between.receive();
+  for (const isKept of [false, true]) {
+    using dialed = QuicPort.open("127.0.0.1", certificate)!;
+    if (isKept) dialed.keep();
+    const to = { transport: "udp", hostname: "127.0.0.1", port: dialed.port } as const;
+    await between.send(first, to);
+    await new Promise((resolve) => setTimeout(resolve, 50)); // Deno takes the packet
+    dialed[Symbol.dispose]();
+    for (let i = 0; i < 5; i++) {
+      await between.send(first, to);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    dialed.close();
+  }
+  given.abort();
+  await assert.rejects(connecting);
+  between.close();
 });

@@ -7,7 +7,7 @@ import { SignalingStream } from "./signaling.ts";
 import type { Offer } from "./offer.ts";
 import { answerLane, offerLane } from "./negotiation.ts";
 
-const ADDRESSES = { local: ["127.0.0.1"], observedRemote: undefined };
+const ADDRESSES = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
 const OPTIONS = { addresses: ADDRESSES, signal: new AbortController().signal };
 
 /** Returns an offer without addresses. */

@@ -1,8 +1,8 @@
 /** An offer: what one end of a session tells the other, inside iroh's connection, of how to reach it directly. */
 
 import { base64 } from "@scure/base";
-import { BlockList, isIP } from "node:net";
-import { parseSocketAddress, splitSocketAddress } from "../platform/socket_address.ts";
+import { parseSocketAddress } from "../platform/socket_address.ts";
+import { isPeerAddress } from "./dialable.ts";
 
 /** How to reach one end. */
 export interface Offer {
@@ -40,7 +40,7 @@ export function encodeOffer({ certificate, secret, tcp, udp }: Offer): Uint8Arra
   }));
 }
 
-/** Reads an offer. Addresses that cannot be dialed are left out. @throws {InvalidOffer} if it is none. */
+/** Reads an offer. Leaves out addresses at which no peer can be. @throws {InvalidOffer} if it is none. */
 export function decodeOffer(bytes: Uint8Array): Offer {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -62,17 +62,7 @@ export function decodeOffer(bytes: Uint8Array): Offer {
 function addresses(value: unknown): string[] {
   if (!Array.isArray(value)) throw new Error("no list of addresses");
   return value.slice(0, MAX_ADDRESSES).filter((address) =>
-    typeof address === "string" && parseSocketAddress(address) !== undefined && isDialable(address)
+    typeof address === "string" && parseSocketAddress(address) !== undefined &&
+    isPeerAddress(address)
   );
-}
-
-const NOT_DIALABLE = new BlockList();
-NOT_DIALABLE.addSubnet("0.0.0.0", 8, "ipv4");
-NOT_DIALABLE.addSubnet("224.0.0.0", 3, "ipv4"); // multicast, broadcast and what is reserved
-NOT_DIALABLE.addSubnet("ff00::", 8, "ipv6");
-NOT_DIALABLE.addAddress("::", "ipv6");
-
-function isDialable(address: string): boolean {
-  const { host, port } = splitSocketAddress(address);
-  return port > 0 && !NOT_DIALABLE.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
 }

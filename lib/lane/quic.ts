@@ -4,6 +4,7 @@
  */
 
 import { abortable } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import { LaneError, type Transport } from "./lane.ts";
@@ -20,16 +21,26 @@ const TRANSPORT = {
 };
 /** Size of the read buffer. Deno seldom has more at a time. */
 const READ_BYTES = 128 * 1024;
+/** Maximum connections that wait until the port's owner listens: more than the peer dials at once. */
+const MAX_WAITING = 64;
 /** Time from closing an endpoint until nothing uses it, so that it can be garbage-collected. */
 const COLLECT_AFTER_MS = 500;
 
-/** Listens and dials on a UDP port that the system chooses. Dispose of it to stop. */
+/**
+ * Listens and dials on a UDP port that the system chooses. Dispose of it to stop.
+ *
+ * Each connection that comes in is taken from Deno and, if it is not wanted, ignored. Deno's listener is never
+ * stopped: Deno panics if a packet of a connection that was not taken comes after the stop.
+ */
 export class QuicPort implements Disposable {
   /** The port's number. */
   readonly port: number;
   /** Undefined once closed, since Deno closes the socket only when the endpoint is garbage-collected. */
   #endpoint: Deno.QuicEndpoint | undefined;
-  #listener: Deno.QuicListener | undefined;
+  #isAccepting = true;
+  /** Connections that have come in, and wait for {@linkcode incoming}. */
+  #waiting: Deno.QuicIncoming[] = [];
+  #arrived = new Notifier();
   /** True if a transport goes on when this is disposed of, and with it the socket. */
   #kept = false;
 
@@ -42,13 +53,34 @@ export class QuicPort implements Disposable {
     const endpoint = new Deno.QuicEndpoint({ hostname, port: 0 });
     this.port = endpoint.addr.port;
     this.#endpoint = endpoint;
-    this.#listener = endpoint.listen({
+    this.#run(endpoint.listen({
       cert: certificatePem,
       key: privateKeyPem,
       alpnProtocols: [LANE_ALPN],
       ...TRANSPORT,
       maxConcurrentBidirectionalStreams: 1,
-    });
+    }));
+  }
+
+  /** Takes what comes in until the socket is closed. Never rejects. */
+  async #run(listener: Deno.QuicListener): Promise<void> {
+    for (;;) {
+      let incoming: Deno.QuicIncoming;
+      try {
+        incoming = await listener.incoming();
+      } catch {
+        return this.#stopAccepting(); // it was closed, which Deno reports by several errors
+      }
+      if (this.#isAccepting && this.#waiting.length < MAX_WAITING) this.#waiting.push(incoming);
+      else incoming.ignore();
+      this.#arrived.notify();
+    }
+  }
+
+  #stopAccepting(): void {
+    this.#isAccepting = false;
+    for (const incoming of this.#waiting.splice(0)) incoming.ignore();
+    this.#arrived.notify();
   }
 
   /**
@@ -73,21 +105,21 @@ export class QuicPort implements Disposable {
     return new QuicTransport(this, connection, await stream.catch(closing(connection)));
   }
 
-  /** Yields each connection that comes in, before its stream, until this is disposed of. */
+  /** Yields each connection that comes in, before its stream, until this is disposed of. Call it once. */
   async *incoming(): AsyncGenerator<(signal: AbortSignal) => Promise<Transport>> {
-    while (this.#listener) {
-      let incoming: Deno.QuicIncoming;
-      try {
-        incoming = await this.#listener.incoming();
-      } catch {
-        return; // it was stopped, which Deno reports by several errors
+    try {
+      while (this.#isAccepting) {
+        const incoming = this.#waiting.shift();
+        if (incoming) yield (signal) => this.#accept(incoming, signal);
+        else await this.#arrived.next();
       }
-      yield (signal) => this.#accept(incoming, signal);
+    } finally {
+      this.#stopAccepting(); // the caller wants no further one
     }
   }
 
   async #accept(incoming: Deno.QuicIncoming, signal: AbortSignal): Promise<Transport> {
-    if (!this.#listener) { // Deno would end the program if it accepted after the stop
+    if (!this.#isAccepting || signal.aborted) {
       incoming.ignore();
       throw new LaneError("its port is closed");
     }
@@ -112,8 +144,7 @@ export class QuicPort implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#listener?.stop();
-    this.#listener = undefined;
+    this.#stopAccepting();
     if (!this.#kept) this.close();
   }
 }

@@ -34,6 +34,13 @@ export function localHosts(): string {
   return interfaces().flatMap(({ addresses }) => addresses).toSorted().join(" ");
 }
 
+/** Returns all IP addresses of this host, with those of the loopback. */
+export function ownAddresses(): string[] {
+  return Object.values(allInterfaces()).flatMap((entries = []) =>
+    entries.map(({ address }) => address)
+  );
+}
+
 function allInterfaces(): Record<string, NetworkInterfaceInfo[] | undefined> {
   try {
     return networkInterfaces();

@@ -1,0 +1,23 @@
+/** A lane with a host whose clock is wrong. */
+
+import assert from "node:assert/strict";
+import { echo, makePair, randomBytes } from "./pair.ts";
+import { scenario } from "./testenv.ts";
+
+for (const date of ["1970-01-02", "2056-11-28"]) {
+  scenario(
+    `lane: is made although the clock of one host says ${date}`,
+    { needs: ["faketime"] },
+    async (env) => {
+      const { network: { b: on }, dialed } = await makePair(env, "loopback", echo);
+      const dialing = ["faketime", "--exclude-monotonic", date, "git-annex-p2p-iroh", dialed];
+      const { code, stderr } = await env.run(dialing, {
+        on,
+        stdin: randomBytes(20_000_000),
+        env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+      });
+      assert.equal(code, 0);
+      assert.match(stderr, /lane: TLS with 127\.0\.0\.1:\d+\n/);
+    },
+  );
+}
