@@ -1,6 +1,7 @@
 /** The certificate of one end of a lane: made for one lane, self-signed, never stored. */
 
 import { base64 } from "@scure/base";
+import type * as asn1js from "asn1js";
 
 /** The certificate that a listening port shows, in the forms that Deno's TLS and QUIC take. */
 export interface Certificate {
@@ -15,48 +16,79 @@ export interface Certificate {
  */
 export const SERVER_NAME = "lane.invalid";
 const COMMON_NAME = "2.5.4.3", SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
-/** General name of the type dNSName (RFC 5280, section 4.2.1.6). */
-const DNS_NAME = 2;
+const ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2";
+/** Tags of a certificate's fields (RFC 5280, sections 4.1 and 4.2.1.6). */
+const VERSION_TAG = 0, EXTENSIONS_TAG = 3, DNS_NAME_TAG = 2;
+const CONTEXT_SPECIFIC = 3;
+const X509_V3 = 2;
 /**
  * Dates of each certificate: from the earliest that a clock can show, to the one that stands for no end (RFC 5280,
  * section 4.1.2.5). TLS compares them with the clock, which may be wrong at either end.
  */
 const NOT_BEFORE = new Date(0), NOT_AFTER = new Date("9999-12-31T23:59:59Z");
-/** Forms of a date (RFC 5280, section 4.1.2.5), as the package pkijs numbers them. From 2050 on it is the second. */
-const UTC_TIME = 0, GENERALIZED_TIME = 1;
-const ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 
-/** Makes a certificate with a fresh key. */
+/** Makes a certificate with a fresh key (RFC 5280, section 4.1). */
 export async function makeCertificate(): Promise<Certificate> {
-  const [pkijs, asn1js, keys] = await Promise.all([
-    import("pkijs"),
+  const [asn1, { publicKey, privateKey }] = await Promise.all([
     import("asn1js"),
     crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]) as Promise<CryptoKeyPair>,
   ]);
-  const certificate = new pkijs.Certificate();
-  certificate.version = 2; // X.509 v3 (RFC 5280, section 4.1.2.1)
-  certificate.serialNumber = new asn1js.Integer({ value: 1 });
-  for (const name of [certificate.issuer, certificate.subject]) {
-    const value = new asn1js.Utf8String({ value: SERVER_NAME });
-    name.typesAndValues.push(new pkijs.AttributeTypeAndValue({ type: COMMON_NAME, value }));
-  }
-  certificate.notBefore = new pkijs.Time({ type: UTC_TIME, value: NOT_BEFORE });
-  certificate.notAfter = new pkijs.Time({ type: GENERALIZED_TIME, value: NOT_AFTER });
-  const names = new pkijs.GeneralNames({
-    names: [new pkijs.GeneralName({ type: DNS_NAME, value: SERVER_NAME })],
-  });
-  certificate.extensions = [
-    new pkijs.Extension({
-      extnID: SUBJECT_ALTERNATIVE_NAME,
-      critical: false,
-      extnValue: names.toSchema().toBER(false),
+  const sequence = (...value: asn1js.BaseBlock[]) => new asn1.Sequence({ value });
+  const identifier = (value: string) => new asn1.ObjectIdentifier({ value });
+  const explicit = (tagNumber: number, value: asn1js.BaseBlock) =>
+    new asn1.Constructed({ idBlock: { tagClass: CONTEXT_SPECIFIC, tagNumber }, value: [value] });
+
+  const commonName = sequence(
+    identifier(COMMON_NAME),
+    new asn1.Utf8String({ value: SERVER_NAME }),
+  );
+  const name = sequence(new asn1.Set({ value: [commonName] }));
+  const subjectAlternativeName = sequence(
+    new asn1.Primitive({
+      idBlock: { tagClass: CONTEXT_SPECIFIC, tagNumber: DNS_NAME_TAG },
+      valueHex: new TextEncoder().encode(SERVER_NAME),
     }),
-  ];
-  await certificate.subjectPublicKeyInfo.importKey(keys.publicKey);
-  await certificate.sign(keys.privateKey, "SHA-256");
-  const der = new Uint8Array(certificate.toSchema(true).toBER(false));
-  const key = new Uint8Array(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
+  );
+  const extension = sequence(
+    identifier(SUBJECT_ALTERNATIVE_NAME),
+    new asn1.OctetString({ valueHex: subjectAlternativeName.toBER() }),
+  );
+  const signatureAlgorithm = sequence(identifier(ECDSA_WITH_SHA256));
+  const toBeSigned = sequence(
+    explicit(VERSION_TAG, new asn1.Integer({ value: X509_V3 })),
+    new asn1.Integer({ value: 1 }), // the serial number
+    signatureAlgorithm,
+    name,
+    sequence(
+      new asn1.UTCTime({ valueDate: NOT_BEFORE }),
+      new asn1.GeneralizedTime({ valueDate: NOT_AFTER }),
+    ),
+    name,
+    asn1.fromBER(await crypto.subtle.exportKey("spki", publicKey)).result,
+    explicit(EXTENSIONS_TAG, sequence(extension)),
+  );
+  const signature = await crypto.subtle.sign(ALGORITHM, privateKey, toBeSigned.toBER());
+  const certificate = sequence(
+    toBeSigned,
+    signatureAlgorithm,
+    new asn1.BitString({ valueHex: encodeSignature(asn1, new Uint8Array(signature)) }),
+  );
+  const der = new Uint8Array(certificate.toBER());
+  const key = new Uint8Array(await crypto.subtle.exportKey("pkcs8", privateKey));
   return { der, certificatePem: certificatePem(der), privateKeyPem: pem("PRIVATE KEY", key) };
+}
+
+/**
+ * Returns an ECDSA signature as X.509 has it: a sequence of two integers (RFC 5480, appendix A).
+ *
+ * @param signature As Web Crypto makes it: both numbers, big-endian and of equal length.
+ */
+export function encodeSignature(asn1: typeof asn1js, signature: Uint8Array): ArrayBuffer {
+  const middle = signature.length / 2;
+  const halves = [signature.subarray(0, middle), signature.subarray(middle)];
+  const value = halves.map((half) => asn1.Integer.fromBigInt(BigInt(`0x${half.toHex()}`)));
+  return new asn1.Sequence({ value }).toBER();
 }
 
 /** Returns a certificate as text (RFC 7468). */
