@@ -228,15 +228,22 @@ export interface Relay {
   start(): Promise<void>;
 }
 
-/** Starts an iroh-relay. */
-export async function startRelay(env: TestEnv, on: Host): Promise<Relay> {
+/** Starts an iroh-relay. @param tokens Of these it demands one; none by default. */
+export async function startRelay(
+  env: TestEnv,
+  on: Host,
+  tokens: readonly string[] = [],
+): Promise<Relay> {
   const port = freePort();
   const config = `${on.dir}/relay-${port}.toml`;
   // Parts of the program that would open further ports are switched off.
-  await Deno.writeTextFile(
-    config,
-    `http_bind_addr = "0.0.0.0:${port}"\nenable_metrics = false\nenable_quic_addr_discovery = false\n`,
-  );
+  const lines = [
+    `http_bind_addr = "0.0.0.0:${port}"`,
+    "enable_metrics = false",
+    "enable_quic_addr_discovery = false",
+    ...tokens.length > 0 ? [`access.shared_token = ${JSON.stringify(tokens)}`] : [],
+  ];
+  await Deno.writeTextFile(config, `${lines.join("\n")}\n`);
   let running: Started | undefined;
   const relay = {
     url: `http://${on.ip}:${port}/`,
@@ -253,6 +260,7 @@ export async function startRelay(env: TestEnv, on: Host): Promise<Relay> {
   return relay;
 }
 
-async function listens(env: TestEnv, on: Host, port: number): Promise<boolean> {
+/** Tells whether a program on a host listens at a TCP port. */
+export async function listens(env: TestEnv, on: Host, port: number): Promise<boolean> {
   return (await env.run(python("probe_tcp_port.py", `${port}`), { on })).code === 0;
 }

@@ -28,7 +28,7 @@ export async function doctor(): Promise<number> {
     checkProgram(),
     checkIdentity(repository),
     serving,
-    checkNetwork(),
+    checkNetwork(repository),
   ].map(async (check) => {
     try {
       const found = await check;
@@ -51,10 +51,10 @@ export async function doctor(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-async function checkNetwork(): Promise<Finding[]> {
+async function checkNetwork(repository: Repository): Promise<Finding[]> {
   const settings = await readSettings();
   const [relayed, multicast] = await Promise.all([
-    checkRelayed(settings),
+    checkRelayed(settings, repository),
     checkMulticast(settings),
   ]);
   return [...relayed, multicast];

@@ -18,7 +18,9 @@ import { BindError } from "../iroh/errors.ts";
 import { Lifecycle, listenerFolder } from "../listener/lifecycle.ts";
 import { loadIroh } from "../iroh/load.ts";
 import { Listener } from "../listener/listener.ts";
+import { RelayWatch } from "../listener/relay_watch.ts";
 import { LogFile } from "../console/log_file.ts";
+import { withRelayToken } from "../repository/relay_token.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
 import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { Signals } from "../console/signals.ts";
@@ -33,8 +35,6 @@ const DRAIN_TIMEOUT_MS = 10_000;
 const BIND_TIMEOUT_MS = DRAIN_TIMEOUT_MS + 5_000;
 /** Interval between two attempts to bind that port. */
 const BIND_INTERVAL_MS = 250;
-/** Interval between looks at the relay: short for the first 60, since users wait for the relay at the start. */
-const RELAY_INTERVAL_MS = 500, RELAY_LATER_INTERVAL_MS = 5_000, RELAY_FIRST_LOOKS = 60;
 /** Timeout for closing the endpoint, which takes about a second after a connection was closed. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
@@ -77,7 +77,7 @@ async function serveRepository(
   { socketPath, parent }: { socketPath: string; parent: number },
   report: Report,
 ): Promise<void> {
-  const settings = await readSettings();
+  const settings = await withRelayToken(await readSettings(), repository);
   const identity = await identityOf(repository, address);
   await Deno.lstat(socketPath).catch((error) => {
     throw new ServeError(`git-annex's socket ${socketPath}: ${systemReason(error)}`, {
@@ -89,7 +89,9 @@ async function serveRepository(
   const closed = new AbortController();
   const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
   const choice = homeRelay(settings.relay, decodeTicket(address).relays);
-  const relay: RelaySetting = choice ? { kind: "custom", urls: [choice.home] } : settings.relay;
+  const relay: RelaySetting = choice && settings.relay.kind === "custom"
+    ? { ...settings.relay, urls: [choice.home] }
+    : settings.relay;
   const endpoint = await bindEndpoint({ ...settings, relay }, identity, stop).catch((error) => {
     if (!stop.aborted) throw error;
   });
@@ -121,9 +123,10 @@ async function serveRepository(
   listener.run().catch((error) => closed.abort(error)).finally(() =>
     closed.abort(new Error("the endpoint is closed"))
   );
-  const watchingRelay = reportRelay(endpoint, report, stop);
+  const relayWatch = new RelayWatch(endpoint, stop);
+  const watchingRelay = relayWatch.reportTo(report);
   const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
-  const sources = { endpoint, since: new Date(), pool, meter, lastSeen };
+  const sources = { endpoint, relayWatch, since: new Date(), pool, meter, lastSeen };
   {
     // The listener is no longer found as soon as it refuses connections.
     await using _control = await openControlServer({
@@ -241,18 +244,6 @@ async function publishRegistration(
   } catch (error) {
     report(`peers on this host must find it by another route: ${reasonWithHint(error)}`);
     return { async [Symbol.asyncDispose]() {} };
-  }
-}
-
-/** Reports each change of the relay through which peers reach this repository. */
-async function reportRelay(endpoint: Endpoint, report: Report, stop: AbortSignal): Promise<void> {
-  let known: string | undefined;
-  for (let looks = 0; !stop.aborted; looks++) {
-    const { relay } = endpoint.knownAddresses();
-    if (relay !== known) report(relay ? `reachable through relay ${relay}` : "no relay at present");
-    known = relay;
-    const interval = looks < RELAY_FIRST_LOOKS ? RELAY_INTERVAL_MS : RELAY_LATER_INTERVAL_MS;
-    await delay(interval, stop).catch(() => {}); // the loop ends
   }
 }
 

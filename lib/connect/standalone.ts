@@ -5,6 +5,7 @@ import { dialPeer, SelfDial } from "../dial/dialer.ts";
 import { Failure } from "../console/failure.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Connection } from "../iroh/connection.ts";
+import { withRelayToken } from "../repository/relay_token.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
@@ -38,12 +39,13 @@ export async function openStandalone(
 ): Promise<OutboundSession> {
   if (repository && await isSelf(ticket, repository)) throw new SelfDial();
   const alpns = await alpnsFor(ticket, settings);
-  const { connection } = await dialPeer(ticket, settings, alpns, signal);
+  const withToken = await withRelayToken(settings, repository);
+  const { connection } = await dialPeer(ticket, withToken, alpns, signal);
   if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberDumbpipeOnly(ticket.publicKey);
   }
   try {
-    return await open(connection, ticket, settings, onLane, signal);
+    return await open(connection, ticket, withToken, onLane, signal);
   } catch (error) {
     await connection.closeAndSend(CloseCode.STOPPED, "stopped");
     throw error;

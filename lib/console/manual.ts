@@ -106,6 +106,11 @@ export const SETTINGS: readonly ManualEntry[] = [
     text: "n0 (iroh's public relays), none, or the URLs of your own relays; default n0",
   },
   {
+    term: "relay-token-file",
+    text: "file with the token that your own relays demand; default annex/creds/iroh-relay-token " +
+      "in the git directory",
+  },
+  {
     term: "lookup",
     text: "n0 (iroh's public DNS) or none; default n0, or none if relay is not n0",
   },

@@ -125,9 +125,15 @@ export function locateControlSocket(
 
 /** Returns the settings that concern how a peer is reached, as text that can be compared. */
 function routeSettings(
-  { relay, lookup, lan, lane, bind, external }: Omit<Settings, "maxConnections" | "warm">,
+  { relay, relayTokenFile, lookup, lan, lane, bind, external }: Omit<
+    Settings,
+    "maxConnections" | "warm"
+  >,
 ): string {
-  return JSON.stringify([relay, lookup, lan, lane, bind, external]);
+  // Only the listener has read the token.
+  const withoutToken = (key: string, value: unknown) => key === "token" ? undefined : value;
+  const settings = [relay, relayTokenFile, lookup, lan, lane, bind, external];
+  return JSON.stringify(settings, withoutToken);
 }
 
 /** Returns the name of a repository's locator. Device and inode identify the git directory. */

@@ -6,7 +6,9 @@ import { interfaces } from "../platform/network_interfaces.ts";
 import { Multicast } from "../discovery/mdns_sockets.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { loadIroh } from "../iroh/load.ts";
-import type { Settings } from "../repository/settings.ts";
+import { relayTokenPath, withRelayToken } from "../repository/relay_token.ts";
+import type { Repository } from "../repository/repository.ts";
+import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { splitSocketAddress, withAnyPort } from "../platform/socket_address.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
@@ -23,34 +25,98 @@ const MAX_CLOCK_ERROR_MS = 5 * 60_000;
 /** Year of this version. A clock that shows an earlier one was never set. */
 const EARLIEST_YEAR = 2026;
 
-/** Checks relay, UDP and clock, all with one endpoint. */
-export async function checkRelayed(settings: Settings): Promise<Finding[]> {
-  let endpoint: Endpoint;
+/** What has been found out about a relay. */
+interface CheckedRelay {
+  readonly finding: Finding;
+  readonly endpoint: Endpoint;
+  /** URL of a relay that accepts this machine. */
+  readonly accepting?: string;
+}
+
+/** Checks each relay of the settings and, with one that accepts this machine, UDP and clock. */
+export async function checkRelayed(plain: Settings, repository: Repository): Promise<Finding[]> {
+  await using endpoints = new AsyncDisposableStack();
+  let settings: Settings, relays: CheckedRelay[];
   try {
+    settings = await withRelayToken(plain, repository);
     const { Endpoint } = await loadIroh();
     // A new key and any port, since the listener uses those of the repository.
-    const bind = settings.bind && withAnyPort(settings.bind);
-    endpoint = await Endpoint.bind({ relay: settings.relay, lookup: false, bind });
+    const bind = plain.bind && withAnyPort(plain.bind);
+    relays = await Promise.all(
+      eachAlone(settings.relay).map(async (relay) => {
+        const endpoint = endpoints.use(await Endpoint.bind({ relay, lookup: false, bind }));
+        return await checkRelay(endpoint, relay, relayTokenPath(repository));
+      }),
+    );
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return [failure(error.message, error.hint ?? "is there a network?"), checkClock()];
   }
-  await using _endpoint = endpoint;
-  if (settings.relay.kind === "none") {
-    return [ok("UDP sockets can be opened"), ok("relays are off, relay = none"), checkClock()];
-  }
-  const relay = await poll(RELAY_TIMEOUT_MS, () => endpoint.addresses().relay);
-  if (!relay) return [noRelay(settings), checkClock()];
-  return [ok(`relay ${relay}`), await checkUdp(endpoint, settings), await checkClockBy(relay)];
+  const used = relays.find(({ accepting }) => accepting !== undefined);
+  const findings = [
+    ...relays.map(({ finding }) =>
+      used && finding.todo ? { ...finding, state: "warning" } as const : finding
+    ),
+    ...await checkTokenFile(settings.relay),
+  ];
+  if (!used) return [...findings, checkClock()];
+  return [
+    ...findings,
+    await checkUdp(used.endpoint, settings),
+    await checkClockBy(used.accepting!),
+  ];
 }
 
-function noRelay({ relay }: Settings): Finding {
-  const which = relay.kind === "custom" ? relay.urls.join(", ") : "iroh's public relays";
+/** Returns a setting for each relay, since iroh connects only to the one that answers first. */
+function eachAlone(setting: RelaySetting): RelaySetting[] {
+  return setting.kind === "custom"
+    ? setting.urls.map((url) => ({ ...setting, urls: [url] }))
+    : [setting];
+}
+
+/** Checks one relay, or iroh's public ones. @param tokenPath Where the user can put a token. */
+async function checkRelay(
+  endpoint: Endpoint,
+  setting: RelaySetting,
+  tokenPath: string,
+): Promise<CheckedRelay> {
+  if (setting.kind === "none") {
+    return { finding: ok("UDP sockets can be opened; relays are off, relay = none"), endpoint };
+  }
+  const isAccepted = await endpoint.online(AbortSignal.timeout(RELAY_TIMEOUT_MS))
+    .then(() => true, () => false);
+  const { relay } = endpoint.addresses(),
+    token = setting.kind === "custom" ? setting.token : undefined;
+  if (!relay) return { finding: noRelay(setting), endpoint };
+  const sent = token?.forRelay(relay) !== undefined;
+  if (isAccepted) {
+    const what = sent ? `relay ${relay} accepts the token in ${token!.path}` : `relay ${relay}`;
+    return { finding: ok(what), endpoint, accepting: relay };
+  }
+  const todo = sent
+    ? `correct the token in ${token!.path}`
+    : token
+    ? "the token is sent only by https:// or to 127.0.0.1; give the relay a certificate"
+    : `if it demands a token, write that into ${tokenPath}`;
+  return { finding: failure(`relay ${relay} does not accept this machine`, todo), endpoint };
+}
+
+function noRelay(setting: RelaySetting): Finding {
+  const which = setting.kind === "custom" ? setting.urls.join(", ") : "iroh's public relays";
   const seconds = RELAY_TIMEOUT_MS / 1000;
   return failure(
     `no relay answers within ${seconds} s, ${which}`,
     "is this machine online, and does its firewall let HTTPS out?",
   );
+}
+
+/** Checks that only the user can read the token. */
+async function checkTokenFile(setting: RelaySetting): Promise<Finding[]> {
+  const path = setting.kind === "custom" ? setting.token?.path : undefined;
+  if (path === undefined || Deno.build.os === "windows") return [];
+  const { mode } = await Deno.stat(path);
+  if ((mode! & 0o077) === 0) return [];
+  return [warning(`others may read the relay token file ${path}`, `run chmod 600 ${path}`)];
 }
 
 async function checkUdp(endpoint: Endpoint, { external }: Settings): Promise<Finding> {

@@ -10,7 +10,7 @@ import type * as Iroh from "@number0/iroh";
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
-import type { RelaySetting } from "../repository/settings.ts";
+import type { RelaySetting, RelayToken } from "../repository/settings.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { IrohBytes } from "./bytes.ts";
 import {
@@ -53,9 +53,11 @@ export interface EndpointOptions {
 /** An iroh endpoint: a key pair and a UDP socket. The caller that binds it disposes of it. */
 export class Endpoint implements LocalEndpoint {
   readonly #endpoint: Iroh.Endpoint;
+  readonly #relayToken: RelayToken | undefined;
 
-  private constructor(endpoint: Iroh.Endpoint) {
+  private constructor(endpoint: Iroh.Endpoint, relay: RelaySetting) {
     this.#endpoint = endpoint;
+    this.#relayToken = relay.kind === "custom" ? relay.token : undefined;
   }
 
   /** Binds an endpoint. @throws {BindError} if the UDP socket cannot be opened. */
@@ -69,7 +71,7 @@ export class Endpoint implements LocalEndpoint {
     let endpoint: Endpoint;
     try {
       if (options.bind) builder.bindAddr(options.bind);
-      endpoint = new Endpoint(await builder.bind());
+      endpoint = new Endpoint(await builder.bind(), options.relay);
     } catch (error) {
       const where = options.bind ?? "any port";
       throw new BindError(`cannot open a UDP socket on ${where}, ${irohReason(error)}`, {
@@ -122,9 +124,17 @@ export class Endpoint implements LocalEndpoint {
     await this.#endpoint.addExternalAddr(full);
   }
 
-  /** Adds a relay to those from which iroh chooses. */
+  /**
+   * Waits until a relay has accepted this endpoint. {@linkcode addresses} names a relay as soon as that answers,
+   * also one that does not accept it.
+   */
+  async online(signal: AbortSignal): Promise<void> {
+    await abortable(this.#endpoint.online(), signal);
+  }
+
+  /** Adds a relay to those from which iroh chooses. @param url One of the setting `relay`, for which the token is. */
   async addRelay(url: string): Promise<void> {
-    await this.#endpoint.insertRelay(relayConfig(url));
+    await this.#endpoint.insertRelay(relayConfig(url, this.#relayToken));
   }
 
   /** Removes a relay. iroh then uses another, if there is one. Connections through this one go on. */
@@ -226,14 +236,20 @@ function relayMode(setting: RelaySetting): Iroh.RelayMode {
       return iroh.RelayMode.disabled();
     case "custom": {
       const relays = iroh.RelayMap.empty();
-      for (const url of setting.urls) relays.insert(relayConfig(url));
+      for (const url of setting.urls) relays.insert(relayConfig(url, setting.token));
       return iroh.RelayMode.custom(relays);
     }
   }
 }
 
-function relayConfig(url: string): Iroh.RelayConfig {
-  return url.startsWith("https:") ? { url, quicPort: RELAY_QUIC_PORT } : { url };
+/** Returns what iroh needs to know of a relay. It sends the token to exactly this URL. */
+function relayConfig(url: string, token: RelayToken | undefined): Iroh.RelayConfig {
+  const authToken = token?.forRelay(url);
+  return {
+    url,
+    ...url.startsWith("https:") ? { quicPort: RELAY_QUIC_PORT } : {},
+    ...authToken === undefined ? {} : { authToken },
+  };
 }
 
 function alpnBytes(alpn: string): number[] {

@@ -5,6 +5,7 @@ import type { Endpoint } from "../iroh/endpoint.ts";
 import { describePath } from "../iroh/path.ts";
 import type { LastSeenFile } from "./last_seen.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
+import type { RelayWatch } from "./relay_watch.ts";
 import type { TrafficMeter } from "./traffic.ts";
 
 /** State of a running listener. Times are in ISO 8601. */
@@ -43,6 +44,7 @@ export interface PeerStatus {
 /** What a listener collects its state from. */
 export interface StatusSources {
   readonly endpoint: Endpoint;
+  readonly relayWatch: RelayWatch;
   readonly since: Date;
   readonly pool: ConnectionPool;
   readonly meter: TrafficMeter;
@@ -50,21 +52,22 @@ export interface StatusSources {
 }
 
 /** Returns the state of this listener. */
-export function listenerStatus({ endpoint, since, ...sources }: StatusSources): ListenerStatus {
-  const { relay, direct } = endpoint.knownAddresses();
+export function listenerStatus(
+  { endpoint, relayWatch, since, ...sources }: StatusSources,
+): ListenerStatus {
   const keys = new Set([...sources.pool.keys(), ...sources.meter.keys()]);
   return {
     pid: Deno.pid,
     since: since.toISOString(),
-    relay: relay ?? null,
-    addresses: direct,
+    relay: relayWatch.relay ?? null,
+    addresses: endpoint.knownAddresses().direct,
     peers: [...keys].map((key) => peerStatus(key, sources)),
   };
 }
 
 function peerStatus(
   key: string,
-  { pool, meter, lastSeen }: Omit<StatusSources, "endpoint" | "since">,
+  { pool, meter, lastSeen }: Omit<StatusSources, "endpoint" | "relayWatch" | "since">,
 ): PeerStatus {
   const moved = meter.of(key);
   const connection: Connection | undefined = pool.of(key).at(-1)?.connection ??

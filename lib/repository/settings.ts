@@ -1,6 +1,7 @@
 /** Parses the settings: git config, section `p2p-iroh`, and the environment variables that override it. */
 
 import { isIP } from "node:net";
+import { isAbsolute, join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
 import { printable } from "../console/stderr.ts";
@@ -9,12 +10,25 @@ import { printable } from "../console/stderr.ts";
 export type RelaySetting =
   | { readonly kind: "n0" }
   | { readonly kind: "none" }
-  /** At least one URL, normalised. */
-  | { readonly kind: "custom"; readonly urls: readonly string[] };
+  /** At least one URL, normalised. relay_token.ts adds the token. */
+  | { readonly kind: "custom"; readonly urls: readonly string[]; readonly token?: RelayToken };
+
+/** What the relays of the setting `relay` may demand. */
+export interface RelayToken {
+  /** The file that it comes from. */
+  readonly path: string;
+  /**
+   * Returns the token for a relay of the setting; undefined if it must not be sent there, since others on the
+   * way could read it.
+   */
+  forRelay(url: string): string | undefined;
+}
 
 /** What a user can set. */
 export interface Settings {
   readonly relay: RelaySetting;
+  /** Path of the file with the token for these relays; undefined for that of the repository, if it has one. */
+  readonly relayTokenFile: string | undefined;
   /** True to publish to iroh's public DNS, and to look up peers there. */
   readonly lookup: boolean;
   /** True to find peers on the local network, and to be found there. */
@@ -90,9 +104,15 @@ export function parseSettings(
   const relay =
     read("relay", parseRelay, "n0, none, or URLs of relays (https://…) with spaces between") ??
       { kind: "n0" };
+  const relayTokenFile = read(
+    "relay-token-file",
+    (value) => parsePath(value, environment("HOME")),
+    "the absolute path of a file, or ~/PATH",
+  );
   const lookup = read("lookup", parseLookup, "n0 or none");
   return {
     relay,
+    relayTokenFile,
     lookup: lookup ?? relay.kind === "n0",
     lan: read("lan", parseBoolean, "true or false") ?? true,
     lane: read("lane", parseBoolean, "true or false") ?? true,
@@ -118,6 +138,12 @@ function parseRelayUrl(text: string): string | undefined {
     url.href.length <= MAX_URL_CHARACTERS;
   // iroh would ignore other parts of the URL, and this program would print a password in it.
   return fits && !url.username && !url.password && !url.search && !url.hash ? url.href : undefined;
+}
+
+/** Parses an absolute path, or one in the home folder as git writes it. */
+function parsePath(value: string, home: string | undefined): string | undefined {
+  const path = home !== undefined && value.startsWith("~/") ? join(home, value.slice(2)) : value;
+  return isAbsolute(path) ? path : undefined;
 }
 
 function parseLookup(value: string): boolean | undefined {

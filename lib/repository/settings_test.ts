@@ -8,6 +8,7 @@ function config(values: Record<string, string>): string {
 Deno.test("parseSettings() uses iroh's public relays and DNS by default", () => {
   assert.deepEqual(parseSettings(""), {
     relay: { kind: "n0" },
+    relayTokenFile: undefined,
     lookup: true,
     lan: true,
     lane: true,
@@ -33,6 +34,18 @@ Deno.test("parseSettings() accepts several relays, without duplicates, and norma
     kind: "custom",
     urls: ["https://a.example/", "http://10.0.0.1:3340/"],
   });
+});
+
+Deno.test("parseSettings() accepts an absolute path, and one in the home folder", () => {
+  const home = (name: string) => name === "HOME" ? "/home/ann" : undefined;
+  const parsed = (path: string, environment = home) =>
+    parseSettings(config({ "relay-token-file": path }), environment).relayTokenFile;
+  assert.equal(parsed("/run/secrets/relay"), "/run/secrets/relay");
+  assert.equal(parsed("~/relay-token"), "/home/ann/relay-token");
+  for (const path of ["", "relay-token", "~ann/relay-token", "~"]) {
+    assert.throws(() => parsed(path), /p2p-iroh\.relay-token-file/);
+  }
+  assert.throws(() => parsed("~/relay-token", () => undefined), SettingError);
 });
 
 Deno.test("parseSettings() uses the last value of a key, as git does", () => {

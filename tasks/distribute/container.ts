@@ -121,8 +121,11 @@ CMD ["iroh-relay", "--config-path", "/etc/iroh-relay.toml"]
 `;
 
 const RELAY_CONFIG =
-  `# iroh-relay with a certificate of Let's Encrypt: put in your host name and your address.
+  `# iroh-relay with a certificate of Let's Encrypt: put in your host name and your mail address.
 enable_quic_addr_discovery = true
+enable_metrics = false
+# Only peers that have one of these tokens may use it. Without this line, everyone may.
+# access.shared_token = ["REPLACE-BY-A-LONG-RANDOM-TEXT"]
 
 [tls]
 hostname = ["relay.example.org"]
