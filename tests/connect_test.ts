@@ -69,14 +69,20 @@ scenario(
 
 scenario("connect refuses the repository's own address", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
-  const run = await env.iroh([pair.address], {
-    on: pair.network.a,
-    cwd: pair.repository,
-    stdin: "",
-  });
-  assert.equal(run.code, 1);
-  assertOneLine(run.stderr);
-  assert.match(run.stderr, /: that is this repository's own address; use the address of a peer\n/);
+  for (const warm of ["true", "false"]) { // by its listener, and by itself
+    const run = await env.iroh([pair.address], {
+      on: pair.network.a,
+      cwd: pair.repository,
+      stdin: "",
+      env: { GIT_ANNEX_P2P_IROH_WARM: warm },
+    });
+    assert.equal(run.code, 1, run.stdout);
+    assertOneLine(run.stderr);
+    assert.match(
+      run.stderr,
+      /: that is this repository's own address; use the address of a peer\n/,
+    );
+  }
 });
 
 scenario("connect says what is wrong with an address", {}, async (env) => {

@@ -51,13 +51,14 @@ scenario("warm: a process reports why its listener could not reach the peer", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const fails = async (address: string) => {
+  const fails = async (address: string, exitStatus = 1) => {
     const { code, stdout, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
-    assert.deepEqual([code, stdout], [1, ""]);
+    assert.deepEqual([code, stdout], [exitStatus, ""]);
     assert.match(stderr, THROUGH);
     return stderr;
   };
   assert.match(await fails(b.address), /that is this repository's own address/);
+  assert.match(await fails(a.address.slice(0, -3), 2), /address.* is damaged/);
   const address = await a.at();
   a.fakeAnnex.close();
   assert.match(

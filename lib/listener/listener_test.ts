@@ -266,6 +266,10 @@ Deno.test("Listener refuses a peer while authenticated ones hold all permits", o
     scene.log.at(-1),
     "refused 1, the last from 192.0.2.2: 1 permits are in use",
   );
+  // The next ones come within a second, and are summed up later.
+  const crowd = Array.from({ length: 20 }, () => scene.dial({ source: "192.0.2.2" }));
+  await Promise.all(crowd.map(({ closed }) => closed));
+  assert.equal(scene.log.filter((line) => line.startsWith("refused")).length, 1);
   friend.end();
   await friend.closed;
   const next = scene.dial();

@@ -66,6 +66,25 @@ Deno.test(
 );
 
 Deno.test(
+  "ensureRuntimeFolder() uses no folder with any permission for others",
+  onUnix,
+  async () => {
+    await withFolder(async (dir) => {
+      const path = join(dir, "folder");
+      await Deno.mkdir(path);
+      for (const mode of [0o740, 0o720, 0o710, 0o704, 0o702, 0o701, 0o750, 0o755, 0o711]) {
+        await Deno.chmod(path, mode);
+        const open = { message: /folder is open to others/ };
+        await assert.rejects(ensureRuntimeFolder([path]), open, mode.toString(8));
+        assert.deepEqual(runtimeFolders([path]), []);
+      }
+      await Deno.chmod(path, 0o700);
+      assert.deepEqual(runtimeFolders([path]), [path]);
+    });
+  },
+);
+
+Deno.test(
   named("ensureRuntimeFolder() uses no folder of another user", "users"),
   async () => {
     await withFolder(async (dir) => {
