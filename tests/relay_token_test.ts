@@ -134,12 +134,15 @@ class Recorder implements AsyncDisposable {
   /** The header with the token in each request to be relayed; null if it has none. */
   readonly tokens: (string | null)[] = [];
 
-  /** @param redirect Where it sends these requests, if anywhere. */
-  constructor(redirect?: string) {
+  /**
+   * @param redirect Where it sends these requests, if anywhere.
+   * @param pingStatus Its answer to a request that measures the time of a round trip.
+   */
+  constructor(redirect?: string, pingStatus = 200) {
     const options = { hostname: "127.0.0.1", port: 0, onListen() {} };
     this.#server = Deno.serve(options, ({ url, headers }) => {
       const { pathname } = new URL(url);
-      if (pathname !== "/relay") return new Response(null); // iroh measures the time of a round trip
+      if (pathname !== "/relay") return new Response(null, { status: pingStatus });
       this.tokens.push(headers.get("authorization"));
       if (!redirect) return new Response(null, { status: 503 });
       return Response.redirect(new URL("/relay", redirect), 307);
@@ -213,3 +216,24 @@ scenario("the token goes to the relays of the setting, and to no other URL", {},
   assert.match(await untrusted.received, /UnknownIssuer|alert/);
   await assertNotShown(dialer);
 });
+
+for (const [which, status, used] of [["first", 200, 0], ["second", 503, 1]] as const) {
+  scenario(
+    `of two relays, the listener gives the token to the ${which} if that is up`,
+    {},
+    async (env) => {
+      const on = await env.host("host");
+      await using first = new Recorder(undefined, status);
+      await using second = new Recorder();
+      const setting = `${first.url()} ${second.url()}`;
+      const cwd = await repositoryWithToken(env, on, setting, TOKEN);
+      const options = { on, cwd, env: { GIT_ANNEX_P2P_IROH_RELAY: setting } };
+      const address = (await env.ok(["git-annex-p2p-iroh", "address"], options)).trim();
+      const fakeAnnex = new FakeAnnex(env, join(on.dir, "socket"), echo);
+      await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], options);
+      const { tokens } = [first, second][used]!;
+      await env.until("the relay to be asked", () => tokens.length > 0);
+      assert.equal(tokens[0], `Bearer ${TOKEN}`);
+    },
+  );
+}
