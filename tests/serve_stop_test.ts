@@ -49,10 +49,15 @@ scenario(
   "serve finishes its sessions when it is told to stop",
   { limitMs: 90_000 },
   async (env) => {
-    const data = randomBytes(5_000_000);
+    const sent: Uint8Array[] = [];
+    let isLateRefused = false;
     const pair = await makePair(env, "loopback", async (connection) => {
       await writeAll(connection, AUTH_SUCCESS_BYTES);
-      await writeAll(connection, data);
+      while (!isLateRefused) {
+        sent.push(randomBytes(500_000));
+        await writeAll(connection, sent.at(-1)!);
+        await new Promise((resolve) => setTimeout(resolve, 50)); // as a slow disk
+      }
     });
     const dialer = await pair.connect({ stdin: "open" });
     await dialer.says(/AUTH-SUCCESS/);
@@ -61,11 +66,12 @@ scenario(
     const late = await (await pair.connect({ stdin: "hello\n" })).ended;
     assert.equal(late.code, 1);
     assert.match(late.stderr, /takes no more connections now/);
+    isLateRefused = true;
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
     assert.equal(
       await checksumOf(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
-      await checksumOf(data),
+      await checksumOf(concat(sent)),
     );
     assert.equal((await pair.listener.ended).code, 0);
     assert.match(await pair.log(), /stopping, [^]*was served after/);

@@ -141,10 +141,10 @@ async function serveRepository(
     await using _responder = settings.lan ? await announce(identity, endpoint) : undefined;
     report(`serving ${address}`);
     await untilAborted(stop);
-    report(`stopping, ${systemReason(stop.reason)}`);
   }
   await watchingRelay;
   await keepingRelay;
+  report(`stopping, ${systemReason(stop.reason)}`); // from here on it refuses connections
   await listener.drain(DRAIN_TIMEOUT_MS);
   stopped.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
