@@ -11,7 +11,8 @@
 
 import { join } from "node:path";
 import { delay } from "../async/abort.ts";
-import { ignoreNotFound, readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
+import { HeldFile, readHeldFile } from "../platform/held_file.ts";
 import { isAlive } from "../platform/process_alive.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
@@ -63,6 +64,8 @@ export class Lifecycle implements AsyncDisposable {
   #signature = `${Deno.pid} ${crypto.randomUUID()}\n`;
   #socketPath: string;
   #signaturePath: string;
+  /** The signature, held for as long as this process lives; undefined if it cannot be written. */
+  #held: HeldFile | undefined;
   #limits: LifecycleLimits;
   #now: () => number;
   #unwanted = new AbortController();
@@ -101,6 +104,8 @@ export class Lifecycle implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
     await this.#watching;
+    using _held = this.#held;
+    this.#held = undefined;
     if (this.#signedBy() !== this.#signature) return; // a later listener has signed
     await Deno.remove(this.#signaturePath).catch(ignoreNotFound);
   }
@@ -164,10 +169,9 @@ export class Lifecycle implements AsyncDisposable {
 
   async #sign(): Promise<void> {
     try {
-      await writeAtomically(this.#signaturePath, this.#signature, {
-        mode: 0o600,
-        ifPresent: "replace",
-      });
+      const held = await HeldFile.replace(this.#signaturePath, this.#signature);
+      this.#held?.[Symbol.dispose]();
+      this.#held = held;
     } catch (error) {
       // Without a signature no later listener can take over. That is no reason to stop.
       debug(() => `cannot write ${this.#signaturePath}: ${error}`);
@@ -181,15 +185,15 @@ export class Lifecycle implements AsyncDisposable {
  * @throws What the system says.
  */
 export async function runningListener(repository: Repository): Promise<number | undefined> {
-  const path = join(listenerFolder(repository), "listener");
-  let signature = "";
   try {
-    signature = readTextAtMost(path, MAX_FILE_BYTES);
+    const path = join(listenerFolder(repository), "listener");
+    const { text, isHeld } = readHeldFile(path, MAX_FILE_BYTES);
+    const pid = Number(/^(\d+) /.exec(text)?.[1]);
+    return pid > 0 && (isHeld ?? await isAlive(pid)) ? pid : undefined;
   } catch (error) {
     ignoreNotFound(error);
+    return undefined;
   }
-  const pid = Number(/^(\d+) /.exec(signature)?.[1]);
-  return pid > 0 && await isAlive(pid) ? pid : undefined;
 }
 
 /** Returns the folder of a repository's listener: its log, its signature, and when peers were last seen. */

@@ -197,3 +197,13 @@ Deno.test("Lifecycle goes on in a folder that it cannot write to", onUnix, async
   await scene.signed();
   assert(!unwanted.aborted);
 });
+
+Deno.test(
+  "runningListener() does not take another process for a listener that was killed",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    await Deno.writeTextFile(scene.signaturePath, `${Deno.pid} something\n`);
+    assert.equal(await runningListener(scene.repository), undefined);
+  },
+);
