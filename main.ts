@@ -21,6 +21,8 @@ async function run(command: Command): Promise<number> {
       return await (await import("./lib/commands/doctor.ts")).doctor();
     case "status":
       return await (await import("./lib/commands/status.ts")).status(command);
+    case "up":
+      return await (await import("./lib/commands/up.ts")).up(command);
     case "connect":
       return await connect(command.address);
     case "ping":

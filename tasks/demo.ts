@@ -18,8 +18,6 @@ const DEMO_TIMEOUT_MS = 5 * 60_000;
 const COMMAND_TIMEOUT_MS = 20_000;
 /** Maximum number of attempts at a step in which git-annex may get stuck. */
 const MAX_ATTEMPTS = 5;
-/** Interval between looks into a log. */
-const POLL_INTERVAL_MS = 50;
 const FILE_BYTES = 5_000_000;
 const ENDPOINT = /endpoint[a-z2-7]+/;
 
@@ -95,24 +93,38 @@ class Repository {
     return await this.git(["annex", ...args], stdin);
   }
 
-  /** Starts remotedaemon, and waits until peers can connect. */
+  /** Starts `up`, and waits until peers can connect. */
   async serve(): Promise<Deno.ChildProcess> {
-    tell(`  ${this.name}$ git annex remotedaemon`);
-    const daemon = new Deno.Command("git", {
-      args: ["annex", "remotedaemon", "--foreground"],
+    tell(`  ${this.name}$ git-annex-p2p-iroh up`);
+    const up = new Deno.Command("git-annex-p2p-iroh", {
+      args: ["up"],
       cwd: this.path,
       env: this.env,
-      stdin: "piped", // at its end the daemon stops
-      stdout: "null",
+      stdin: "null",
+      stdout: "piped",
       stderr: "null",
     }).spawn();
-    const log = join(this.path, ".git", "annex", "p2p-iroh", "log");
-    const deadline = performance.now() + COMMAND_TIMEOUT_MS;
-    while (!/serving/.test(await Deno.readTextFile(log).catch(() => ""))) {
-      if (performance.now() > deadline) throw new DemoFailed(`${this.name} is not being served`);
-      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    const timeout = setTimeout(() => up.kill("SIGTERM"), COMMAND_TIMEOUT_MS);
+    let text = "";
+    const reader = up.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    while (!/^ready/m.test(text)) {
+      const { value, done } = await reader.read();
+      if (done) throw new DemoFailed(`${this.name} is not being served`);
+      text += value;
     }
-    return daemon;
+    clearTimeout(timeout);
+    for (const line of text.trim().split("\n")) tell(`    ${line}`);
+    this.#readOn(reader);
+    return up;
+  }
+
+  /** Prints what `up` reports later. */
+  async #readOn(reader: ReadableStreamDefaultReader<string>): Promise<void> {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      for (const line of value.trim().split("\n")) tell(`    (${this.name}'s up: ${line})`);
+    }
   }
 }
 
@@ -169,7 +181,7 @@ async function checksum(path: string): Promise<string | undefined> {
 
 /** Runs the demo, and prints each step. @returns The exit status. */
 async function demo(folder: string): Promise<number> {
-  const daemons: Deno.ChildProcess[] = [];
+  const ups: Deno.ChildProcess[] = [];
   try {
     await Deno.mkdir(join(folder, "bin"));
     await Deno.mkdir(join(folder, "run"), { mode: 0o700 });
@@ -182,22 +194,17 @@ async function demo(folder: string): Promise<number> {
     const alice = await makeRepository(folder, "alice");
     const bob = await makeRepository(folder, "bob");
 
-    tell("\n1. Each gets an address, which is a public key:");
-    for (const repository of [alice, bob]) {
-      await repository.annex(["p2p", "--enable", "iroh"]);
-    }
+    tell("\n1. Each lets peers connect, by an address that is a public key:");
+    for (const repository of [alice, bob]) ups.push(await repository.serve());
 
-    tell("\n2. Each lets peers connect:");
-    for (const repository of [alice, bob]) daemons.push(await repository.serve());
-
-    tell("\n3. Each gets the other's address (on two machines, git annex p2p --pair does this):");
+    tell("\n2. Each gets the other's address (on two machines, git annex p2p --pair does this):");
     for (const [from, to] of [[alice, bob], [bob, alice]] as const) {
       const addresses = await from.annex(["p2p", "--gen-addresses"]);
       tell(`    ${ENDPOINT.exec(addresses)![0]}`);
       await to.annex(["p2p", "--link", `--name=${from.name}`], addresses);
     }
 
-    tell("\n4. Alice adds a file of 5 MB, and syncs its name:");
+    tell("\n3. Alice adds a file of 5 MB, and syncs its name:");
     const photo = new Uint8Array(FILE_BYTES);
     for (let i = 0; i < photo.length; i += 65536) {
       crypto.getRandomValues(photo.subarray(i, i + 65536));
@@ -210,7 +217,7 @@ async function demo(folder: string): Promise<number> {
       return await bob.git(["ls-files", "photo.jpg"]) === "photo.jpg";
     });
 
-    tell("\n5. Bob fetches it from Alice:");
+    tell("\n4. Bob fetches it from Alice:");
     const started = performance.now();
     await untilDone("fetching the file", async () => {
       await bob.annex(["get", "photo.jpg"]);
@@ -228,17 +235,9 @@ async function demo(folder: string): Promise<number> {
     tell(`The demo failed: ${error.message}`);
     return 1;
   } finally {
-    for (const daemon of daemons) {
-      await daemon.stdin.close();
-      await daemon.status;
-    }
-    // The listeners notice by themselves that git-annex no longer needs them.
-    for (const name of daemons.length > 0 ? ["alice", "bob"] : []) {
-      const log = join(folder, name, ".git", "annex", "p2p-iroh", "log");
-      const deadline = performance.now() + COMMAND_TIMEOUT_MS;
-      while (!/stopped\n$/.test(await Deno.readTextFile(log)) && performance.now() < deadline) {
-        await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
-      }
+    for (const up of ups) {
+      up.kill("SIGTERM");
+      await up.status; // by then all that it has started has ended, too
     }
   }
 }

@@ -5,14 +5,14 @@
  *
  * - the man page
  * - completions for three shells
- * - a unit and an agent that start remotedaemon at boot
+ * - a unit and an agent that keep a repository served from boot on
  * - the licenses of what is in the program
  */
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import config from "../deno.json" with { type: "json" };
-import { launchdAgent, systemdUnit, UNIT_NAME } from "../lib/doctor/boot.ts";
+import { launchdAgent, systemdTemplate, UNIT_NAME } from "../lib/supervisor/boot_files.ts";
 import {
   ABOUT_LOGS,
   ABOUT_SETTINGS,
@@ -32,22 +32,21 @@ import { thirdPartyLicenses } from "./licenses.ts";
 /** Name of the file with the licenses. */
 export const LICENSES = "THIRD-PARTY-LICENSES";
 
-/** Returns the files that are made from the manual and from `doctor`'s advice, by name. */
+/** Returns the files that are made from the manual, and the services, by name. */
 export function extras(): Map<string, string> {
   return new Map([
     [`${PROGRAM}.1`, manPage()],
     [`completions/${PROGRAM}.bash`, bashCompletion()],
     [`completions/_${PROGRAM}`, zshCompletion()],
     [`completions/${PROGRAM}.fish`, fishCompletion()],
-    // systemd replaces %I by the folder that the instance is named after, and %h by the home folder.
-    [`${UNIT_NAME}@.service`, systemdUnit("/%I", "%h/.local/bin:/usr/local/bin:/usr/bin:/bin")],
+    [`${UNIT_NAME}@.service`, systemdTemplate()],
     [
       `${UNIT_NAME}.plist`,
-      launchdAgent(
-        UNIT_NAME,
-        "/Users/YOU/annex",
-        "/Users/YOU/bin:/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin",
-      ),
+      launchdAgent(UNIT_NAME, {
+        folder: "/Users/YOU/annex",
+        path: "/Users/YOU/.local/bin:/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin",
+        program: `/Users/YOU/.local/bin/${PROGRAM}`,
+      }),
     ],
   ]);
 }

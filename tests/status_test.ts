@@ -104,7 +104,7 @@ scenario(
     assert.equal(peers[0]!.connected, false);
     assert(Date.now() - Date.parse(peers[0]!.lastSeen!) < 60_000);
     const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
-    assert.match(text, /^listener {2}none; run git annex remotedaemon/m);
+    assert.match(text, /^listener {2}none; run git-annex-p2p-iroh up/m);
     assert.match(text, /friend \(\w{10}\): not connected, last seen \d{4}/);
   },
 );

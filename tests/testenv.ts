@@ -53,13 +53,17 @@ export type Tool =
   | "proc"
   | "setpriv"
   | "timeout"
+  /** A session of systemd, which root can start. */
+  | "systemd"
+  | "systemd-analyze"
   /** A program under test that was compiled. */
   | "compiled";
 
-/** Tools whose lack is no failure where `CI=true`. macOS has no `/proc`, timeout(1) or faketime(1). */
+/** Tools whose lack is no failure where `CI=true`. macOS has no `/proc`, timeout(1), faketime(1) or systemd. */
 const MAY_LACK: readonly Tool[] = [
   "compiled",
-  ...Deno.build.os === "darwin" ? ["proc", "timeout", "faketime"] as const : [],
+  "systemd",
+  ...Deno.build.os === "darwin" ? ["proc", "timeout", "faketime", "systemd-analyze"] as const : [],
 ];
 
 /** What a test needs, and how it shares the machine with others. */
@@ -190,6 +194,8 @@ export function hasTool(tool: Tool): boolean {
       return mayChown();
     case "proc":
       return isFile("/proc/self/maps");
+    case "systemd":
+      return mayChown() && canNameNamespaces() && isFile("/usr/lib/systemd/systemd");
     case "compiled":
       return isCompiled();
     default:

@@ -1,7 +1,5 @@
 /** `git-annex-p2p-iroh doctor`: finds what is wrong and says what to do. It changes nothing. */
 
-import { basename, dirname } from "node:path";
-import { bootAdvice } from "../doctor/boot.ts";
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
@@ -18,7 +16,6 @@ const STATE_CHARACTERS = "failure  ".length;
 /** Prints a line for each check. @returns 1 if any has failed. */
 export async function doctor(): Promise<number> {
   const repository = await findRepository();
-  const serving = checkListener(repository);
   // They run at the same time, since some wait for the network, and are printed in this order.
   const running = [
     checkSystem(),
@@ -27,7 +24,7 @@ export async function doctor(): Promise<number> {
     checkWormhole(),
     checkProgram(),
     checkIdentity(repository),
-    serving,
+    checkListener(repository),
     checkNetwork(repository),
   ].map(async (check) => {
     try {
@@ -46,8 +43,6 @@ export async function doctor(): Promise<number> {
       );
     }
   }
-  const isServed = await serving.then(({ state }) => state !== "warning", () => true);
-  if (!isServed) await print(`\n${bootAdvice(topOf(repository), Deno.env.get("PATH") ?? "")}`);
   return failed ? 1 : 0;
 }
 
@@ -64,9 +59,4 @@ async function checkNetwork(repository: Repository): Promise<Finding[]> {
 function checkError(error: unknown): Finding {
   if (error instanceof Failure) return failure(error.message, error.hint ?? "mend that");
   return failure(`a check could not be made, ${systemReason(error)}`, REPORT_BUG);
-}
-
-/** Returns the folder that the user knows as the repository. */
-function topOf({ gitDir }: Repository): string {
-  return basename(gitDir) === ".git" ? dirname(gitDir) : gitDir;
 }

@@ -2,6 +2,10 @@
 
 import { UsageError } from "./failure.ts";
 
+/** What `up` does: `run` without an option, else as one of these says. */
+export type UpAction = "run" | (typeof UP_OPTIONS)[number];
+const UP_OPTIONS = ["background", "install", "uninstall", "status"] as const;
+
 /** What the user wants. */
 export type Command =
   | { readonly name: "help" }
@@ -9,6 +13,7 @@ export type Command =
   | { readonly name: "address" }
   | { readonly name: "doctor" }
   | { readonly name: "status"; readonly json: boolean; readonly watch: boolean }
+  | { readonly name: "up"; readonly action: UpAction; readonly json: boolean }
   | { readonly name: "connect"; readonly address: string }
   | { readonly name: "ping"; readonly address: string; readonly count: number }
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
@@ -28,13 +33,17 @@ export async function parseCommand(args: readonly string[]): Promise<Command> {
   if (!first) throw new UsageError("no command");
   if (values.count !== undefined && first !== "ping") throw new UsageError("-n is for ping");
   const { json = false, watch = false } = values;
-  if ((json || watch) && first !== "status") {
-    throw new UsageError(`--${json ? "json" : "watch"} is for status`);
+  if (json && first !== "status" && first !== "up") {
+    throw new UsageError("--json is for status and up");
   }
+  if (watch && first !== "status") throw new UsageError("--watch is for status");
+  const upOption = UP_OPTIONS.find((option) => values[option]);
+  if (upOption && first !== "up") throw new UsageError(`--${upOption} is for up`);
   if (more.length > 0) throw new UsageError(`too many arguments, after "${second}"`);
-  if (first === "address" || first === "doctor" || first === "status") {
+  if (first === "address" || first === "doctor" || first === "status" || first === "up") {
     if (second !== undefined) throw new UsageError(`${first} takes no argument`);
-    return first === "status" ? { name: first, json, watch } : { name: first };
+    if (first === "status") return { name: first, json, watch };
+    return first === "up" ? { name: first, json, action: upAction(values) } : { name: first };
   }
   if (first === "ping") {
     if (!second) throw new UsageError("ping needs an address");
@@ -49,6 +58,13 @@ export async function parseCommand(args: readonly string[]): Promise<Command> {
   return { name: "serve", address: first, socketPath: second };
 }
 
+function upAction(values: Arguments["values"]): UpAction {
+  const [option, another] = UP_OPTIONS.filter((option) => values[option]);
+  if (another) throw new UsageError(`--${option} and --${another} exclude each other`);
+  if (option && values.json) throw new UsageError(`--json is not for up --${option}`);
+  return option ?? "run";
+}
+
 function looksLikeCommand(word: string): boolean {
   return /^[\w-]+$/.test(word) && word.length <= MAX_COMMAND_CHARACTERS &&
     !word.startsWith("endpoint");
@@ -61,6 +77,10 @@ interface Arguments {
     readonly json?: boolean;
     readonly watch?: boolean;
     readonly count?: string;
+    readonly background?: boolean;
+    readonly install?: boolean;
+    readonly uninstall?: boolean;
+    readonly status?: boolean;
   };
   readonly positionals: readonly string[];
 }
@@ -84,6 +104,10 @@ async function parse(args: readonly string[]): Promise<Arguments> {
         json: { type: "boolean", short: "j" },
         watch: { type: "boolean", short: "w" },
         count: { type: "string", short: "n" },
+        background: { type: "boolean", short: "b" },
+        install: { type: "boolean", short: "i" },
+        uninstall: { type: "boolean", short: "u" },
+        status: { type: "boolean", short: "s" },
       },
       allowPositionals: true,
     });

@@ -22,10 +22,9 @@ export const PURPOSE = "Connects git-annex repositories over iroh: directly if p
   "NATs and firewalls, or else through a relay. git-annex finds this program on PATH and runs it. " +
   "You type:";
 
-/** git-annex's commands that the user types. */
+/** The commands with which the user begins. */
 export const WITH_GIT_ANNEX: readonly ManualEntry[] = [
-  { term: "git annex p2p --enable iroh", text: "give this repository an address" },
-  { term: "git annex remotedaemon", text: "let paired peers connect" },
+  { term: "git-annex-p2p-iroh up", text: "let paired peers connect to this repository" },
   { term: "git annex p2p --pair", text: "pair this repository with a friend's" },
   { term: "git annex sync --content", text: "exchange files" },
 ];
@@ -55,6 +54,14 @@ export const CALLS: readonly Call[] = [
     options: ["-j", "-w"],
   },
   {
+    term: "up",
+    by: "people",
+    text: "serve this repository until Ctrl-C, and keep it served: give it an address if it has " +
+      "none, run git annex remotedaemon, start it again when it ends, tell it of new remotes, and " +
+      "print a line for each thing that happens",
+    options: ["-j", "-b", "-i", "-u", "-s"],
+  },
+  {
     term: "ping ADDRESS",
     by: "people",
     text: "test whether a peer can be reached, how, and how fast",
@@ -78,7 +85,7 @@ export const OPTIONS: readonly Option[] = [
     short: "-j",
     long: "--json",
     term: "-j, --json",
-    text: "status: print one JSON object a line, for programs",
+    text: "status, up: print one JSON object a line, for programs",
   },
   {
     short: "-w",
@@ -91,6 +98,31 @@ export const OPTIONS: readonly Option[] = [
     long: "--count",
     term: "-n, --count COUNT",
     text: "ping: number of pings; default 4",
+  },
+  {
+    short: "-b",
+    long: "--background",
+    term: "-b, --background",
+    text: "up: run in the background; the log is annex/p2p-iroh/up.log in the git directory",
+  },
+  {
+    short: "-i",
+    long: "--install",
+    term: "-i, --install",
+    text:
+      "up: show, write and start a service that runs up from login or boot on (systemd, launchd)",
+  },
+  {
+    short: "-u",
+    long: "--uninstall",
+    term: "-u, --uninstall",
+    text: "up: end and remove that service",
+  },
+  {
+    short: "-s",
+    long: "--status",
+    term: "-s, --status",
+    text: "up: show whether up runs here and where, and the state of that service",
   },
   { short: "-h", long: "--help", term: "-h, --help", text: "show this help" },
   { short: "-V", long: "--version", term: "-V, --version", text: "show the version" },
@@ -148,9 +180,11 @@ export const EXIT_STATUS: readonly ManualEntry[] = [
   { term: "0", text: "success" },
   { term: "1", text: "failure, stderr says why" },
   { term: "2", text: "wrong command line" },
-  { term: "128+N", text: "ended by signal N; but a serving process and status --watch exit 0" },
+  { term: "128+N", text: "ended by signal N; but up, a serving process and status --watch exit 0" },
 ];
 
+/** Maximum number of options that the usage of a call names, so that it fits into a line. */
+const MAX_USAGE_OPTIONS = 2;
 /** Maximum length of a line of `--help`, as wide as a terminal is by default. */
 const WIDTH = 80;
 
@@ -175,6 +209,7 @@ export function helpText(): string {
 /** Returns a call as the user types it, with its options. */
 export function usageOf(term: string): string {
   const { options = [] } = CALLS.find((call) => call.term === term)!;
+  if (options.length > MAX_USAGE_OPTIONS) return `${PROGRAM} ${term} [OPTION]`;
   const optional = OPTIONS.filter(({ short }) => options.includes(short)).map(({ long, term }) => {
     const value = term.split(" ")[2];
     return value ? ` [${term.slice(0, 2)} ${value}]` : ` [${long}]`;

@@ -2,6 +2,7 @@
 
 import { basename, dirname } from "node:path";
 import { Failure } from "../console/failure.ts";
+import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
 import { listenerFolder, runningListener } from "../listener/lifecycle.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -58,7 +59,7 @@ export async function checkListener(repository: Repository): Promise<Finding> {
     "this repository is not being served, so peers do not reach it",
     Deno.build.os === "windows"
       ? "use WSL, since git-annex cannot serve on Windows"
-      : "run git annex remotedaemon",
+      : `run ${PROGRAM} up, or ${PROGRAM} up --install to serve it from login or boot on`,
   );
 }
 

@@ -21,6 +21,9 @@ import type { Settings } from "./settings.ts";
 import { debug } from "../console/stderr.ts";
 import { decodeTicket, encodeTicket, samePublicKey, TicketError } from "./ticket.ts";
 
+/** How git-annex writes the URL of a peer (its `Annex.Url`, `p2p-annex::NETWORK:ADDRESS`). */
+export const ANNEX_URL_PREFIX = "p2p-annex::iroh:";
+
 /** Maximum length of the address file: twice the longest address. */
 const MAX_FILE_BYTES = 8 * 1024;
 /** Timeout for the lock. Another process holds it while it writes two small files. */

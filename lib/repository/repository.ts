@@ -45,6 +45,12 @@ export async function findRepository(): Promise<Repository> {
   throw new RepositoryError(gitReason(run.stderr));
 }
 
+/** Returns the top folder of the work tree of the current directory, or the git directory if it is in none. */
+export async function topFolder({ gitDir }: Repository): Promise<string> {
+  const run = await git("rev-parse", "--show-toplevel");
+  return run.code === 0 ? resolve(run.stdout.replace(/\r?\n$/, "")) : gitDir;
+}
+
 /**
  * Reads the settings for the current directory. The environment overrides the repository's git config, if there
  * is a repository, and that overrides the user's git config.

@@ -1,5 +1,6 @@
 /** Git remotes that git-annex reaches over iroh. */
 
+import { ANNEX_URL_PREFIX } from "../repository/address.ts";
 import { remoteUrls, type Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
@@ -11,15 +12,12 @@ export interface Remote {
   readonly publicKey: Uint8Array;
 }
 
-/** How git-annex writes the URL of a peer (its `Annex.Url`, `p2p-annex::NETWORK:ADDRESS`). */
-const URL_PREFIX = "p2p-annex::iroh:";
-
 /** Returns the remotes of a repository. @throws {RepositoryError} if git fails. */
 export async function irohRemotes(repository: Repository): Promise<Remote[]> {
   const remotes = new Map<string, Remote>();
   for (const { name, url } of await remoteUrls(repository)) {
-    if (!url.startsWith(URL_PREFIX)) continue;
-    const address = url.slice(URL_PREFIX.length);
+    if (!url.startsWith(ANNEX_URL_PREFIX)) continue;
+    const address = url.slice(ANNEX_URL_PREFIX.length);
     try {
       remotes.set(name, { name, address, publicKey: decodeTicket(address).publicKey });
     } catch (error) {

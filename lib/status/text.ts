@@ -1,5 +1,6 @@
 /** The report of `status` as text. */
 
+import { PROGRAM } from "../console/program.ts";
 import { printable } from "../console/stderr.ts";
 import { shortKey } from "../repository/ticket.ts";
 import type { StatusReport } from "./report.ts";
@@ -30,12 +31,12 @@ export function statusText(
 
 function listenerText(listener: StatusReport["listener"], os: typeof Deno.build.os): string {
   if (!listener && os === "windows") return "none, since git-annex cannot serve on Windows";
-  if (!listener) return "none; run git annex remotedaemon, so that peers reach this repository";
+  if (!listener) return `none; run ${PROGRAM} up, so that peers reach this repository`;
   if (listener.since === null) {
     return `process ${listener.pid}, which does not answer; is it of another version?`;
   }
   const { pid, since, relay, addresses } = listener;
-  return `process ${pid}, since ${time(since)}, ${relay ? `relay ${relay}` : "no relay"}` +
+  return `process ${pid}, since ${localTime(since)}, ${relay ? `relay ${relay}` : "no relay"}` +
     (addresses.length > 0 ? `\nreached at ${addresses.join(", ")}` : "");
 }
 
@@ -51,7 +52,7 @@ function peerText(peer: Peer): string {
       ...peer.lanes.map((lane) => `lane ${lane}`),
     ].join(", ")
     : peer.lastSeen
-    ? `not connected, last seen ${time(peer.lastSeen)}`
+    ? `not connected, last seen ${localTime(peer.lastSeen)}`
     : "not connected";
   return `${name}: ${where}${movedText(peer)}`;
 }
@@ -83,7 +84,7 @@ export function amount(bytes: number): string {
 }
 
 /** Returns the local time, to the second. */
-function time(iso: string): string {
+export function localTime(iso: string): string {
   const date = new Date(iso);
   const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
   return local.slice(0, "2026-11-21T10:00:00".length).replace("T", " ");

@@ -1,7 +1,7 @@
 /** The files beside the program in archives and packages, and where a Unix system has them. */
 
 import { dirname, join } from "node:path";
-import { UNIT_NAME } from "../../lib/doctor/boot.ts";
+import { UNIT_NAME } from "../../lib/supervisor/boot_files.ts";
 import { PROGRAM } from "../../lib/console/program.ts";
 import { extras, LICENSES } from "../extras.ts";
 import { thirdPartyLicenses } from "../licenses.ts";

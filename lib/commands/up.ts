@@ -1,0 +1,152 @@
+/** `git-annex-p2p-iroh up`: serves the repository, and keeps it served. */
+
+import type { UpAction } from "../console/arguments.ts";
+import { Failure, systemReason } from "../console/failure.ts";
+import { LogFile } from "../console/log_file.ts";
+import { PROGRAM } from "../console/program.ts";
+import { Signals } from "../console/signals.ts";
+import { debug, describeFailure, printable } from "../console/stderr.ts";
+import { print } from "../console/stdout.ts";
+import { findRepository, type Repository, topFolder } from "../repository/repository.ts";
+import { localTime } from "../status/text.ts";
+import { startInBackground, untilServing } from "../supervisor/background.ts";
+import { type BootOptions, cronLine } from "../supervisor/boot_files.ts";
+import {
+  type BootService,
+  bootService,
+  installService,
+  serviceState,
+  uninstallService,
+} from "../supervisor/boot_service.ts";
+import { runningUp, upLogPath, type UpStatus } from "../supervisor/entry.ts";
+import { EventOutput } from "../supervisor/event_output.ts";
+import { chooseSearchPath } from "../supervisor/search_path.ts";
+import { findServer, whoRuns } from "../supervisor/server.ts";
+import { Supervisor } from "../supervisor/supervisor.ts";
+
+/** How `up` is called. */
+export interface UpOptions {
+  readonly action: UpAction;
+  /** Prints one JSON object a line. */
+  readonly json: boolean;
+}
+
+/** Where `up` does it. */
+interface Place {
+  readonly repository: Repository;
+  /** Folder of the repository. */
+  readonly folder: string;
+}
+
+/** Serves the repository, or arranges that it is served. @returns 0; of `status` 1 if it is not served. */
+export async function up({ action, json }: UpOptions): Promise<number> {
+  if (Deno.build.os === "windows") {
+    throw new Failure("serving needs unix sockets, which Windows lacks", {
+      hint: "connect to peers from here, or run git-annex in WSL",
+    });
+  }
+  const repository = await findRepository();
+  const place = { repository, folder: await topFolder(repository) };
+  switch (action) {
+    case "run":
+      return await serve(place, json);
+    case "background":
+      return await background(place);
+    case "install":
+      return await install(place);
+    case "uninstall":
+      return await uninstall(place);
+    case "status":
+      return await status(place);
+  }
+}
+
+/** Serves until a signal comes, or until stdout is closed. */
+async function serve({ repository, folder }: Place, json: boolean): Promise<number> {
+  const log = new LogFile(upLogPath(repository));
+  const output = new EventOutput(log, json);
+  using signals = new Signals();
+  const stop = AbortSignal.any([signals.signal, output.closed]);
+  stop.addEventListener("abort", () => {
+    output.emit({ event: "stopping", reason: systemReason(stop.reason) });
+  });
+  try {
+    return await new Supervisor({ repository, folder, emit: output.emit }).run(stop);
+  } catch (error) {
+    if (stop.aborted) return 0;
+    log.write(describeFailure(error).line); // main.ts writes it to stderr
+    throw error;
+  } finally {
+    await output.flush();
+  }
+}
+
+async function background({ repository, folder }: Place): Promise<number> {
+  using signals = new Signals();
+  const { up, isNew } = await startInBackground(repository, folder, signals.signal);
+  await print(
+    isNew ? `${upText(up)}\nlog       ${upLogPath(repository)}\n` : `${upText(up)}, as before\n`,
+  );
+  return 0;
+}
+
+async function install({ repository, folder }: Place): Promise<number> {
+  using signals = new Signals();
+  const { path, program, leftOut } = chooseSearchPath(Deno.env.get("PATH") ?? "");
+  for (const line of leftOut) await print(`PATH is without ${printable(line)}\n`);
+  const options: BootOptions = { folder, path, program };
+  const service = await bootService(folder);
+  if (!service) {
+    await print(
+      "systemd and launchd do not run here for this user; for cron, run crontab -e, and add this line:\n\n" +
+        `${cronLine(options)}\n`,
+    );
+    return 0;
+  }
+  const content = service.content(options);
+  await print(`${printable(service.path)}:\n\n${content}\n`);
+  await installService(service, content);
+  await print(`${upText(await untilServing(repository, signals.signal))}\n${service.advice}\n`);
+  return 0;
+}
+
+async function uninstall({ folder }: Place): Promise<number> {
+  const service = await requireService(folder);
+  const wasThere = await uninstallService(service);
+  await print(`${printable(service.path)} ${wasThere ? "is removed" : "is not installed"}\n`);
+  return 0;
+}
+
+async function requireService(folder: string): Promise<BootService> {
+  const service = await bootService(folder);
+  if (service) return service;
+  throw new Failure("systemd and launchd do not run here for this user", {
+    hint: "remove the line from crontab -e",
+  });
+}
+
+async function status({ repository, folder }: Place): Promise<number> {
+  const [up, server, service] = await Promise.all([
+    runningUp(repository),
+    findServer(repository).catch((error) => debug(() => String(error))),
+    bootService(folder),
+  ]);
+  if (up) await print(`${upText(up)}\n`);
+  else if (server) {
+    const { pid, by } = await whoRuns(server.pid);
+    await print(`up        none, but ${by} (process ${pid}) serves this repository\n`);
+  } else await print(`up        none; run ${PROGRAM} up\n`);
+  if (server) await print(`listener  process ${server.pid}\n`);
+  const state = service && await serviceState(service);
+  await print(
+    `service   ${service ? `${service.name}: ${state}` : "no systemd or launchd of this user"}\n`,
+  );
+  return server ? 0 : 1;
+}
+
+/** Returns a line about an `up` that runs. */
+function upText(up: UpStatus): string {
+  return `up        process ${up.pid}, ${printable(up.where)}, since ${
+    localTime(up.since)
+  }, ${up.state}`;
+}

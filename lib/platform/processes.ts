@@ -1,0 +1,90 @@
+/** Looks at processes: by proc(5) on Linux, by ps(1) elsewhere. */
+
+import process from "node:process";
+
+/** A process that exists. */
+export interface ProcessInfo {
+  readonly pid: number;
+  readonly parent: number;
+  readonly group: number;
+  /** True if it has ended, but its parent has not collected its exit status. */
+  readonly isZombie: boolean;
+  /** Its command line, with spaces between the words. */
+  readonly command: string;
+}
+
+/** Returns what is known of a process; undefined if there is none. */
+export async function processInfo(pid: number): Promise<ProcessInfo | undefined> {
+  if (Deno.build.os === "linux") return await readProc(pid);
+  return (await ps("-p", String(pid)))[0];
+}
+
+/** Tells whether a process group has a member that has not ended. */
+export async function isGroupAlive(group: number): Promise<boolean> {
+  if (!signalGroup(group, 0)) return false; // this is faster than to look at each process
+  const all = Deno.build.os === "linux" ? await readAllProc() : await ps("-ax");
+  return all.some((found) => found.group === group && !found.isZombie);
+}
+
+/**
+ * Sends a signal to all members of a process group.
+ *
+ * @param signal 0 only tells whether there are members.
+ * @returns False if it has no members.
+ */
+export function signalGroup(group: number, signal: Deno.Signal | 0): boolean {
+  try {
+    process.kill(-group, signal);
+    return true;
+  } catch (error) {
+    // EPERM: macOS says so of a group that has only zombies.
+    const { code } = error as { code?: string };
+    if (code !== "ESRCH" && code !== "EPERM") throw error;
+    return false;
+  }
+}
+
+async function readAllProc(): Promise<ProcessInfo[]> {
+  const found: ProcessInfo[] = [];
+  for await (const { name } of Deno.readDir("/proc")) {
+    const info = /^\d+$/.test(name) ? await readProc(Number(name)) : undefined;
+    if (info) found.push(info);
+  }
+  return found;
+}
+
+async function readProc(pid: number): Promise<ProcessInfo | undefined> {
+  try {
+    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
+    const command = await Deno.readTextFile(`/proc/${pid}/cmdline`);
+    // The second field is the program's name in parentheses, and may have spaces and parentheses.
+    const [state, parent, group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return {
+      pid,
+      parent: Number(parent),
+      group: Number(group),
+      isZombie: state === "Z" || state === "X",
+      command: command.replaceAll("\0", " ").trimEnd(),
+    };
+  } catch {
+    return undefined; // it has ended
+  }
+}
+
+async function ps(...which: string[]): Promise<ProcessInfo[]> {
+  const args = [...which, "-o", "pid=,ppid=,pgid=,stat=,args="];
+  const { stdout } = await new Deno.Command("ps", { args, stdin: "null", stderr: "null" }).output();
+  const lines = new TextDecoder().decode(stdout).split("\n");
+  return lines.flatMap((line) => {
+    const [, pid, parent, group, state, command] =
+      /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s*(.*)$/.exec(line) ?? [];
+    if (!pid) return [];
+    return [{
+      pid: Number(pid),
+      parent: Number(parent),
+      group: Number(group),
+      isZombie: state!.startsWith("Z"),
+      command: command!,
+    }];
+  });
+}

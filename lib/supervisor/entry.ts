@@ -1,0 +1,128 @@
+/**
+ * The file by which one `up` finds another of the same repository, and `status` and `doctor` find it:
+ * `annex/p2p-iroh/up` in the git directory. The `up` that runs holds it.
+ */
+
+import { dirname, join } from "node:path";
+import { Failure, systemReason } from "../console/failure.ts";
+import { debug } from "../console/stderr.ts";
+import { HeldFile, readHeldFile } from "../platform/held_file.ts";
+import { isAlive } from "../platform/process_alive.ts";
+import { listenerFolder } from "../listener/lifecycle.ts";
+import type { Repository } from "../repository/repository.ts";
+
+const MAX_FILE_BYTES = 4_096;
+
+/**
+ * - `starting`: remotedaemon has been started
+ * - `serving`: peers can connect
+ * - `waiting`: another process serves the repository
+ * - `pausing`: remotedaemon has ended, and is started again after a pause
+ */
+export type UpState = "starting" | "serving" | "waiting" | "pausing";
+const STATES: readonly string[] = ["starting", "serving", "waiting", "pausing"] satisfies UpState[];
+
+/** An `up` that runs. */
+export interface UpStatus {
+  readonly pid: number;
+  /** Time at which it started, in ISO 8601. */
+  readonly since: string;
+  /** Where it runs, for people. */
+  readonly where: string;
+  readonly state: UpState;
+}
+
+/** The entry of this process, until it is disposed of. */
+export class UpEntry implements Disposable {
+  #file: HeldFile;
+  #status: UpStatus;
+
+  private constructor(file: HeldFile, status: UpStatus) {
+    this.#file = file;
+    this.#status = status;
+  }
+
+  /** Makes the entry, unless another `up` runs; then returns undefined. @throws {Failure} if it cannot. */
+  static async claim(repository: Repository): Promise<UpEntry | undefined> {
+    const status: UpStatus = {
+      pid: Deno.pid,
+      since: new Date().toISOString(),
+      where: await whereThisRuns(),
+      state: "starting",
+    };
+    const path = entryPath(repository);
+    try {
+      await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      const file = await HeldFile.claim(path, `${JSON.stringify(status)}\n`);
+      return file && new UpEntry(file, status);
+    } catch (error) {
+      throw new Failure(`cannot write ${path}, ${systemReason(error)}`, {
+        hint: "serving needs a repository that can be written to",
+      });
+    }
+  }
+
+  set state(state: UpState) {
+    this.#status = { ...this.#status, state };
+    try {
+      this.#file.rewrite(`${JSON.stringify(this.#status)}\n`);
+    } catch (error) {
+      debug(() => `cannot note the state: ${error}`); // the disk is full, and serving goes on
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+}
+
+/** Returns the `up` that runs in a repository; undefined if none does, or if its entry cannot be read. */
+export async function runningUp(repository: Repository): Promise<UpStatus | undefined> {
+  try {
+    const { text, isHeld } = readHeldFile(entryPath(repository), MAX_FILE_BYTES);
+    const status = parse(text);
+    return status && (isHeld ?? await isAlive(status.pid)) ? status : undefined;
+  } catch (error) {
+    debug(() => `no entry of up: ${error}`);
+    return undefined;
+  }
+}
+
+/** Returns what another `up` is called, and where it runs. */
+export function describeUp({ where }: UpStatus): string {
+  return `git-annex-p2p-iroh up (${where})`;
+}
+
+/** Returns the path of the log of `up`. */
+export function upLogPath(repository: Repository): string {
+  return join(listenerFolder(repository), "up.log");
+}
+
+function entryPath(repository: Repository): string {
+  return join(listenerFolder(repository), "up");
+}
+
+function parse(text: string): UpStatus | undefined {
+  let value: Record<string, unknown>;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined; // cleared, or about to be written
+  }
+  const { pid, since, where, state } = value ?? {};
+  const isValid = typeof pid === "number" && pid > 0 && typeof since === "string" &&
+    typeof where === "string" && typeof state === "string" && STATES.includes(state);
+  return isValid ? { pid, since, where, state: state as UpState } : undefined;
+}
+
+/** Returns where this process runs, for people: they need to know where to end it. */
+async function whereThisRuns(): Promise<string> {
+  if (Deno.stdout.isTerminal()) {
+    const name = await Deno.readLink("/proc/self/fd/1").catch(() => ""); // not on macOS
+    return name.startsWith("/dev/") ? `terminal ${name}` : "a terminal";
+  }
+  // systemd.exec(5), and launchd's variable for its jobs.
+  if (Deno.env.get("SYSTEMD_EXEC_PID") === String(Deno.pid)) return "systemd";
+  if (Deno.env.get("XPC_SERVICE_NAME")?.includes("git-annex-p2p-iroh")) return "launchd";
+  return "in the background";
+}

@@ -1,0 +1,151 @@
+/**
+ * Runs `git annex remotedaemon --foreground` with all that it starts: the listener, connecting processes, git.
+ *
+ * They are a process group of their own, so that a terminal's Ctrl-C does not reach them, and so that all can
+ * be ended. At its head, a shell waits for remotedaemon, and then tells the others to end. So nothing
+ * stays even if this process is killed: remotedaemon ends with its stdin.
+ */
+
+import { abortable } from "../async/abort.ts";
+import { Failure } from "../console/failure.ts";
+import { debug } from "../console/stderr.ts";
+import { isGroupAlive, signalGroup } from "../platform/processes.ts";
+import { readLines } from "../streams/lines.ts";
+import { type DaemonMessage, parseDaemonMessage, RELOAD } from "./daemon_message.ts";
+
+/** The shell ignores the signal that it sends to its group. */
+const SCRIPT =
+  'git annex remotedaemon --foreground; status=$?; trap "" TERM; kill -s TERM 0; exit "$status"';
+/** Maximum length of a line that is looked at; a URL has at most some hundred characters. */
+const MAX_LINE_CHARACTERS = 8_192;
+/** Timeout for remotedaemon to end after its stdin. It takes some milliseconds. */
+const END_TIMEOUT_MS = 2_000;
+/** Timeout for the others: a listener drains for 10 s, and closes its endpoint for 3 s. */
+const GROUP_TIMEOUT_MS = 13_500;
+/** Timeout for what was killed to be gone; a process that waits for a disk is not gone at once. */
+const KILLED_TIMEOUT_MS = 2_000;
+/** Interval between looks at the group. */
+const LOOK_INTERVAL_MS = 50;
+/** Timeout for the last words of a remotedaemon that has ended. A child may hold its stderr for longer. */
+const LAST_WORDS_TIMEOUT_MS = 500;
+
+/** What is called as it happens. */
+export interface DaemonListener {
+  readonly message: (message: DaemonMessage) => void;
+  /** Gets each line of stderr. */
+  readonly said: (line: string) => void;
+}
+
+/** Why a remotedaemon has ended. */
+export interface DaemonEnd {
+  readonly exitStatus: number;
+  /** The last line on stderr; empty if there was none. */
+  readonly lastWords: string;
+}
+
+/** A remotedaemon that runs until it ends, or until it is disposed of. */
+export class RemoteDaemon implements AsyncDisposable {
+  /** Id of the process group. */
+  readonly group: number;
+  /** Resolves when it has ended. Others of the group may still run. */
+  readonly ended: Promise<DaemonEnd>;
+  #status: Promise<Deno.CommandStatus>;
+  #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  #lastWords = "";
+  #disposed = new AbortController();
+
+  private constructor(child: Deno.ChildProcess, listener: DaemonListener) {
+    this.group = child.pid;
+    this.#status = child.status;
+    this.#stdin = child.stdin.getWriter();
+    // If this process exits in haste, such as at a second signal, nothing is left behind.
+    const { signal } = this.#disposed;
+    addEventListener("unload", () => signalGroup(this.group, "SIGKILL"), { signal });
+    this.#stdin.closed.catch(() => {}); // it does not read any more: `ended` follows
+    const stdout = this.#read(child.stdout, (line) => {
+      const message = parseDaemonMessage(line);
+      if (message) listener.message(message);
+      else debug(() => `remotedaemon says ${line}`);
+    });
+    const stderr = this.#read(child.stderr, (line) => {
+      if (line.trim() === "") return;
+      this.#lastWords = line.trim();
+      listener.said(this.#lastWords);
+    });
+    this.ended = child.status.then(async ({ code }) => {
+      const timeout = AbortSignal.timeout(LAST_WORDS_TIMEOUT_MS);
+      await abortable(Promise.all([stdout, stderr]), timeout).catch(() => {}); // children go on
+      return { exitStatus: code, lastWords: this.#lastWords };
+    });
+  }
+
+  /** Starts remotedaemon in a folder of the repository. @throws {Failure} if there is no shell. */
+  static start(folder: string, listener: DaemonListener): RemoteDaemon {
+    try {
+      const command = new Deno.Command("sh", {
+        args: ["-c", SCRIPT],
+        cwd: folder,
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+        detached: true, // a session of its own, and so a process group
+      });
+      return new RemoteDaemon(command.spawn(), listener);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      throw new Failure("sh is not on PATH, or the folder is gone", { hint: "correct PATH" });
+    }
+  }
+
+  /** The last line on stderr until now; empty if there was none. */
+  get lastWords(): string {
+    return this.#lastWords;
+  }
+
+  /** Makes it read git config and addresses again. */
+  reload(): void {
+    // A remotedaemon that reads nothing does not get more and more to read.
+    if ((this.#stdin.desiredSize ?? 0) <= 0) return;
+    this.#stdin.write(new TextEncoder().encode(RELOAD)).catch((error) => {
+      debug(() => `RELOAD: ${error}`); // it has ended
+    });
+  }
+
+  /** Ends remotedaemon and all that it has started, and waits for their end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stdin.abort().catch(() => {}); // it has ended
+    const timeout = AbortSignal.timeout(END_TIMEOUT_MS);
+    const isEnded = await abortable(this.#status, timeout).then(() => true, () => false);
+    if (!isEnded) {
+      // It hangs, or is stopped. The shell has not yet told the others.
+      signalGroup(this.group, "SIGTERM");
+      signalGroup(this.group, "SIGCONT");
+    }
+    if (!await this.#isEmptyWithin(GROUP_TIMEOUT_MS)) {
+      signalGroup(this.group, "SIGKILL");
+      await this.#isEmptyWithin(KILLED_TIMEOUT_MS);
+    }
+    this.#disposed.abort();
+  }
+
+  async #isEmptyWithin(milliseconds: number): Promise<boolean> {
+    const deadline = performance.now() + milliseconds;
+    while (await isGroupAlive(this.group)) {
+      if (performance.now() > deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+    }
+    return true;
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, line: (line: string) => void): Promise<void> {
+    try {
+      const { signal } = this.#disposed;
+      const readable = stream.pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), {
+        signal,
+      });
+      for await (const text of readLines(readable, MAX_LINE_CHARACTERS)) line(text);
+    } catch (error) {
+      debug(() => `reading from remotedaemon: ${error}`);
+    }
+  }
+}

@@ -1,0 +1,263 @@
+/** `up` serves a repository with the real git-annex, keeps it served, and leaves nothing behind. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Annex, ANNEX_TOOLS } from "./annex.ts";
+import { makeLoopback } from "./network.ts";
+import { assertOneLine, killQuietly, scenario, type Started, type TestEnv } from "./testenv.ts";
+import { python } from "./tools.ts";
+import { startUp, validEvents } from "./up.ts";
+
+/** Timeout for one attempt of `git fetch`, which takes half a second unless it hangs. */
+const FETCH_LIMIT_MS = 10_000;
+
+const needs = [...ANNEX_TOOLS, "proc"] as const;
+
+/** Makes a repository without an address. */
+async function makeAnnex(env: TestEnv, name = "annex"): Promise<Annex> {
+  return await Annex.make(env, (await makeLoopback(env)).a, name);
+}
+
+/** Returns the ids of this test's processes whose command line has all these words. */
+async function pidsWith(env: TestEnv, ...words: string[]): Promise<number[]> {
+  const pids: number[] = [];
+  for (const pid of await env.marked()) {
+    const line = await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => ""); // it has ended
+    if (words.every((word) => line.split("\0").some((arg) => arg.endsWith(word)))) pids.push(pid);
+  }
+  return pids;
+}
+
+const daemons = (env: TestEnv) => pidsWith(env, "/git-annex", "remotedaemon");
+
+/** Waits until `up` has said `count` times that the repository is served. @returns The last listener. */
+async function ready(env: TestEnv, up: Started, count = 1): Promise<number> {
+  const all = () => [...up.stdout.matchAll(/^ready, process (\d+) serves/gm)];
+  await env.until(`${count} times "ready"`, () => {
+    if (up.code !== undefined) throw new Error(`up has ended: ${up.stderr}`);
+    return all().length >= count;
+  });
+  return Number(all().at(-1)![1]);
+}
+
+/**
+ * Commits changes until an `up` elsewhere has fetched some. A fetch of git-annex may hang with any transport, if
+ * its server drops git's last bytes.
+ */
+async function changeUntilSynced(env: TestEnv, annex: Annex, up: Started): Promise<void> {
+  for (let i = 0; !/"event":"synced"/.test(up.stdout); i++) {
+    await annex.write(`file-${i}`, new TextEncoder().encode(`content ${i}`));
+    await annex.add();
+    const deadline = performance.now() + FETCH_LIMIT_MS;
+    await env.until(
+      "git to have fetched",
+      () => /"event":"synced"/.test(up.stdout) || performance.now() > deadline,
+    );
+    for (const pid of await pidsWith(env, "git", "fetch")) killQuietly(pid, "SIGKILL");
+  }
+}
+
+/** Waits until no process of the test is left. @returns How long that took, in seconds. */
+async function nothingLeft(env: TestEnv): Promise<number> {
+  const begin = performance.now();
+  await env.until("all processes to end", async () => (await env.marked()).length === 0);
+  return (performance.now() - begin) / 1000;
+}
+
+scenario(
+  "up gives an address, hears a remote that is linked while it runs, and tells what happens",
+  {
+    needs,
+    limitMs: 90_000,
+    takesTurns: true,
+  },
+  async (env) => {
+    const { a: host } = await makeLoopback(env);
+    const a = await Annex.make(env, host, "a"), b = await Annex.make(env, host, "b");
+    const upA = await startUp(a), upB = await startUp(b, "--json");
+    await ready(env, upA);
+    await upB.says(/"event":"ready"/);
+    assert.match(upA.stdout, /^address endpoint[a-z2-7]+\nready, /);
+
+    await b.link("friend", await a.addresses());
+    const linked = performance.now();
+    await upB.says(/"event":"here","remote":"friend"/);
+    const seconds = (performance.now() - linked) / 1000;
+    assert(seconds < 3, `heard after ${seconds} s`);
+
+    await changeUntilSynced(env, a, upB);
+    assert.match(await b.gitOk(["branch", "--remotes"]), /^ {2}friend\//m);
+
+    upA.kill("SIGTERM");
+    assert.deepEqual([(await upA.ended).code, upA.stderr], [0, ""]);
+    assert.match(upA.stdout, /\nstopping, ended by SIGTERM\n$/);
+    await upB.says(/"event":"gone","remote":"friend"/);
+    upB.kill("SIGTERM");
+    assert.equal((await upB.ended).code, 0);
+    assert.deepEqual(await env.marked(), []);
+    const events = validEvents(upB.stdout);
+    assert.deepEqual(
+      [...new Set(events.map(({ event }) => event))].filter((event) =>
+        event !== "message" && event !== "not-synced"
+      ),
+      [
+        "address",
+        "ready",
+        "here",
+        "changes",
+        "synced",
+        "gone",
+        "stopping",
+      ],
+    );
+    const log = await Deno.readTextFile(join(b.path, ".git/annex/p2p-iroh/up.log"));
+    assert.match(log, /Z \[\d+\] synced with friend$/m);
+  },
+);
+
+scenario("up starts again what is killed: remotedaemon, the listener, and both", {
+  needs,
+  limitMs: 90_000,
+  waits: true,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  const up = await startUp(annex);
+  const kill = (...pids: number[]) => pids.forEach((pid) => killQuietly(pid, "SIGKILL"));
+  let listener = await ready(env, up);
+  kill(listener);
+  const second = await ready(env, up, 2);
+  assert.notEqual(second, listener);
+  assert.match(
+    up.stdout,
+    new RegExp(`^the listener, process ${listener}, has ended; starting`, "m"),
+  );
+  kill(...await daemons(env));
+  await up.says(/^git annex remotedaemon has ended.*; starting again in 2 s$/m);
+  listener = await ready(env, up, 3);
+  kill(...await daemons(env), listener);
+  await ready(env, up, 4);
+  assert.equal((await daemons(env)).length, 1);
+  assert.equal((await pidsWith(env, "main.ts", "up")).length, 1);
+});
+
+scenario("up ends all that it started at each signal, and when its terminal closes", {
+  needs,
+  limitMs: 90_000,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    const up = await startUp(annex);
+    await ready(env, up);
+    up.kill(signal);
+    assert.deepEqual([(await up.ended).code, await env.marked()], [0, []]);
+  }
+  const command = python("on_terminal.py", "git-annex-p2p-iroh", "up");
+  const terminal = await env.start(command, { on: annex.host, cwd: annex.path, stdin: "open" });
+  await terminal.says(/ready, process/);
+  await terminal.end(); // which closes the terminal
+  await nothingLeft(env);
+
+  // A git-annex that does not end by itself.
+  const up = await startUp(annex);
+  await ready(env, up);
+  for (const pid of await daemons(env)) Deno.kill(pid, "SIGSTOP");
+  up.kill("SIGTERM");
+  assert.deepEqual([(await up.ended).code, await env.marked()], [0, []]);
+});
+
+scenario("what up started ends within 15 s after up was killed, also what does not notice", {
+  needs,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  await annex.enable();
+  // A child that outlives remotedaemon, such as git fetch from a peer that is slow.
+  const real = (await env.ok(["sh", "-c", "command -v git-annex"], { on: annex.host })).trim();
+  const script = `#!/bin/sh\nsleep 600 &\nexec '${real}' "$@"\n`;
+  await Deno.writeTextFile(join(annex.host.dir, "bin", "git-annex"), script, { mode: 0o755 });
+  const up = await startUp(annex);
+  await ready(env, up);
+  assert((await pidsWith(env, "sleep", "600")).length > 0);
+  up.kill("SIGKILL");
+  const seconds = await nothingLeft(env);
+  assert(seconds < 15, `after ${seconds} s`);
+});
+
+scenario("up exits with a clear message if git-annex never works", {
+  needs,
+  waits: true,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  const failing = join(annex.host.dir, "failing");
+  await Deno.mkdir(failing);
+  await Deno.writeTextFile(join(failing, "git-annex"), "#!/bin/sh\necho no luck >&2\nexit 3\n", {
+    mode: 0o755,
+  });
+  const path = { PATH: `${failing}:${annex.host.env.PATH}` };
+  const run = await (await startUp(annex, { env: path })).ended;
+  assert.equal(run.code, 1);
+  assertOneLine(run.stderr);
+  assert.match(run.stderr, /git annex p2p --enable iroh failed: no luck; run .* doctor/);
+
+  await annex.enable();
+  const again = await (await startUp(annex, { env: path })).ended;
+  assert.equal(again.code, 1);
+  assert.match(again.stdout, /remotedaemon has ended: no luck; starting again in 1 s\n/);
+  assert.match(again.stderr, /: 4 attempts to serve have failed; .* no luck; run .* doctor\n$/);
+  assert.deepEqual(await env.marked(), []);
+});
+
+scenario("up ends, with all that it started, when its repository is moved or removed", {
+  needs,
+}, async (env) => {
+  for (const gone of ["moved", "removed"]) {
+    const annex = await makeAnnex(env, gone);
+    const up = await startUp(annex);
+    await ready(env, up);
+    if (gone === "moved") await Deno.rename(annex.path, `${annex.path} there`);
+    else await env.ok(["rm", "-rf", annex.path]);
+    assert.equal((await up.ended).code, 1);
+    assert.match(up.stderr, new RegExp(`the repository ${annex.path} is gone; run .* up where`));
+    assert.deepEqual(await env.marked(), []);
+  }
+});
+
+scenario("up waits while remotedaemon or another up serves the repository, and then takes over", {
+  needs,
+  limitMs: 90_000,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  await annex.enable();
+  const daemon = await annex.serve();
+  const first = await startUp(annex);
+  await first.says(/^git annex remotedaemon \(process \d+\) serves this repository; waiting/m);
+  const second = await startUp(annex);
+  await second.says(
+    new RegExp(`^git-annex-p2p-iroh up \\(.+\\) \\(process ${first.pid}\\) serves`),
+  );
+  await daemon.end();
+  await ready(env, first);
+  // A remotedaemon that starts later takes over, and up does not fight for the repository.
+  const later = await annex.serve();
+  await env.until(
+    "up to wait again",
+    () => first.stdout.match(/waiting for its end/g)!.length === 2,
+  );
+  assert.equal((await daemons(env)).length, 1);
+  await later.end();
+  await ready(env, first, 2);
+  first.kill("SIGTERM");
+  await ready(env, second);
+});
+
+scenario("up serves three repositories at once", { needs, limitMs: 90_000 }, async (env) => {
+  const annexes = [];
+  for (const name of ["one", "two", "three"]) annexes.push(await makeAnnex(env, name));
+  const ups = await Promise.all(annexes.map((annex) => startUp(annex)));
+  const listeners = await Promise.all(ups.map((up) => ready(env, up)));
+  ups[0]!.kill("SIGTERM");
+  await ups[0]!.ended;
+  assert.equal((await daemons(env)).length, 2);
+  for (const pid of listeners.slice(1)) {
+    assert.match(await Deno.readTextFile(`/proc/${pid}/cmdline`), /endpoint/);
+  }
+});
