@@ -4,7 +4,7 @@ import { basename, dirname } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
-import { listenerFolder, runningListener } from "../listener/lifecycle.ts";
+import { listenerFolder, runningListener } from "../listener/listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";

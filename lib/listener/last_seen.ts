@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 import { readAtMost, writeAtomically } from "../platform/atomic_file.ts";
-import { listenerFolder } from "./lifecycle.ts";
+import { listenerFolder } from "./listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { LastSeenFile, readLastSeen } from "./last_seen.ts";
-import { listenerFolder } from "./lifecycle.ts";
+import { listenerFolder } from "./listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const KEY = "ab".repeat(32);

@@ -9,14 +9,11 @@
  * - A later listener has signed the repository's `listener` file.
  */
 
-import { join } from "node:path";
 import { delay } from "../async/abort.ts";
-import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
-import { HeldFile, readHeldFile } from "../platform/held_file.ts";
-import { isAlive } from "../platform/process_alive.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
+import { ListenerSignature } from "./listener_file.ts";
 
 /** Interval between looks. They use calls that do not wait: others cost ten times as much. */
 const LOOK_INTERVAL_MS = 1_000;
@@ -26,7 +23,6 @@ const MISSING_TIMEOUT_MS = 2_000;
 const REFUSING_TIMEOUT_MS = 5_000;
 /** Process 1 adopts orphans. A listener that it has started cannot tell that its parent is gone. */
 const INIT_PID = 1;
-const MAX_FILE_BYTES = 256;
 
 /** Time limits of a lifecycle. Tests pass shorter ones. */
 export interface LifecycleLimits {
@@ -58,35 +54,59 @@ export class NotWanted extends Error {
   override readonly name = "NotWanted";
 }
 
+/** A fault that counts only once it has lasted for a while. */
+class LastingFault {
+  #timeoutMs: number;
+  #now: () => number;
+  #since: number | undefined;
+
+  constructor(timeoutMs: number, now: () => number) {
+    this.#timeoutMs = timeoutMs;
+    this.#now = now;
+  }
+
+  /** Whether it was seen at the last look. */
+  get isThere(): boolean {
+    return this.#since !== undefined;
+  }
+
+  /** Notes what a look has found. */
+  note(isThere: boolean): void {
+    this.#since = isThere ? this.#since ?? this.#now() : undefined;
+  }
+
+  get hasLasted(): boolean {
+    return this.#since !== undefined && this.#now() - this.#since >= this.#timeoutMs;
+  }
+}
+
 /** Watches whether a listener is still wanted. Dispose of it when the listener has stopped. */
 export class Lifecycle implements AsyncDisposable {
   #parent: number;
-  #signature = `${Deno.pid} ${crypto.randomUUID()}\n`;
   #socketPath: string;
-  #signaturePath: string;
-  /** The signature, held for as long as this process lives; undefined if it cannot be written. */
-  #held: HeldFile | undefined;
-  #limits: LifecycleLimits;
-  #now: () => number;
+  #signature: ListenerSignature;
+  #lookIntervalMs: number;
+  #missing: LastingFault;
+  #refusing: LastingFault;
   #unwanted = new AbortController();
   #stopped = new AbortController();
-  #missingSince: number | undefined;
-  #refusingSince: number | undefined;
   #watching: Promise<void> = Promise.resolve();
 
   private constructor(options: LifecycleOptions) {
     const { repository, socketPath, parent, limits = {}, now = () => performance.now() } = options;
+    const { lookIntervalMs, missingTimeoutMs, refusingTimeoutMs } = { ...LIMITS, ...limits };
     this.#parent = parent;
     this.#socketPath = socketPath;
-    this.#signaturePath = join(listenerFolder(repository), "listener");
-    this.#limits = { ...LIMITS, ...limits };
-    this.#now = now;
+    this.#signature = new ListenerSignature(repository);
+    this.#lookIntervalMs = lookIntervalMs;
+    this.#missing = new LastingFault(missingTimeoutMs, now);
+    this.#refusing = new LastingFault(refusingTimeoutMs, now);
   }
 
   /** Makes this process the repository's listener. An earlier listener is then no longer wanted. */
   static async begin(options: LifecycleOptions): Promise<Lifecycle> {
     const lifecycle = new Lifecycle(options);
-    await lifecycle.#sign(); // before the first look at the signature
+    await lifecycle.#signature.sign(); // before the first look at the signature
     lifecycle.#watching = lifecycle.#watch();
     return lifecycle;
   }
@@ -98,23 +118,20 @@ export class Lifecycle implements AsyncDisposable {
 
   /** Notes that no process listened on the socket. The next looks find out whether that lasts. */
   socketRefused(): void {
-    this.#refusingSince ??= this.#now();
+    this.#refusing.note(true);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
     await this.#watching;
-    using _held = this.#held;
-    this.#held = undefined;
-    if (this.#signedBy() !== this.#signature) return; // a later listener has signed
-    await Deno.remove(this.#signaturePath).catch(ignoreNotFound);
+    await this.#signature[Symbol.asyncDispose]();
   }
 
   async #watch(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
       const reason = await this.#reason();
       if (reason) return this.#unwanted.abort(new NotWanted(reason));
-      await delay(this.#limits.lookIntervalMs, this.#stopped.signal).catch(() => {}); // the loop ends
+      await delay(this.#lookIntervalMs, this.#stopped.signal).catch(() => {}); // the loop ends
     }
   }
 
@@ -122,81 +139,31 @@ export class Lifecycle implements AsyncDisposable {
     if (this.#parent !== INIT_PID && Deno.ppid !== this.#parent) {
       return "the process that started it is gone";
     }
-    if (this.#isMissing()) return "git-annex's socket file is gone";
-    if (await this.#isRefusing()) return "git-annex no longer listens on its socket";
-    const signature = this.#signedBy();
-    if (signature === undefined) await this.#sign(); // a user has tidied up
-    else if (signature !== this.#signature) return "a newer listener took over";
+    this.#missing.note(this.#isMissing());
+    if (this.#missing.hasLasted) return "git-annex's socket file is gone";
+    if (this.#refusing.isThere) this.#refusing.note(await this.#isRefusing());
+    if (this.#refusing.hasLasted) return "git-annex no longer listens on its socket";
+    const signature = this.#signature.latest();
+    if (signature === "none") await this.#signature.sign(); // a user has tidied up
+    else if (signature === "another") return "a newer listener took over";
   }
 
   #isMissing(): boolean {
-    let isThere = true;
     try {
       Deno.lstatSync(this.#socketPath);
+      return false;
     } catch (error) {
-      isThere = !(error instanceof Deno.errors.NotFound); // a disk may fail for a moment
+      return error instanceof Deno.errors.NotFound; // a disk may fail for a moment
     }
-    this.#missingSince = isThere ? undefined : this.#missingSince ?? this.#now();
-    return this.#isOver(this.#limits.missingTimeoutMs, this.#missingSince);
   }
 
   async #isRefusing(): Promise<boolean> {
-    if (this.#refusingSince === undefined) return false;
     try {
       (await UnixSocket.connect(this.#socketPath))[Symbol.dispose]();
-      this.#refusingSince = undefined;
+      return false;
     } catch (error) {
       debug(() => `git-annex's socket: ${error}`);
-      if (!nobodyListens(error)) this.#refusingSince = undefined; // git-annex is busy
-    }
-    return this.#isOver(this.#limits.refusingTimeoutMs, this.#refusingSince);
-  }
-
-  #isOver(timeoutMs: number, since: number | undefined): boolean {
-    return since !== undefined && this.#now() - since >= timeoutMs;
-  }
-
-  /** Returns the latest signature; undefined if there is none. */
-  #signedBy(): string | undefined {
-    try {
-      return readTextAtMost(this.#signaturePath, MAX_FILE_BYTES);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      debug(() => `cannot read ${this.#signaturePath}: ${error}`);
-      return this.#signature; // an unreadable file is no reason to stop
+      return nobodyListens(error); // otherwise git-annex is busy
     }
   }
-
-  async #sign(): Promise<void> {
-    try {
-      const held = await HeldFile.replace(this.#signaturePath, this.#signature);
-      this.#held?.[Symbol.dispose]();
-      this.#held = held;
-    } catch (error) {
-      // Without a signature no later listener can take over. That is no reason to stop.
-      debug(() => `cannot write ${this.#signaturePath}: ${error}`);
-    }
-  }
-}
-
-/**
- * Returns the id of the process that serves a repository; undefined if none does.
- *
- * @throws What the system says.
- */
-export async function runningListener(repository: Repository): Promise<number | undefined> {
-  try {
-    const path = join(listenerFolder(repository), "listener");
-    const { text, isHeld } = readHeldFile(path, MAX_FILE_BYTES);
-    const pid = Number(/^(\d+) /.exec(text)?.[1]);
-    return pid > 0 && (isHeld ?? await isAlive(pid)) ? pid : undefined;
-  } catch (error) {
-    ignoreNotFound(error);
-    return undefined;
-  }
-}
-
-/** Returns the folder of a repository's listener: its log, its signature, and when peers were last seen. */
-export function listenerFolder(repository: Repository): string {
-  return join(repository.gitDir, "annex", "p2p-iroh");
 }

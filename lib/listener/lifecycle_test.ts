@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Lifecycle, listenerFolder, NotWanted, runningListener } from "./lifecycle.ts";
+import { Lifecycle, NotWanted } from "./lifecycle.ts";
+import { listenerFolder, runningListener } from "./listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };

@@ -10,6 +10,7 @@ import { systemReason } from "../console/failure.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
 import type { OpenedSession } from "../protocol/session_opener.ts";
 import { debug } from "../console/stderr.ts";
+import { ReplayBuffer } from "./replay_buffer.ts";
 
 /** Timeout for a packet from the peer, in addition to two round trips: time for a busy peer to answer. */
 const ANSWER_TIMEOUT_MS = 300;
@@ -17,13 +18,43 @@ const ANSWER_TIMEOUT_MS = 300;
 const SURE_TIMEOUT_MS = 5_000;
 /** Interval between two looks at the number of packets: a small part of {@linkcode ANSWER_TIMEOUT_MS}. */
 const LOOK_INTERVAL_MS = 10;
-/** Maximum bytes sent before a packet has come. They are buffered, so it bounds a session's memory. */
-const MAX_UNANSWERED_BYTES = 64 * 1024;
 
 /** A session and its connection. */
 export interface PooledStream {
   readonly mux: MuxConnection;
   readonly session: OpenedSession;
+}
+
+/** The stream of a session in use. The first read has begun. */
+class AttachedStream {
+  readonly writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  /** The next read. */
+  reading: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
+
+  constructor({ session: { stream } }: PooledStream) {
+    this.writer = stream.writable.getWriter();
+    this.writer.closed.catch(() => {}); // writes fail with the same error
+    this.reader = stream.readable.getReader();
+    this.reading = this.#read();
+  }
+
+  /** Begins the next read, once the one before has ended. */
+  readOn(): void {
+    this.reading = this.#read();
+  }
+
+  #read(): Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>> {
+    const reading = this.reader.read();
+    reading.catch(() => {}); // those that await it get the error
+    return reading;
+  }
+
+  /** Gives up both directions, since the connection is gone. */
+  drop(): void {
+    this.writer.abort().catch(() => {}); // it has failed already
+    this.reader.cancel().catch(() => {}); // it has failed already
+  }
 }
 
 /** The stream of a session that may be opened a second time. */
@@ -33,16 +64,9 @@ export class ReplayStream implements Duplex {
   /** Resolves once it is known which session carries the stream; rejects if none does. */
   readonly confirmed: Promise<PooledStream>;
   #first: PooledStream;
-  #writer!: WritableStreamDefaultWriter<Uint8Array>;
-  #reader!: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
-  /** The first read. */
-  #reading!: Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>>;
-  #isConfirmed = false;
-  /** True while the buffer is being replayed. */
-  #isSwitching = false;
-  #sent: Uint8Array[] = [];
-  #sentBytes = 0;
-  #ended = false;
+  #stream: AttachedStream;
+  #buffer = new ReplayBuffer();
+  #state: "unconfirmed" | "replaying" | "confirmed" = "unconfirmed";
   /** Aborted if the process no longer wants the session. */
   #givenUp = new AbortController();
 
@@ -56,7 +80,7 @@ export class ReplayStream implements Duplex {
     isShared: () => boolean,
   ) {
     this.#first = first;
-    this.#attach(first);
+    this.#stream = new AttachedStream(first);
     this.confirmed = this.#confirm(reopen, isShared);
     this.confirmed.catch(() => {}); // reads and writes fail with the same
     this.readable = new ReadableStream({
@@ -64,7 +88,7 @@ export class ReplayStream implements Duplex {
       pull: (controller) => this.#pull(controller as ReadableByteStreamController),
       cancel: async (reason) => {
         this.#givenUp.abort(reason);
-        await this.#reader.cancel(reason);
+        await this.#stream.reader.cancel(reason);
       },
     });
     this.writable = new WritableStream({
@@ -72,7 +96,7 @@ export class ReplayStream implements Duplex {
       close: () => this.#close(),
       abort: async (reason) => {
         this.#givenUp.abort(reason);
-        await this.#writer.abort(reason);
+        await this.#stream.writer.abort(reason);
       },
     });
   }
@@ -85,7 +109,7 @@ export class ReplayStream implements Duplex {
     const { signal } = done;
     const alive = this.#isAlive(signal);
     // A failed read proves nothing: the connection has ended, or the peer has given up the stream.
-    const answered = Promise.race([this.#reading.then(() => true, () => alive), alive]);
+    const answered = Promise.race([this.#stream.reading.then(() => true, () => alive), alive]);
     try {
       const limit = ANSWER_TIMEOUT_MS + 2 * (this.#first.mux.connection.roundTripMs ?? 0);
       const late = delayWhileRunning(limit, signal)
@@ -103,8 +127,8 @@ export class ReplayStream implements Duplex {
       const reason = `it no longer answers, and was dialed again: ${systemReason(error)}`;
       throw new StreamError("lost", reason, { cause: error });
     } finally {
-      this.#isConfirmed = true;
-      this.#sent = [];
+      this.#state = "confirmed";
+      this.#buffer.clear();
       done.abort();
     }
   }
@@ -125,56 +149,39 @@ export class ReplayStream implements Duplex {
     return false;
   }
 
-  #attach({ session: { stream } }: PooledStream): void {
-    this.#writer = stream.writable.getWriter();
-    this.#writer.closed.catch(() => {}); // writes fail with the same error
-    this.#reader = stream.readable.getReader();
-    this.#readOn();
-  }
-
-  #readOn(): void {
-    this.#reading = this.#reader.read();
-    this.#reading.catch(() => {}); // #pull fails with the same error
-  }
-
   async #switchTo(pooled: PooledStream): Promise<void> {
-    this.#isSwitching = true;
-    const old = this.#writer, oldReader = this.#reader;
-    this.#attach(pooled);
-    old.abort().catch(() => {}); // its connection is gone
-    oldReader.cancel().catch(() => {}); // its connection is gone
+    this.#state = "replaying";
+    this.#stream.drop();
+    this.#stream = new AttachedStream(pooled);
     this.#first.session[Symbol.dispose]();
-    for (const chunk of this.#sent) await this.#writer.write(chunk);
-    if (this.#ended) this.#writer.close().catch(() => {}); // reads fail, too
+    await this.#buffer.replay(this.#stream.writer);
   }
 
   async #write(chunk: Uint8Array): Promise<void> {
-    const isTooMuch = this.#sentBytes + chunk.length > MAX_UNANSWERED_BYTES;
-    if (this.#isConfirmed || this.#isSwitching || isTooMuch) {
+    if (this.#state !== "unconfirmed" || !this.#buffer.add(chunk)) {
       await this.confirmed;
-      return await this.#writer.write(chunk);
+      return await this.#stream.writer.write(chunk);
     }
-    this.#sent.push(chunk.slice());
-    this.#sentBytes += chunk.length;
     // If it fails, the buffer is replayed.
-    this.#writer.write(chunk.slice()).catch(() => {});
+    this.#stream.writer.write(chunk.slice()).catch(() => {});
   }
 
   async #close(): Promise<void> {
-    this.#ended = true;
-    if (!this.#isConfirmed && !this.#isSwitching) this.#writer.close().catch(() => {}); // see #switchTo
+    this.#buffer.isEnded = true;
+    if (this.#state === "unconfirmed") this.#stream.writer.close().catch(() => {}); // see #switchTo
     await this.confirmed;
-    await this.#writer.close().catch(async (error) => {
+    const { writer } = this.#stream;
+    await writer.close().catch(async (error) => {
       if (!(error instanceof TypeError)) throw error;
-      await this.#writer.closed; // it is already being closed
+      await writer.closed; // it is already being closed
     });
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {
     await this.confirmed;
-    const { value, done } = await this.#reading;
+    const { value, done } = await this.#stream.reading;
     if (!done) {
-      this.#readOn();
+      this.#stream.readOn();
       return controller.enqueue(value);
     }
     controller.close();

@@ -5,7 +5,7 @@ import { requestStatus } from "../control/client.ts";
 import { locateControlSocket } from "../control/locator.ts";
 import type { ListenerStatus, PeerStatus } from "../listener/snapshot.ts";
 import { readLastSeen } from "../listener/last_seen.ts";
-import { runningListener } from "../listener/lifecycle.ts";
+import { runningListener } from "../listener/listener_file.ts";
 import { presentAddress } from "../repository/address.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";

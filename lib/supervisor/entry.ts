@@ -8,7 +8,7 @@ import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import { HeldFile, readHeldFile } from "../platform/held_file.ts";
 import { isAlive } from "../platform/process_alive.ts";
-import { listenerFolder } from "../listener/lifecycle.ts";
+import { listenerFolder } from "../listener/listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const MAX_FILE_BYTES = 4_096;

@@ -1,6 +1,6 @@
 /** Tells which process serves a repository, whoever has started it. */
 
-import { runningListener } from "../listener/lifecycle.ts";
+import { runningListener } from "../listener/listener_file.ts";
 import { processInfo } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
 
