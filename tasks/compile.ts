@@ -1,11 +1,12 @@
 /**
  * deno task compile [--target NAME] [--output FILE] [--stand-in FILE]
  *
- * Makes one executable. An executable reads all that is embedded in it at each start, so little is
- * embedded:
+ * Makes one executable. Some versions of Deno read at each start all that is embedded in an executable. It
+ * contains:
  *
  * - the sources and their packages as a bundle, of which each call loads only its parts
- * - iroh's addon for the target, packed (lib/iroh/addon.ts unpacks it)
+ * - iroh's addon for the target, packed: on Linux between Deno's runtime and what is embedded, elsewhere
+ *   embedded (lib/iroh/addon.ts finds and unpacks it)
  *
  * Two executables of one commit are identical. With --stand-in another file takes the place of the addon,
  * and no package is downloaded; tests use that.
@@ -15,15 +16,24 @@ import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { packAddon } from "../lib/iroh/packed_addon.ts";
 import { PROGRAM } from "../lib/console/program.ts";
-import { DENORT, paddedDenort } from "./denort.ts";
+import { DENORT, denortWith } from "./denort.ts";
 import { addonProblems, programProblems } from "./inspect.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
 import { hostTarget, type Target, targetOf } from "./targets.ts";
 
-const ADDON = "addon.packed";
+/** Embedded files: the packed addon, or where it is in the program. */
+const ADDON = "addon.packed", PLACE = "addon.place";
 
 const root = dirname(import.meta.dirname!);
+
+/** What `deno compile` is given. */
+interface Bundle {
+  /** Name of a further file to embed. */
+  readonly included: string;
+  /** Path of the runtime; undefined for Deno's own. */
+  readonly denort: string | undefined;
+}
 
 /** Makes a folder with all that is embedded. @param standIn Path of a file in place of the addon. */
 async function makeBundle(
@@ -31,7 +41,7 @@ async function makeBundle(
   work: string,
   target: Target,
   standIn?: string,
-): Promise<void> {
+): Promise<Bundle> {
   const options = standIn === undefined ? { addon: target.addon, download: true } : {};
   const packages = await installPackages(work, options);
   const addon = standIn === undefined
@@ -42,11 +52,14 @@ async function makeBundle(
   // The compiled program loads the addon itself. The rest of iroh's package only finds the addon.
   const flags = ["--quiet", "--platform", "deno", "--code-splitting", "--external", IROH];
   await runDeno(["bundle", ...flags, "--outdir", bundle, "main.ts"], work);
-  await Deno.writeFile(join(bundle, ADDON), packAddon(addon));
+  const packed = packAddon(addon), denort = await denortWith(packed, target, work);
+  if (denort) await Deno.writeTextFile(join(bundle, PLACE), JSON.stringify(denort.addon));
+  else await Deno.writeFile(join(bundle, ADDON), packed);
   const { unstable } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   await Deno.writeTextFile(join(bundle, "deno.json"), JSON.stringify({ unstable }));
   // Deno embeds the modification times, too.
   for await (const { name } of Deno.readDir(bundle)) await Deno.utime(join(bundle, name), 0, 0);
+  return { included: denort ? PLACE : ADDON, denort: denort?.path };
 }
 
 async function copyProgram(from: string, to: string): Promise<void> {
@@ -92,8 +105,7 @@ async function main(): Promise<void> {
   try {
     const bundle = join(folder, "bundle"), work = join(folder, "work");
     await Deno.mkdir(work);
-    await makeBundle(bundle, work, target, values["stand-in"]);
-    const denort = await paddedDenort(target, work);
+    const { included, denort } = await makeBundle(bundle, work, target, values["stand-in"]);
     // Under a name of its own, since Deno embeds the name.
     const program = join(work, `${PROGRAM}${target.suffix}`);
     await runDeno(
@@ -105,7 +117,7 @@ async function main(): Promise<void> {
         "--target",
         target.platform,
         "--include",
-        ADDON,
+        included,
         "--output",
         program,
         "main.js",

@@ -1,6 +1,8 @@
-/** Denort, the runtime that `deno compile` puts into a program, changed for targets with large pages. */
+/** Denort, the runtime that `deno compile` puts into a program, with the addon, and for targets with large pages. */
 
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import type { FilePart } from "../lib/iroh/packed_addon.ts";
 import { padToPage } from "./elf.ts";
 import { runDeno } from "./packages.ts";
 import { denoDir } from "./program.ts";
@@ -10,22 +12,32 @@ import { unzip } from "./zip.ts";
 /** Variable that names a denort for `deno compile`. By default Deno downloads that of the target. */
 export const DENORT = "DENORT_BIN";
 
-/** Size of the pages for which `deno compile` itself lays out a program. */
-const DENO_PAGE_BYTES = 4096;
+/** A runtime for one program. */
+export interface Denort {
+  readonly path: string;
+  /** Where in the program the addon will be. */
+  readonly addon: FilePart;
+}
 
 /**
- * Makes a denort for a target whose pages are larger than those that Deno takes into account.
+ * Makes a runtime for Linux with the packed addon at its end. Deno appends the embedded files to it, and some
+ * versions of Deno read all of these at each start, but not what is before them. If the pages of the target
+ * are larger than those that Deno takes into account, the runtime is padded.
  *
  * @param folder Folder for it.
- * @returns Its path; undefined if Deno's own will do.
+ * @returns Undefined if the target is no Linux. Deno's own runtime will do then, and the addon is embedded.
  */
-export async function paddedDenort(target: Target, folder: string): Promise<string | undefined> {
-  if (target.format !== "elf" || target.pageBytes <= DENO_PAGE_BYTES) return undefined;
+export async function denortWith(
+  packed: Uint8Array,
+  target: Target,
+  folder: string,
+): Promise<Denort | undefined> {
+  if (target.format !== "elf") return undefined;
   const given = Deno.env.get(DENORT);
   const denort = given ? await Deno.readFile(given) : await downloadDenort(target, folder);
   const path = join(folder, "denort");
-  await Deno.writeFile(path, padToPage(denort, target.pageBytes));
-  return path;
+  await Deno.writeFile(path, padToPage(Buffer.concat([denort, packed]), target.pageBytes));
+  return { path, addon: { offset: denort.length, bytes: packed.length } };
 }
 
 /** Lets Deno download a denort to its cache. Only `deno compile` does that, so this compiles an empty program. */

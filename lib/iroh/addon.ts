@@ -4,6 +4,10 @@
  * The addon is loaded from the copy in the user's cache folder (addon_cache.ts). If there can be no copy, it is
  * unpacked into a temporary folder, which is removed at once.
  *
+ * Some versions of Deno read at each start all that is embedded in a program. A program for Linux therefore
+ * has the packed addon outside of that, and an embedded file that says where. Programs for other systems have
+ * it embedded: these systems read only what is used, and a signature covers all of it.
+ *
  * The program does not contain the npm package of the addon. With it, each start would read 20 MB, and Deno
  * would unpack them into the shared temporary folder, under a name that other users can guess.
  */
@@ -13,7 +17,7 @@ import process from "node:process";
 import { cacheFolder, ensureAddonCopy } from "./addon_cache.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { GLIBC_MINOR, GLIBC_SYSTEMS } from "../platform/glibc.ts";
-import { PackedAddon } from "./packed_addon.ts";
+import { type FilePart, PackedAddon } from "./packed_addon.ts";
 import { debug } from "../console/stderr.ts";
 
 /** The addon cannot be loaded, neither from a copy nor from a temporary folder. */
@@ -21,9 +25,12 @@ export class AddonError extends Failure {
   override readonly name = "AddonError";
 }
 
+/** The running program (proc(5)), even if a newer one has taken its name. */
+const OWN_EXECUTABLE = "/proc/self/exe";
+
 /** Returns what the package of iroh-js exports, which is what its addon exports. @throws {AddonError} */
 export async function loadAddon(): Promise<unknown> {
-  const packed = new PackedAddon(new URL("./addon.packed", import.meta.url)); // written by tasks/compile.ts
+  const packed = findAddon();
   try {
     return open(await ensureAddonCopy(packed, cacheFolder()));
   } catch (error) { // for example, if the home directory is mounted with `noexec`
@@ -37,6 +44,15 @@ export async function loadAddon(): Promise<unknown> {
       cause: error,
     });
   }
+}
+
+/** Finds the addon where tasks/compile.ts has put it. */
+function findAddon(): PackedAddon {
+  if (Deno.build.os !== "linux") return new PackedAddon(new URL("./addon.packed", import.meta.url));
+  const place: FilePart = JSON.parse(
+    Deno.readTextFileSync(new URL("./addon.place", import.meta.url)),
+  );
+  return new PackedAddon(OWN_EXECUTABLE, place);
 }
 
 /** Returns what the user can do. @param reason Why the system does not load the addon. */

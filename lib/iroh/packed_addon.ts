@@ -26,20 +26,29 @@ export function packAddon(addon: Uint8Array): Uint8Array {
   return Buffer.concat([brotliCompressSync(addon, { params }), trailer]);
 }
 
+/** A part of a file. */
+export interface FilePart {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 /** A packed addon. Only its trailer is read before it is unpacked. */
 export class PackedAddon {
   readonly #path: string | URL;
+  readonly #part: FilePart;
   readonly #crc: number;
   readonly #length: number;
 
-  /** @throws An error of the system if the file cannot be read. */
-  constructor(path: string | URL) {
-    const trailer = Buffer.alloc(TRAILER_BYTES);
-    using file = Deno.openSync(path);
-    // Deno 2.6 can neither seek an embedded file from its end nor ask an open one for its size.
-    file.seekSync(Deno.statSync(path).size - TRAILER_BYTES, Deno.SeekMode.Start);
-    readPiece(file, trailer);
+  /**
+   * @param part The part of the file that is the packed addon, by default all of it.
+   * @throws An error of the system if the file cannot be read.
+   */
+  constructor(path: string | URL, part?: FilePart) {
     this.#path = path;
+    // Deno 2.6 can neither seek an embedded file from its end nor ask an open one for its size.
+    this.#part = part ?? { offset: 0, bytes: Deno.statSync(path).size };
+    const { offset, bytes } = this.#part;
+    const trailer = Buffer.from(this.#read(offset + bytes - TRAILER_BYTES, TRAILER_BYTES));
     this.#crc = trailer.readUInt32LE(0);
     this.#length = trailer.readUInt32LE(4);
   }
@@ -51,12 +60,22 @@ export class PackedAddon {
 
   /** Unpacks the addon. @throws {Error} if the file is damaged. */
   unpack(): Uint8Array {
-    const stream = Deno.readFileSync(this.#path).subarray(0, -TRAILER_BYTES);
+    const { offset, bytes } = this.#part;
+    const stream = this.#read(offset, bytes - TRAILER_BYTES);
     const addon = brotliDecompressSync(stream, { maxOutputLength: Math.max(this.#length, 1) });
     if (addon.length !== this.#length || crc32(addon) !== this.#crc) {
       throw new Error("the addon in this program is damaged");
     }
     return addon;
+  }
+
+  /** Reads a part of the file. @throws {Error} if the file ends before. */
+  #read(offset: number, bytes: number): Uint8Array {
+    using file = Deno.openSync(this.#path);
+    file.seekSync(offset, Deno.SeekMode.Start);
+    const piece = readPiece(file, new Uint8Array(bytes));
+    if (piece.length < bytes) throw new Error("the addon in this program is damaged");
+    return piece;
   }
 
   /**
