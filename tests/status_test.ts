@@ -99,8 +99,8 @@ scenario(
     assert.equal((await (await b.connect(await a.at(), { stdin: "x" })).ended).code, 0);
     b.listener.kill("SIGTERM");
     assert.equal((await b.listener.ended).code, 0);
-    const { address, listener, peers } = await statusOf(env, b);
-    assert.deepEqual([address, listener, peers.length], [b.address, null, 1]);
+    const { address, listener, up, peers } = await statusOf(env, b);
+    assert.deepEqual([address, listener, up, peers.length], [b.address, null, null, 1]);
     assert.equal(peers[0]!.connected, false);
     assert(Date.now() - Date.parse(peers[0]!.lastSeen!) < 60_000);
     const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });

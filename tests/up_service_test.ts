@@ -60,6 +60,19 @@ scenario(
       new RegExp(`^up {8}process ${pid}, .*\nlistener {2}process \\d+\n`),
     );
     assert.equal(status.code, 0);
+    const inRepository = { on: annex.host, cwd: annex.path };
+    const report = JSON.parse((await env.iroh(["status", "--json"], inRepository)).stdout);
+    assert.deepEqual([report.up.pid, report.up.state], [pid, "serving"]);
+    const text = (await env.iroh(["status"], inRepository)).stdout;
+    assert.match(
+      text,
+      new RegExp(`^up {8}process ${pid}, in the background, since .*, serving$`, "m"),
+    );
+    const doctor = (await env.iroh(["doctor"], inRepository)).stdout;
+    assert.match(
+      doctor,
+      new RegExp(`serves this repository, kept by .* up \\(.*\\), process ${pid}\n`),
+    );
     Deno.kill(pid, "SIGTERM");
     await env.until("all to end", async () => (await env.marked()).length === 0);
 

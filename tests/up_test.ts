@@ -110,6 +110,8 @@ scenario(
         "stopping",
       ],
     );
+    // git's own lines about a fetch are not passed on.
+    assert(!events.some((event) => event.event === "message" && / -> |From/.test(event.text)));
     const log = await Deno.readTextFile(join(b.path, ".git/annex/p2p-iroh/up.log"));
     assert.match(log, /Z \[\d+\] synced with friend$/m);
   },

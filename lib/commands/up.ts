@@ -8,7 +8,7 @@ import { Signals } from "../console/signals.ts";
 import { debug, describeFailure, printable } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { findRepository, type Repository, topFolder } from "../repository/repository.ts";
-import { localTime } from "../status/text.ts";
+import { upText } from "../status/text.ts";
 import { startInBackground, untilServing } from "../supervisor/background.ts";
 import { type BootOptions, cronLine } from "../supervisor/boot_files.ts";
 import {
@@ -18,7 +18,7 @@ import {
   serviceState,
   uninstallService,
 } from "../supervisor/boot_service.ts";
-import { runningUp, upLogPath, type UpStatus } from "../supervisor/entry.ts";
+import { runningUp, upLogPath } from "../supervisor/entry.ts";
 import { EventOutput } from "../supervisor/event_output.ts";
 import { chooseSearchPath } from "../supervisor/search_path.ts";
 import { findServer, whoRuns } from "../supervisor/server.ts";
@@ -85,7 +85,8 @@ async function background({ repository, folder }: Place): Promise<number> {
   using signals = new Signals();
   const { up, isNew } = await startInBackground(repository, folder, signals.signal);
   await print(
-    isNew ? `${upText(up)}\nlog       ${upLogPath(repository)}\n` : `${upText(up)}, as before\n`,
+    `up        ${upText(up)}` +
+      (isNew ? `\nlog       ${upLogPath(repository)}\n` : ", as before\n"),
   );
   return 0;
 }
@@ -106,7 +107,8 @@ async function install({ repository, folder }: Place): Promise<number> {
   const content = service.content(options);
   await print(`${printable(service.path)}:\n\n${content}\n`);
   await installService(service, content);
-  await print(`${upText(await untilServing(repository, signals.signal))}\n${service.advice}\n`);
+  const running = await untilServing(repository, signals.signal);
+  await print(`up        ${upText(running)}\n${service.advice}\n`);
   return 0;
 }
 
@@ -131,7 +133,7 @@ async function status({ repository, folder }: Place): Promise<number> {
     findServer(repository).catch((error) => debug(() => String(error))),
     bootService(folder),
   ]);
-  if (up) await print(`${upText(up)}\n`);
+  if (up) await print(`up        ${upText(up)}\n`);
   else if (server) {
     const { pid, by } = await whoRuns(server.pid);
     await print(`up        none, but ${by} (process ${pid}) serves this repository\n`);
@@ -142,11 +144,4 @@ async function status({ repository, folder }: Place): Promise<number> {
     `service   ${service ? `${service.name}: ${state}` : "no systemd or launchd of this user"}\n`,
   );
   return server ? 0 : 1;
-}
-
-/** Returns a line about an `up` that runs. */
-function upText(up: UpStatus): string {
-  return `up        process ${up.pid}, ${printable(up.where)}, since ${
-    localTime(up.since)
-  }, ${up.state}`;
 }

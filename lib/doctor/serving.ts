@@ -7,6 +7,7 @@ import { type Identity, identityPath, readIdentity } from "../repository/identit
 import { listenerFolder, runningListener } from "../listener/listener_file.ts";
 import type { Repository } from "../repository/repository.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
+import { describeUp, runningUp, upLogPath } from "../supervisor/entry.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
 
 /** Checks that the secret key is there, valid and private. */
@@ -30,9 +31,10 @@ export async function checkIdentity(repository: Repository): Promise<Finding> {
 /** Checks that one remotedaemon and one listener run. */
 export async function checkListener(repository: Repository): Promise<Finding> {
   const log = `${listenerFolder(repository)}/log`;
-  const [{ listeners, daemons }, recorded] = await Promise.all([
+  const [{ listeners, daemons }, recorded, up] = await Promise.all([
     processesOf(repository),
     runningListener(repository),
+    runningUp(repository),
   ]);
   if (listeners.length > 1) {
     return failure(
@@ -48,7 +50,17 @@ export async function checkListener(repository: Repository): Promise<Finding> {
   }
   // The recorded process may have been killed. On Linux the list of processes tells.
   const pid = Deno.build.os === "linux" ? listeners[0] : recorded;
-  if (pid !== undefined) return ok(`process ${pid} serves this repository`);
+  const keeper = up ? `${describeUp(up)}, process ${up.pid}` : "";
+  if (pid !== undefined) {
+    const isKept = up?.state === "serving" || up?.state === "starting";
+    return ok(`process ${pid} serves this repository${isKept ? `, kept by ${keeper}` : ""}`);
+  }
+  if (up) {
+    return failure(
+      `${keeper} runs, but nothing serves this repository`,
+      `look again in a minute, or look for the reason in ${upLogPath(repository)}`,
+    );
+  }
   if (daemons.length > 0) {
     return failure(
       `git annex remotedaemon is running (${daemons[0]}), but no process serves this repository`,

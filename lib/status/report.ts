@@ -9,6 +9,7 @@ import { runningListener } from "../listener/listener_file.ts";
 import { presentAddress } from "../repository/address.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
+import { runningUp, type UpStatus } from "../supervisor/entry.ts";
 import { irohRemotes } from "./remotes.ts";
 
 /** Number of the format. A format that drops or changes a field gets another number. */
@@ -23,6 +24,8 @@ export interface StatusReport {
   readonly listener:
     | (Omit<ListenerStatus, "peers" | "since"> & { readonly since: string | null })
     | null;
+  /** The `up` that keeps the repository served. */
+  readonly up: UpStatus | null;
   readonly peers: readonly (PeerStatus & {
     /** Names of the git remotes that have its address. */
     readonly remotes: readonly string[];
@@ -76,6 +79,7 @@ export async function statusReport(
     version: config.version,
     address: address ?? null,
     listener: status ? withoutPeers(status) : await silentListener(repository),
+    up: await runningUp(repository) ?? null,
     peers,
   };
 }

@@ -3,6 +3,7 @@
 import { PROGRAM } from "../console/program.ts";
 import { printable } from "../console/stderr.ts";
 import { shortKey } from "../repository/ticket.ts";
+import type { UpStatus } from "../supervisor/entry.ts";
 import type { StatusReport } from "./report.ts";
 
 type Peer = StatusReport["peers"][number];
@@ -13,12 +14,13 @@ const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Returns the report as lines of text. */
 export function statusText(
-  { address, listener, peers }: StatusReport,
+  { address, listener, up, peers }: StatusReport,
   os: typeof Deno.build.os = Deno.build.os,
 ): string {
   const lines = [
     ["address", address ?? "none; run git annex p2p --enable iroh"],
     ["listener", listenerText(listener, os)],
+    ...up ? [["up", upText(up)]] : [],
     ...peers.map((peer) => ["peer", peerText(peer)]),
     ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
   ];
@@ -38,6 +40,11 @@ function listenerText(listener: StatusReport["listener"], os: typeof Deno.build.
   const { pid, since, relay, addresses } = listener;
   return `process ${pid}, since ${localTime(since)}, ${relay ? `relay ${relay}` : "no relay"}` +
     (addresses.length > 0 ? `\nreached at ${addresses.join(", ")}` : "");
+}
+
+/** Returns what the user knows of an `up`: which process, where, since when, in which state. */
+export function upText({ pid, where, since, state }: UpStatus): string {
+  return `process ${pid}, ${printable(where)}, since ${localTime(since)}, ${state}`;
 }
 
 function peerText(peer: Peer): string {

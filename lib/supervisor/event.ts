@@ -22,12 +22,7 @@ export type UpEvent =
 
 /** What happens with a remote that remotedaemon hears of. */
 export interface RemoteEvent {
-  /**
-   * - `here`: it is connected, and its changes are heard at once
-   * - `changes`: it has changes, which git fetches now
-   * - `synced`, `not-synced`: git has fetched them, or failed
-   * - `gone`: it is no longer connected
-   */
+  /** `changes`: git fetches them now, and `synced` or `not-synced` follows. */
   readonly event: "here" | "changes" | "synced" | "not-synced" | "gone";
   /** Name of the remote; its URL if it has none. */
   readonly remote: string;

@@ -24,7 +24,7 @@ export class EventOutput {
     this.#isJson = isJson;
   }
 
-  /** Aborted when nothing can read stdout any more: its terminal, or its reader, is gone. */
+  /** Aborted when the terminal or the reader of stdout is gone. */
   get closed(): AbortSignal {
     return this.#closed.signal;
   }
@@ -47,7 +47,7 @@ export class EventOutput {
   }
 }
 
-/** Tells whether stdout takes no more. A full disk is no reason to stop. */
+/** Tells whether stdout is closed. A full disk is no reason to stop. */
 function isClosed(error: unknown): boolean {
   return error instanceof Deno.errors.BrokenPipe || (error as { code?: string })?.code === "EIO" ||
     /os error 5\b/.test(String(error));

@@ -61,7 +61,7 @@ export class RemoteDaemon implements AsyncDisposable {
     // If this process exits in haste, such as at a second signal, nothing is left behind.
     const { signal } = this.#disposed;
     addEventListener("unload", () => signalGroup(this.group, "SIGKILL"), { signal });
-    this.#stdin.closed.catch(() => {}); // it does not read any more: `ended` follows
+    this.#stdin.closed.catch(() => {}); // it no longer reads: `ended` follows
     const stdout = this.#read(child.stdout, (line) => {
       const message = parseDaemonMessage(line);
       if (message) listener.message(message);
@@ -70,7 +70,7 @@ export class RemoteDaemon implements AsyncDisposable {
     const stderr = this.#read(child.stderr, (line) => {
       if (line.trim() === "") return;
       this.#lastWords = line.trim();
-      listener.said(this.#lastWords);
+      listener.said(line);
     });
     this.ended = child.status.then(async ({ code }) => {
       const timeout = AbortSignal.timeout(LAST_WORDS_TIMEOUT_MS);

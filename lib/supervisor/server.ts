@@ -1,4 +1,4 @@
-/** Tells which process serves a repository, whoever has started it. */
+/** Tells which process serves a repository, also one that no `up` has started. */
 
 import { runningListener } from "../listener/listener_file.ts";
 import { processInfo } from "../platform/processes.ts";

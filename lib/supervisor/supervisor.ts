@@ -262,11 +262,16 @@ export class Supervisor {
     }
   }
 
-  /** Passes on what git-annex says. What this program says as its helper is in the listener's log. */
+  /** Passes on what git-annex says, but not what is said elsewhere. */
   #hearText(line: string): void {
-    if (line.startsWith(PROGRAM)) debug(() => line);
-    else this.#emit({ event: "message", text: line });
+    if (line.startsWith(PROGRAM) || isRoutine(line)) debug(() => line);
+    else this.#emit({ event: "message", text: line.trim() });
   }
+}
+
+/** Tells whether a line is one that git prints at each fetch: `From URL`, ` * [new branch] main -> bob/main`. */
+function isRoutine(line: string): boolean {
+  return /^\S+ p2p-annex::\S+$|^ [ *+t-] ?\S.* -> |^warning: no common commits$/.test(line);
 }
 
 function endText({ exitStatus, lastWords }: DaemonEnd): string {
