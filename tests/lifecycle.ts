@@ -8,9 +8,10 @@ import type { Started, TestEnv } from "./testenv.ts";
 /** Returns the names of the files that a listener keeps while it runs. */
 export async function traces(pair: Pair): Promise<string[]> {
   const entries = Deno.readDir(join(pair.network.a.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh"));
-  const signature = join(pair.repository, ".git/annex/p2p-iroh/listener");
-  const signed = await Deno.readTextFile(signature).then(() => ["listener"], () => []);
-  return [...(await Array.fromAsync(entries)).map(({ name }) => name), ...signed];
+  const kept = Deno.readDir(join(pair.repository, ".git/annex/p2p-iroh"));
+  const names = [...await Array.fromAsync(entries), ...await Array.fromAsync(kept)];
+  // Its log, and when peers were last seen, outlive it.
+  return names.map(({ name }) => name).filter((name) => !/^(log|peers\.json)$/.test(name));
 }
 
 export async function exchange(pair: Pair): Promise<void> {

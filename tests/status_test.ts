@@ -14,7 +14,7 @@ const schema = JSON.parse(
 );
 
 /** Returns the report of `status --json` in a repository, checked against its schema. */
-async function statusOf(env: TestEnv, { host, repository }: Friend): Promise<StatusReport> {
+export async function statusOf(env: TestEnv, { host, repository }: Friend): Promise<StatusReport> {
   const command = ["git-annex-p2p-iroh", "status", "--json"];
   const lines = (await env.ok(command, { on: host, cwd: repository })).trimEnd().split("\n");
   assert.equal(lines.length, 1);
@@ -125,7 +125,13 @@ scenario("status reports a listener that does not answer", { waits: true }, asyn
   const friend = await makeFriend(env, a);
   friend.listener.kill("SIGSTOP");
   const { listener } = await statusOf(env, friend);
-  assert.deepEqual(listener, { pid: friend.listener.pid, since: null, relay: null, addresses: [] });
+  assert.deepEqual(listener, {
+    elsewhere: null,
+    pid: friend.listener.pid,
+    since: null,
+    relay: null,
+    addresses: [],
+  });
   friend.listener.kill("SIGCONT");
 });
 

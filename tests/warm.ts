@@ -37,9 +37,8 @@ export async function openSession(
 
 /** Returns the locator of a friend's control socket. */
 export function locatorOf({ host, repository }: Friend): ControlLocator {
-  const folder = join(host.env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
   const settings = parseSettings("", (name) => host.env[name]);
-  const locator = locateControlSocket({ gitDir: join(repository, ".git") }, settings, [folder]);
+  const locator = locateControlSocket({ gitDir: join(repository, ".git") }, settings);
   assert(locator);
   return locator;
 }
@@ -59,23 +58,27 @@ export async function exchange(
   return { isWarm, stderr: run.stderr };
 }
 
-/** Returns the names of the control sockets and locators in the runtime folder of a friend's user. */
-export async function controlFiles({ host }: Friend): Promise<string[]> {
+/** Returns the control sockets in the runtime folder of a friend's user, and the locator in the repository. */
+export async function controlFiles(friend: Friend): Promise<string[]> {
   const names: string[] = [];
-  for await (const { name } of Deno.readDir(folderOf(host))) {
-    if (/\.(control|repository)$/.test(name)) names.push(name);
+  for await (const { name } of Deno.readDir(folderOf(friend.host))) {
+    if (name.endsWith(".control")) names.push(name);
   }
-  return names;
+  const path = locatorPathOf(friend);
+  return [...names, ...await Deno.lstat(path).then(() => ["locator"], () => [])];
 }
 
 export function folderOf({ env }: Friend["host"]): string {
   return join(env.XDG_RUNTIME_DIR!, "git-annex-p2p-iroh");
 }
 
+function locatorPathOf({ repository }: Friend): string {
+  return join(repository, ".git", "annex", "p2p-iroh", "control");
+}
+
 /** Reads the locator file of a friend. */
 export async function locatorFileOf(friend: Friend): Promise<{ path: string; text: string }> {
-  const name = (await controlFiles(friend)).find((name) => name.endsWith(".repository"))!;
-  const path = join(folderOf(friend.host), name);
+  const path = locatorPathOf(friend);
   return { path, text: await Deno.readTextFile(path) };
 }
 

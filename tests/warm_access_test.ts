@@ -24,8 +24,8 @@ scenario("warm: a process refuses what another user has planted in the runtime f
   });
   // A locator of this user that names a socket of another user.
   await Deno.chown(listens, otherUser, otherUser);
-  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"abcdef.control"'));
-  assert.match((await exchange(b, address)).stderr, /belongs to another user/);
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, `"socket":"${listens}"`));
+  assert.match((await exchange(b, address)).stderr, /its socket belongs to another user/);
   // A locator of another user, or a link to one.
   await Deno.writeTextFile(path, text);
   await Deno.chown(path, otherUser, otherUser);
@@ -41,8 +41,8 @@ scenario("warm: a process refuses what another user has planted in the runtime f
   await Deno.chmod(folderOf(b.host), 0o755);
   assert.equal((await exchange(b, address)).isWarm, false);
   await Deno.chmod(folderOf(b.host), 0o700);
-  // A locator that leads out of the folder.
-  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"../abcdef.control"'));
+  // A locator with a relative path, which each process would take for another one.
+  await Deno.writeTextFile(path, text.replace(/"socket":"[^"]*"/, '"socket":"abcdef.control"'));
   assert.equal((await exchange(b, address)).isWarm, false);
   assert.equal(asked, 0);
   trap.close();

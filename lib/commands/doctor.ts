@@ -7,7 +7,8 @@ import { checkIdentity, checkListener } from "../doctor/serving.ts";
 import { checkSystem } from "../doctor/system.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
-import { printable, REPORT_BUG } from "../console/stderr.ts";
+import { printable } from "../console/printable.ts";
+import { REPORT_BUG } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 
 /** Width of the first column. */

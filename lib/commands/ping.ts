@@ -8,7 +8,7 @@ import { describePath } from "../iroh/path.ts";
 import { describeRoute } from "../dial/route.ts";
 import { withRelayToken } from "../repository/relay_token.ts";
 import { readWorkingContext } from "../repository/repository.ts";
-import { Signals } from "../console/signals.ts";
+import { END_TIMEOUT_MS, Signals } from "../console/signals.ts";
 import { say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { decodeTicket, shortKey, type Ticket } from "../repository/ticket.ts";
@@ -25,7 +25,7 @@ const NO_REPLY = `nothing came within ${REPLY_TIMEOUT_MS / 1000} s`;
 /** Prints a line for each reply, and a summary. @returns 0 if there was a reply, else 1. */
 export async function ping(address: string, count: number): Promise<number> {
   const ticket = decodeTicket(address);
-  using signals = new Signals();
+  using signals = new Signals(END_TIMEOUT_MS);
   const begin = performance.now();
   const context = await readWorkingContext();
   const settings = await withRelayToken(context.settings, context.repository);

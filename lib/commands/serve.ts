@@ -8,7 +8,7 @@ import { Failure, systemReason } from "../console/failure.ts";
 import { LocalRegistration } from "../discovery/same_host.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
 import { listenerStatus } from "../listener/snapshot.ts";
-import { ControlServer, type ControlServerOptions } from "../listener/control_server.ts";
+import { ControlServer } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
@@ -16,16 +16,16 @@ import { type Identity, readIdentity } from "../repository/identity.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { BindError } from "../iroh/errors.ts";
 import { Lifecycle } from "../listener/lifecycle.ts";
-import { listenerFolder } from "../listener/listener_file.ts";
 import { loadIroh } from "../iroh/load.ts";
 import { Listener } from "../listener/listener.ts";
 import { RelayWatch } from "../listener/relay_watch.ts";
 import { LogFile } from "../console/log_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import { withRelayToken } from "../repository/relay_token.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
 import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { Signals } from "../console/signals.ts";
-import { debug, describeFailure, say } from "../console/stderr.ts";
+import { debug, describeFailure, reasonWithHint, say } from "../console/stderr.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
@@ -38,6 +38,10 @@ const BIND_TIMEOUT_MS = DRAIN_TIMEOUT_MS + 5_000;
 const BIND_INTERVAL_MS = 250;
 /** Timeout for closing the endpoint, which takes about a second after a connection was closed. */
 const CLOSE_TIMEOUT_MS = 3_000;
+
+/** Timeout for the end after a signal: the drain, the close, and what comes between. */
+const END_TIMEOUT_MS = DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS + 2_000;
+const NOT_ON_HOST = "peers on this host must find it by another route";
 
 /** The repository cannot be served. */
 export class ServeError extends Failure {
@@ -79,13 +83,13 @@ async function serveRepository(
   report: Report,
 ): Promise<void> {
   const settings = await withRelayToken(await readSettings(), repository);
-  const identity = await identityOf(repository, address);
+  const identity = identityOf(repository, address);
   await Deno.lstat(socketPath).catch((error) => {
     throw new ServeError(`git-annex's socket ${socketPath}: ${systemReason(error)}`, {
       hint: "git annex remotedaemon makes the socket and starts this program",
     });
   });
-  using signals = new Signals();
+  using signals = new Signals(END_TIMEOUT_MS);
   await using lifecycle = await Lifecycle.begin({ repository, socketPath, parent });
   const closed = new AbortController();
   const stop = AbortSignal.any([signals.signal, lifecycle.unwanted, closed.signal]);
@@ -99,7 +103,7 @@ async function serveRepository(
   if (!endpoint) return report(`stopping, ${systemReason(stop.reason)}`);
   const stopped = new AbortController();
   using meter = new TrafficMeter();
-  await using lastSeen = await LastSeenFile.open(repository);
+  await using lastSeen = new LastSeenFile(repository);
   const pool: ConnectionPool = new ConnectionPool({
     endpoint,
     settings,
@@ -130,15 +134,20 @@ async function serveRepository(
   const sources = { endpoint, relayWatch, since: new Date(), pool, meter, lastSeen };
   {
     // The listener is no longer found as soon as it refuses connections.
-    await using _control = await openControlServer({
+    await using _control = await ControlServer.open({
       repository,
       settings,
       pool,
       meter,
       status: () => listenerStatus(sources),
+      report,
       signal: stopped.signal,
-    }, report);
-    await using _registration = await publishRegistration(identity, endpoint, report);
+    });
+    await using _registration = await LocalRegistration.publish(
+      identity.publicKey,
+      endpoint.boundSockets(),
+      { failed: (error) => report(`${NOT_ON_HOST}: ${reasonWithHint(error)}`) },
+    );
     await using _responder = settings.lan ? await announce(identity, endpoint) : undefined;
     report(`serving ${address}`);
     await untilAborted(stop);
@@ -150,19 +159,6 @@ async function serveRepository(
   stopped.abort(new StreamError("lost", "this repository's listener stops"));
   await closeEndpoint(endpoint);
   report("stopped");
-}
-
-async function openControlServer(
-  options: ControlServerOptions,
-  report: Report,
-): Promise<AsyncDisposable> {
-  try {
-    return await ControlServer.open(options);
-  } catch (error) {
-    // Processes of this repository then go standalone, which takes longer.
-    report(`no connections are kept: ${reasonWithHint(error)}`);
-    return { async [Symbol.asyncDispose]() {} };
-  }
 }
 
 /**
@@ -185,9 +181,9 @@ async function openLog(repository: Repository): Promise<LogFile> {
   return new LogFile(join(folder, "log"));
 }
 
-async function identityOf(repository: Repository, address: string): Promise<Identity> {
+function identityOf(repository: Repository, address: string): Identity {
   const ticket = decodeTicket(address);
-  const identity = await readIdentity(repository);
+  const identity = readIdentity(repository);
   if (!identity) {
     throw new ServeError("this repository has no identity", {
       hint: "run git annex p2p --enable iroh",
@@ -235,30 +231,12 @@ async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDi
   return new MdnsResponder(identity.publicKey, endpoint.boundSockets());
 }
 
-async function publishRegistration(
-  identity: Identity,
-  endpoint: Endpoint,
-  report: Report,
-): Promise<AsyncDisposable> {
-  try {
-    return await LocalRegistration.publish(identity.publicKey, endpoint.boundSockets());
-  } catch (error) {
-    report(`peers on this host must find it by another route: ${reasonWithHint(error)}`);
-    return { async [Symbol.asyncDispose]() {} };
-  }
-}
-
 async function closeEndpoint(endpoint: Endpoint): Promise<void> {
   try {
     await abortable(endpoint[Symbol.asyncDispose](), AbortSignal.timeout(CLOSE_TIMEOUT_MS));
   } catch (error) {
     debug(() => `closing the endpoint: ${error}`); // it ends with the process
   }
-}
-
-/** Returns why a step failed, with the hint. */
-function reasonWithHint(error: unknown): string {
-  return error instanceof Failure ? describeFailure(error).line : systemReason(error);
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

@@ -4,13 +4,15 @@ import type { UpAction } from "../console/arguments.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { LogFile } from "../console/log_file.ts";
 import { PROGRAM } from "../console/program.ts";
-import { Signals } from "../console/signals.ts";
-import { debug, describeFailure, printable } from "../console/stderr.ts";
+import { END_TIMEOUT_MS, Signals } from "../console/signals.ts";
+import { variable } from "../console/environment.ts";
+import { printable } from "../console/printable.ts";
+import { debug, describeFailure } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { findRepository, type Repository, topFolder } from "../repository/repository.ts";
 import { upText } from "../status/text.ts";
 import { startInBackground, untilServing } from "../supervisor/background.ts";
-import { type BootOptions, cronLine } from "../supervisor/boot_files.ts";
+import { type BootOptions, cronLine, STOP_TIMEOUT_S } from "../supervisor/boot_files.ts";
 import {
   type BootService,
   bootService,
@@ -65,7 +67,7 @@ export async function up({ action, json }: UpOptions): Promise<number> {
 async function serve({ repository, folder }: Place, json: boolean): Promise<number> {
   const log = new LogFile(upLogPath(repository));
   const output = new EventOutput(log, json);
-  using signals = new Signals();
+  using signals = new Signals(STOP_TIMEOUT_S * 1000);
   const stop = AbortSignal.any([signals.signal, output.closed]);
   stop.addEventListener("abort", () => {
     output.emit({ event: "stopping", reason: systemReason(stop.reason) });
@@ -82,7 +84,7 @@ async function serve({ repository, folder }: Place, json: boolean): Promise<numb
 }
 
 async function background({ repository, folder }: Place): Promise<number> {
-  using signals = new Signals();
+  using signals = new Signals(END_TIMEOUT_MS);
   const { up, isNew } = await startInBackground(repository, folder, signals.signal);
   await print(
     `up        ${upText(up)}` +
@@ -92,8 +94,8 @@ async function background({ repository, folder }: Place): Promise<number> {
 }
 
 async function install({ repository, folder }: Place): Promise<number> {
-  using signals = new Signals();
-  const { path, program, leftOut } = chooseSearchPath(Deno.env.get("PATH") ?? "");
+  using signals = new Signals(END_TIMEOUT_MS);
+  const { path, program, leftOut } = chooseSearchPath(variable("PATH") ?? "");
   for (const line of leftOut) await print(`PATH is without ${printable(line)}\n`);
   const options: BootOptions = { folder, path, program };
   const service = await bootService(folder);

@@ -108,7 +108,7 @@ export class LaneUpgrade implements Disposable {
     const { stream, addresses } = this.#resources.use(signaling);
     const before = localHosts();
     this.#hasMoved = () => localHosts() !== before;
-    const failures = await LaneFailures.load(key);
+    const failures = LaneFailures.load(key);
     const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
     return await offerLane(stream, { addresses, isWorthTrying, signal });
   }

@@ -1,11 +1,11 @@
 /** The work of `connect`: pipes stdin to a peer, and the peer's bytes to stdout. */
 
+import { abortable } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
 import type { WorkingContext } from "../repository/repository.ts";
-import { runtimeFolders } from "../platform/runtime_folder.ts";
-import { Signals } from "../console/signals.ts";
+import { END_TIMEOUT_MS, Signals } from "../console/signals.ts";
 import { splice, type SpliceResult } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { Stdio } from "../platform/stdio.ts";
@@ -31,12 +31,11 @@ export async function pipeStdio(
   address: string,
   context: Promise<WorkingContext>,
 ): Promise<number> {
-  using signals = new Signals();
+  using signals = new Signals(END_TIMEOUT_MS);
   const { signal } = signals;
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
-  const folders = runtimeFolders();
-  const found = await context; // git has run meanwhile
-  const locator = ADDRESS_LIKE.test(address) ? locatorFor(found, folders) : undefined;
+  const found = await abortable(context, signal);
+  const locator = ADDRESS_LIKE.test(address) ? locatorFor(found) : undefined;
   using outbound = (locator && await openViaListener(address, locator, onLane, signal)) ??
     await loadStandalone(address, found, onLane, signal);
   try {
@@ -52,13 +51,10 @@ export async function pipeStdio(
 }
 
 /** Returns the locator of the listener, if there is one and the settings permit its use. */
-function locatorFor(
-  { settings, repository }: WorkingContext,
-  folders: readonly string[],
-): ControlLocator | undefined {
+function locatorFor({ settings, repository }: WorkingContext): ControlLocator | undefined {
   // With `lane = false` the peer speaks dumbpipe's protocol, which cannot keep a connection.
   if (!repository || !settings.warm || !settings.lane) return undefined;
-  return locateControlSocket(repository, settings, folders);
+  return locateControlSocket(repository, settings);
 }
 
 /** Loads the modules that only a standalone process needs, and connects. */

@@ -37,7 +37,7 @@ export async function openStandalone(
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
-  if (repository && await isSelf(ticket, repository)) throw new SelfDial();
+  if (repository && isSelf(ticket, repository)) throw new SelfDial();
   const alpns = await alpnsFor(ticket, settings);
   const withToken = await withRelayToken(settings, repository);
   const { connection } = await dialPeer(ticket, withToken, alpns, signal);
@@ -112,9 +112,9 @@ async function open(
   };
 }
 
-async function isSelf(ticket: Ticket, repository: Repository): Promise<boolean> {
+function isSelf(ticket: Ticket, repository: Repository): boolean {
   try {
-    const identity = await readIdentity(repository);
+    const identity = readIdentity(repository);
     return identity !== undefined && samePublicKey(identity, ticket);
   } catch (error) {
     // A process can connect without an identity. The listener reports that it is damaged.

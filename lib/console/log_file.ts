@@ -1,6 +1,6 @@
 /** A small log file, for a program whose stderr goes to /dev/null. */
 
-import { printable } from "./stderr.ts";
+import { printable } from "./printable.ts";
 
 /**
  * Maximum size of the log. A log that has reached it becomes `NAME.old`, and a new one begins. It holds

@@ -28,18 +28,27 @@ function ignoredSignals(): Deno.Signal[] {
   });
 }
 
+/**
+ * Timeout for the end of a command after a signal, whatever it waits for. Users expect it within a second. Its
+ * last messages to a peer or a listener take half of that at most.
+ */
+export const END_TIMEOUT_MS = 900;
+
 /** Until it is disposed of, the first signal aborts `signal`, and a second one ends the process. */
 export class Signals implements Disposable {
   #controller = new AbortController();
   #handlers = new Map<Deno.Signal, () => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor() {
+  /** @param endTimeoutMs Time after the first signal at which the process ends if it has not ended by itself. */
+  constructor(endTimeoutMs: number) {
     // The first signal listener makes Deno take over the other signals, too, even ignored ones.
     const ignored = ignoredSignals();
     for (const name of SIGNALS) {
       const handler = ignored.includes(name) ? () => {} : () => {
         const reason = new Signalled(name);
         if (this.signal.aborted) Deno.exit(reason.exitStatus);
+        this.#timer = setTimeout(() => Deno.exit(reason.exitStatus), endTimeoutMs);
         this.#controller.abort(reason);
       };
       this.#handlers.set(name, handler);
@@ -53,6 +62,7 @@ export class Signals implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
     for (const [name, handler] of this.#handlers) Deno.removeSignalListener(name, handler);
   }
 }

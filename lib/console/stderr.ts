@@ -7,21 +7,16 @@
  * - `GIT_ANNEX_P2P_IROH_LOG=debug` adds a debug log.
  */
 
-import { Failure } from "./failure.ts";
+import { variable } from "./environment.ts";
+import { Failure, systemReason } from "./failure.ts";
+import { printable } from "./printable.ts";
 import { ISSUES_URL, PROGRAM } from "./program.ts";
 
-/** Maximum length of a line, so that a peer's text cannot flood a log. */
-const MAX_LINE_CHARACTERS = 2000;
+export { printable } from "./printable.ts";
 
 /** What the user can do about a bug: the hint of each error that the program does not understand. */
 export const REPORT_BUG =
   `please report it at ${ISSUES_URL} with the output of GIT_ANNEX_P2P_IROH_LOG=debug`;
-
-/** Returns one line of printable text: control characters become spaces, and a long text is cut. */
-export function printable(text: string, maxCharacters: number = MAX_LINE_CHARACTERS): string {
-  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
-  return line.length > maxCharacters ? `${line.slice(0, maxCharacters - 1)}…` : line;
-}
 
 /** Returns the line that the user reads when a command fails with `error`, and the exit status. */
 export function describeFailure(error: unknown): { line: string; exitStatus: number } {
@@ -34,6 +29,11 @@ export function describeFailure(error: unknown): { line: string; exitStatus: num
     line: `a bug in this program, ${text}; ${REPORT_BUG}`,
     exitStatus: 1,
   };
+}
+
+/** Returns why a step failed, with the hint, for use in a message. */
+export function reasonWithHint(error: unknown): string {
+  return error instanceof Failure ? describeFailure(error).line : systemReason(error);
 }
 
 /** Writes a message for the user. */
@@ -60,7 +60,7 @@ export function debug(message: () => string): void {
 let isDebug: boolean | undefined;
 
 function hasDebugLog(): boolean {
-  isDebug ??= Deno.env.get("GIT_ANNEX_P2P_IROH_LOG") === "debug";
+  isDebug ??= variable("GIT_ANNEX_P2P_IROH_LOG") === "debug";
   return isDebug;
 }
 

@@ -1,19 +1,6 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
 import { Failure, systemReason, UsageError } from "./failure.ts";
-import { describeFailure, printable } from "./stderr.ts";
-
-Deno.test("printable() replaces control characters and line ends, and keeps other text", () => {
-  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
-    // deno-lint-ignore no-control-regex -- this test is about control characters
-    assert.doesNotMatch(printable(text), /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]/);
-  }));
-  assert.equal(
-    printable("relay \x1b]0;title\x07 und Größe 日本\r\n"),
-    "relay ]0;title und Größe 日本",
-  );
-  assert.equal(printable("x".repeat(50), 10), "xxxxxxxxx…");
-});
+import { describeFailure } from "./stderr.ts";
 
 Deno.test("describeFailure() says what happened and what to do, with the exit status", () => {
   const failure = new Failure("the disk is full", { hint: "make room" });

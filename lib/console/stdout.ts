@@ -1,6 +1,7 @@
 /** Writes to stdout. */
 
 import { Failure, systemReason } from "./failure.ts";
+import { printableLines } from "./printable.ts";
 
 /** stdout takes no text. */
 export class OutputError extends Failure {
@@ -14,8 +15,22 @@ export async function writeStdout(bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Prints text for the user or for git-annex. @throws {OutputError} if stdout does not take it. */
+/**
+ * Prints lines of text for the user or for git-annex, without control characters, since parts of them may come
+ * from a peer or a file.
+ *
+ * @throws {OutputError} if stdout does not take it.
+ */
 export async function print(text: string): Promise<void> {
+  await write(printableLines(text));
+}
+
+/** Clears the screen of a terminal. @throws {OutputError} if stdout does not take it. */
+export async function clearScreen(): Promise<void> {
+  await write("\x1b[H\x1b[J"); // moves the cursor home and erases what is below (ECMA-48: CUP, ED)
+}
+
+async function write(text: string): Promise<void> {
   try {
     await writeStdout(new TextEncoder().encode(text));
   } catch (error) {

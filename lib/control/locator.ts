@@ -1,19 +1,24 @@
 /**
  * The locator, a file by which a process finds the running listener of its repository.
  *
- * It lies in the user's runtime folder, is named after the git directory, and has the name of the control
- * socket and a cookie. A process reads it with synchronous calls, which take less time than to wait for
+ * It lies in the repository, private to the user, and has the path of the control socket and a cookie. The socket
+ * lies in the user's runtime folder (runtime_folder.ts), since the repository may be on a file system that has
+ * no sockets. A process reads the locator with synchronous calls, which take less time than to wait for
  * asynchronous ones.
  *
- * Only the user can enter that folder (runtime_folder.ts). Files of another user are not used. Deno does
- * not tell which user is at the other end of a unix socket, so the listener demands the cookie.
+ * Other hosts and containers may share the repository, so the locator says where its listener runs. Files of
+ * another user are not used. Deno does not tell which user is at the other end of a unix socket, so the
+ * listener demands the cookie.
  */
 
-import { join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { ignoreNotFound, readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
+import { privacyProblem } from "../platform/private_folder.ts";
+import { ensureRuntimeFolder } from "../platform/runtime_folder.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
-import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 
@@ -25,7 +30,7 @@ const COOKIE_BYTES = 32;
 const MIN_DEAD_AGE_MS = 1_000;
 /** Maximum number of sockets that one clean-up tries, so that a full folder does not delay a start. */
 const MAX_SOCKETS_TRIED = 1000;
-/** Matches the name of a control socket. It has no slash, so it cannot lead out of the folder. */
+/** Matches the name of a control socket. */
 const SOCKET_NAME = /^[0-9a-f]+\.control$/;
 
 /** Where the control socket is, and how to be accepted there. */
@@ -39,56 +44,75 @@ export interface ControlLocator {
 /** The JSON in the file. */
 interface Content {
   readonly version: string;
-  /** Name of the unix socket in the same folder. */
+  /** Absolute path of the unix socket. */
   readonly socket: string;
   readonly cookie: string;
   /** The listener's settings that concern how it reaches peers, as {@linkcode routeSettings} gives them. */
   readonly settings: string;
+  /** Where the listener runs. */
+  readonly host: HostId;
 }
 
 /** The locator of a control server, which disposes of it at its end. */
-export class PublishedLocator implements AsyncDisposable, ControlLocator {
-  readonly socketPath: string;
+export class PublishedLocator implements AsyncDisposable {
   readonly cookie = crypto.getRandomValues(new Uint8Array(COOKIE_BYTES)).toHex();
-  #path: string;
-  #socket: string;
+  #repository: Repository;
+  /** Name of the socket. No other user can guess it. */
+  #name = `${crypto.getRandomValues(new Uint8Array(6)).toHex()}.control`;
+  #socketPath: string | undefined;
 
-  private constructor(folder: string, name: string) {
-    this.#socket = `${crypto.getRandomValues(new Uint8Array(6)).toHex()}.control`;
-    this.#path = join(folder, name);
-    this.socketPath = join(folder, this.#socket);
+  constructor(repository: Repository) {
+    this.#repository = repository;
   }
 
-  /** Chooses a name for the socket, and removes sockets of listeners that were killed. */
-  static async prepare(repository: Repository): Promise<PublishedLocator> {
+  /**
+   * Chooses a folder for the socket, and removes sockets of listeners that were killed.
+   *
+   * @returns The path of the socket.
+   * @throws {RuntimeFolderError} if there is no folder for it.
+   */
+  async chooseSocketPath(): Promise<string> {
     const folder = await ensureRuntimeFolder();
     await removeDeadSockets(folder);
-    return new PublishedLocator(folder, fileName(repository));
+    return this.#socketPath = join(folder, this.#name);
   }
 
-  /** Writes the file, in place of an earlier listener's. The socket must be there. */
+  /**
+   * Writes the file, in place of an earlier listener's. The socket and the folder must be there.
+   *
+   * @throws What the system says.
+   */
   async publish(settings: Settings): Promise<void> {
     const content: Content = {
       version: config.version,
-      socket: this.#socket,
+      socket: this.#socketPath!,
       cookie: this.cookie,
       settings: routeSettings(settings),
+      host: thisHost(),
     };
-    await writeAtomically(this.#path, JSON.stringify(content) + "\n", {
+    await writeAtomically(pathOf(this.#repository), JSON.stringify(content) + "\n", {
       mode: 0o600,
       ifPresent: "replace",
     });
   }
 
+  /** Returns what is not there: it was never made, or a clean-up has removed it. */
+  get missing(): "nothing" | "file" | "socket" {
+    if (this.#socketPath === undefined || !exists(this.#socketPath)) return "socket";
+    return exists(pathOf(this.#repository)) ? "nothing" : "file"; // a later listener's is left alone
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await Deno.remove(this.socketPath).catch(ignoreNotFound);
+    if (this.#socketPath === undefined) return;
+    await Deno.remove(this.#socketPath).catch(ignoreNotFound);
+    const path = pathOf(this.#repository);
     let present: Content | undefined;
     try {
-      present = readContent(this.#path);
+      present = readContent(path);
     } catch (error) {
-      debug(() => `${this.#path}: ${error}`); // gone, or of another user
+      debug(() => `${path}: ${error}`); // gone, or of another user
     }
-    if (present?.socket === this.#socket) await Deno.remove(this.#path).catch(ignoreNotFound);
+    if (present?.cookie === this.cookie) await Deno.remove(path).catch(ignoreNotFound);
   }
 }
 
@@ -96,31 +120,34 @@ export class PublishedLocator implements AsyncDisposable, ControlLocator {
  * Finds the control socket of a repository. Never throws.
  *
  * @param settings Settings that the listener must have; any by default.
- * @param folders The runtime folders, by default those that are usable.
  * @returns Undefined if there is none, or if its listener has another version or other settings.
  */
 export function locateControlSocket(
   repository: Repository,
   settings?: Settings,
-  folders?: readonly string[],
 ): ControlLocator | undefined {
-  for (const folder of folders ?? runtimeFolders()) {
-    try {
-      const path = join(folder, fileName(repository));
-      const { version, socket, cookie, settings: listenerSettings } = readContent(path);
-      const socketPath = join(folder, socket);
-      if (version !== config.version) debug(() => `the listener is of version ${version}`);
-      else if (settings && listenerSettings !== routeSettings(settings)) {
-        debug(() => "the listener has other settings");
-      } else if (isOurs(socketPath)) return { socketPath, cookie };
-      else debug(() => `${socketPath} belongs to another user`);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) {
-        debug(() => `no control socket in ${folder}: ${error}`);
-      }
-    }
+  try {
+    const { version, socket, cookie, settings: theirs, host } = readContent(pathOf(repository));
+    const problem = whereaboutsOf(host) !== "here"
+      ? `it runs in another place, on ${host.name}`
+      : version !== config.version
+      ? `it is of version ${version}`
+      : settings && theirs !== routeSettings(settings)
+      ? "it has other settings"
+      : socketProblem(socket);
+    if (problem === undefined) return { socketPath: socket, cookie };
+    debug(() => `not through the running listener: ${problem}`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) debug(() => `no control socket: ${error}`);
   }
   return undefined;
+}
+
+/** Returns why a socket is not used; undefined if it is this user's. @throws What the system says. */
+function socketProblem(path: string): string | undefined {
+  const problem = privacyProblem(dirname(path));
+  if (problem) return `the folder of its socket ${problem}`;
+  return isOurs(path) ? undefined : "its socket belongs to another user";
 }
 
 /** Returns the settings that concern how a peer is reached, as text that can be compared. */
@@ -136,25 +163,36 @@ function routeSettings(
   return JSON.stringify(settings, withoutToken);
 }
 
-/** Returns the name of a repository's locator. Device and inode identify the git directory. */
-function fileName({ gitDir }: Repository): string {
-  const { dev, ino } = Deno.statSync(gitDir);
-  return `${dev.toString(36)}-${(ino ?? 0).toString(36)}.repository`;
+function pathOf(repository: Repository): string {
+  return join(listenerFolder(repository), "control");
 }
 
 function readContent(path: string): Content {
   if (!isOurs(path)) throw new Error("it belongs to another user, or is a symbolic link");
-  const { version, socket, cookie, settings } = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
+  const { version, socket, cookie, settings, host: writer } = JSON.parse(
+    readTextAtMost(path, MAX_FILE_BYTES),
+  );
+  const host = parseHostId(writer);
   const isValid = typeof version === "string" && typeof settings === "string" &&
-    typeof cookie === "string" && typeof socket === "string" && SOCKET_NAME.test(socket);
-  if (!isValid) throw new Error("it is not a locator");
-  return { version, socket, cookie, settings };
+    typeof cookie === "string" && typeof socket === "string" && isAbsolute(socket) &&
+    SOCKET_NAME.test(basename(socket));
+  if (!isValid || !host) throw new Error("it is not a locator");
+  return { version, socket, cookie, settings, host };
 }
 
 /** Tells whether a file belongs to this user and is no symbolic link. */
 function isOurs(path: string): boolean {
   const { uid, isSymlink } = Deno.lstatSync(path);
   return uid === Deno.uid() && !isSymlink;
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    return !(error instanceof Deno.errors.NotFound); // a disk may fail for a moment
+  }
 }
 
 /** Removes sockets on which no process listens. A listener that was killed leaves its socket behind. */

@@ -5,6 +5,7 @@
 
 import { join } from "node:path";
 import { debug } from "../console/stderr.ts";
+import { writeAtomically } from "../platform/atomic_file.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 
 /** Time for which a peer is remembered. Then the peer may have been given this program. */
@@ -36,10 +37,11 @@ export async function speaksDumbpipeOnly(
 export async function rememberDumbpipeOnly(publicKey: Uint8Array, folder?: string): Promise<void> {
   try {
     folder ??= await ensureRuntimeFolder();
-    const path = join(folder, fileName(publicKey));
-    await Deno.writeFile(path, new Uint8Array(), { mode: 0o600 });
-    const now = new Date();
-    await Deno.utime(path, now, now); // writing nothing to an empty file leaves its time
+    await writeAtomically(join(folder, fileName(publicKey)), "", {
+      mode: 0o600,
+      ifPresent: "replace",
+      isFlushed: false,
+    });
   } catch (error) {
     debug(() => `cannot remember that the peer speaks only dumbpipe's protocol: ${error}`);
   }

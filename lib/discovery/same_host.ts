@@ -3,12 +3,14 @@
  * `KEY.json` in the user's runtime folder, and a dialer reads it.
  *
  * A registration is stale if the listener's process is gone. If the process is in another container, its state
- * cannot be seen, and the age of the file decides: a listener touches its file at an interval. A registration
- * is only a hint, since the peer still has to prove its key.
+ * cannot be seen, and the age of the file decides: a listener touches its file at an interval. One of another
+ * host, which may share the folder, is ignored. A registration is only a hint, since the peer still has to
+ * prove its key.
  */
 
 import { join } from "node:path";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
@@ -16,6 +18,11 @@ import { debug } from "../console/stderr.ts";
 
 /** Interval at which a listener touches its registration. */
 export const HEARTBEAT_INTERVAL_MS = 30_000;
+/**
+ * Interval between looks whether it is still there. The system removes the runtime folder when the user logs
+ * out, and dialers must find the listener again within 30 s.
+ */
+const LOOK_INTERVAL_MS = 10_000;
 /** Maximum age of a registration from another container: the listener may miss two heartbeats. */
 const MAX_AGE_MS = 3 * HEARTBEAT_INTERVAL_MS;
 /** Maximum size of a registration that is read. One with four addresses has 300 bytes. */
@@ -29,86 +36,98 @@ interface Registration {
   /** Distinguishes the registration of a listener from that of its successor. */
   readonly id: string;
   readonly pid: number;
-  /** The namespace of `pid`. A container has another one, and may share the runtime folder. */
-  readonly pidNamespace: string;
+  /** Where `pid` holds. A container, or another host, may share the folder. */
+  readonly host: HostId;
   readonly direct: readonly string[];
 }
 
 /** Options of {@linkcode LocalRegistration.publish}. */
 export interface PublishOptions {
+  /** Called if the file cannot be written at first. It is tried again from time to time. */
+  readonly failed?: (error: unknown) => void;
   /** By default the user's runtime folder. */
   readonly folder?: string;
-  /** By default {@linkcode HEARTBEAT_INTERVAL_MS}. */
-  readonly heartbeatIntervalMs?: number;
+  /** By default {@linkcode LOOK_INTERVAL_MS}. */
+  readonly lookIntervalMs?: number;
 }
 
 /** A listener's registration. Disposed of, it is removed. */
 export class LocalRegistration implements AsyncDisposable {
-  #path: string;
-  #registration: Registration;
+  readonly #name: string;
+  readonly #registration: Registration;
+  readonly #folder: string | undefined;
+  #path: string | undefined;
   #timer: ReturnType<typeof setInterval>;
 
-  private constructor(path: string, registration: Registration, heartbeatIntervalMs: number) {
-    this.#path = path;
+  private constructor(
+    name: string,
+    registration: Registration,
+    { folder, lookIntervalMs = LOOK_INTERVAL_MS }: PublishOptions,
+  ) {
+    this.#name = name;
     this.#registration = registration;
+    this.#folder = folder;
     this.#timer = setInterval(() => {
-      // The next heartbeat tries again. Until then dialers on this host may need another route.
-      this.#beat().catch((error) => debug(() => `same host: cannot touch ${path}: ${error}`));
-    }, heartbeatIntervalMs);
+      // The next look tries again. Until then dialers on this host may need another route.
+      this.#look().catch((error) => debug(() => `same host: cannot write ${name}: ${error}`));
+    }, lookIntervalMs);
   }
 
   /**
-   * Publishes a registration in place of an earlier listener's, and removes those of dead listeners.
+   * Publishes a registration in place of an earlier listener's, and removes those of dead listeners. Never
+   * throws.
    *
    * @param boundSockets Sockets that the endpoint is bound to, as `0.0.0.0:5` or `[::]:5`.
-   * @throws {RuntimeFolderError} if there is no folder for it, or the system's error if it cannot be written.
    */
   static async publish(
     publicKey: Uint8Array,
     boundSockets: readonly string[],
-    { folder, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS }: PublishOptions = {},
+    options: PublishOptions = {},
   ): Promise<LocalRegistration> {
-    folder ??= await ensureRuntimeFolder();
-    await removeStale(folder);
     const registration: Registration = {
       id: crypto.randomUUID(),
       pid: Deno.pid,
-      pidNamespace: await pidNamespace(),
+      host: thisHost(),
       direct: boundSockets.map((socket) =>
         socket.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:")
       ),
     };
-    const path = join(folder, fileName(publicKey));
-    const published = new LocalRegistration(path, registration, heartbeatIntervalMs);
-    try {
-      await published.#write();
-      return published;
-    } catch (error) {
-      clearInterval(published.#timer);
-      throw error;
-    }
+    const published = new LocalRegistration(fileName(publicKey), registration, options);
+    await published.#write().catch((error) => options.failed?.(error));
+    return published;
   }
 
+  /** Writes the file, perhaps in another folder than before. */
   async #write(): Promise<void> {
+    const folder = this.#folder ?? await ensureRuntimeFolder();
+    await removeStale(folder);
+    const path = join(folder, this.#name);
     const content = JSON.stringify(this.#registration) + "\n";
-    await writeAtomically(this.#path, content, { mode: 0o600, ifPresent: "replace" });
+    await writeAtomically(path, content, { mode: 0o600, ifPresent: "replace" });
+    this.#path = path;
   }
 
-  async #beat(): Promise<void> {
-    const present = await this.#present();
-    const now = new Date();
-    if (!present) await this.#write(); // removed, as by a clean-up of the folder
-    else if (present.id === this.#registration.id) await Deno.utime(this.#path, now, now);
+  async #look(): Promise<void> {
+    const present = this.#present();
+    if (!present || !this.#path) return await this.#write(); // removed, as by a clean-up of the folder
+    if (present.id !== this.#registration.id) return;
+    const now = Date.now(), { mtime } = Deno.lstatSync(this.#path);
+    const isDue = now - mtime!.getTime() >= HEARTBEAT_INTERVAL_MS;
+    if (isDue) Deno.utimeSync(this.#path, new Date(now), new Date(now));
   }
 
   /** Reads the registration in the file, which may be that of a later listener. */
-  async #present(): Promise<Registration | undefined> {
-    return await readRegistration(this.#path).catch(() => undefined); // the file is missing or damaged
+  #present(): Registration | undefined {
+    try {
+      return this.#path && readRegistration(this.#path) || undefined;
+    } catch {
+      return undefined; // the file is missing or damaged
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    if ((await this.#present())?.id !== this.#registration.id) return;
+    if (!this.#path || this.#present()?.id !== this.#registration.id) return;
     await Deno.remove(this.#path).catch(ignoreNotFound);
   }
 }
@@ -157,17 +176,30 @@ async function removeStale(folder: string): Promise<void> {
 
 /** Reads a registration, if its listener may be alive. Removes the file of a dead one. */
 async function liveRegistration(path: string): Promise<Registration | undefined> {
-  const registration = await readRegistration(path).catch((error) => {
-    if (!(error instanceof NotARegistration)) throw error;
-  });
+  const registration = registrationIn(path);
   if (!registration) return undefined;
-  // The age decides only where the process cannot be seen: after a machine has slept, every file looks old.
-  if (registration.pidNamespace !== await pidNamespace()) {
-    return await isOld(path) ? undefined : registration;
+  switch (whereaboutsOf(registration.host)) {
+    case "elsewhere":
+      return undefined; // its addresses hold there alone
+    case "container":
+      // Its process cannot be seen. Otherwise the age does not count: after a machine has slept, each file
+      // looks old.
+      return await isOld(path) ? undefined : registration;
+    case "here":
+      if (await isAlive(registration.pid)) return registration;
   }
-  if (await isAlive(registration.pid)) return registration;
   await Deno.remove(path);
   return undefined;
+}
+
+/** Reads a registration. @returns Undefined if the file is none. */
+function registrationIn(path: string): Registration | undefined {
+  try {
+    return readRegistration(path);
+  } catch (error) {
+    if (error instanceof NotARegistration) return undefined;
+    throw error;
+  }
 }
 
 async function isOld(path: string): Promise<boolean> {
@@ -177,14 +209,14 @@ async function isOld(path: string): Promise<boolean> {
 /** A file contains something else than a registration. */
 class NotARegistration extends Error {}
 
-async function readRegistration(path: string): Promise<Registration> {
-  const bytes = await readAtMost(path, MAX_FILE_BYTES);
-  const { id, pid, pidNamespace, direct } = parse(bytes);
+function readRegistration(path: string): Registration {
+  const { id, pid, host: writer, direct } = parse(readAtMost(path, MAX_FILE_BYTES));
+  const host = parseHostId(writer);
   const isValid = typeof id === "string" && Number.isSafeInteger(pid) &&
-    typeof pidNamespace === "string" && Array.isArray(direct) && direct.length <= MAX_ADDRESSES &&
+    Array.isArray(direct) && direct.length <= MAX_ADDRESSES &&
     direct.every((address) => typeof address === "string" && parseSocketAddress(address));
-  if (!isValid) throw new NotARegistration("not a registration");
-  return { id, pid: pid as number, pidNamespace, direct };
+  if (!isValid || !host) throw new NotARegistration("not a registration");
+  return { id, pid: pid as number, host, direct };
 }
 
 function parse(bytes: Uint8Array): Partial<Record<keyof Registration, unknown>> {
@@ -193,8 +225,4 @@ function parse(bytes: Uint8Array): Partial<Record<keyof Registration, unknown>> 
   } catch {
     throw new NotARegistration("not JSON");
   }
-}
-
-async function pidNamespace(): Promise<string> {
-  return await Deno.readLink("/proc/self/ns/pid").catch(() => ""); // only Linux has namespaces
 }

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { eventLoopTurns } from "../../tests/event_loop.ts";
+import { thisHost } from "../platform/host.ts";
 import { findOnSameHost, HEARTBEAT_INTERVAL_MS, LocalRegistration } from "./same_host.ts";
 
+const container = { ...thisHost(), pidNamespace: "pid:[1]" };
 const key = new Uint8Array(32).fill(7);
 const sockets = ["0.0.0.0:1234", "[::]:5678", "10.1.2.3:99"];
 const addresses = ["127.0.0.1:1234", "[::1]:5678", "10.1.2.3:99"];
@@ -33,8 +35,13 @@ async function deadPid(): Promise<number> {
 }
 
 async function writeRegistration(dir: string, change: Record<string, unknown>): Promise<void> {
-  const pidNamespace = await Deno.readLink("/proc/self/ns/pid").catch(() => "");
-  const registration = { id: "another", pid: Deno.pid, pidNamespace, direct: addresses, ...change };
+  const registration = {
+    id: "another",
+    pid: Deno.pid,
+    host: thisHost(),
+    direct: addresses,
+    ...change,
+  };
   // At once, as a listener does: it would restore a file that it finds empty.
   await Deno.writeTextFile(join(dir, "next"), JSON.stringify(registration));
   await Deno.rename(join(dir, "next"), registrationPath(dir));
@@ -63,11 +70,23 @@ Deno.test("findOnSameHost() ignores and removes the registration of a dead liste
 
 Deno.test("findOnSameHost() goes by the age of a registration from another process namespace", async () => {
   await withFolder(async (dir) => {
-    await writeRegistration(dir, { pid: await deadPid(), pidNamespace: "pid:[1]" });
+    await writeRegistration(dir, { pid: await deadPid(), host: container });
     assert.deepEqual(await findOnSameHost(key, [dir]), addresses);
     const old = new Date(Date.now() - 4 * HEARTBEAT_INTERVAL_MS);
     await Deno.utime(registrationPath(dir), old, old);
     assert.deepEqual(await findOnSameHost(key, [dir]), []);
+  });
+});
+
+Deno.test("findOnSameHost() ignores registrations of other hosts, and of this one before its start", async () => {
+  await withFolder(async (dir) => {
+    const boot = "another";
+    await writeRegistration(dir, { host: { ...thisHost(), boot, name: "nas" } });
+    assert.deepEqual(await findOnSameHost(key, [dir]), []);
+    assert.equal((await files(dir)).length, 1); // it may be in use there
+    await writeRegistration(dir, { host: { ...thisHost(), boot } });
+    assert.deepEqual(await findOnSameHost(key, [dir]), []);
+    assert.deepEqual(await files(dir), []);
   });
 });
 
@@ -86,7 +105,7 @@ Deno.test("findOnSameHost() ignores a file that is not a registration", async ()
   const wrong: unknown[] = [
     { id: 1 },
     { pid: "1" },
-    { pidNamespace: 7 },
+    { host: 7 },
     { direct: "127.0.0.1:1" },
     { direct: ["relay.example:1"] },
     { direct: Array(17).fill("127.0.0.1:1") },
@@ -136,7 +155,7 @@ Deno.test("LocalRegistration: a listener keeps its registration young, and resto
   await withFolder(async (dir) => {
     await using _ = await LocalRegistration.publish(key, sockets, {
       folder: dir,
-      heartbeatIntervalMs: 5,
+      lookIntervalMs: 5,
     });
     const path = registrationPath(dir), old = new Date(0);
     await Deno.utime(path, old, old);
@@ -149,7 +168,7 @@ Deno.test("LocalRegistration: a listener keeps its registration young, and resto
 
 Deno.test("LocalRegistration: an earlier listener does not touch a later one's file", async () => {
   await withFolder(async (dir) => {
-    const options = { folder: dir, heartbeatIntervalMs: 5 };
+    const options = { folder: dir, lookIntervalMs: 5 };
     const heartbeats = () => new Promise((resolve) => setTimeout(resolve, 25));
     await using _ = await LocalRegistration.publish(key, sockets, options);
     await writeRegistration(dir, {});

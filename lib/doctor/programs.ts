@@ -2,6 +2,7 @@
 
 import { delimiter, join } from "node:path";
 import { abortable } from "../async/abort.ts";
+import { variable } from "../console/environment.ts";
 import { systemReason } from "../console/failure.ts";
 import { PROGRAM, VERSION_TEXT } from "../console/program.ts";
 import { failure, type Finding, ok, warning } from "./finding.ts";
@@ -73,7 +74,7 @@ export async function checkProgram(): Promise<Finding> {
 /** Returns the path of an executable on PATH; undefined if there is none. */
 function onPath(name: string): string | undefined {
   const endings = Deno.build.os === "windows" ? [".exe", ".cmd", ".bat"] : [""];
-  for (const folder of (Deno.env.get("PATH") ?? "").split(delimiter)) {
+  for (const folder of (variable("PATH") ?? "").split(delimiter)) {
     for (const ending of endings) {
       const path = join(folder, name + ending);
       try {

@@ -4,7 +4,8 @@ import { basename, dirname } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
-import { listenerFolder, runningListener } from "../listener/listener_file.ts";
+import { servingOf } from "../listener/listener_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { describeUp, runningUp, upLogPath } from "../supervisor/entry.ts";
@@ -14,7 +15,7 @@ import { failure, type Finding, ok, warning } from "./finding.ts";
 export async function checkIdentity(repository: Repository): Promise<Finding> {
   const path = identityPath(repository);
   try {
-    if (!await readIdentity(repository)) {
+    if (!readIdentity(repository)) {
       return failure("this repository has no identity", "run git annex p2p --enable iroh");
     }
   } catch (error) {
@@ -31,15 +32,16 @@ export async function checkIdentity(repository: Repository): Promise<Finding> {
 /** Checks that one remotedaemon and one listener run. */
 export async function checkListener(repository: Repository): Promise<Finding> {
   const log = `${listenerFolder(repository)}/log`;
-  const [{ listeners, daemons }, recorded, up] = await Promise.all([
+  const [{ listeners, daemons }, serving, up] = await Promise.all([
     processesOf(repository),
-    runningListener(repository),
+    servingOf(repository),
     runningUp(repository),
   ]);
+  const recorded = serving && "pid" in serving ? serving.pid : undefined;
   if (listeners.length > 1) {
     return failure(
       `${listeners.length} processes serve this repository: ${listeners.join(", ")}`,
-      `wait 15 s for replaced ones to end, then end all but ${recorded}`,
+      `wait 15 s for replaced ones to end, then end all but ${recorded ?? "one"}`,
     );
   }
   if (daemons.length > 1) {
@@ -67,6 +69,9 @@ export async function checkListener(repository: Repository): Promise<Finding> {
       `restart remotedaemon, and look for the reason in ${log}`,
     );
   }
+  if (serving && "elsewhere" in serving) {
+    return ok(`this repository is served on ${serving.elsewhere}, as its files say`);
+  }
   return warning(
     "this repository is not being served, so peers do not reach it",
     Deno.build.os === "windows"
@@ -81,7 +86,7 @@ async function processesOf(
 ): Promise<{ listeners: number[]; daemons: number[] }> {
   const listeners: number[] = [], daemons: number[] = [];
   if (Deno.build.os !== "linux") return { listeners, daemons };
-  const identity = await readIdentity(repository).catch(() => undefined); // checkIdentity() reports it
+  const identity = identityOf(repository);
   const folders = [repository.gitDir, dirname(repository.gitDir)];
   for await (const { name } of Deno.readDir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
@@ -93,6 +98,14 @@ async function processesOf(
     if (folders.includes(cwd)) daemons.push(Number(name));
   }
   return { listeners, daemons };
+}
+
+function identityOf(repository: Repository): Identity | undefined {
+  try {
+    return readIdentity(repository);
+  } catch {
+    return undefined; // checkIdentity() reports it
+  }
 }
 
 /** Tells whether a command line is that of a listener, of this program or of one with its name. */

@@ -14,8 +14,9 @@
 
 import { join } from "node:path";
 import process from "node:process";
-import { cacheFolder, ensureAddonCopy } from "./addon_cache.ts";
+import { ensureAddonCopy } from "./addon_cache.ts";
 import { Failure, systemReason } from "../console/failure.ts";
+import { cacheFolder, temporaryFolder } from "../platform/user_folders.ts";
 import { GLIBC_MINOR, GLIBC_SYSTEMS } from "../platform/glibc.ts";
 import { type FilePart, PackedAddon } from "./packed_addon.ts";
 import { debug } from "../console/stderr.ts";
@@ -75,7 +76,7 @@ function open(path: string): unknown {
 }
 
 async function loadOnce(packed: PackedAddon): Promise<unknown> {
-  const folder = await Deno.makeTempDir({ prefix: "git-annex-p2p-iroh-" }); // with mode 0700
+  const folder = await Deno.makeTempDir({ dir: temporaryFolder(), prefix: "git-annex-p2p-iroh-" }); // with mode 0700
   try {
     const path = join(folder, packed.name);
     await Deno.writeFile(path, packed.unpack(), { mode: 0o600, createNew: true });

@@ -30,18 +30,6 @@ const TOUCH_INTERVAL_MS = DAY_MS;
 const MAX_UNUSED_MS = 30 * DAY_MS;
 const COPY_NAME = /^iroh-[0-9a-f]{8}\.node$/;
 
-/** Returns the cache folder of the user, as the system defines it; undefined if the environment lacks it. */
-export function cacheFolder(
-  env: Record<string, string> = Deno.env.toObject(),
-  os: typeof Deno.build.os = Deno.build.os,
-): string | undefined {
-  const { HOME, XDG_CACHE_HOME, LOCALAPPDATA } = env;
-  if (os === "windows") return LOCALAPPDATA;
-  // The XDG Base Directory Specification says to ignore a relative path.
-  if (os !== "darwin" && XDG_CACHE_HOME?.startsWith("/")) return XDG_CACHE_HOME;
-  return HOME && join(HOME, ...os === "darwin" ? ["Library", "Caches"] : [".cache"]);
-}
-
 /**
  * Makes sure that there is an intact and private copy of the addon.
  *

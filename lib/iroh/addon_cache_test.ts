@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { named } from "../../tests/testenv.ts";
 import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "../../tests/users.ts";
-import { cacheFolder, CacheFolderError, ensureAddonCopy } from "./addon_cache.ts";
+import { CacheFolderError, ensureAddonCopy } from "./addon_cache.ts";
 import { packAddon, PackedAddon } from "./packed_addon.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
@@ -73,16 +73,6 @@ async function inAnotherProcess(
   assert.equal(new TextDecoder().decode(stderr), "");
   return new TextDecoder().decode(stdout);
 }
-
-Deno.test("cacheFolder() is where each system defines it", () => {
-  const HOME = "/home/ann";
-  assert.equal(cacheFolder({ HOME }, "linux"), "/home/ann/.cache");
-  assert.equal(cacheFolder({ HOME, XDG_CACHE_HOME: "/var/ann" }, "linux"), "/var/ann");
-  assert.equal(cacheFolder({ HOME, XDG_CACHE_HOME: "relative" }, "linux"), "/home/ann/.cache");
-  assert.equal(cacheFolder({ HOME, XDG_CACHE_HOME: "/x" }, "darwin"), "/home/ann/Library/Caches");
-  assert.equal(cacheFolder({ HOME, LOCALAPPDATA: "C:\\Ann" }, "windows"), "C:\\Ann");
-  assert.equal(cacheFolder({}, "linux"), undefined);
-});
 
 Deno.test("ensureAddonCopy() makes a copy that no other user can open", onUnix, async () => {
   await withAddon(async (packed, cache) => {

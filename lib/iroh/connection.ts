@@ -7,7 +7,7 @@
 
 import type * as Iroh from "@number0/iroh";
 import { abortable, delay } from "../async/abort.ts";
-import { printable } from "../console/stderr.ts";
+import { printable } from "../console/printable.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
 import type { IrohBytes } from "./bytes.ts";
 import { type ConnectionEnd, connectionEnd, connectionEndError } from "./errors.ts";

@@ -7,7 +7,7 @@
 
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import { printable } from "../console/stderr.ts";
+import { printable } from "../console/printable.ts";
 
 /** Maximum length of a text that iroh or the peer has written, so that it fits into one line of a log. */
 const MAX_TEXT_CHARACTERS = 200;

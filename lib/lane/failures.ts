@@ -5,6 +5,7 @@
 
 import { join } from "node:path";
 import { debug } from "../console/stderr.ts";
+import { readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Lane } from "./lane.ts";
@@ -15,6 +16,9 @@ const REMEMBERED_MS = 5 * 60_000;
 const MAX_FAILURES = 16;
 /** Maximum length of a file that is read: more than {@linkcode MAX_FAILURES} take. */
 const MAX_FILE_BYTES = 4_096;
+
+/** A file that need not survive a loss of power. */
+const PRIVATE_FILE = { mode: 0o600, ifPresent: "replace", isFlushed: false } as const;
 
 /** A lane that was lost. */
 interface LostLane {
@@ -34,10 +38,10 @@ export class LaneFailures {
   }
 
   /** Reads what is remembered of a peer. Never throws. @param peerKey The peer's public key in hex. */
-  static async load(peerKey: string, folders = runtimeFolders()): Promise<LaneFailures> {
+  static load(peerKey: string, folders = runtimeFolders()): LaneFailures {
     const name = fileName(peerKey);
     for (const folder of folders) {
-      const failures = await read(join(folder, name));
+      const failures = read(join(folder, name));
       if (failures.length > 0) return new LaneFailures(failures);
     }
     return new LaneFailures([]);
@@ -56,19 +60,15 @@ export class LaneFailures {
   ): Promise<void> {
     folder ??= await ensureRuntimeFolder();
     const path = join(folder, fileName(peerKey)), { host } = splitSocketAddress(remote);
-    const others = (await read(path)).filter((failure) =>
-      failure.kind !== kind || failure.host !== host
-    );
+    const others = read(path).filter((failure) => failure.kind !== kind || failure.host !== host);
     const failures = [...others, { kind, host, at: Date.now() }].slice(-MAX_FAILURES);
-    await Deno.writeTextFile(path, JSON.stringify(failures), { mode: 0o600 });
+    await writeAtomically(path, JSON.stringify(failures), PRIVATE_FILE);
   }
 }
 
-async function read(path: string): Promise<LostLane[]> {
+function read(path: string): LostLane[] {
   try {
-    const { isFile, size } = await Deno.lstat(path);
-    if (!isFile || size > MAX_FILE_BYTES) return [];
-    const value: unknown = JSON.parse(await Deno.readTextFile(path));
+    const value: unknown = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
     return Array.isArray(value) ? value.filter(isFresh) : [];
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) debug(() => `lane: ${path}: ${error}`);

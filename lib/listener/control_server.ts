@@ -15,7 +15,7 @@ import { laneAddresses } from "../lane/local_addresses.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { splice } from "../streams/splice.ts";
-import { debug } from "../console/stderr.ts";
+import { debug, reasonWithHint } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
 import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../control/channel.ts";
 import { PublishedLocator } from "../control/locator.ts";
@@ -35,6 +35,11 @@ const MAX_REQUEST_BYTES = 8 * 1024;
 const MAX_CONNECTIONS = 512;
 /** Interval between attempts to accept while the process has too many open files. */
 const RETRY_ACCEPT_MS = 250;
+/**
+ * Interval between looks whether the socket and its locator are still there. The system removes the runtime
+ * folder when the user logs out, and processes must be served again within 30 s.
+ */
+const LOOK_INTERVAL_MS = 10_000;
 const GONE = "the process is gone";
 
 /** What the control server needs. */
@@ -47,8 +52,16 @@ export interface ControlServerOptions {
   readonly status: () => object;
   /** Ends all sessions that go through the server. */
   readonly signal: AbortSignal;
-  /** Timeout for a request; tests pass a shorter one. */
-  readonly requestTimeoutMs?: number;
+  /** Called with a line for the log. */
+  readonly report: (message: string) => void;
+  /** Tests pass shorter times. */
+  readonly limits?: Partial<ControlServerLimits>;
+}
+
+/** Time limits of a control server. */
+export interface ControlServerLimits {
+  readonly requestTimeoutMs: number;
+  readonly lookIntervalMs: number;
 }
 
 /** The progress that a process reports. */
@@ -58,46 +71,75 @@ type Report = ByteCounts & { readonly lane: string | undefined };
 export class ControlServer implements AsyncDisposable {
   #options: ControlServerOptions;
   #locator: PublishedLocator;
-  #listener: Deno.UnixListener;
+  #listener: Deno.UnixListener | undefined;
+  #stopped = new AbortController();
+  #keeping: Promise<void> = Promise.resolve();
   /** Connections of processes that are open. */
   #connections = 0;
   /** Open sessions, by the id in ANSWER. */
   #sessions = new Map<string, PooledSession>();
 
-  private constructor(
-    options: ControlServerOptions,
-    locator: PublishedLocator,
-    listener: Deno.UnixListener,
-  ) {
+  private constructor(options: ControlServerOptions) {
     this.#options = options;
-    this.#locator = locator;
-    this.#listener = listener;
+    this.#locator = new PublishedLocator(options.repository);
   }
 
-  /** Opens the socket and publishes the locator. @throws {RuntimeFolderError} or what the system says. */
+  /**
+   * Opens the socket and publishes the locator. If that is not possible, it reports why and tries again from
+   * time to time. Until then, processes go standalone.
+   */
   static async open(options: ControlServerOptions): Promise<ControlServer> {
-    const locator = await PublishedLocator.prepare(options.repository);
-    const listener = Deno.listen({ transport: "unix", path: locator.socketPath });
-    const server = new ControlServer(options, locator, listener);
+    const server = new ControlServer(options);
     try {
-      await Deno.chmod(locator.socketPath, 0o600);
-      await locator.publish(options.settings);
+      await server.#open();
     } catch (error) {
-      await server[Symbol.asyncDispose]();
-      throw error;
+      options.report(`no connections are kept: ${reasonWithHint(error)}`);
     }
-    server.#run().catch((error) => debug(() => `control: ${error}`)); // the socket is closed
+    server.#keeping = server.#keep();
     return server;
   }
 
   /** Accepts no further connection. Those that are open go on. */
   async [Symbol.asyncDispose](): Promise<void> {
-    closeQuietly(this.#listener);
+    this.#stopped.abort();
+    await this.#keeping;
+    if (this.#listener) closeQuietly(this.#listener);
     await this.#locator[Symbol.asyncDispose]();
   }
 
-  async #run(): Promise<void> {
-    for (let connection; (connection = await this.#accept());) {
+  async #open(): Promise<void> {
+    const path = await this.#locator.chooseSocketPath();
+    const listener = this.#listener = Deno.listen({ transport: "unix", path });
+    this.#run(listener).catch((error) => debug(() => `control: ${error}`)); // the socket is closed
+    await Deno.chmod(path, 0o600);
+    await this.#locator.publish(this.#options.settings);
+  }
+
+  /** Restores what a clean-up has removed: the file alone, or the socket and the file. */
+  async #keep(): Promise<void> {
+    const { lookIntervalMs = LOOK_INTERVAL_MS } = this.#options.limits ?? {};
+    while (!this.#stopped.signal.aborted) {
+      await delay(lookIntervalMs, this.#stopped.signal).catch(() => {}); // the loop ends
+      if (this.#stopped.signal.aborted) return;
+      try {
+        await this.#restore();
+      } catch (error) {
+        debug(() => `control: ${error}`); // the next look tries again
+      }
+    }
+  }
+
+  async #restore(): Promise<void> {
+    const { missing } = this.#locator;
+    if (missing === "nothing") return;
+    debug(() => `control: the ${missing} is missing`);
+    if (missing === "file") return await this.#locator.publish(this.#options.settings);
+    if (this.#listener) closeQuietly(this.#listener);
+    await this.#open();
+  }
+
+  async #run(listener: Deno.UnixListener): Promise<void> {
+    for (let connection; (connection = await this.#accept(listener));) {
       if (this.#connections >= MAX_CONNECTIONS) {
         debug(() => `control: more than ${MAX_CONNECTIONS} connections`);
         connection.close(); // the process goes standalone
@@ -111,10 +153,10 @@ export class ControlServer implements AsyncDisposable {
   }
 
   /** Accepts a connection. @returns Undefined if the socket is closed. */
-  async #accept(): Promise<Deno.UnixConn | undefined> {
+  async #accept(listener: Deno.UnixListener): Promise<Deno.UnixConn | undefined> {
     for (;;) {
       try {
-        return await this.#listener.accept();
+        return await listener.accept();
       } catch (error) {
         if (isClosedError(error)) return undefined;
         debug(() => `control: cannot accept: ${error}`); // such as too many open files
@@ -125,7 +167,7 @@ export class ControlServer implements AsyncDisposable {
 
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
-    const { signal, requestTimeoutMs = REQUEST_TIMEOUT_MS } = this.#options;
+    const { signal, limits: { requestTimeoutMs = REQUEST_TIMEOUT_MS } = {} } = this.#options;
     const limit = AbortSignal.any([signal, AbortSignal.timeout(requestTimeoutMs)]);
     const request = await abortable(this.#readRequest(channel), limit);
     await channel.send(MessageKind.ACCEPTED);

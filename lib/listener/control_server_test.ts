@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { Channel, type ChannelMessage, jsonOf, MessageKind } from "../control/channel.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
+import type { Repository } from "../repository/repository.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import { parseSettings } from "../repository/settings.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 import { ControlServer, type ControlServerOptions } from "./control_server.ts";
@@ -8,30 +11,40 @@ import { TrafficMeter } from "./traffic.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
 
+function optionsFor(repository: Repository, meter: TrafficMeter): ControlServerOptions {
+  return {
+    repository,
+    settings: parseSettings(""),
+    pool: {} as ConnectionPool,
+    meter,
+    status: () => ({ pid: 17 }),
+    report: () => {},
+    signal: new AbortController().signal,
+  };
+}
+
 /** Calls `body` with a channel to a control server of a new repository. */
 async function withServer(
   options: Partial<ControlServerOptions>,
-  body: (channel: Channel, locator: ControlLocator) => Promise<void>,
+  body: (channel: Channel, locator: ControlLocator, repository: Repository) => Promise<void>,
 ): Promise<void> {
   const repository = { gitDir: await Deno.makeTempDir() };
+  await Deno.mkdir(listenerFolder(repository), { recursive: true });
   try {
     using meter = new TrafficMeter();
-    await using _server = await ControlServer.open({
-      repository,
-      settings: parseSettings(""),
-      pool: {} as ConnectionPool,
-      meter,
-      status: () => ({ pid: 17 }),
-      signal: new AbortController().signal,
-      ...options,
-    });
+    const all = { ...optionsFor(repository, meter), ...options };
+    await using _server = await ControlServer.open(all);
     const locator = locateControlSocket(repository)!;
     const path = locator.socketPath;
     using channel = new Channel(await Deno.connect({ transport: "unix", path }));
-    await body(channel, locator);
+    await body(channel, locator, repository);
   } finally {
     await Deno.remove(repository.gitDir, { recursive: true });
   }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
 }
 
 /** The next message; undefined if the server has closed, which it may do with input unread. */
@@ -54,7 +67,7 @@ Deno.test("ControlServer answers a status request", onUnix, async () => {
 });
 
 Deno.test("ControlServer closes on a process that sends no request in time", onUnix, async () => {
-  await withServer({ requestTimeoutMs: 5 }, async (channel) => {
+  await withServer({ limits: { requestTimeoutMs: 5 } }, async (channel) => {
     assert.equal(await receive(channel), undefined);
   });
 });
@@ -109,3 +122,55 @@ Deno.test(
     });
   },
 );
+
+Deno.test(
+  "ControlServer restores what a clean-up has removed, socket or locator",
+  onUnix,
+  async () => {
+    const answers = async ({ socketPath, cookie }: ControlLocator) => {
+      using channel = new Channel(await Deno.connect({ transport: "unix", path: socketPath }));
+      await channel.sendJson(MessageKind.REQUEST, { want: "status", cookie });
+      assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
+    };
+    const limits = { lookIntervalMs: 5 };
+    await withServer({ limits }, async (_, locator, repository) => {
+      const file = join(listenerFolder(repository), "control");
+      for (const path of [file, locator.socketPath, file]) {
+        await Deno.remove(path);
+        while (!await exists(path)) await new Promise((next) => setTimeout(next, 1));
+        while (!locateControlSocket(repository)) await new Promise((next) => setTimeout(next, 1));
+        assert.deepEqual(locateControlSocket(repository), locator);
+        await answers(locator);
+      }
+    });
+  },
+);
+
+Deno.test("ControlServer leaves the locator of a later listener alone", onUnix, async () => {
+  await withServer({ limits: { lookIntervalMs: 1 } }, async (_, locator, repository) => {
+    const file = join(listenerFolder(repository), "control");
+    const text = (await Deno.readTextFile(file)).replace(locator.cookie, "another");
+    await Deno.writeTextFile(file, text);
+    await new Promise((next) => setTimeout(next, 20));
+    assert.equal(await Deno.readTextFile(file), text);
+  });
+});
+
+Deno.test("ControlServer opens its socket later if it cannot at first", onUnix, async () => {
+  const reports: string[] = [];
+  const repository = { gitDir: await Deno.makeTempDir() };
+  try {
+    using meter = new TrafficMeter();
+    await using _server = await ControlServer.open({
+      ...optionsFor(repository, meter),
+      report: (message) => reports.push(message),
+      limits: { lookIntervalMs: 1 },
+    });
+    assert.match(reports.join(), /^no connections are kept: no such file or directory$/);
+    await Deno.mkdir(listenerFolder(repository), { recursive: true });
+    while (!locateControlSocket(repository)) await new Promise((next) => setTimeout(next, 1));
+    assert.equal(reports.length, 1);
+  } finally {
+    await Deno.remove(repository.gitDir, { recursive: true });
+  }
+});

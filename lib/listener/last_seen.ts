@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 import { readAtMost, writeAtomically } from "../platform/atomic_file.ts";
-import { listenerFolder } from "./listener_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
 
@@ -20,9 +20,9 @@ const MAX_FILE_BYTES = 64 * 1024;
 export type LastSeen = ReadonlyMap<string, Date>;
 
 /** Reads the file. Never throws: a file that cannot be read counts as empty. */
-export async function readLastSeen(repository: Repository): Promise<LastSeen> {
+export function readLastSeen(repository: Repository): LastSeen {
   try {
-    const bytes = await readAtMost(path(repository), MAX_FILE_BYTES);
+    const bytes = readAtMost(path(repository), MAX_FILE_BYTES);
     const entries = Object.entries(JSON.parse(new TextDecoder().decode(bytes)))
       .map(([key, time]) => [key, new Date(String(time))] as const)
       .filter(([key, time]) => /^[0-9a-f]{64}$/.test(key) && !Number.isNaN(time.getTime()));
@@ -40,17 +40,10 @@ export class LastSeenFile implements AsyncDisposable {
   #writeDelayMs: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  private constructor(repository: Repository, seen: LastSeen, writeDelayMs: number) {
+  constructor(repository: Repository, writeDelayMs: number = WRITE_DELAY_MS) {
     this.#repository = repository;
-    this.#seen = new Map(seen);
+    this.#seen = new Map(readLastSeen(repository));
     this.#writeDelayMs = writeDelayMs;
-  }
-
-  static async open(
-    repository: Repository,
-    writeDelayMs: number = WRITE_DELAY_MS,
-  ): Promise<LastSeenFile> {
-    return new LastSeenFile(repository, await readLastSeen(repository), writeDelayMs);
   }
 
   /** Returns when a peer was last seen. @param key Its public key in hex. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { LastSeenFile, readLastSeen } from "./last_seen.ts";
-import { listenerFolder } from "./listener_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const KEY = "ab".repeat(32);
@@ -20,33 +20,33 @@ async function withRepository(
 
 Deno.test("LastSeenFile writes a peer after its delay, and reads it back", async () => {
   await withRepository(async (repository) => {
-    await using file = await LastSeenFile.open(repository, 5);
+    await using file = new LastSeenFile(repository, 5);
     file.note(KEY);
-    while ((await readLastSeen(repository)).size === 0) {
+    while (readLastSeen(repository).size === 0) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    assert.deepEqual((await readLastSeen(repository)).get(KEY), file.of(KEY));
+    assert.deepEqual(readLastSeen(repository).get(KEY), file.of(KEY));
   });
 });
 
 Deno.test("LastSeenFile writes what is left when the listener stops", async () => {
   await withRepository(async (repository) => {
     {
-      await using file = await LastSeenFile.open(repository, 60_000);
+      await using file = new LastSeenFile(repository, 60_000);
       file.note(KEY);
     }
-    assert.equal((await LastSeenFile.open(repository)).of(KEY) instanceof Date, true);
+    assert.equal(new LastSeenFile(repository).of(KEY) instanceof Date, true);
   });
 });
 
 Deno.test("LastSeenFile keeps the 200 peers that were seen last", async () => {
   await withRepository(async (repository) => {
     {
-      await using file = await LastSeenFile.open(repository, 60_000);
+      await using file = new LastSeenFile(repository, 60_000);
       file.note(KEY);
       for (let i = 0; i < 200; i++) file.note(i.toString(16).padStart(64, "0"));
     }
-    const seen = await readLastSeen(repository);
+    const seen = readLastSeen(repository);
     assert.equal(seen.size, 200);
     assert(!seen.has(KEY));
   });
@@ -60,10 +60,10 @@ Deno.test("readLastSeen() skips what is damaged", async () => {
       ["cd".repeat(32)]: "x",
     };
     await Deno.writeTextFile(path, JSON.stringify(content));
-    assert.deepEqual([...(await readLastSeen(repository)).keys()], [KEY]);
+    assert.deepEqual([...readLastSeen(repository).keys()], [KEY]);
     for (const damaged of ["", "{", "null", "x".repeat(100_000)]) {
       await Deno.writeTextFile(path, damaged);
-      assert.equal((await readLastSeen(repository)).size, 0);
+      assert.equal(readLastSeen(repository).size, 0);
     }
   });
 });

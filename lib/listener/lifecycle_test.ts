@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Lifecycle, NotWanted } from "./lifecycle.ts";
-import { listenerFolder, runningListener } from "./listener_file.ts";
+import { servingOf } from "./listener_file.ts";
+import { HeldFile } from "../platform/held_file.ts";
+import { thisHost } from "../platform/host.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
@@ -95,7 +98,7 @@ Deno.test(
     scene.now += 1e9;
     await scene.look();
     assert(!unwanted.aborted);
-    assert.equal(await runningListener(scene.repository), Deno.pid);
+    assert.deepEqual(await servingOf(scene.repository), { pid: Deno.pid });
   },
 );
 
@@ -175,7 +178,7 @@ Deno.test("Lifecycle hands over to a later listener, whose signature stays", onU
   const second = await scene.begin();
   assert.equal(await reasonOf(first), "a newer listener took over");
   await first[Symbol.asyncDispose]();
-  assert.match(await Deno.readTextFile(scene.signaturePath), new RegExp(`^${Deno.pid} `));
+  assert.match(await Deno.readTextFile(scene.signaturePath), new RegExp(`^\\{"pid":${Deno.pid},`));
   assert(!second.unwanted.aborted);
   await second[Symbol.asyncDispose]();
   assert(!await exists(scene.signaturePath));
@@ -200,11 +203,38 @@ Deno.test("Lifecycle goes on in a folder that it cannot write to", onUnix, async
 });
 
 Deno.test(
-  "runningListener() does not take another process for a listener that was killed",
+  "servingOf() does not take another process for a listener that was killed",
   onUnix,
   async () => {
     await using scene = await Scene.make();
-    await Deno.writeTextFile(scene.signaturePath, `${Deno.pid} something\n`);
-    assert.equal(await runningListener(scene.repository), undefined);
+    const text = JSON.stringify({ pid: Deno.pid, id: "id", host: thisHost() });
+    await Deno.writeTextFile(scene.signaturePath, text);
+    assert.equal(await servingOf(scene.repository), undefined);
+  },
+);
+
+Deno.test(
+  "servingOf() believes no process id of another host, container or start",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    const { name } = thisHost();
+    const cases: [object, unknown][] = [
+      [{}, { pid: Deno.pid }],
+      [{ boot: "other" }, undefined],
+      [{ boot: "other", name: "nas" }, { elsewhere: "nas" }],
+      [{ pidNamespace: "pid:[1]" }, { elsewhere: `${name}, in another container` }],
+      [{ name: 7 }, undefined],
+    ];
+    for (const [change, serving] of cases) {
+      const host = { ...thisHost(), ...change };
+      const text = JSON.stringify({ pid: Deno.pid, id: "id", host });
+      using _ = await HeldFile.replace(scene.signaturePath, text);
+      assert.deepEqual(await servingOf(scene.repository), serving, text);
+    }
+    for (const text of ["", "{}", "null", JSON.stringify({ pid: 0, host: thisHost() })]) {
+      using _ = await HeldFile.replace(scene.signaturePath, text);
+      assert.equal(await servingOf(scene.repository), undefined, text);
+    }
   },
 );

@@ -6,15 +6,18 @@
 import { join } from "node:path";
 import { debug } from "../console/stderr.ts";
 import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
-import { HeldFile, readHeldFile } from "../platform/held_file.ts";
+import { HeldFile, readHeldFile, type Reading } from "../platform/held_file.ts";
+import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 
-const MAX_FILE_BYTES = 256;
+/** Maximum size of the file. The name of a host has at most 255 characters. */
+const MAX_FILE_BYTES = 1024;
 
 /** The signature of this process as the listener of a repository. Dispose of it when the listener has stopped. */
 export class ListenerSignature implements AsyncDisposable {
-  #text = `${Deno.pid} ${crypto.randomUUID()}\n`;
+  #text = JSON.stringify({ pid: Deno.pid, id: crypto.randomUUID(), host: thisHost() }) + "\n";
   #path: string;
   /** The file, held for as long as this process lives; undefined if it cannot be written. */
   #held: HeldFile | undefined;
@@ -54,25 +57,49 @@ export class ListenerSignature implements AsyncDisposable {
   }
 }
 
+/** Where a repository is served: by a process of this host, or on another one or in another container. */
+export type Serving = { readonly pid: number } | { readonly elsewhere: string };
+
 /**
- * Returns the id of the process that serves a repository; undefined if none does.
+ * Tells where a repository is served; undefined if it is not served as far as is known. A process id that
+ * another host has written is not returned.
  *
  * @throws What the system says.
  */
-export async function runningListener(repository: Repository): Promise<number | undefined> {
+export async function servingOf(repository: Repository): Promise<Serving | undefined> {
+  const reading = read(repository);
+  const signature = reading && parse(reading.text);
+  if (!signature) return undefined;
+  const { pid, host } = signature, { isHeld } = reading;
+  switch (whereaboutsOf(host)) {
+    case "here":
+      return isHeld ?? await isAlive(pid) ? { pid } : undefined;
+    case "before":
+      return undefined;
+    case "container":
+      return isHeld ?? true ? { elsewhere: `${host.name}, in another container` } : undefined;
+    case "elsewhere":
+      return { elsewhere: host.name }; // not all file systems show the locks of other hosts
+  }
+}
+
+function read(repository: Repository): Reading | undefined {
   try {
-    const { text, isHeld } = readHeldFile(signaturePath(repository), MAX_FILE_BYTES);
-    const pid = Number(/^(\d+) /.exec(text)?.[1]);
-    return pid > 0 && (isHeld ?? await isAlive(pid)) ? pid : undefined;
+    return readHeldFile(signaturePath(repository), MAX_FILE_BYTES);
   } catch (error) {
     ignoreNotFound(error);
     return undefined;
   }
 }
 
-/** Returns the folder of a repository's listener: its log, its signature, and when peers were last seen. */
-export function listenerFolder(repository: Repository): string {
-  return join(repository.gitDir, "annex", "p2p-iroh");
+function parse(text: string): { pid: number; host: HostId } | undefined {
+  try {
+    const { pid, host: writer } = JSON.parse(text);
+    const host = parseHostId(writer);
+    return Number.isSafeInteger(pid) && pid > 0 && host ? { pid, host } : undefined;
+  } catch {
+    return undefined; // the file is damaged
+  }
 }
 
 function signaturePath(repository: Repository): string {

@@ -5,7 +5,7 @@
  */
 
 import { dirname } from "node:path";
-import { ignoreNotFound, readPiece } from "./atomic_file.ts";
+import { ignoreNotFound, NotRegular, readPiece } from "./atomic_file.ts";
 import { debug } from "../console/stderr.ts";
 
 const MODE = 0o600;
@@ -47,6 +47,7 @@ export class HeldFile implements Disposable {
    * @throws An error of the system if it cannot be written.
    */
   static async claim(path: string, text: string): Promise<HeldFile | undefined> {
+    refuseSpecialFile(path);
     const file = await Deno.open(path, { read: true, write: true, create: true, mode: MODE });
     try {
       if (lock(file) === false) {
@@ -80,6 +81,7 @@ export interface Reading {
 
 /** Reads at most `maxBytes` of a file that a process may hold. @throws An error of the system. */
 export function readHeldFile(path: string, maxBytes: number): Reading {
+  refuseSpecialFile(path);
   using file = Deno.openSync(path, { read: true });
   const text = new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
   try {
@@ -88,6 +90,15 @@ export function readHeldFile(path: string, maxBytes: number): Reading {
   } catch (error) {
     debug(() => `cannot lock ${path}: ${error}`);
     return { text, isHeld: undefined };
+  }
+}
+
+/** To open a FIFO takes until another process opens it. @throws {NotRegular} or what the system says. */
+function refuseSpecialFile(path: string): void {
+  try {
+    if (!Deno.statSync(path).isFile) throw new NotRegular();
+  } catch (error) {
+    ignoreNotFound(error);
   }
 }
 

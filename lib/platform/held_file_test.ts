@@ -67,3 +67,17 @@ Deno.test(
     });
   },
 );
+
+Deno.test("readHeldFile() and HeldFile.claim() do not wait for a FIFO", {
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "fifo");
+    await new Deno.Command("mkfifo", { args: [path] }).output();
+    assert.throws(() => readHeldFile(path, 100), { name: "NotRegular" });
+    await assert.rejects(HeldFile.claim(path, "text"), { name: "NotRegular" });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

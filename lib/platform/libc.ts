@@ -38,6 +38,12 @@ function dlopen(name: string) {
     // Only glibc has these.
     mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
     gnu_get_libc_version: { parameters: [], result: "pointer", optional: true },
+    // Only macOS has it.
+    sysctlbyname: {
+      parameters: ["buffer", "buffer", "buffer", "pointer", "usize"],
+      result: "i32",
+      optional: true,
+    },
   });
   return { ...library.symbols, [Symbol.dispose]: () => library.close() };
 }

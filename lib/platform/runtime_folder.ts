@@ -1,14 +1,22 @@
 /**
- * Finds the user's private folder for files that only matter while programs run: `git-annex-p2p-iroh` in
- * XDG_RUNTIME_DIR, or `git-annex-p2p-iroh-UID` in the temporary folder. Other users can write to the latter, so
- * a folder is not used if it belongs to another user or is open to others.
+ * Finds the user's private folder for files that only matter while programs run, such as sockets. It has one of
+ * several places, since none of them is always there: the system removes the one of a session when the user logs
+ * out, other users may have taken the name of the one for temporary files, and a path may be too long for
+ * sockets.
+ *
+ * A folder is not used if it belongs to another user or is open to others.
  */
 
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { variable } from "../console/environment.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { makePrivateFolder, privacyProblem } from "./private_folder.ts";
+import { fitsSocketAddress } from "./socket_address.ts";
+import { cacheFolder, type Environment, temporaryFolder } from "./user_folders.ts";
+
+/** Maximum length of the name of a socket in the folder. */
+export const SOCKET_NAME_CHARACTERS = "0123456789ab.control".length;
 
 /** No folder for runtime files is private. */
 export class RuntimeFolderError extends Failure {
@@ -50,9 +58,27 @@ export function runtimeFolders(paths = candidatePaths()): string[] {
   });
 }
 
-/** Returns the paths where the folder may be, in order of preference. */
-export function candidatePaths(ofSession = Deno.env.get("XDG_RUNTIME_DIR")): string[] {
-  const shared = join(tmpdir(), Deno.uid() === null ? PROGRAM : `${PROGRAM}-${Deno.uid()}`);
-  // The XDG Base Directory Specification says to ignore a relative path.
-  return ofSession?.startsWith("/") ? [join(ofSession, PROGRAM), shared] : [shared];
+/**
+ * Returns the paths where the folder may be, in order of preference:
+ *
+ * 1. in the folder of the session, XDG_RUNTIME_DIR, or where systemd has it
+ * 2. in the folder for temporary files
+ * 3. the cache folder of this program, which no other user can take
+ */
+export function candidatePaths(
+  env: Environment = variable,
+  uid: number | null = Deno.uid(),
+): string[] {
+  if (uid === null) return [join(temporaryFolder(env), PROGRAM)]; // Windows: it is the user's
+  const session = env("XDG_RUNTIME_DIR"), cache = cacheFolder(env);
+  const paths = [
+    // The XDG Base Directory Specification says to ignore a relative path.
+    ...session?.startsWith("/") ? [join(session, PROGRAM)] : [],
+    ...Deno.build.os === "linux" ? [join("/run/user", String(uid), PROGRAM)] : [],
+    join(temporaryFolder(env), `${PROGRAM}-${uid}`),
+    join("/tmp", `${PROGRAM}-${uid}`),
+    ...cache?.startsWith("/") ? [join(cache, PROGRAM)] : [],
+  ];
+  const longest = "x".repeat(SOCKET_NAME_CHARACTERS);
+  return [...new Set(paths)].filter((path) => fitsSocketAddress(join(path, longest)));
 }

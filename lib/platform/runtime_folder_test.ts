@@ -19,10 +19,43 @@ async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
+/** Returns the candidates of user 7 with these variables. */
+function candidates(values: Record<string, string>): string[] {
+  return candidatePaths((name) => values[name], 7).filter((path) => !path.startsWith("/run/user"));
+}
+
 Deno.test("candidatePaths() prefers XDG_RUNTIME_DIR if it is an absolute path", onUnix, () => {
-  assert.equal(candidatePaths("/run/user/7")[0], "/run/user/7/git-annex-p2p-iroh");
-  assert.equal(candidatePaths("relative").length, 1);
-  assert.match(candidatePaths("")[0]!, new RegExp(`/git-annex-p2p-iroh-${Deno.uid()}$`));
+  const own = "/tmp/git-annex-p2p-iroh-7";
+  assert.deepEqual(candidates({ XDG_RUNTIME_DIR: "/run/me" }), ["/run/me/git-annex-p2p-iroh", own]);
+  for (const XDG_RUNTIME_DIR of ["relative", ""]) {
+    assert.deepEqual(candidates({ XDG_RUNTIME_DIR }), [own]);
+  }
+});
+
+Deno.test(
+  "candidatePaths() has a folder that needs no variable, and one that no user can take",
+  onUnix,
+  () => {
+    assert.deepEqual(
+      candidates({ TMPDIR: "/scratch", HOME: "/home/ann", XDG_CACHE_HOME: "/cache" }),
+      [
+        "/scratch/git-annex-p2p-iroh-7",
+        "/tmp/git-annex-p2p-iroh-7",
+        "/cache/git-annex-p2p-iroh",
+      ],
+    );
+    if (Deno.build.os !== "linux") return;
+    assert(candidatePaths(() => undefined, 7).includes("/run/user/7/git-annex-p2p-iroh"));
+  },
+);
+
+Deno.test("candidatePaths() has no folder whose path is too long for a socket", onUnix, () => {
+  const most = Deno.build.os === "linux" ? 107 : 103;
+  const rest = "/git-annex-p2p-iroh/0123456789ab.control".length;
+  const fitting = `/${"x".repeat(most - rest - 1)}`;
+  assert.equal(candidates({ XDG_RUNTIME_DIR: fitting })[0], `${fitting}/git-annex-p2p-iroh`);
+  assert.equal(candidates({ XDG_RUNTIME_DIR: `${fitting}x` }).length, 1);
+  assert.equal(candidates({ TMPDIR: `/${"é".repeat(40)}` }).length, 1); // 2 bytes a letter
 });
 
 Deno.test("ensureRuntimeFolder() makes a folder that no other user can open", onUnix, async () => {

@@ -29,3 +29,11 @@ export function socketAddress(host: string, port: number): string {
 export function withAnyPort(address: string): string {
   return socketAddress(splitSocketAddress(address).host, 0);
 }
+
+/** Maximum length of the path in the address of a unix socket, in bytes without the final NUL (sockaddr_un). */
+const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
+
+/** Tells whether a path is short enough for a unix socket. */
+export function fitsSocketAddress(path: string): boolean {
+  return new TextEncoder().encode(path).length <= MAX_PATH_BYTES;
+}

@@ -7,6 +7,7 @@ import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { ByteBudget } from "../streams/byte_budget.ts";
 import { ReadAhead } from "../streams/read_ahead.ts";
 import { ensureRuntimeFolder } from "./runtime_folder.ts";
+import { fitsSocketAddress } from "./socket_address.ts";
 
 /**
  * Maximum bytes read from git-annex before the peer takes them. If its socket is not drained as fast as it
@@ -19,8 +20,6 @@ const READ_AHEAD_BYTES = 128 * 1024, READ_AHEAD_BUDGET_BYTES = 16 << 20;
 const READ_BYTES = 64 * 1024;
 /** Interval between probes whether git-annex still reads after its half-close. */
 const PROBE_INTERVAL_MS = 100;
-/** Maximum length of a path in a socket address, in bytes without the final NUL (sockaddr_un). */
-const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
 
 const readAheadBudget = new ByteBudget(READ_AHEAD_BUDGET_BYTES);
 
@@ -168,7 +167,7 @@ function ignoreGone(error: unknown): void {
 }
 
 async function connectAnyLength(path: string): Promise<Deno.UnixConn> {
-  const fitting = [path, relative(Deno.cwd(), path)].find(fits);
+  const fitting = [path, relativePath(path)].find(fitsSocketAddress);
   if (fitting) return await Deno.connect({ transport: "unix", path: fitting });
   const link = join(await ensureRuntimeFolder(), `socket-${crypto.randomUUID().slice(0, 8)}`);
   await Deno.symlink(resolve(path), link);
@@ -179,6 +178,10 @@ async function connectAnyLength(path: string): Promise<Deno.UnixConn> {
   }
 }
 
-function fits(path: string): boolean {
-  return new TextEncoder().encode(path).length <= MAX_PATH_BYTES;
+function relativePath(path: string): string {
+  try {
+    return relative(Deno.cwd(), path);
+  } catch {
+    return path; // the current folder is gone, or its name is not UTF-8
+  }
 }

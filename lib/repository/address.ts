@@ -43,19 +43,19 @@ export async function ensureAddress(repository: Repository, settings: Settings):
     throw cannotWrite(`to the folder ${credsDir(repository)}`, error);
   });
   using _lock = await lockFolder(credsDir(repository));
-  const identity = await readIdentity(repository);
+  const identity = readIdentity(repository);
   if (identity) return await addressOf(repository, identity);
   return await newAddress(repository, settings);
 }
 
 /** Returns the address of a repository, without changing anything; undefined if it has no identity. */
-export async function presentAddress(repository: Repository): Promise<string | undefined> {
-  const identity = await readIdentity(repository);
-  return identity && (await keptAddress(repository, identity) ?? bareAddress(identity));
+export function presentAddress(repository: Repository): string | undefined {
+  const identity = readIdentity(repository);
+  return identity && (keptAddress(repository, identity) ?? bareAddress(identity));
 }
 
 async function addressOf(repository: Repository, identity: Identity): Promise<string> {
-  const kept = await keptAddress(repository, identity);
+  const kept = keptAddress(repository, identity);
   if (kept) return kept;
   const address = bareAddress(identity);
   // A read-only repository is no reason to fail, since this address follows from the key alone.
@@ -63,11 +63,8 @@ async function addressOf(repository: Repository, identity: Identity): Promise<st
   return address;
 }
 
-async function keptAddress(
-  repository: Repository,
-  identity: Identity,
-): Promise<string | undefined> {
-  const kept = await readAddress(repository);
+function keptAddress(repository: Repository, identity: Identity): string | undefined {
+  const kept = readAddress(repository);
   return kept && samePublicKey(decodeTicket(kept), identity) ? kept : undefined;
 }
 
@@ -88,7 +85,7 @@ async function newAddress(repository: Repository, settings: Settings): Promise<s
     await Deno.remove(addressPath(repository)).catch(ignoreNotFound);
     throw error;
   }
-  const other = await readIdentity(repository); // made by the shell script meanwhile
+  const other = readIdentity(repository); // made by the shell script meanwhile
   if (!other) throw new IdentityError("the identity file was removed while it was being made");
   return await addressOf(repository, other);
 }
@@ -97,10 +94,10 @@ function addressPath(repository: Repository): string {
   return join(credsDir(repository), "iroh-address");
 }
 
-async function readAddress(repository: Repository): Promise<string | undefined> {
+function readAddress(repository: Repository): string | undefined {
   const path = addressPath(repository);
   try {
-    const text = new TextDecoder().decode(await readAtMost(path, MAX_FILE_BYTES)).trim();
+    const text = new TextDecoder().decode(readAtMost(path, MAX_FILE_BYTES)).trim();
     decodeTicket(text);
     return text;
   } catch (error) {

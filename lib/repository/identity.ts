@@ -10,7 +10,7 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey } from "node:crypto";
 import { join } from "node:path";
 import { base32nopad } from "@scure/base";
-import { readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { NotRegular, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import type { Repository } from "./repository.ts";
 
@@ -49,15 +49,15 @@ export function identityPath(repository: Repository): string {
  * @returns Undefined if it has none.
  * @throws {IdentityError} if the file cannot be read, or holds no key.
  */
-export async function readIdentity(repository: Repository): Promise<Identity | undefined> {
+export function readIdentity(repository: Repository): Identity | undefined {
   const path = identityPath(repository);
   let bytes: Uint8Array;
   try {
-    bytes = await readAtMost(path, MAX_FILE_BYTES);
+    bytes = readAtMost(path, MAX_FILE_BYTES);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw new IdentityError(`cannot read the identity file ${path}, ${systemReason(error)}`, {
-      hint: "correct its owner and mode (0600)",
+      hint: error instanceof NotRegular ? "move it away" : "correct its owner and mode (0600)",
       cause: error,
     });
   }

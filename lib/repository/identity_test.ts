@@ -93,7 +93,7 @@ Deno.test("parseSecretKey() refuses everything else", () => {
 
 Deno.test("readIdentity() names a damaged file and what to do, and does not change it", async () => {
   await withRepository(async (repository) => {
-    assert.equal(await readIdentity(repository), undefined);
+    assert.equal(readIdentity(repository), undefined);
     for (
       const [content, says] of [["", /it is empty/], ["abc", /64 hex digits/], [
         "x".repeat(9999),
@@ -101,7 +101,10 @@ Deno.test("readIdentity() names a damaged file and what to do, and does not chan
       ]] as const
     ) {
       await plant(repository, content);
-      const attempts = [() => readIdentity(repository), () => ensureAddress(repository, noRelay)];
+      const attempts = [
+        () => Promise.try(() => readIdentity(repository)),
+        () => ensureAddress(repository, noRelay),
+      ];
       for (const attempt of attempts) {
         await assert.rejects(attempt, (error: unknown) => {
           assert(error instanceof IdentityError);
@@ -120,7 +123,22 @@ Deno.test("readIdentity() names a damaged file and what to do, and does not chan
 Deno.test("readIdentity() fails if the file is a folder", async () => {
   await withRepository(async (repository) => {
     await Deno.mkdir(identityPath(repository), { recursive: true });
-    await assert.rejects(readIdentity(repository), { message: /cannot read the identity file/ });
+    assert.throws(() => readIdentity(repository), { message: /cannot read the identity file/ });
+  });
+});
+
+Deno.test("readIdentity() does not wait for a FIFO", {
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  await withRepository(async (repository) => {
+    await plant(repository, "");
+    await Deno.remove(identityPath(repository));
+    await new Deno.Command("mkfifo", { args: [identityPath(repository)] }).output();
+    assert.throws(() => readIdentity(repository), (error: IdentityError) => {
+      assert.match(error.message, /cannot read .*iroh-secret, it is not a regular file$/);
+      assert.equal(error.hint, "move it away");
+      return true;
+    });
   });
 });
 
@@ -130,7 +148,7 @@ Deno.test("storeIdentity() writes one line of hex with mode 0600, and never repl
     const first = newIdentity();
     assert.equal(await storeIdentity(repository, first), true);
     assert.equal(await storeIdentity(repository, newIdentity()), false);
-    assert.deepEqual(await readIdentity(repository), first);
+    assert.deepEqual(readIdentity(repository), first);
     const text = await Deno.readTextFile(identityPath(repository));
     assert.match(text, /^[0-9a-f]{64}\n$/);
     assert.equal((await Deno.stat(identityPath(repository))).mode! & 0o777, 0o600);
@@ -157,7 +175,7 @@ Deno.test("ensureAddress(): many first runs at once return one address, with the
       );
       assert.equal(new Set(addresses).size, 1);
       const { publicKey, relays } = decodeTicket(addresses[0]!);
-      assert.deepEqual(publicKey, (await readIdentity(repository))!.publicKey);
+      assert.deepEqual(publicKey, readIdentity(repository)!.publicKey);
       assert.deepEqual(relays, settings === customRelay ? ["https://one.example/"] : []);
       assert.deepEqual(await creds(repository), ["iroh-address", "iroh-secret"]);
     });

@@ -1,6 +1,7 @@
 /** Finds the git repository in which this program was started, and reads its configuration. */
 
 import { resolve } from "node:path";
+import { variable } from "../console/environment.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { parseSettings, type Settings } from "./settings.ts";
 import { debug } from "../console/stderr.ts";
@@ -61,7 +62,7 @@ export async function topFolder({ gitDir }: Repository): Promise<string> {
 export async function readSettings(): Promise<Settings> {
   const run = await git("config", "--null", "--get-regexp", "^p2p-iroh\\.");
   if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
-  return parseSettings(run.stdout, (name) => Deno.env.get(name));
+  return parseSettings(run.stdout, variable);
 }
 
 /** What a process knows that needs no repository. */

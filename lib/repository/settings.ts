@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { isAbsolute, join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
-import { printable } from "../console/stderr.ts";
+import { printable } from "../console/printable.ts";
 
 /** The relays through which peers find and reach each other. */
 export type RelaySetting =

@@ -17,7 +17,7 @@
 
 import { base32nopad } from "@scure/base";
 import { UsageError } from "../console/failure.ts";
-import { printable } from "../console/stderr.ts";
+import { printable } from "../console/printable.ts";
 
 /** The identity of a peer, and where it may be found. */
 export interface Ticket {

@@ -5,7 +5,7 @@ import { requestStatus } from "../control/client.ts";
 import { locateControlSocket } from "../control/locator.ts";
 import type { ListenerStatus, PeerStatus } from "../listener/snapshot.ts";
 import { readLastSeen } from "../listener/last_seen.ts";
-import { runningListener } from "../listener/listener_file.ts";
+import { servingOf } from "../listener/listener_file.ts";
 import { presentAddress } from "../repository/address.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";
@@ -15,15 +15,22 @@ import { irohRemotes } from "./remotes.ts";
 /** Number of the format. A format that drops or changes a field gets another number. */
 const FORMAT = 1;
 
+/** The process that serves the repository, as far as it is known here. */
+type ListenerReport = Omit<ListenerStatus, "peers" | "since" | "pid"> & {
+  /** Name of the host, and whether it is in another container of this one; null if it runs here. */
+  readonly elsewhere: string | null;
+  /** Null if it runs elsewhere. */
+  readonly pid: number | null;
+  readonly since: string | null;
+};
+
 /** The report of `status`. */
 export interface StatusReport {
   readonly format: typeof FORMAT;
   /** Version of the program. */
   readonly version: string;
   readonly address: string | null;
-  readonly listener:
-    | (Omit<ListenerStatus, "peers" | "since"> & { readonly since: string | null })
-    | null;
+  readonly listener: ListenerReport | null;
   /** The `up` that keeps the repository served. */
   readonly up: UpStatus | null;
   readonly peers: readonly (PeerStatus & {
@@ -51,11 +58,10 @@ export async function statusReport(
   repository: Repository,
   signal: AbortSignal,
 ): Promise<StatusReport> {
-  const [address, status, remotes, lastSeen] = await Promise.all([
-    presentAddress(repository),
+  const address = presentAddress(repository), lastSeen = readLastSeen(repository);
+  const [status, remotes] = await Promise.all([
     requestListenerStatus(repository, signal),
     irohRemotes(repository),
-    readLastSeen(repository),
   ]);
   const known = new Map((status?.peers ?? []).map((peer) => [peer.key, peer]));
   const byKey = Map.groupBy(remotes, ({ publicKey }) => publicKey.toHex());
@@ -84,8 +90,8 @@ export async function statusReport(
   };
 }
 
-function withoutPeers({ peers: _, ...listener }: ListenerStatus): StatusReport["listener"] {
-  return listener;
+function withoutPeers({ peers: _, ...listener }: ListenerStatus): ListenerReport {
+  return { elsewhere: null, ...listener };
 }
 
 async function requestListenerStatus(
@@ -103,8 +109,9 @@ async function requestListenerStatus(
   }
 }
 
-/** Returns a listener that runs but does not answer, such as one of another version. */
-async function silentListener(repository: Repository): Promise<StatusReport["listener"]> {
-  const pid = await runningListener(repository);
-  return pid === undefined ? null : { pid, since: null, relay: null, addresses: [] };
+/** Returns a listener that does not answer: one of another version, or one that runs elsewhere. */
+async function silentListener(repository: Repository): Promise<ListenerReport | null> {
+  const serving = await servingOf(repository);
+  if (!serving) return null;
+  return { elsewhere: null, pid: null, ...serving, since: null, relay: null, addresses: [] };
 }

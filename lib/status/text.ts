@@ -1,7 +1,7 @@
 /** The report of `status` as text. */
 
+import { printable } from "../console/printable.ts";
 import { PROGRAM } from "../console/program.ts";
-import { printable } from "../console/stderr.ts";
 import { shortKey } from "../repository/ticket.ts";
 import type { UpStatus } from "../supervisor/entry.ts";
 import type { StatusReport } from "./report.ts";
@@ -34,6 +34,9 @@ export function statusText(
 function listenerText(listener: StatusReport["listener"], os: typeof Deno.build.os): string {
   if (!listener && os === "windows") return "none, since git-annex cannot serve on Windows";
   if (!listener) return `none; run ${PROGRAM} up, so that peers reach this repository`;
+  if (listener.elsewhere !== null) {
+    return `on ${printable(listener.elsewhere)}; run ${PROGRAM} status there`;
+  }
   if (listener.since === null) {
     return `process ${listener.pid}, which does not answer; is it of another version?`;
   }

@@ -6,13 +6,13 @@
  */
 
 import { Failure } from "../console/failure.ts";
-import { printable } from "../console/stderr.ts";
+import { isPrintable, printable } from "../console/printable.ts";
 import { PROGRAM } from "../console/program.ts";
 
 /** Name of the systemd template unit and of the launchd agent of a release. */
 export const UNIT_NAME = PROGRAM;
 /** Longer than `up` takes to end all that it has started: 2 s, 13.5 s and 2 s. */
-const STOP_TIMEOUT_S = 20;
+export const STOP_TIMEOUT_S = 20;
 
 /** What `up` is started with. */
 export interface BootOptions {
@@ -110,7 +110,7 @@ export function cronLine({ folder, path, program }: BootOptions): string {
 
 /** No such file can hold these; Deno has put U+FFFD in the place of what is not UTF-8. */
 function refuseControlCharacters(text: string): void {
-  if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\uFFFD]/u.test(text)) {
+  if (!isPrintable(text) || text.includes("\ufffd")) {
     throw unfit(text, "has control characters, or is not UTF-8");
   }
 }

@@ -1,5 +1,6 @@
 /** Installs a service that starts `up` when the user logs in or the system starts: with systemd or launchd. */
 
+import { variable } from "../console/environment.ts";
 import { basename, dirname, join } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
@@ -92,7 +93,7 @@ async function serviceName(folder: string): Promise<string> {
 /** A systemd user unit. */
 function systemd(name: string): BootService {
   const systemctl = (...args: string[]) => ["systemctl", "--user", ...args];
-  const config = Deno.env.get("XDG_CONFIG_HOME");
+  const config = variable("XDG_CONFIG_HOME");
   const folder = config?.startsWith("/") ? config : join(home(), ".config");
   return {
     name,
@@ -130,7 +131,7 @@ function launchd(name: string): BootService {
 }
 
 function home(): string {
-  const home = Deno.env.get("HOME");
+  const home = variable("HOME");
   if (home) return home;
   throw new ServiceError("HOME is not set", { hint: "set it to your home folder" });
 }

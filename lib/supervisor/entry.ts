@@ -5,10 +5,12 @@
 
 import { dirname, join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
+import { variable } from "../console/environment.ts";
 import { debug } from "../console/stderr.ts";
 import { HeldFile, readHeldFile } from "../platform/held_file.ts";
+import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
-import { listenerFolder } from "../listener/listener_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 
 const MAX_FILE_BYTES = 4_096;
@@ -53,7 +55,7 @@ export class UpEntry implements Disposable {
     const path = entryPath(repository);
     try {
       await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
-      const file = await HeldFile.claim(path, `${JSON.stringify(status)}\n`);
+      const file = await HeldFile.claim(path, textOf(status));
       return file && new UpEntry(file, status);
     } catch (error) {
       throw new Failure(`cannot write ${path}, ${systemReason(error)}`, {
@@ -65,7 +67,7 @@ export class UpEntry implements Disposable {
   set state(state: UpState) {
     this.#status = { ...this.#status, state };
     try {
-      this.#file.rewrite(`${JSON.stringify(this.#status)}\n`);
+      this.#file.rewrite(textOf(this.#status));
     } catch (error) {
       debug(() => `cannot note the state: ${error}`); // the disk is full, and serving goes on
     }
@@ -80,8 +82,14 @@ export class UpEntry implements Disposable {
 export async function runningUp(repository: Repository): Promise<UpStatus | undefined> {
   try {
     const { text, isHeld } = readHeldFile(entryPath(repository), MAX_FILE_BYTES);
-    const status = parse(text);
-    return status && (isHeld ?? await isAlive(status.pid)) ? status : undefined;
+    const entry = parse(text);
+    if (!entry) return undefined;
+    const { host, ...status } = entry;
+    if (whereaboutsOf(host) === "here") {
+      return isHeld ?? await isAlive(status.pid) ? status : undefined;
+    }
+    // Its process id means nothing here, but the lock may be seen.
+    return isHeld ? { ...status, where: `on ${host.name}, ${status.where}` } : undefined;
   } catch (error) {
     debug(() => `no entry of up: ${error}`);
     return undefined;
@@ -102,17 +110,22 @@ function entryPath(repository: Repository): string {
   return join(listenerFolder(repository), "up");
 }
 
-function parse(text: string): UpStatus | undefined {
+function textOf(status: UpStatus): string {
+  return JSON.stringify({ ...status, host: thisHost() }) + "\n";
+}
+
+function parse(text: string): (UpStatus & { readonly host: HostId }) | undefined {
   let value: Record<string, unknown>;
   try {
     value = JSON.parse(text);
   } catch {
     return undefined; // cleared, or about to be written
   }
-  const { pid, since, where, state } = value ?? {};
+  const { pid, since, where, state, host: writer } = value ?? {};
+  const host = parseHostId(writer);
   const isValid = typeof pid === "number" && pid > 0 && typeof since === "string" &&
     typeof where === "string" && typeof state === "string" && STATES.includes(state);
-  return isValid ? { pid, since, where, state: state as UpState } : undefined;
+  return isValid && host ? { pid, since, where, state: state as UpState, host } : undefined;
 }
 
 /** Returns where this process runs, for people: they need to know where to end it. */
@@ -122,7 +135,7 @@ async function whereThisRuns(): Promise<string> {
     return name.startsWith("/dev/") ? `terminal ${name}` : "a terminal";
   }
   // systemd.exec(5), and launchd's variable for its jobs.
-  if (Deno.env.get("SYSTEMD_EXEC_PID") === String(Deno.pid)) return "systemd";
-  if (Deno.env.get("XPC_SERVICE_NAME")?.includes("git-annex-p2p-iroh")) return "launchd";
+  if (variable("SYSTEMD_EXEC_PID") === String(Deno.pid)) return "systemd";
+  if (variable("XPC_SERVICE_NAME")?.includes("git-annex-p2p-iroh")) return "launchd";
   return "in the background";
 }

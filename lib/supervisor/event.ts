@@ -1,6 +1,6 @@
 /** What `up` reports, as text for people and as JSON for programs (docs/up.schema.json). */
 
-import { printable } from "../console/stderr.ts";
+import { printable, printableJson } from "../console/printable.ts";
 
 /** Number of the format. A format that drops or changes a field gets another number. */
 const FORMAT = 1;
@@ -36,7 +36,7 @@ export function eventText(event: UpEvent): string {
 
 /** Returns an event as a line of JSON. */
 export function eventJson(event: UpEvent, time = new Date()): string {
-  return JSON.stringify({ format: FORMAT, time: time.toISOString(), ...event });
+  return printableJson({ format: FORMAT, time: time.toISOString(), ...event });
 }
 
 function textOf(event: UpEvent): string {

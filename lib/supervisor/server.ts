@@ -1,6 +1,6 @@
 /** Tells which process serves a repository, also one that no `up` has started. */
 
-import { runningListener } from "../listener/listener_file.ts";
+import { servingOf } from "../listener/listener_file.ts";
 import { processInfo } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
 
@@ -16,8 +16,9 @@ export interface Server {
 
 /** Returns the listener of a repository; undefined if there is none. @throws What the system says. */
 export async function findServer(repository: Repository): Promise<Server | undefined> {
-  const pid = await runningListener(repository);
-  if (pid === undefined) return undefined;
+  const serving = await servingOf(repository);
+  if (!serving || !("pid" in serving)) return undefined; // one on another host is replaced by one here
+  const { pid } = serving;
   return { pid, group: (await processInfo(pid))?.group };
 }
 

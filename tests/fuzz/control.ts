@@ -8,6 +8,7 @@ import { locateControlSocket } from "../../lib/control/locator.ts";
 import type { ConnectionPool } from "../../lib/listener/connection_pool.ts";
 import { ControlServer } from "../../lib/listener/control_server.ts";
 import { TrafficMeter } from "../../lib/listener/traffic.ts";
+import { listenerFolder } from "../../lib/repository/listener_folder.ts";
 import { parseSettings } from "../../lib/repository/settings.ts";
 import { StreamError } from "../../lib/streams/duplex.ts";
 import { MessageFormat } from "../../lib/streams/message_format.ts";
@@ -67,6 +68,7 @@ const server = fc.asyncProperty(
   fc.array(fc.tuple(damaged(messages), cuts), { minLength: 1, maxLength: 5 }),
   async (processes) => {
     const repository = { gitDir: await Deno.makeTempDir({ prefix: "p2p-iroh-fuzz-" }) };
+    await Deno.mkdir(listenerFolder(repository), { recursive: true });
     try {
       using meter = new TrafficMeter();
       const pool = { open: () => Promise.reject(new StreamError("lost", "nobody is there")) };
@@ -77,7 +79,8 @@ const server = fc.asyncProperty(
         meter,
         status: () => ({ pid: 17 }),
         signal: new AbortController().signal,
-        requestTimeoutMs: 1_000,
+        report: (message) => assert.fail(message),
+        limits: { requestTimeoutMs: 1_000 },
       });
       const { socketPath: path, cookie } = locateControlSocket(repository)!;
       for (const [bytes, at] of processes) {

@@ -5,6 +5,10 @@ import { join } from "node:path";
 import { base32nopad, base64 } from "@scure/base";
 import fc from "fast-check";
 import { locateControlSocket } from "../../lib/control/locator.ts";
+import { servingOf } from "../../lib/listener/listener_file.ts";
+import { thisHost } from "../../lib/platform/host.ts";
+import { listenerFolder } from "../../lib/repository/listener_folder.ts";
+import config from "../../deno.json" with { type: "json" };
 import { findOnSameHost } from "../../lib/discovery/same_host.ts";
 import { isPeerAddress } from "../../lib/lane/dialable.ts";
 import { LaneFailures } from "../../lib/lane/failures.ts";
@@ -293,14 +297,33 @@ const folder = Deno.makeTempDirSync({ prefix: "p2p-iroh-fuzz-" });
 addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 const repository = { gitDir: join(folder, "repository") };
 const KEY = new Uint8Array(32);
-const FILES = [`${KEY.toHex()}.json`, `${KEY.toHex()}.lanes`];
+const FILES = [
+  join(folder, `${KEY.toHex()}.json`),
+  join(folder, `${KEY.toHex()}.lanes`),
+  join(listenerFolder(repository), "control"),
+  join(listenerFolder(repository), "listener"),
+];
+await Deno.mkdir(listenerFolder(repository), { recursive: true });
+
+const host = fc.oneof(
+  fc.constant(thisHost()),
+  fc.constant({ ...thisHost(), pidNamespace: "elsewhere" }),
+  fc.jsonValue(),
+);
 
 const runtimeFile = fc.oneof(
   fc.record({
     id: fc.oneof(fc.uuid(), fc.jsonValue()),
     pid: fc.oneof(fc.integer(), fc.jsonValue()),
-    pidNamespace: fc.oneof(fc.constant("elsewhere"), fc.jsonValue()),
+    host,
     direct: fc.oneof(fc.array(socketAddress, { maxLength: 20 }), fc.jsonValue()),
+  }, { requiredKeys: [] }),
+  fc.record({
+    version: fc.oneof(fc.constant(config.version), fc.jsonValue()),
+    socket: fc.oneof(fc.constant(join(folder, "0123456789ab.control")), fc.jsonValue()),
+    cookie: fc.oneof(fc.string(), fc.jsonValue()),
+    settings: fc.oneof(fc.string(), fc.jsonValue()),
+    host,
   }, { requiredKeys: [] }),
   fc.array(fc.record({
     kind: fc.oneof(fc.constantFrom("TLS", "QUIC"), fc.jsonValue()),
@@ -310,12 +333,13 @@ const runtimeFile = fc.oneof(
   fc.jsonValue(),
 ).map((value) => new TextEncoder().encode(JSON.stringify(value)));
 const runtimeFiles = fc.asyncProperty(damaged(runtimeFile), async (bytes) => {
-  for (const file of FILES) await Deno.writeFile(join(folder, file), bytes);
+  for (const file of FILES) await Deno.writeFile(file, bytes);
   const found = await findOnSameHost(KEY, [folder]);
   for (const address of found) assert.equal(parseSocketAddress(address), address);
-  const failures = await LaneFailures.load(KEY.toHex(), [folder]);
+  const failures = LaneFailures.load(KEY.toHex(), [folder]);
   assert.equal(typeof failures.has("TLS", "192.0.2.1"), "boolean");
-  assert.equal(locateControlSocket(repository, undefined, [folder]), undefined);
+  assert.equal(locateControlSocket(repository), undefined);
+  await servingOf(repository);
 });
 
 export const decoderTargets: readonly FuzzTarget[] = [
