@@ -86,7 +86,9 @@ async function serveRepository(
   const identity = identityOf(repository, address);
   await Deno.lstat(socketPath).catch((error) => {
     throw new ServeError(`git-annex's socket ${socketPath}: ${systemReason(error)}`, {
-      hint: "git annex remotedaemon makes the socket and starts this program",
+      hint: socketPath.includes("\ufffd")
+        ? "the name of a folder is not UTF-8, so run git annex remotedaemon in the top folder"
+        : "git annex remotedaemon makes the socket and starts this program",
     });
   });
   using signals = new Signals(END_TIMEOUT_MS);
@@ -176,7 +178,7 @@ export function reportTo(log: Pick<LogFile, "write">, tell: Report = say): Repor
 async function openLog(repository: Repository): Promise<LogFile> {
   const folder = listenerFolder(repository);
   await Deno.mkdir(folder, { recursive: true, mode: 0o700 }).catch((error) => {
-    debug(() => `no log in ${folder}: ${error}`); // a read-only repository can be served, too
+    say(`no log is kept, cannot make ${folder}: ${systemReason(error)}`); // serving goes on
   });
   return new LogFile(join(folder, "log"));
 }

@@ -4,6 +4,7 @@
  */
 
 import { join } from "node:path";
+import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
 import { HeldFile, readHeldFile, type Reading } from "../platform/held_file.ts";
@@ -57,6 +58,11 @@ export class ListenerSignature implements AsyncDisposable {
   }
 }
 
+/** It cannot be found out whether a repository is served. */
+export class ServingUnknown extends Failure {
+  override readonly name = "ServingUnknown";
+}
+
 /** Where a repository is served: by a process of this host, or on another one or in another container. */
 export type Serving = { readonly pid: number } | { readonly elsewhere: string };
 
@@ -64,7 +70,7 @@ export type Serving = { readonly pid: number } | { readonly elsewhere: string };
  * Tells where a repository is served; undefined if it is not served as far as is known. A process id that
  * another host has written is not returned.
  *
- * @throws What the system says.
+ * @throws {ServingUnknown} if the file cannot be read, for example since it is another user's.
  */
 export async function servingOf(repository: Repository): Promise<Serving | undefined> {
   const reading = read(repository);
@@ -87,8 +93,11 @@ function read(repository: Repository): Reading | undefined {
   try {
     return readHeldFile(signaturePath(repository), MAX_FILE_BYTES);
   } catch (error) {
-    ignoreNotFound(error);
-    return undefined;
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new ServingUnknown(
+      `cannot tell whether this repository is being served, ${systemReason(error)}`,
+      { hint: "ask as the user who owns its folder annex/p2p-iroh", cause: error },
+    );
   }
 }
 

@@ -3,7 +3,7 @@
  * exact text of an address. The address is therefore made once, and later settings do not change it.
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
 import { systemReason } from "../console/failure.ts";
@@ -39,13 +39,31 @@ const LOCK_TIMEOUT_MS = 10_000;
  * @throws {IdentityError} if identity or address cannot be read or written. A new identity is then removed.
  */
 export async function ensureAddress(repository: Repository, settings: Settings): Promise<string> {
-  await Deno.mkdir(credsDir(repository), { recursive: true, mode: 0o700 }).catch((error) => {
-    throw cannotWrite(`to the folder ${credsDir(repository)}`, error);
-  });
+  await makeCredsDir(repository);
   using _lock = await lockFolder(credsDir(repository));
   const identity = readIdentity(repository);
   if (identity) return await addressOf(repository, identity);
   return await newAddress(repository, settings);
+}
+
+/** Makes the folder of the identity. Its parent `annex` has git-annex's mode: users may share the repository. */
+async function makeCredsDir(repository: Repository): Promise<void> {
+  const path = credsDir(repository);
+  try {
+    await Deno.mkdir(dirname(path), { recursive: true });
+    await Deno.mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (isFolder(path)) return;
+    throw cannotWrite(`to the folder ${path}`, error);
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false; // it does not exist, or another user's folder hides it
+  }
 }
 
 /** Returns the address of a repository, without changing anything; undefined if it has no identity. */

@@ -57,7 +57,9 @@ export function readIdentity(repository: Repository): Identity | undefined {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw new IdentityError(`cannot read the identity file ${path}, ${systemReason(error)}`, {
-      hint: error instanceof NotRegular ? "move it away" : "correct its owner and mode (0600)",
+      hint: error instanceof NotRegular
+        ? "move it away"
+        : "run this as the user who owns it, or correct its owner and mode (0600)",
       cause: error,
     });
   }

@@ -1,6 +1,7 @@
 /** Finds the git repository in which this program was started, and reads its configuration. */
 
 import { resolve } from "node:path";
+import { abortable } from "../async/abort.ts";
 import { variable } from "../console/environment.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { parseSettings, type Settings } from "./settings.ts";
@@ -28,6 +29,10 @@ export class GitMissing extends Failure {
 
 /** Exit status of `git config` if no key matches. */
 const CONFIG_NOTHING_FOUND = 1;
+const FIND_REPOSITORY = ["rev-parse", "--git-common-dir"];
+const READ_SETTINGS = ["config", "--null", "--get-regexp", "^p2p-iroh\\."];
+/** Timeout for git, also on a slow disk. */
+const GIT_TIMEOUT_MS = 30_000;
 
 /**
  * Finds the repository as git does, also from a subfolder, a bare repository or a submodule. All linked work
@@ -36,9 +41,12 @@ const CONFIG_NOTHING_FOUND = 1;
  * @throws {RepositoryError} if there is none. @throws {GitMissing}
  */
 export async function findRepository(): Promise<Repository> {
-  const run = await git("rev-parse", "--git-common-dir");
-  if (run.code === 0) return { gitDir: resolve(run.stdout.replace(/\r?\n$/, "")) };
-  if (/not a git repository/.test(run.stderr)) {
+  return repositoryFrom(await gitHere(...FIND_REPOSITORY));
+}
+
+function repositoryFrom(run: GitRun): Repository {
+  if (run.code === 0) return { gitDir: absolute(run.stdout.replace(/\r?\n$/, "")) };
+  if (/not a git repository \(or any/.test(run.stderr)) {
     throw new RepositoryError("this is not a git repository", {
       hint: "run it in the repository whose address you want",
     });
@@ -49,7 +57,21 @@ export async function findRepository(): Promise<Repository> {
 /** Returns the top folder of the work tree of the current directory, or the git directory if it is in none. */
 export async function topFolder({ gitDir }: Repository): Promise<string> {
   const run = await git("rev-parse", "--show-toplevel");
-  return run.code === 0 ? resolve(run.stdout.replace(/\r?\n$/, "")) : gitDir;
+  return run.code === 0 ? absolute(run.stdout.replace(/\r?\n$/, "")) : gitDir;
+}
+
+/** Makes a path absolute, if the name of the current directory is text. @throws {RepositoryError} */
+function absolute(path: string): string {
+  if (path.includes("\ufffd")) {
+    throw new RepositoryError("a folder above this repository has a name that is not UTF-8", {
+      hint: "run it in the top folder of the repository, or rename that folder",
+    });
+  }
+  try {
+    return resolve(path);
+  } catch {
+    return path; // relative to the current directory, which this process does not change
+  }
 }
 
 /**
@@ -60,7 +82,19 @@ export async function topFolder({ gitDir }: Repository): Promise<string> {
  * @throws {RepositoryError} if git cannot read them. @throws {GitMissing}
  */
 export async function readSettings(): Promise<Settings> {
-  const run = await git("config", "--null", "--get-regexp", "^p2p-iroh\\.");
+  return settingsFrom(await gitHere(...READ_SETTINGS));
+}
+
+/**
+ * Reads the settings without those of a repository.
+ *
+ * @throws As {@linkcode readSettings}.
+ */
+async function readUserSettings(): Promise<Settings> {
+  return settingsFrom(await git("--git-dir", "/dev/null", ...READ_SETTINGS));
+}
+
+function settingsFrom(run: GitRun): Settings {
   if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
   return parseSettings(run.stdout, variable);
 }
@@ -72,14 +106,24 @@ export interface WorkingContext {
   readonly repository: Repository | undefined;
 }
 
-/** Reads the settings and finds the repository. @throws As {@linkcode readSettings}. */
+/**
+ * Reads the settings and finds the repository. git-annex connects wherever it is called, also where git does not
+ * accept the folder, for example if its config is damaged. Such a repository is ignored.
+ *
+ * @throws As {@linkcode readSettings}.
+ */
 export async function readWorkingContext(): Promise<WorkingContext> {
-  const finding = findRepository().catch((error) => {
+  const finding = git(...FIND_REPOSITORY).then(repositoryFrom).catch((error) => {
     if (!(error instanceof Failure)) throw error;
     debug(() => `no repository: ${error.message}`);
     return undefined;
   });
-  const [settings, repository] = await Promise.all([readSettings(), finding]);
+  const reading = git(...READ_SETTINGS).then(settingsFrom).catch((error) => {
+    if (!(error instanceof RepositoryError)) throw error;
+    debug(() => `the repository's settings are ignored: ${error.message}`);
+    return readUserSettings();
+  });
+  const [settings, repository] = await Promise.all([reading, finding]);
   return { settings, repository };
 }
 
@@ -102,13 +146,29 @@ interface GitRun {
   readonly stderr: string;
 }
 
+/**
+ * Runs git in the repository of the current directory. A user may permit no bare repository that is not named
+ * (`safe.bareRepository`). git-annex, or the user, has chosen this one, so it is then named.
+ */
+async function gitHere(...args: string[]): Promise<GitRun> {
+  const run = await git(...args);
+  return /safe\.bareRepository/.test(run.stderr) ? await git("--git-dir", ".", ...args) : run;
+}
+
 async function git(...args: string[]): Promise<GitRun> {
+  const signal = AbortSignal.timeout(GIT_TIMEOUT_MS);
   let output: Deno.CommandOutput;
   try {
-    const command = new Deno.Command("git", { args, env: { LC_ALL: "C" }, stdin: "null" });
-    output = await command.output();
+    const command = new Deno.Command("git", { args, env: { LC_ALL: "C" }, stdin: "null", signal });
+    // The signal may kill a git whose child processes keep its stdout open.
+    output = await abortable(command.output(), signal);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw notFound();
+    if (signal.aborted) {
+      throw new RepositoryError(`git has not answered within ${GIT_TIMEOUT_MS / 1000} s`, {
+        hint: "does git status work here?",
+      });
+    }
     throw new RepositoryError(`cannot run git, ${systemReason(error)}`, { cause: error });
   }
   const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
@@ -122,7 +182,8 @@ function notFound(): Failure {
   try {
     Deno.cwd();
     return new GitMissing();
-  } catch {
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) return new GitMissing(); // its name is not UTF-8
     return new RepositoryError("the current directory no longer exists", {
       hint: "change to one that exists",
     });
