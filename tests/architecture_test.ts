@@ -7,6 +7,9 @@ const root = dirname(import.meta.dirname!);
 const PAGES = ["docs/architecture.md", "docs/control-socket.md", "CONTRIBUTING.md"];
 const MAX_TERMS = 15;
 
+/** Matches what is loaded with a module: what it imports, but not on demand, nor for its types alone. */
+const LOADED_AT_ONCE = /^(?:import|export) (?!type\b)[^;"]*\bfrom "([^"]+)";/gm;
+
 /** The module that only one room may import. */
 const IROH_JS = "@number0/iroh", IROH_ROOM = "iroh";
 
@@ -60,6 +63,21 @@ Deno.test(`only lib/${IROH_ROOM}/ imports ${IROH_JS}`, () => {
   assert.notEqual(importers.length, 0);
   const rooms = new Set(importers.map(([from]) => roomOf(from)));
   assert.deepEqual([...rooms], [IROH_ROOM]);
+});
+
+Deno.test("a dial on dumbpipe's protocol loads neither sessions nor lanes", async () => {
+  const loaded = new Set<string>(), folder = "lib/connect";
+  const load = async (path: string) => {
+    if (loaded.has(path) || !path.startsWith("lib/")) return;
+    loaded.add(path);
+    for (const [, specifier] of (await text(path)).matchAll(LOADED_AT_ONCE)) {
+      await load(resolved(specifier!, dirname(path)));
+    }
+  };
+  for (const name of ["pipe.ts", "standalone.ts"]) await load(`${folder}/${name}`);
+  assert(loaded.has("lib/protocol/dumbpipe.ts"));
+  const others = [...loaded].filter((path) => /lane|session|carrier|listener\//.test(path));
+  assert.deepEqual(others, []);
 });
 
 for (const name of PAGES) {

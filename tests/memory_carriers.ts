@@ -41,6 +41,8 @@ class Direction {
   bytes = 0;
   /** While true, nothing arrives. */
   isHeld = false;
+  /** Whether the sender has ended it in order. */
+  hasEnded = false;
   #options: Required<DirectionOptions>;
   #pieces: Uint8Array<ArrayBuffer>[] = [];
   #underWay = 0;
@@ -90,15 +92,11 @@ class Direction {
     return piece;
   }
 
-  /** What was written arrives, and then the end. */
+  /** What was written arrives, and then the end, unless it is silent. */
   end(): void {
-    this.#state = "ended";
+    this.hasEnded = true;
+    if (this.#state === "open") this.#state = "ended";
     this.#changed.notify();
-  }
-
-  /** Whether the sender has ended it in order. */
-  get hasEnded(): boolean {
-    return this.#state === "ended";
   }
 
   /** What is under way is lost. */

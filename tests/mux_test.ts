@@ -124,27 +124,24 @@ scenario("mux: a stream of an unknown type, or of no session, is reset alone", {
   await carries(session);
 });
 
-scenario("mux: a protocol error ends the connection", {}, async (env) => {
+scenario("mux: an invalid offer of a lane ends its session alone", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);
-  const violations: ((connection: Connection) => Promise<void>)[] = [
-    async (connection) => {
-      await openSession(connection, 3);
-      await writeStreamHeader(await connection.open(), {
-        type: StreamType.SESSION,
-        session: 3,
-        id: newSessionId(),
-      });
-    },
-    async (connection) => {
-      await openSession(connection, 3);
-      const lane = await connection.open();
-      await writeStreamHeader(lane, { type: StreamType.LANE, session: 3 });
-      await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {} is not an offer
-    },
-  ];
-  for (const send of violations) {
+  await using connection = await dial(env, pair);
+  const other = await openSession(connection, 2), session = await openSession(connection, 3);
+  const lane = await connection.open();
+  await writeStreamHeader(lane, { type: StreamType.LANE, session: 3 });
+  await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {} is not an offer
+  await assert.rejects(session.readable.getReader().read(), { code: CloseCode.BAD_HELLO });
+  await carries(other);
+});
+
+scenario("mux: a session's number that is used twice ends the connection", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echo);
+  {
     await using connection = await dial(env, pair);
-    await send(connection);
+    const header = { type: StreamType.SESSION, session: 3, id: newSessionId() } as const;
+    await openSession(connection, 3);
+    await writeStreamHeader(await connection.open(), header);
     const end = await env.within(connection.closed);
     assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
   }

@@ -1,7 +1,8 @@
 /** Sessions whose connection is lost go on on another one. */
 
 import assert from "node:assert/strict";
-import { makeFriend } from "./friends.ts";
+import type { StatusReport } from "../lib/status/report.ts";
+import { type Friend, makeFriend } from "./friends.ts";
 import { makeNetwork } from "./network.ts";
 import { AUTH_SUCCESS, echo, makePair } from "./pair.ts";
 import {
@@ -13,6 +14,8 @@ import {
 } from "./testenv.ts";
 
 const needs: ScenarioOptions = { needs: ["namespaces", "iptables"], limitMs: 120_000 };
+/** Longest time until a peer that is reached again is told of a session that is given up: no time limit. */
+const TOLD_MS = 10_000;
 const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
 
 /** Lets nothing in from other hosts, until what it returns is called. */
@@ -29,6 +32,15 @@ async function exchange(env: TestEnv, dialer: Started, text: string): Promise<vo
     assert.equal(dialer.code, undefined, dialer.stderr);
     return dialer.stdout.endsWith(text);
   });
+}
+
+/** Returns what the status of a friend says of its only peer. */
+async function peerOf(env: TestEnv, { host, repository }: Friend): Promise<string> {
+  const status = ["git-annex-p2p-iroh", "status", "--json"];
+  const report: StatusReport = JSON.parse(await env.ok(status, { on: host, cwd: repository }));
+  const { bytesSent, bytesReceived, sessions, path } = report.peers[0]!;
+  return `${bytesSent} out, ${bytesReceived} in, sessions ${sessions.incoming} in, ` +
+    `${sessions.outgoing} out, ${path?.split(" ")[0]}`;
 }
 
 scenario("resumption: a session of a process that dials by itself", needs, async (env) => {
@@ -50,13 +62,31 @@ scenario("resumption: a session through a listener", needs, async (env) => {
   const network = await makeNetwork(env, "lan");
   const a = await makeFriend(env, network.a), b = await makeFriend(env, network.b);
   const dialer = await b.connect(await a.at(), { stdin: "open" });
+  const interrupted = await b.connect(await a.at(), { stdin: "open" });
   await exchange(env, dialer, "before");
+  await exchange(env, interrupted, "word");
   assert.match(dialer.stderr, /through the running listener/);
   const restore = await cutOff(env, b.host);
   await dialer.write("meanwhile");
-  await dialer.says(/the connection is lost, and dialed again/);
+  for (const process of [dialer, interrupted]) {
+    await process.says(/the connection is lost, and dialed again/);
+  }
+  interrupted.kill("SIGINT");
+  await interrupted.ended;
   await restore();
   await exchange(env, dialer, "after");
+  const restoredAt = performance.now();
+  await env.until("git-annex to hear of the interrupted session", () => a.fakeAnnex.open === 1);
+  assert(performance.now() - restoredAt < TOLD_MS);
+
+  const sent = "beforemeanwhileafter".length + "word".length;
+  const received = sent + 2 * AUTH_SUCCESS.length;
+  let atA = "", atB = "";
+  await env.until("each byte and session to be counted once", async () => {
+    [atA, atB] = [await peerOf(env, a), await peerOf(env, b)];
+    return atB === `${sent} out, ${received} in, sessions 0 in, 1 out, direct` &&
+      atA === `${received} out, ${sent} in, sessions 1 in, 0 out, direct`;
+  });
   await dialer.end();
   const { code, stdout, stderr } = await dialer.ended;
   assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}beforemeanwhileafter`], stderr);

@@ -43,6 +43,7 @@ scenario(
 
 scenario("warm: a process that goes through the listener makes its own lane for 20 MB each way", {
   limitMs: 90_000,
+  takesTurns: true,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
   const data = randomBytes(20_000_000);

@@ -22,6 +22,8 @@ const LOST_PAUSE_MS = 1_000, LOST_PAUSE_GROWTH = 4;
 
 /** Timeout for another connection. The peer waits longer, but the user is told within half a minute. */
 const REDIAL_TIMEOUT_MS = 10_000;
+/** That timeout if there is a lane, which is not lost: the peer's process may stand still for a while. */
+const REDIAL_WITH_LANE_TIMEOUT_MS = 20_000;
 
 /** A stream on which to agree on a lane. Dispose of it with the session. */
 export interface LaneSignaling extends Disposable {
@@ -135,7 +137,8 @@ export class LaneUpgrade implements Disposable {
     if (this.session.received === 0) return this.session.fail(lost);
     debug(() => `the connection is lost, and dialed again: ${lost.message}`);
     try {
-      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(REDIAL_TIMEOUT_MS)]);
+      const timeoutMs = this.session.lane ? REDIAL_WITH_LANE_TIMEOUT_MS : REDIAL_TIMEOUT_MS;
+      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(timeoutMs)]);
       const { stream, connectionClosed } = await this.#options.resume(limit);
       this.session.attachHome(stream, connectionClosed);
     } catch (error) {

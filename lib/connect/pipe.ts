@@ -10,7 +10,6 @@ import { splice, type SpliceResult } from "../streams/splice.ts";
 import { debug } from "../console/stderr.ts";
 import { Stdio } from "../platform/stdio.ts";
 import type { OutboundSession } from "./outbound.ts";
-import { openViaListener } from "./via_listener.ts";
 
 /** The connection ended early. */
 export class ConnectionFailure extends Failure {
@@ -36,7 +35,7 @@ export async function pipeStdio(
   const stdio = new Stdio(), onLane = () => stdio.expectMuch();
   const found = await abortable(context, signal);
   const locator = ADDRESS_LIKE.test(address) ? locatorFor(found) : undefined;
-  using outbound = (locator && await openViaListener(address, locator, onLane, signal)) ??
+  using outbound = (locator && await loadViaListener(address, locator, onLane, signal)) ??
     await loadStandalone(address, found, onLane, signal);
   try {
     const result = await splice(stdio, outbound.stream, signal);
@@ -55,6 +54,17 @@ function locatorFor({ settings, repository }: WorkingContext): ControlLocator | 
   // With `lane = false` the peer speaks dumbpipe's protocol, which cannot keep a connection.
   if (!repository || !settings.warm || !settings.lane) return undefined;
   return locateControlSocket(repository, settings);
+}
+
+/** Loads the modules that only a process with a listener needs, and connects. */
+async function loadViaListener(
+  address: string,
+  locator: ControlLocator,
+  onLane: () => void,
+  signal: AbortSignal,
+): Promise<OutboundSession | undefined> {
+  const { openViaListener } = await import("./via_listener.ts");
+  return await openViaListener(address, locator, onLane, signal);
 }
 
 /** Loads the modules that only a standalone process needs, and connects. */
@@ -90,7 +100,8 @@ function throwIfFailed(result: SpliceResult): void {
       throw new ConnectionFailure(`cannot pass bytes on, ${systemReason(error)}`, { cause: error });
     }
     // dumbpipe, too, closes the connection without the end of the stream.
-    if (error.kind !== "closed" && !(isComplete && error.kind === "reset")) throw error;
+    const isGivenUp = error.kind === "reset" || error.kind === "forgotten";
+    if (error.kind !== "closed" && !(isComplete && isGivenUp)) throw error;
   }
 }
 
@@ -102,6 +113,7 @@ function peerFailure(error: StreamError): ConnectionFailure {
         cause: error,
       });
     case "reset":
+    case "forgotten":
     case "closed":
       return new ConnectionFailure(error.message, {
         hint: "try again, and see whether git-annex there says why",

@@ -10,18 +10,11 @@ import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 import { samePublicKey, type Ticket } from "../repository/ticket.ts";
-import {
-  MUX_ALPN,
-  newSessionId,
-  noticeLossSoon,
-  StreamType,
-  writeStreamHeader,
-} from "../protocol/mux.ts";
-import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN, sendHandshake } from "../protocol/dumbpipe.ts";
+import { MUX_ALPN } from "../protocol/mux.ts";
 import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
-import { type LaneSignaling, LaneUpgrade } from "./lane_upgrade.ts";
-import { abortCode, type OutboundSession } from "./outbound.ts";
+import type { OutboundSession } from "./outbound.ts";
 
 /**
  * Dials a peer, and opens a session.
@@ -40,75 +33,37 @@ export async function openStandalone(
   if (repository && isSelf(ticket, repository)) throw new SelfDial();
   const alpns = await alpnsFor(ticket, settings);
   const withToken = await withRelayToken(settings, repository);
+  // It is loaded meanwhile, unless the peer speaks only dumbpipe's protocol.
+  const loading = alpns.includes(MUX_ALPN) ? import("./standalone_mux.ts") : undefined;
   const { connection } = await dialPeer(ticket, withToken, alpns, signal);
   if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberDumbpipeOnly(ticket.publicKey);
   }
+  // The endpoint lives until the process exits. To close it takes a second, in which git-annex would
+  // wait although everything has been sent.
   try {
-    return await open(connection, ticket, withToken, onLane, signal);
+    if (!loading || connection.alpn === DUMBPIPE_ALPN) {
+      return await openDumbpipe(connection, signal);
+    }
+    const { openMuxSession } = await loading;
+    return await openMuxSession(connection, ticket, withToken, onLane, signal);
   } catch (error) {
     await connection.closeAndSend(CloseCode.STOPPED, "stopped");
     throw error;
   }
 }
 
-async function open(
-  first: Connection,
-  ticket: Ticket,
-  settings: Settings,
-  onLane: () => void,
+async function openDumbpipe(
+  connection: Connection,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
-  // The endpoint lives until the process exits. To close it takes a second, in which git-annex would
-  // wait although everything has been sent.
-  let connection = first;
-  const finish = () => connection.closeAndSend(CloseCode.DONE, "");
   const stream = await abortable(connection.open(), signal);
-  if (connection.alpn === DUMBPIPE_ALPN) {
-    await abortable(sendHandshake(stream), signal);
-    const giveUp = () => connection.closeAndSend(CloseCode.STOPPED, "stopped");
-    return { stream, finish, giveUp, [Symbol.dispose]() {} };
-  }
-  const id = newSessionId();
-  noticeLossSoon(connection);
-  await abortable(writeStreamHeader(stream, { type: StreamType.SESSION, session: 0, id }), signal);
-  const openLane = async (): Promise<LaneSignaling> => {
-    const { laneAddresses } = await import("../lane/local_addresses.ts");
-    const stream = await connection.open();
-    await writeStreamHeader(stream, { type: StreamType.LANE, session: 0 });
-    return { stream, addresses: laneAddresses(connection, settings.bind), [Symbol.dispose]() {} };
-  };
-  const resume = async (signal: AbortSignal) => {
-    // An endpoint goes on sending to where a peer was as long as it has any connection with it.
-    connection.close(CloseCode.LOST, CLOSE_REASONS.get(CloseCode.LOST)!);
-    const options = { from: connection.endpoint };
-    connection = (await dialPeer(ticket, settings, [MUX_ALPN], signal, options)).connection;
-    noticeLossSoon(connection);
-    const stream = await abortable(connection.open(), signal);
-    const header = { type: StreamType.RESUME, session: 0, id } as const;
-    await abortable(writeStreamHeader(stream, header), signal);
-    return { stream, connectionClosed: connection.closedError };
-  };
-  const upgrade = new LaneUpgrade({
-    stream,
-    connectionClosed: connection.closedError,
-    peerKey: () => Promise.resolve(connection.publicKey.toHex()),
-    openLane,
-    onLane,
-    resume,
-    signal,
-  });
+  await abortable(sendHandshake(stream), signal);
   return {
-    stream: upgrade.session,
-    async finish() {
-      await upgrade.session.detach();
-      await finish();
-    },
-    async giveUp(error) {
-      const code = abortCode(error);
-      await connection.closeAndSend(code, CLOSE_REASONS.get(code)!);
-    },
-    [Symbol.dispose]: () => upgrade[Symbol.dispose](),
+    stream,
+    finish: () => connection.closeAndSend(CloseCode.DONE, ""),
+    giveUp: () => connection.closeAndSend(CloseCode.STOPPED, "stopped"),
+    [Symbol.dispose]() {},
   };
 }
 

@@ -6,6 +6,7 @@ import { ControlUnavailable, requestSession } from "../control/client.ts";
 import type { ControlLocator } from "../control/locator.ts";
 import { debug } from "../console/stderr.ts";
 import { newSessionId } from "../protocol/mux.ts";
+import type { Session } from "../protocol/session.ts";
 import { LaneUpgrade } from "./lane_upgrade.ts";
 import { abortCode, type OutboundSession } from "./outbound.ts";
 
@@ -37,10 +38,12 @@ export async function openViaListener(
       openLane: () => proxied.openLane(),
       onLane,
       async resume(signal) {
+        progress.pause();
         const before = proxied;
         proxied = await requestSession(locator, address, { id, isResumed: true }, signal);
         before[Symbol.dispose]();
         await proxied.open;
+        progress.restart();
         return { stream: proxied.stream, connectionClosed: proxied.closedError };
       },
       signal,
@@ -48,14 +51,10 @@ export async function openViaListener(
     await proxied.open;
     const { session } = upgrade;
     session.deliveredByProxy(); // even if this process exits
-    let reported = "";
+    const progress = new Progress(session);
     const report = () => {
-      const { sent, received, lane } = session;
-      const now = { sent, received, lane: lane && `${lane.kind} ${lane.remote}` };
-      const text = JSON.stringify(now);
-      if (text === reported) return;
-      reported = text;
-      proxied.report(now);
+      const report = progress.next();
+      if (report) proxied.report(report);
     };
     const timer = setInterval(report, REPORT_INTERVAL_MS);
     return {
@@ -80,6 +79,46 @@ export async function openViaListener(
     if (!(error instanceof ControlUnavailable)) throw error;
     debug(() => `not through the running listener: ${error.message}`);
     return undefined;
+  }
+}
+
+/** The progress that is reported to the listener. It counts from when the listener has opened or resumed the session. */
+class Progress {
+  #session: Session;
+  /** What was reported before the session was resumed. */
+  #before = { sent: 0, received: 0 };
+  #last = { sent: 0, received: 0, lane: undefined as string | undefined };
+  #isPaused = false;
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Returns the next report; undefined if nothing has changed. */
+  next(): Record<string, unknown> | undefined {
+    if (this.#isPaused) return undefined;
+    const { lane } = this.#session, last = this.#last;
+    const next = {
+      sent: this.#session.sent - this.#before.sent,
+      received: this.#session.received - this.#before.received,
+      lane: lane && `${lane.kind} ${lane.remote}`,
+    };
+    if (JSON.stringify(next) === JSON.stringify(last)) return undefined;
+    this.#last = next;
+    return next;
+  }
+
+  /** Reports nothing, since the listener has given up its part of the session. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** Counts anew, since the session is resumed. The listener has counted what was reported so far. */
+  restart(): void {
+    this.#before.sent += this.#last.sent;
+    this.#before.received += this.#last.received;
+    this.#last = { sent: 0, received: 0, lane: undefined };
+    this.#isPaused = false;
   }
 }
 

@@ -299,7 +299,13 @@ export class ProxiedStream implements Duplex {
   }
 }
 
-const ERROR_KINDS: readonly StreamErrorKind[] = ["closed", "reset", "refused", "lost"];
+const ERROR_KINDS: readonly StreamErrorKind[] = [
+  "closed",
+  "reset",
+  "refused",
+  "forgotten",
+  "lost",
+];
 
 function encodeError(reason: unknown): Uint8Array {
   const { kind, message, code } = reason instanceof StreamError

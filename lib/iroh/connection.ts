@@ -15,6 +15,10 @@ import type { ConnectionPath } from "./path.ts";
 import { SilenceWatch, type Watched } from "./silence_watch.ts";
 import { ConnectionStreams } from "./streams.ts";
 
+/** Interval between the heartbeats of iroh. */
+const HEARTBEAT_MS = 5_000;
+/** Interval between looks for the answer to a close: short against the timeout of those that wait for it. */
+const ANSWER_LOOK_INTERVAL_MS = 10;
 /** Timeout for a close to leave the machine, which takes 1 to 2 ms. */
 const CLOSE_SENT_TIMEOUT_MS = 100;
 /** What to tell the peer of a connection on which nothing comes, as dumbpipe would: it may get through. */
@@ -61,6 +65,8 @@ export class Connection {
   readonly #streams: ConnectionStreams;
   readonly #silence: Watched;
   #silenceReason = SILENCE;
+  /** Number of packets received before this end closed it. */
+  #receivedBeforeClose: number | undefined;
 
   /**
    * @param endpoint Kept, since iroh ends the connections of an endpoint that is garbage-collected.
@@ -90,6 +96,11 @@ export class Connection {
   noticeLossWithin(timeoutMs: number, code: bigint, reason: string): void {
     this.#silence.timeoutMs = timeoutMs;
     this.#silenceReason = [code, reason];
+  }
+
+  /** Whether the peer's last heartbeat is overdue. */
+  get isSilent(): boolean {
+    return this.#silence.silentMs > HEARTBEAT_MS;
   }
 
   /** The peer's public key, 32 bytes. */
@@ -156,7 +167,24 @@ export class Connection {
    * ended, unless code and reason report an error.
    */
   close(code: bigint, reason: string): void {
+    this.#receivedBeforeClose ??= this.packetsReceived;
     this.#connection.close(code, this.#bytes.to(new TextEncoder().encode(reason)));
+  }
+
+  /**
+   * Resolves when the peer has answered {@linkcode close}, or has ended the connection itself.
+   *
+   * iroh sends a close once. If this process exits before that has left the machine, the peer does not hear of it.
+   * Through a relay and on a busy machine, it can take a while.
+   *
+   * @throws The signal's reason.
+   */
+  async closeAnswered(signal: AbortSignal): Promise<void> {
+    let isEnded = false; // without a close of ours, which needs no answer
+    this.closed.then(({ by }) => isEnded = by !== "us");
+    while (!isEnded && this.packetsReceived === this.#receivedBeforeClose) {
+      await delay(ANSWER_LOOK_INTERVAL_MS, signal);
+    }
   }
 
   /** Closes the connection like {@linkcode close}, and waits until the close has left the machine. */

@@ -124,3 +124,21 @@ Deno.test("Connection fails the streams that are being written when the peer clo
   await assert.rejects(writable.getWriter().closed, error);
   assert.equal((await connection.closedError).message, "busy (code 7)");
 });
+
+Deno.test("Connection waits for the answer to its close", async () => {
+  const fake = new FakeConnection(false), connection = fake.wrap();
+  fake.packets = 7;
+  connection.close(3n, "stopped");
+  await assert.rejects(connection.closeAnswered(AbortSignal.timeout(30)), /TimeoutError|timed out/);
+  const answered = connection.closeAnswered(new AbortController().signal);
+  fake.packets++;
+  await answered;
+});
+
+Deno.test("Connection waits for no answer if the peer has closed it", async () => {
+  const fake = new FakeConnection(false), connection = fake.wrap();
+  fake.end("closed by peer: busy (code 7)");
+  await connection.closed;
+  connection.close(3n, "stopped");
+  await connection.closeAnswered(AbortSignal.timeout(60_000));
+});

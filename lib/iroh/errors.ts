@@ -98,7 +98,7 @@ export function connectionEndError(end: ConnectionEnd): StreamError {
     case "us":
       return new StreamError("closed", "the connection was closed on this side");
     case "reset":
-      return new StreamError("reset", "the peer no longer knows this connection");
+      return new StreamError("forgotten", "the peer no longer knows this connection");
     case "loss":
       return new StreamError("lost", end.detail);
     case "peer":

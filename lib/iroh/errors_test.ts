@@ -84,7 +84,7 @@ Deno.test("dialError() gives the root cause of an error that it does not know", 
 Deno.test("connectionEnd() knows iroh's texts", () => {
   const cases: [text: string, end: ConnectionEnd][] = [
     ["closed", { by: "us" }],
-    ["reset by peer", { by: "reset" }], // read in noq's source, not seen
+    ["reset by peer", { by: "reset" }],
     ["timed out", { by: "loss", detail: "timed out" }],
     ["closed by peer: 0", { by: "peer", code: 0n, reason: "" }],
     ["closed by peer: 7", { by: "peer", code: 7n, reason: "" }],
@@ -117,7 +117,7 @@ Deno.test("connectionEnd() takes an unknown text for a loss", () => {
 Deno.test("connectionEndError() tells an orderly end from an error code and from a loss", () => {
   const cases: [end: ConnectionEnd, kind: string, message: string, code?: bigint][] = [
     [{ by: "us" }, "closed", "the connection was closed on this side"],
-    [{ by: "reset" }, "reset", "the peer no longer knows this connection"],
+    [{ by: "reset" }, "forgotten", "the peer no longer knows this connection"],
     [{ by: "loss", detail: "timed out" }, "lost", "timed out"],
     [{ by: "peer", code: 0n, reason: "done" }, "closed", "the peer closed the connection"],
     [{ by: "peer", code: 7n, reason: "busy" }, "refused", "busy (code 7)", 7n],

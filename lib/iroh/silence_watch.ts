@@ -18,13 +18,15 @@ export interface SilenceWatchOptions {
 export interface Watched extends Disposable {
   /** Timeout for a packet of the peer. */
   timeoutMs: number;
+  /** Time without a packet of the peer so far, in whole intervals between looks. */
+  readonly silentMs: number;
 }
 
-interface WatchedConnection extends Watched {
+interface WatchedConnection extends Omit<Watched, "silentMs"> {
+  silentMs: number;
   readonly packetsReceived: () => number | bigint;
   readonly onSilence: () => void;
   last: number | bigint;
-  checks: number;
 }
 
 /** Watches many connections with one timer, since a listener may have many that are idle. */
@@ -51,7 +53,7 @@ export class SilenceWatch {
       packetsReceived,
       onSilence,
       last: -1,
-      checks: 0,
+      silentMs: 0,
       [Symbol.dispose]: () => {
         this.#watched.delete(watched);
         if (this.#watched.size > 0) return;
@@ -68,9 +70,9 @@ export class SilenceWatch {
     for (const watched of this.#watched) {
       const now = watched.packetsReceived();
       // Counted in checks, not by the clock: a machine that slept has not heard its peers, either.
-      watched.checks = now === watched.last ? watched.checks + 1 : 0;
+      watched.silentMs = now === watched.last ? watched.silentMs + this.#checkIntervalMs : 0;
       watched.last = now;
-      if (watched.checks * this.#checkIntervalMs >= watched.timeoutMs) watched.onSilence();
+      if (watched.silentMs >= watched.timeoutMs) watched.onSilence();
     }
   }
 }

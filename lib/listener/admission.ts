@@ -16,6 +16,8 @@ const MAX_WAITING = 16;
 export interface Permit {
   /** Aborted if another peer gets the permit. It never is after {@linkcode authenticated}. */
   readonly evicted: AbortSignal;
+  /** Whether the peer may only resume a session, which has a permit. */
+  readonly isSpare: boolean;
   /** Keeps the permit until its release: git-annex has admitted the peer. */
   authenticated(): void;
   release(): void;
@@ -35,6 +37,8 @@ export class Admission {
   #authenticated = 0;
   /** Permits of peers that have not authenticated, oldest first. */
   #unauthenticated = new Map<AbortController, { source: string; since: number }>();
+  /** Number of spare permits in use. */
+  #spares = 0;
   #waiting = 0;
   /** Resolved, and replaced, when a permit is released or its peer has authenticated. */
   #changed = Promise.withResolvers<void>();
@@ -69,12 +73,34 @@ export class Admission {
     return this.#grant(source);
   }
 
+  /**
+   * Takes a permit beyond the limit, for the connection of a peer that may resume a session.
+   *
+   * @param limit Maximum number of such permits.
+   * @returns Undefined if none can be had.
+   */
+  acquireSpare(limit: number): Permit | undefined {
+    if (this.#spares >= limit) return undefined;
+    this.#spares++;
+    let isInUse = true;
+    return {
+      evicted: new AbortController().signal,
+      isSpare: true,
+      authenticated: () => {},
+      release: () => {
+        if (isInUse) this.#spares--;
+        isInUse = false;
+      },
+    };
+  }
+
   #grant(source: string): Permit {
     const controller = new AbortController();
     let state: "stranger" | "authenticated" | "released" = "stranger";
     this.#unauthenticated.set(controller, { source, since: performance.now() });
     return {
       evicted: controller.signal,
+      isSpare: false,
       authenticated: () => {
         if (state !== "stranger" || !this.#unauthenticated.delete(controller)) return;
         state = "authenticated";

@@ -25,6 +25,21 @@ Deno.test("Admission refuses a newcomer if authenticated peers hold all permits"
   assert.equal(await admission.acquire("c", never), undefined);
 });
 
+Deno.test("Admission has spare permits beyond its limit, as many as it is told, and releases them once", async () => {
+  const admission = new Admission(1);
+  (await acquire(admission, "a")).authenticated();
+  assert.equal(admission.acquireSpare(0), undefined);
+  const spare = admission.acquireSpare(1);
+  assert(spare?.isSpare);
+  assert.equal(admission.acquireSpare(1), undefined);
+  spare.authenticated();
+  assert.equal(admission.inUse, 1);
+  spare.release();
+  spare.release();
+  assert(admission.acquireSpare(1));
+  assert.equal(admission.acquireSpare(1), undefined);
+});
+
 Deno.test("Admission gives a stranger's permit to a newcomer, and never an authenticated peer's", async () => {
   const admission = new AdmissionWithoutGrace(2);
   const friend = await acquire(admission, "a");

@@ -45,7 +45,7 @@ export class AnnexSession implements Disposable {
       key: session.connection.publicKey.toHex(),
       isIncoming: true,
       byteCounts: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
-      connection: session.connection,
+      connection: () => session.connection,
       lane: () => session.lane(),
     });
   }

@@ -25,6 +25,9 @@ const UNREACHABLE_MS = 60_000, UNREACHABLE_DIAL_TIMEOUT_MS = 4_000;
 /** Timeout for a dial after a kept connection did not answer: the user then waits less than 30 s in all. */
 const REOPEN_TIMEOUT_MS = 20_000;
 
+/** Timeout for telling the peer that a session is not resumed: many round trips. */
+const GIVE_UP_TIMEOUT_MS = 5_000;
+
 /** What a pool needs to reach peers. */
 export interface ConnectionPoolOptions {
   /** The listener's endpoint. */
@@ -159,7 +162,8 @@ export class ConnectionPool {
       dialing.catch(() => {}); // those that wait below get the error
       this.#dialing.set(key, dialing);
     }
-    return await openOn(await abortable(dialing, signal), request, signal);
+    const tooLate = request.isResumed ? (mux: MuxConnection) => giveUpOn(mux, request) : undefined;
+    return await openOn(await abortable(dialing, signal, tooLate), request, signal);
   }
 
   async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
@@ -192,6 +196,20 @@ export class ConnectionPool {
     const mux = this.of(key).find((mux) => mux.connection === connection);
     if (!mux) throw new StreamError("lost", "the connection has already ended");
     return mux;
+  }
+}
+
+/** Tells the peer that a session which waits to be resumed is given up: its process has gone. Never rejects. */
+async function giveUpOn(mux: MuxConnection, request: SessionRequest): Promise<void> {
+  const limit = AbortSignal.timeout(GIVE_UP_TIMEOUT_MS);
+  try {
+    using session = await mux.open(limit, request);
+    const reader = session.stream.readable.getReader();
+    await abortable(reader.read(), limit); // the peer has read which session it is
+    const reason = new StreamError("refused", "given up", { code: CloseCode.STOPPED });
+    await Promise.all([reader.cancel(reason), session.stream.writable.abort(reason)]);
+  } catch (error) {
+    debug(() => `a session that is not resumed: ${error}`); // the peer gives it up after a while
   }
 }
 

@@ -3,10 +3,12 @@ import { type DialOptions, Unreachable } from "../dial/dialer.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { parseSettings } from "../repository/settings.ts";
 import type { Ticket } from "../repository/ticket.ts";
 import { ConnectionPool, type ConnectionPoolOptions } from "./connection_pool.ts";
+import { pipe } from "../../tests/pipe.ts";
 
 const SESSION = { id: "00".repeat(16), isResumed: false };
 const never = new AbortController().signal;
@@ -118,6 +120,35 @@ Deno.test("ConnectionPool finishes a dial although the process that wanted it ha
   dialing.resolve(fakeMux(ticketOf(1)));
   while ([...pool.keys()].length === 0) await new Promise((next) => setTimeout(next, 0));
   (await pool.open(ticketOf(1), SESSION, never))[Symbol.dispose]();
+});
+
+Deno.test("ConnectionPool tells the peer that a session is not resumed, if its process has gone", async () => {
+  const dialing = Promise.withResolvers<MuxConnection>(), begun = Promise.withResolvers<void>();
+  const pool = makePool(() => {
+    begun.resolve();
+    return dialing.promise;
+  });
+  const gone = new AbortController(),
+    ticket = ticketOf(1),
+    request = { ...SESSION, isResumed: true };
+  const opening = pool.open(ticket, request, gone.signal);
+  await begun.promise;
+  gone.abort(new Error("the process is gone"));
+  await assert.rejects(opening, /the process is gone/);
+  const [stream, peers] = pipe(), isOver = Promise.withResolvers<void>();
+  const mux = fakeMux(ticket);
+  mux.open = (_signal, opened) => {
+    assert.deepEqual(opened, request);
+    const session = { stream, openLane: () => assert.fail(), [Symbol.dispose]: isOver.resolve };
+    return Promise.resolve(session);
+  };
+  dialing.resolve(mux);
+  const reading = peers.readable.getReader().read().then(() => assert.fail(), (error) => error);
+  const first = await Promise.race([reading, new Promise((next) => setTimeout(next, 10))]);
+  assert.equal(first, undefined, "the peer may not have read which session it is");
+  await peers.writable.getWriter().write(Uint8Array.of(1));
+  assert.equal((await reading).code, CloseCode.STOPPED);
+  await isOver.promise;
 });
 
 Deno.test("ConnectionPool does not dial this repository itself", async () => {

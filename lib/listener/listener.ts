@@ -28,6 +28,8 @@ import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./
 
 /** Timeout for connections to end once they were told to; they do so at once, unless there is a bug. */
 const END_TIMEOUT_MS = 3_000;
+/** Timeout for the answer to a close when the listener stops: many round trips of a slow relay. */
+const CLOSE_ANSWER_TIMEOUT_MS = 1_000;
 /** Interval in which the open connections together move at most `QUIET_BYTES` if no transfer is going on. */
 const QUIET_INTERVAL_MS = 1_000, QUIET_BYTES = 10_000;
 
@@ -89,7 +91,17 @@ export class Listener {
     const address = connection.path?.address ?? "";
     const source = address.replace(/:\d+$/, "");
     using limits = new StrangerLimits(undefined, this.#options.limits);
-    await this.#track(this.#serveMux(connection, source, { limits, isDialed: true }));
+    const serving = this.#serveMux(connection, source, { limits, isDialed: true });
+    await this.#track(serving.then(() => this.#untilPeerKnows(connection)));
+  }
+
+  /** If this program stops, waits until the peer of a connection that was closed knows it, but not for long. */
+  async #untilPeerKnows(connection: Connection): Promise<void> {
+    if (!this.#stopping.signal.aborted) return;
+    const limit = AbortSignal.timeout(CLOSE_ANSWER_TIMEOUT_MS);
+    await connection.closeAnswered(limit).catch(() =>
+      debug(() => "a peer does not answer a close")
+    );
   }
 
   async #track(task: Promise<void>): Promise<void> {
@@ -103,7 +115,7 @@ export class Listener {
 
   async #serveIncoming(incoming: Incoming): Promise<void> {
     const source = await incoming.source();
-    const permit = await this.#admit(source);
+    const permit = await this.#admit(source, "connection");
     if (!permit) return await incoming.refuse();
     using limits = new StrangerLimits(permit, this.#options.limits);
     let connection: Connection;
@@ -112,25 +124,42 @@ export class Listener {
     } catch (error) {
       return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
     }
+    if (permit.isSpare && !this.#resumable.hasAnyOf(connection.publicKey)) {
+      connection.close(...closeReasonFor(new Busy()));
+      return this.#refuse(source);
+    }
     limits.limitBytes(connection);
-    if (connection.alpn !== MUX_ALPN) return await this.#serveDumbpipe(connection, source, limits);
-    limits.handshakeDone();
-    await this.#serveMux(connection, source, { limits, isDialed: false });
+    if (connection.alpn === MUX_ALPN) {
+      limits.handshakeDone();
+      await this.#serveMux(connection, source, { limits, isDialed: false });
+    } else await this.#serveDumbpipe(connection, source, limits);
+    await this.#untilPeerKnows(connection);
   }
 
-  /** Takes a permit. @returns Undefined if there is none; the refusal is in the log. */
-  async #admit(source: string): Promise<Permit | undefined> {
+  /**
+   * Takes a permit. If there is none, a connection gets a spare one while sessions wait to be resumed: a resumed
+   * session has a permit already.
+   *
+   * @returns Undefined if there is none; the refusal is in the log.
+   */
+  async #admit(source: string, use: "connection" | "session"): Promise<Permit | undefined> {
     let permit: Permit | undefined;
     try {
       if (this.#isAccepting) permit = await this.#admission.acquire(source, this.#stopping.signal);
     } catch (error) {
       debug(() => `${source} waited for a permit in vain: ${systemReason(error)}`);
     }
+    if (use === "connection") permit ??= this.#admission.acquireSpare(this.#resumable.awaited);
     if (permit && this.#isAccepting) return permit;
     permit?.release();
+    this.#refuse(source);
+    return undefined;
+  }
+
+  /** Notes in the log that a peer was refused. */
+  #refuse(source: string): void {
     const inUse = `${this.#admission.inUse} permits are in use`;
     this.#refusals.add(source, this.#isAccepting ? inUse : "this program is stopping");
-    return undefined;
   }
 
   /** Serves the only session of a connection on dumbpipe's protocol. */
@@ -214,7 +243,7 @@ export class Listener {
 
   /** Serves a session to its end. It takes over the connection's permit, or else takes its own. */
   async #serveSession(session: PeerSession, source: string, limits: StrangerLimits): Promise<void> {
-    const permit = limits.takePermit() ?? await this.#admit(source);
+    const permit = await this.#permitFor(source, limits);
     if (!permit) return session.abort(closeReasonFor(new Busy()));
     using sessionLimits = limits.beginSession(permit);
     const signal = AbortSignal.any([
@@ -229,6 +258,14 @@ export class Listener {
       session.abort(closeReasonFor(error));
       this.#options.report(`${session.peer} was turned away, ${systemReason(error)}`);
     }
+  }
+
+  /** Returns the connection's permit if it can be used for a session, or another one; undefined if there is none. */
+  async #permitFor(source: string, limits: StrangerLimits): Promise<Permit | undefined> {
+    const permit = limits.takePermit();
+    if (permit && !permit.isSpare) return permit;
+    permit?.release();
+    return await this.#admit(source, "session");
   }
 
   /** Joins a session with git-annex until both directions have ended. */

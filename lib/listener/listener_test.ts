@@ -2,15 +2,20 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Incoming } from "../iroh/endpoint.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
-import { MUX_ALPN } from "../protocol/mux.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
+import { MUX_ALPN, newSessionId } from "../protocol/mux.ts";
+import type { Session } from "../protocol/session.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { Listener, type ListenerLimits } from "./listener.ts";
 import { TrafficMeter } from "./traffic.ts";
+import { MemoryConnection } from "../../tests/memory_connection.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
 const LONG_MS = 60_000;
 const text = new TextEncoder();
 const AUTH_SUCCESS = "AUTH-SUCCESS 1234\n";
+/** What a connection is closed with that is refused before its handshake. */
+const REFUSED = -1n;
 
 /** A dialed connection, with the peer's half of its only stream. */
 class FakeConnection {
@@ -21,7 +26,11 @@ class FakeConnection {
   readonly closedError: Promise<StreamError>;
   packetBytes = 0;
   packetBytesReceived = 0;
-  isRefused = false;
+  /** The peer's answer to the close of this end, which is there by default. */
+  answer: PromiseWithResolvers<void> = {
+    ...Promise.withResolvers<void>(),
+    promise: Promise.resolve(),
+  };
   readonly close: (code: bigint, reason: string) => void;
   #input = new TransformStream<Uint8Array, Uint8Array<ArrayBuffer>>();
   #output = new TransformStream<Uint8Array, Uint8Array>();
@@ -42,6 +51,10 @@ class FakeConnection {
 
   noticeLossWithin(): void {} // it is never lost
 
+  async closeAnswered(): Promise<void> {
+    await this.answer.promise;
+  }
+
   accept(signal: AbortSignal): Promise<Duplex> {
     const stream = this.#streams.shift();
     if (stream) return Promise.resolve(stream);
@@ -58,6 +71,11 @@ class FakeConnection {
   /** Ends the peer's direction. */
   end(): void {
     this.#writer.close().catch(() => {}); // the listener has given up the stream
+  }
+
+  /** Gives up the peer's direction. */
+  reset(): void {
+    this.#writer.abort(new StreamError("reset", "the peer gave up the stream"));
   }
 
   /** The next bytes for the peer. */
@@ -148,14 +166,14 @@ class Scene implements AsyncDisposable {
   }
 
   dial({ alpn = DUMBPIPE_ALPN, source = "192.0.2.1", opensStream = true } = {}): FakeConnection {
-    const connection = new FakeConnection(alpn, opensStream);
+    return this.arrive(new FakeConnection(alpn, opensStream), source);
+  }
+
+  /** Has a connection arrive. If it is refused, it ends with code -1. */
+  arrive<T extends Pick<FakeConnection, "close">>(connection: T, source = "192.0.2.1"): T {
     const incoming = {
       source: () => Promise.resolve(source),
-      refuse: () => {
-        connection.isRefused = true;
-        connection.close(-1n, "refused");
-        return Promise.resolve();
-      },
+      refuse: () => Promise.resolve(connection.close(REFUSED, "refused")),
       accept: () => Promise.resolve(connection),
     };
     this.#writer.write(incoming as unknown as Incoming);
@@ -169,6 +187,10 @@ class Scene implements AsyncDisposable {
     this.#meter[Symbol.dispose]();
     await Deno.remove(this.folder, { recursive: true });
   }
+}
+
+function milliseconds(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Keeps the test running: the timers of the listener do not. */
@@ -217,6 +239,19 @@ Deno.test("Listener closes the connection of a peer that says something else", o
 });
 
 Deno.test(
+  "Listener closes the connection of a peer that resets its stream before hello",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    const connection = scene.dial();
+    connection.say("hel");
+    connection.reset();
+    assert.deepEqual(await connection.closed, [4n, "no hello"]);
+    assert.match(scene.log[0]!, /was turned away, the peer gave up the stream$/);
+  },
+);
+
+Deno.test(
   "Listener closes on a peer that git-annex does not admit in time",
   onUnix,
   async () => {
@@ -260,8 +295,7 @@ Deno.test("Listener refuses a peer while authenticated ones hold all permits", o
   friend.say("hello");
   assert.equal(await friend.hear(), AUTH_SUCCESS);
   const late = scene.dial({ source: "192.0.2.2" });
-  await late.closed;
-  assert(late.isRefused);
+  assert.equal((await late.closed)[0], REFUSED);
   assert.equal(
     scene.log.at(-1),
     "refused 1, the last from 192.0.2.2: 1 permits are in use",
@@ -276,6 +310,63 @@ Deno.test("Listener refuses a peer while authenticated ones hold all permits", o
   next.say("hello");
   assert.equal(await next.hear(), AUTH_SUCCESS);
 });
+
+/** Exchanges bytes with git-annex, which says them again. */
+async function assertEchoes(session: Session, text: string): Promise<void> {
+  const writer = session.writable.getWriter(), reader = session.readable.getReader();
+  if (text !== "") await writer.write(new TextEncoder().encode(text));
+  const { value } = await reader.read();
+  assert.equal(new TextDecoder().decode(value), text || AUTH_SUCCESS);
+  writer.releaseLock();
+  reader.releaseLock();
+}
+
+for (const sign of ["lost", "silent"] as const) {
+  Deno.test(
+    `Listener without a permit left lets a peer resume a session whose connection is ${sign}, and nothing else`,
+    onUnix,
+    async () => {
+      await using scene = await Scene.make({}, 1);
+      using _ = scene.echo();
+      const id = newSessionId(), first = scene.arrive(new MemoryConnection());
+      const session = await first.openSession(0, id, { onHomeLost: () => {} });
+      await assertEchoes(session, "");
+      const before = scene.arrive(new MemoryConnection(), "192.0.2.2");
+      assert.equal((await before.closed)[0], REFUSED);
+
+      if (sign === "lost") first.lose();
+      else first.isSilent = true;
+      const other = scene.arrive(new MemoryConnection(0xcd), "192.0.2.3");
+      assert.deepEqual(await other.closed, [1n, "too many connections"]);
+
+      const second = scene.arrive(new MemoryConnection(), "192.0.2.4");
+      session.attachHome(await second.resumeSession(0, id), second.closedError);
+      await assertEchoes(session, "word");
+      first.lose();
+      const late = scene.arrive(new MemoryConnection(0xcd), "192.0.2.5");
+      assert.equal((await late.closed)[0], REFUSED);
+      const more = await second.openSession(1);
+      const error = await more.readable.getReader().read().then(() => undefined, (error) => error);
+      assert(error instanceof StreamError && error.code === CloseCode.BUSY, `${error}`);
+      await assertEchoes(session, "again");
+    },
+  );
+}
+
+Deno.test(
+  "Listener without a permit left refuses a new session on the connection of a peer that may resume one",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({}, 1);
+    using _ = scene.echo();
+    const first = scene.arrive(new MemoryConnection());
+    await assertEchoes(await first.openSession(0, newSessionId(), { onHomeLost: () => {} }), "");
+    first.lose();
+    const more = await scene.arrive(new MemoryConnection()).openSession(0);
+    const error = await more.readable.getReader().read().then(() => undefined, (error) => error);
+    assert(error instanceof StreamError && error.code === CloseCode.BUSY, `${error}`);
+  },
+);
 
 for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
   Deno.test(`Listener evicts the oldest stranger of a flood, with ${alpn}`, onUnix, async () => {
@@ -303,12 +394,33 @@ Deno.test(
     });
     const draining = scene.listener.drain(LONG_MS);
     const late = scene.dial({ source: "192.0.2.2" });
-    await late.closed;
-    assert(late.isRefused);
+    assert.equal((await late.closed)[0], REFUSED);
     assert.match(scene.log.at(-1)!, /^refused 1, .*: this program is stopping$/);
     await draining;
     assert(looks > 5, `${looks} looks`);
     assert.deepEqual(await connection.closed, [3n, "stopped"]);
+  },
+);
+
+Deno.test(
+  "Listener drains: waits until its peers have answered its close, but not for long",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({ quietIntervalMs: 1 });
+    using _ = scene.echo();
+    using _keepAlive = interval();
+    const [one, silent] = [scene.dial(), scene.dial()];
+    for (const connection of [one, silent]) {
+      connection.say("hello");
+      assert.equal(await connection.hear(), AUTH_SUCCESS);
+      connection.answer = Promise.withResolvers();
+    }
+    const draining = scene.listener.drain(1).then(() => "drained");
+    assert.deepEqual(await one.closed, [3n, "stopped"]);
+    one.answer.resolve();
+    assert.equal(await Promise.race([draining, milliseconds(100)]), undefined);
+    silent.answer.reject(new Error("not for long")); // as after the time limit
+    assert.equal(await draining, "drained");
   },
 );
 

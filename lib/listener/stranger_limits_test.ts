@@ -10,6 +10,7 @@ const LONG = { handshakeTimeoutMs: LONG_MS, authTimeoutMs: LONG_MS };
 
 class FakePermit implements Permit {
   #controller = new AbortController();
+  readonly isSpare = false;
   isAuthenticated = false;
   releases = 0;
 

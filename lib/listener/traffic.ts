@@ -21,8 +21,11 @@ export interface LiveSession {
   readonly isIncoming: boolean;
   /** Returns the bytes so far. */
   readonly byteCounts: () => ByteCounts;
-  /** Its connection. Undefined for an outgoing session, whose connection the pool knows. */
-  readonly connection?: Connection;
+  /**
+   * Returns its connection, which is another one once it is resumed. Undefined for an outgoing session, whose
+   * connection the pool knows.
+   */
+  readonly connection?: () => Connection;
   /** Returns kind and address of the lane that carries it; undefined if none does. */
   readonly lane: () => string | undefined;
 }
@@ -103,7 +106,7 @@ export class TrafficMeter implements Disposable {
       incoming,
       outgoing: live.length - incoming,
       lanes: [...new Set(live.map(({ lane }) => lane()).filter((lane) => lane !== undefined))],
-      connections: live.map(({ connection }) => connection).filter((one) => one !== undefined),
+      connections: live.map(({ connection }) => connection?.()).filter((one) => one !== undefined),
     };
   }
 

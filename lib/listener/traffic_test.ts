@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Connection } from "../iroh/connection.ts";
 import { TrafficMeter } from "./traffic.ts";
 
 const SAMPLE_MS = 5;
@@ -44,6 +45,17 @@ Deno.test("TrafficMeter tells the bytes of open outgoing sessions only", () => {
   assert.equal(meter.movedByOutgoing(), 7);
   ending[Symbol.dispose]();
   assert.equal(meter.movedByOutgoing(), undefined);
+});
+
+Deno.test("TrafficMeter tells the present connection of a session", () => {
+  using meter = new TrafficMeter();
+  const [before, after] = [{}, {}] as [Connection, Connection];
+  let connection = before;
+  using _ = meter.begin({ ...session("a", true).live, connection: () => connection });
+  assert.equal(meter.of("a").connections[0], before);
+  connection = after;
+  assert.equal(meter.of("a").connections[0], after);
+  assert.equal(meter.of("a").incoming, 1);
 });
 
 Deno.test("TrafficMeter measures a rate, which falls to zero after the last byte", async () => {

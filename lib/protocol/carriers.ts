@@ -57,7 +57,8 @@ export class Carriers {
   #ackTimer: AckTimer;
   #readingHome: Promise<void>;
   #homeChanged = new Notifier();
-  #isClosed = false;
+  #state: "open" | "finished" | "closed" = "open";
+  #farewell: Promise<void> = Promise.resolve();
 
   constructor(
     home: HomeCarrier,
@@ -86,9 +87,10 @@ export class Carriers {
     return this.#home.carrier;
   }
 
-  /** Replaces the home stream, whose connection was lost. */
+  /** Replaces the home stream, whose connection was lost. After {@linkcode finish}, the farewell is sent there. */
   attachHome(carrier: HomeCarrier): void {
-    if (this.#isClosed) return carrier.close();
+    if (this.#state === "finished" && this.isThrough) return this.#repeatFarewell(carrier);
+    if (this.#state !== "open") return carrier.close();
     const before = this.#home;
     this.#home = new AttachedCarrier(carrier, (from) => this.#handlerOf(from));
     before.drop(lost("there is another home"));
@@ -131,7 +133,7 @@ export class Carriers {
 
   /** Goes on by a lane, which replaces the one before, and closes it when it is no longer used. */
   attachLane(carrier: Lane): void {
-    if (this.#isClosed) return carrier.close(); // the session is over
+    if (this.#state !== "open") return carrier.close(); // the session is over
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
     const lane: AttachedCarrier<Lane> = new AttachedCarrier(
       carrier,
@@ -157,7 +159,7 @@ export class Carriers {
   async #readLane(lane: AttachedCarrier<Lane>): Promise<void> {
     try {
       await lane.readAll();
-      this.#loseLane(lane, new Error("the peer has ended it"));
+      this.#loseLane(lane, new Error("the peer has closed it"));
     } catch (error) {
       if (error instanceof FrameError) this.#onFrameError(error);
       else this.#loseLane(lane, error);
@@ -320,7 +322,32 @@ export class Carriers {
     if (this.#receive.owesAck) this.#outbox.ackNow();
     await this.#outbox.flush();
     this.#outbox.close();
-    this.#home.carrier.finish();
+    this.#state = "finished";
+    const { dropped, carrier } = this.#home;
+    this.#setFarewell(dropped.aborted ? Promise.reject(dropped.reason) : carrier.finish());
+  }
+
+  /** Settles like {@linkcode Session.farewell}. */
+  get farewell(): Promise<void> {
+    return this.#farewell;
+  }
+
+  #setFarewell(farewell: Promise<void>): void {
+    this.#farewell = farewell;
+    farewell.catch(() => {}); // the owner may not wait for it
+  }
+
+  /** Sends again what says that the session is through, which may have been lost with the home before. */
+  #repeatFarewell(carrier: HomeCarrier): void {
+    const home = new AttachedCarrier(carrier, (from) => this.#handlerOf(from));
+    this.#composer.requestStart();
+    const sent = home.send(...this.#composer.next(home, 0));
+    this.#setFarewell(
+      sent.then(() => carrier.finish()).finally(() => {
+        this.#composer.endWrite();
+        home.drop(new Error("the session is over"));
+      }),
+    );
   }
 
   /** Resets the home stream. Never rejects. @param reason Its code tells the peer why. */
@@ -330,7 +357,7 @@ export class Carriers {
 
   /** Closes all carriers. */
   close(): void {
-    this.#isClosed = true;
+    if (this.#state === "open") this.#state = "closed";
     this.#ackTimer.clear();
     const reason = new Error("the session is over");
     this.#outbox.close();
@@ -346,8 +373,9 @@ function lost(message: string): StreamError {
 
 /** Whether iroh's connection has ended in a way after which another one can take its place. */
 export function isLoss(error: unknown): error is StreamError {
-  return error instanceof StreamError &&
-    (error.kind === "lost" || (error.kind === "refused" && error.code === CloseCode.LOST));
+  if (!(error instanceof StreamError)) return false;
+  const { kind, code } = error;
+  return kind === "lost" || kind === "forgotten" || (kind === "refused" && code === CloseCode.LOST);
 }
 
 /** Returns the error with the meaning of its code, if this program knows the code. */

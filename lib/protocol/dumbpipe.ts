@@ -6,7 +6,7 @@
  * https://github.com/n0-computer/dumbpipe/blob/main/src/lib.rs
  */
 
-import type { Duplex } from "../streams/duplex.ts";
+import { type Duplex, StreamError } from "../streams/duplex.ts";
 
 /** Application protocol (ALPN) that both ends name in the QUIC handshake (dumbpipe's `ALPN`). */
 export const DUMBPIPE_ALPN = "DUMBPIPEV0";
@@ -32,7 +32,8 @@ export async function sendHandshake(stream: Duplex): Promise<void> {
 /**
  * Consumes the handshake, and not a byte beyond it, as an acceptor. The caller limits the time.
  *
- * @throws {HandshakeError} if something else comes.
+ * @throws {HandshakeError} if something else comes, or the dialer gives up the stream.
+ * @throws {StreamError} if the connection has ended.
  */
 export async function receiveHandshake(stream: Duplex): Promise<void> {
   const reader = stream.readable.getReader({ mode: "byob" });
@@ -45,6 +46,10 @@ export async function receiveHandshake(stream: Duplex): Promise<void> {
     ) {
       throw new HandshakeError("not a hello");
     }
+  } catch (error) {
+    const isReset = error instanceof StreamError &&
+      (error.kind === "reset" || error.kind === "refused");
+    throw isReset ? new HandshakeError(error.message, { cause: error }) : error;
   } finally {
     reader.releaseLock();
   }

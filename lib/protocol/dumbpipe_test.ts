@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { Duplex } from "../streams/duplex.ts";
+import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { HandshakeError, receiveHandshake, sendHandshake } from "./dumbpipe.ts";
 
 /** A stream that gives these pieces, each when it is wanted. */
@@ -57,5 +57,24 @@ Deno.test("receiveHandshake() refuses everything else", async () => {
   for (const text of ["", "h", "hell", "hellO", "Hello", "GET / HTTP/1.1"]) {
     const stream = giving(cut(new TextEncoder().encode(text), [3]));
     await assert.rejects(receiveHandshake(stream), HandshakeError, text);
+  }
+});
+
+Deno.test("receiveHandshake() refuses a stream that is reset, and leaves other errors alone", async () => {
+  const errors = [
+    new StreamError("reset", "given up"),
+    new StreamError("refused", "code 7", { code: 7n }),
+    new StreamError("closed", "closed"),
+    new StreamError("lost", "lost"),
+  ];
+  for (const error of errors) {
+    const readable = new ReadableStream({
+      type: "bytes",
+      pull: (controller) => controller.error(error),
+    });
+    const received = receiveHandshake({ readable, writable: new WritableStream() });
+    const thrown = await received.then(() => undefined, (error) => error);
+    const isReset = error.kind === "reset" || error.kind === "refused";
+    assert(isReset ? thrown instanceof HandshakeError : thrown === error, `${thrown}`);
   }
 });

@@ -26,10 +26,18 @@ export class HomeCarrier implements Carrier {
     await this.#writer.write(bytes);
   }
 
-  /** Ends the writing direction in order. */
-  finish(): void {
+  /**
+   * Ends the writing direction in order.
+   *
+   * @returns When the other end's machine has everything.
+   * @throws {StreamError} if the connection is lost before that.
+   */
+  async finish(): Promise<void> {
     this.#isFinished = true;
-    this.#writer.close().catch(() => {}); // the stream has ended already
+    await this.#writer.close().catch(async (error) => {
+      await this.#writer.closed; // rejects with the cause, if the stream failed just before
+      throw error;
+    });
   }
 
   /** Resets both directions. @param reason Its code is sent along. */

@@ -1,19 +1,22 @@
 /** A session that the peer has opened. It may go on by a lane, and on another of iroh's connections. */
 
-import { abortable } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
 import { debug } from "../console/stderr.ts";
 import type { Connection } from "../iroh/connection.ts";
-import type { Lane } from "../lane/lane.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
-import type { CloseReason } from "./close_codes.ts";
-import { ProtocolError } from "./mux.ts";
+import { isLoss } from "./carriers.ts";
+import { CLOSE_REASONS, CloseCode, type CloseReason } from "./close_codes.ts";
+import { LaneAnswerer } from "./lane_answerer.ts";
 import type { ResumableSessions } from "./resumable_sessions.ts";
 import { Session } from "./session.ts";
 
-/** Timeout for git-annex to let a peer in that offers a lane. Its answer may be on its way. */
-const AUTH_TIMEOUT_MS = 5_000;
 /** Timeout for the opener to resume a session after its connection was lost. */
 const KEEP_TIMEOUT_MS = 30_000;
+
+const AGAINST_PROTOCOL: CloseReason = [
+  CloseCode.BAD_HELLO,
+  CLOSE_REASONS.get(CloseCode.BAD_HELLO)!,
+];
 
 /** How sessions of the peer are served. */
 export interface InboundSessionOptions {
@@ -42,12 +45,11 @@ export class InboundSession implements Disposable {
   readonly over: Promise<void>;
   #owner: SessionOwner;
   #options: InboundSessionOptions;
-  /** Gives up the lane that is being made. */
-  #giveUpMaking = new AbortController();
-  #authenticated = Promise.withResolvers<void>();
-  #isAuthenticated = false;
+  #lanes: LaneAnswerer;
   #ended = new AbortController();
-  #moved = Promise.withResolvers<void>();
+  #forgotten = Promise.withResolvers<void>();
+  #moved = new Notifier();
+  /** Runs while the opener may come back on another connection. */
   #resumeTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(owner: SessionOwner, stream: Duplex, id: string, options: InboundSessionOptions) {
@@ -57,6 +59,7 @@ export class InboundSession implements Disposable {
     });
     this.#owner = owner;
     this.#options = options;
+    this.#lanes = new LaneAnswerer(this.session, options.bind);
     this.over = new Promise((resolve) => {
       this.#ended.signal.addEventListener("abort", () => resolve());
     });
@@ -69,25 +72,44 @@ export class InboundSession implements Disposable {
 
   /** Resolves when it goes on on another connection. */
   get moved(): Promise<void> {
-    return this.#moved.promise;
+    return this.#moved.next();
+  }
+
+  /** Resolves when it can no longer be resumed, which may be a while after it is over. */
+  get forgotten(): Promise<void> {
+    return this.#forgotten.promise;
+  }
+
+  /** Whether its connection is lost, or may be, so that the opener may soon resume it. */
+  get isAwaited(): boolean {
+    return this.#resumeTimer !== undefined || this.connection.isSilent;
   }
 
   /** Waits for the opener to come back, unless it is a stranger. */
   #onHomeLost(error: StreamError): void {
-    if (!this.#isAuthenticated || !this.#options.resumable) return this.session.fail(error);
-    const { resumeTimeoutMs = KEEP_TIMEOUT_MS } = this.#options;
+    if (!this.#options.resumable?.has(this)) return this.session.fail(error);
     debug(() => `a session waits to be resumed: ${error.message}`);
-    this.#resumeTimer = setTimeout(() => this.session.fail(error), resumeTimeoutMs);
+    this.#waitForOpener(() => this.session.fail(error));
+  }
+
+  /** @param giveUp Called if the opener does not come back in time. */
+  #waitForOpener(giveUp: () => void): void {
+    const { resumeTimeoutMs = KEEP_TIMEOUT_MS } = this.#options;
+    this.#resumeTimer = setTimeout(giveUp, resumeTimeoutMs);
+    Deno.unrefTimer(this.#resumeTimer);
   }
 
   /** Goes on on a stream of another connection. */
   resume(owner: SessionOwner, stream: Duplex): void {
-    clearTimeout(this.#resumeTimer);
-    const moved = this.#moved;
-    this.#moved = Promise.withResolvers();
+    this.#endWait();
     this.#owner = owner;
     this.session.attachHome(stream, owner.connection.closedError);
-    moved.resolve();
+    this.#moved.notify();
+  }
+
+  #endWait(): void {
+    clearTimeout(this.#resumeTimer);
+    this.#resumeTimer = undefined;
   }
 
   /** Kind and address of the lane in use; undefined if there is none. */
@@ -115,53 +137,39 @@ export class InboundSession implements Disposable {
 
   /** Notes that git-annex has let the peer in. */
   markAuthenticated(): void {
-    this.#isAuthenticated = true;
     this.#options.resumable?.add(this);
     this.session.markAuthenticated();
-    this.#authenticated.resolve();
+    this.#lanes.markAuthenticated();
     this.#owner.markAuthenticated();
   }
 
-  /**
-   * Answers the offer of a lane, and uses the lane if there is one. A lane that is still being made is given
-   * up: the peer has lost it already, or it would not begin anew.
-   *
-   * @throws {ProtocolError} if the peer sends no valid offer.
-   */
+  /** Answers the offer of a lane. If the peer sends no valid offer, the session ends. Never rejects. */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    this.#giveUpMaking.abort(new StreamError("closed", "the peer begins anew"));
-    const giveUp = this.#giveUpMaking = new AbortController();
-    const until = AbortSignal.any([signal, this.#ended.signal, giveUp.signal]);
-    try {
-      const making = this.#makeLane(stream, until);
-      this.session.restUntil(making.then(() => {}, () => {})); // the error is handled below
-      const lane = await making;
-      if (giveUp.signal.aborted) lane?.close();
-      else if (lane) this.session.attachLane(lane);
-    } catch (error) {
-      debug(() => `no lane: ${error}`); // the session stays where it is
-      if (error instanceof Error && error.name === "InvalidOffer") {
-        throw new ProtocolError(error.message);
-      }
-    }
-  }
-
-  async #makeLane(stream: Duplex, signal: AbortSignal): Promise<Lane | undefined> {
-    // A stranger could make this host dial any address. git-annex's answer may be on its way.
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_TIMEOUT_MS)]);
-    const isWanted = await abortable(this.#authenticated.promise, limit)
-      .then(() => true, () => false);
-    const [{ answerLane }, { laneAddresses }] = await Promise.all([
-      import("../lane/negotiation.ts"),
-      import("../lane/local_addresses.ts"),
-    ]);
-    const addresses = laneAddresses(this.connection, this.#options.bind);
-    return await answerLane(stream, isWanted, { addresses, signal });
+    const until = AbortSignal.any([signal, this.#ended.signal]);
+    const isValid = await this.#lanes.answer(stream, this.connection, until);
+    if (!isValid) this.abort(AGAINST_PROTOCOL);
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#resumeTimer);
+    this.#endWait();
     this.#ended.abort(new StreamError("closed", "the session is over"));
-    this.session.detach();
+    this.#sayFarewell();
+  }
+
+  /**
+   * Detaches the session. If the connection is lost before the peer has what was sent last, the opener may resume
+   * the session once more, to get that. Never rejects.
+   */
+  async #sayFarewell(): Promise<void> {
+    await this.session.detach();
+    for (let isAwaited = true; isAwaited;) {
+      const moved = this.moved.then(() => true);
+      const isLost = await this.session.farewell.then(() => false, isLoss);
+      if (!isLost || !this.#options.resumable?.has(this)) break;
+      const late = new Promise<boolean>((resolve) => this.#waitForOpener(() => resolve(false)));
+      isAwaited = await Promise.race([moved, late]);
+    }
+    this.#endWait();
+    this.#forgotten.resolve();
   }
 }

@@ -182,7 +182,7 @@ export class MuxConnection implements SessionOwner {
     const session = this.#sessions.get(header.session);
     if (header.type === StreamType.LANE) {
       if (!session) return giveUp(stream); // it has ended while this was on its way
-      session.answerLane(stream, until).catch((error) => this.#use.end(error));
+      session.answerLane(stream, until);
     } else if (session) {
       throw new ProtocolError("a session's number a second time");
     } else if (header.type === StreamType.SESSION) this.#beginSession(header, stream);

@@ -1,46 +1,14 @@
 import assert from "node:assert/strict";
-import { abortable } from "../async/abort.ts";
-import { Notifier } from "../async/notifier.ts";
-import type { Connection } from "../iroh/connection.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { CloseCode } from "./close_codes.ts";
 import { newSessionId, ping, ProtocolError, StreamType, writeStreamHeader } from "./mux.ts";
 import type { InboundSession } from "./inbound_session.ts";
 import { MuxConnection } from "./peer_connection.ts";
-import { Session } from "./session.ts";
-import { pipe } from "../../tests/pipe.ts";
-
-const never = new Promise<StreamError>(() => {});
+import type { Session } from "./session.ts";
+import { MemoryConnection } from "../../tests/memory_connection.ts";
 
 function sessionHeader(session: number) {
   return { type: StreamType.SESSION, session, id: newSessionId() } as const;
-}
-
-/** A connection in memory, whose streams a test opens. */
-class MemoryConnection {
-  readonly closedError = never;
-  noticeLossWithin(): void {} // it is never lost
-  #streams: Duplex[] = [];
-  #opened = new Notifier();
-
-  /** Opens a stream as the peer. */
-  openAsPeer(): Duplex {
-    const [mine, peers] = pipe();
-    this.#streams.push(mine);
-    this.#opened.notify();
-    return peers;
-  }
-
-  async accept(signal: AbortSignal): Promise<Duplex> {
-    while (this.#streams.length === 0) await abortable(this.#opened.next(), signal);
-    return this.#streams.shift()!;
-  }
-
-  async openSession(number: number): Promise<Session> {
-    const stream = this.openAsPeer();
-    await writeStreamHeader(stream, sessionHeader(number));
-    return new Session(stream, never);
-  }
 }
 
 /** Serves a connection whose sessions send back what they receive. */
@@ -51,7 +19,7 @@ function serveEchoes() {
     const { readable, writable } = inbound.session;
     await readable.pipeTo(writable, { signal: inbound.ended }).catch(() => {}); // it is over
   };
-  const mux = new MuxConnection(connection as unknown as Connection, {
+  const mux = new MuxConnection(connection.asConnection, {
     isDialed: false,
     bind: undefined,
     serve,
@@ -116,4 +84,29 @@ Deno.test("MuxConnection ends when a session's number is used twice", async () =
   await assertEchoes(await connection.openSession(0));
   await connection.openSession(0);
   assert(await served instanceof ProtocolError);
+});
+
+Deno.test("MuxConnection: a session with an invalid offer of a lane is reset alone, with code 4", async () => {
+  const offers = {
+    "no offer": [2, 0, 0],
+    "no JSON": [1, 0, 2, 0x7b, 0x7b],
+    "an unknown kind": [9, 0, 0],
+    "too long": [1, 0x20, 1],
+  };
+  const { connection, served, stop } = serveEchoes();
+  const other = await connection.openSession(0);
+  await assertEchoes(other);
+  for (const [i, [what, bytes]] of Object.entries(offers).entries()) {
+    const session = await connection.openSession(1 + i);
+    await assertEchoes(session);
+    const stream = connection.openAsPeer();
+    await writeStreamHeader(stream, { type: StreamType.LANE, session: 1 + i });
+    await stream.writable.getWriter().write(Uint8Array.from(bytes));
+    const error = await session.readable.getReader().read().then(() => undefined, (error) => error);
+    assert(error instanceof StreamError && error.code === CloseCode.BAD_HELLO, `${what}: ${error}`);
+    await assertEchoes(other);
+  }
+  await ping(connection.openAsPeer());
+  stop();
+  assert.match(`${await served}`, /stopped/);
 });

@@ -120,15 +120,22 @@ Deno.test("Session: fails with the loss where it cannot be resumed", async () =>
   await assert.rejects(session.readable.getReader().read(), loss);
 });
 
-Deno.test("Session: waits for another connection, and fails when its owner says so", async () => {
-  const [stream] = pipe(), closed = Promise.withResolvers<StreamError>();
-  const lost = Promise.withResolvers<StreamError>();
-  const session = new Session(stream, closed.promise, { onHomeLost: lost.resolve });
-  const reading = session.readable.getReader().read();
-  const writing = session.writable.getWriter().write(new Uint8Array(10));
-  closed.resolve(new StreamError("refused", "the connection is lost (code 8)", { code: 8n }));
-  const error = await lost.promise;
-  await writing; // there is credit for it
-  session.fail(error);
-  await assert.rejects(reading, error);
-});
+for (
+  const loss of [
+    new StreamError("refused", "the connection is lost (code 8)", { code: 8n }),
+    new StreamError("forgotten", "the peer no longer knows this connection"),
+  ]
+) {
+  Deno.test(`Session: waits for another connection after "${loss.message}", and fails when its owner says so`, async () => {
+    const [stream] = pipe(), closed = Promise.withResolvers<StreamError>();
+    const lost = Promise.withResolvers<StreamError>();
+    const session = new Session(stream, closed.promise, { onHomeLost: lost.resolve });
+    const reading = session.readable.getReader().read();
+    const writing = session.writable.getWriter().write(new Uint8Array(10));
+    closed.resolve(loss);
+    const error = await lost.promise;
+    await writing; // there is credit for it
+    session.fail(error);
+    await assert.rejects(reading, error);
+  });
+}

@@ -79,7 +79,10 @@ export class Session implements Duplex {
     this.#watch(connectionClosed);
   }
 
-  /** Goes on on a stream of another connection, in place of the one that was lost. */
+  /**
+   * Goes on on a stream of another connection, in place of the one that was lost. If the session has ended in order,
+   * it sends there once more what it sent last.
+   */
   attachHome(stream: Duplex, connectionClosed: Promise<StreamError>): void {
     if (this.#failure) return giveUp(stream);
     this.#carriers.attachHome(new HomeCarrier(stream));
@@ -143,6 +146,16 @@ export class Session implements Duplex {
   /** Whether everything gets to the peer without this process, and nothing is still to come from the peer. */
   get #isDelivered(): boolean {
     return this.#isProxied && this.#receive.hasEnded && this.#carriers.isSentHome;
+  }
+
+  /**
+   * Resolves when the peer's machine has what this end sent last, once the session has ended in order. Until then,
+   * the peer may have to resume it in order to end in order, too: see {@linkcode attachHome}.
+   *
+   * @throws {StreamError} if the connection is lost before that.
+   */
+  get farewell(): Promise<void> {
+    return this.#carriers.farewell;
   }
 
   /** Closes the carriers: in order if the session is through, or else at once. Never rejects. */

@@ -23,6 +23,8 @@ export type StreamErrorKind =
   | "reset"
   /** The other side ended the stream or the connection with an error code and perhaps a reason. */
   | "refused"
+  /** The other side no longer knows the connection: it took it for lost, or was restarted. */
+  | "forgotten"
   /** The other side has vanished. */
   | "lost";
 
