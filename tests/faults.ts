@@ -10,8 +10,8 @@ import type { Host, Run, Started, TestEnv } from "./testenv.ts";
 
 /** How much is written to stdin at a time. */
 const PIECE_BYTES = 64 * 1024;
-/** Largest packet that a hole lets through. */
-const HOLE_MTU = "1400";
+/** Largest packet that the hosts send, and that a hole lets through. */
+const HOLE_MTUS = { host: 1500, hole: 1400 };
 
 /** Adds a rule of iptables to what a host receives. */
 export async function addRule(env: TestEnv, on: Host, rule: string): Promise<void> {
@@ -24,15 +24,21 @@ export async function removeRules(env: TestEnv, on: Host): Promise<void> {
 }
 
 /**
- * Makes the path between the hosts of a LAN swallow packets that are larger than {@linkcode HOLE_MTU},
- * without a word to their sender, as many a VPN does.
+ * Makes the path between the hosts of a LAN swallow packets that are larger than a hole lets through, without a
+ * word to their sender, as many a VPN does.
  */
-export async function makeMtuHole(env: TestEnv, { a, b, relay }: Network): Promise<void> {
-  // A packet that the kernel has yet to cut into pieces would get through.
+export async function makeMtuHole(
+  env: TestEnv,
+  { a, b, relay }: Network,
+  mtus = HOLE_MTUS,
+): Promise<void> {
   for (const on of [a, b]) {
-    await env.ok(["ip", "link", "set", "eth0", "gso_max_segs", "1"], { on });
+    // A packet that the kernel has yet to cut into pieces would get through.
+    await env.ok(["ip", "link", "set", "eth0", "mtu", `${mtus.host}`, "gso_max_segs", "1"], { on });
   }
-  await env.ok(["ip", "link", "set", "to-1", "mtu", HOLE_MTU], { on: relay });
+  for (const [port, mtu] of [["to-0", mtus.host], ["to-1", mtus.hole]]) {
+    await env.ok(["ip", "link", "set", `${port}`, "mtu", `${mtu}`], { on: relay });
+  }
 }
 
 /** Gives a host of a LAN another IP address in place of its present one. */
@@ -128,7 +134,7 @@ export class EchoedTransfer {
   }
 
   /**
-   * Sends what is left, and checks that all has come back and nobody complains.
+   * Sends what is left, and checks that all has come back and that stderr has no error.
    *
    * @returns The longest time without a byte since {@linkcode watch}, in milliseconds.
    */

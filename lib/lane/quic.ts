@@ -7,6 +7,7 @@ import { abortable } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
+import { systemReason } from "../console/failure.ts";
 import { LaneError, type Transport } from "./lane.ts";
 
 /** Application protocol that both ends name. */
@@ -205,6 +206,8 @@ class QuicTransport implements Transport {
   #port: QuicPort;
   /** Undefined once closed, so that Deno's objects can be garbage-collected. */
   #connected: Connected | undefined;
+  /** What has ended the connection. Deno's reads and writes fail with errors that do not tell. */
+  #ended: LaneError | undefined;
   /** The read buffer. Each read takes it and gives it back. */
   #memory: ArrayBuffer | undefined;
   #kept = false;
@@ -215,6 +218,10 @@ class QuicTransport implements Transport {
     const writer = stream.writable.getWriter();
     writer.closed.catch(() => {}); // writes fail with the same error
     this.#connected = { connection, reader, writer };
+    connection.closed.then(
+      () => this.#ended = new LaneError("the peer has closed it"),
+      (error) => this.#ended = new LaneError(`its connection is lost, ${systemReason(error)}`),
+    );
     const { hostname, port: remotePort } = connection.remoteAddr;
     this.remote = socketAddress(hostname, remotePort);
   }
@@ -228,7 +235,8 @@ class QuicTransport implements Transport {
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     while (this.#connected) {
       this.#memory ??= new ArrayBuffer(READ_BYTES);
-      const { value, done } = await this.#connected.reader.read(new Uint8Array(this.#memory));
+      const reading = this.#connected.reader.read(new Uint8Array(this.#memory));
+      const { value, done } = await this.#explained(reading);
       if (done) return undefined;
       this.#memory = value.buffer;
       if (value.length > 0) return value;
@@ -238,7 +246,15 @@ class QuicTransport implements Transport {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (!this.#connected) throw new LaneError("the connection is closed");
-    await this.#connected.writer.write(bytes);
+    await this.#explained(this.#connected.writer.write(bytes));
+  }
+
+  async #explained<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      throw this.#ended ?? error;
+    }
   }
 
   close(): void {
