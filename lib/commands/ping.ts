@@ -99,18 +99,23 @@ async function printSummary(
   times: readonly (number | undefined)[],
   { connection, route }: DialResult,
 ): Promise<void> {
-  const replies = times.filter((time) => time !== undefined).toSorted((a, b) => a - b);
+  const replies = times.filter((time) => time !== undefined);
   const lost = times.length - replies.length;
   const loss = times.length > 0 ? Math.round(100 * lost / times.length) : 0;
   await print(
     `found by ${describeRoute(route)}, path ${describePath(connection.path)}; ` +
       `${replies.length} of ${times.length} replies, ${loss} % lost\n`,
   );
-  if (replies.length === 0) return;
-  const [least, median, most] = [0, replies.length >> 1, replies.length - 1].map((i) =>
-    milliseconds(replies[i]!)
+  if (replies.length > 0) await print(`${roundTrips(replies)}\n`);
+}
+
+/** Returns the summary of at least one reply. @param times In milliseconds. */
+export function roundTrips(times: readonly number[]): string {
+  const sorted = times.toSorted((a, b) => a - b);
+  const [least, median, most] = [0, sorted.length >> 1, sorted.length - 1].map((i) =>
+    milliseconds(sorted[i]!)
   );
-  await print(`round trip: least ${least}, median ${median}, most ${most}\n`);
+  return `round trip: least ${least}, median ${median}, most ${most}`;
 }
 
 function milliseconds(time: number): string {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Channel, MessageKind, ProxiedStream } from "./channel.ts";
+import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "./channel.ts";
 
 /** A stream at one end of a channel, and the other end. */
 class Pair implements AsyncDisposable {
@@ -98,6 +98,16 @@ Deno.test(
     using channel = new Channel(await listener.accept());
     await raw.write(Uint8Array.of(MessageKind.REQUEST, 0, 0, 0, 101));
     await assert.rejects(channel.receive(100), { message: "a message of 101 bytes" });
+    await raw.write(Uint8Array.of(MessageKind.DATA, 0xff, 0xff, 0xff, 0xff)); // 4 GB
+    await assert.rejects(channel.receive(), { message: "a message of 4294967295 bytes" });
     await Deno.remove(folder, { recursive: true });
   },
 );
+
+Deno.test("jsonOf() returns an object, and nothing else", () => {
+  const read = (text: string) => jsonOf({ kind: 0, body: new TextEncoder().encode(text) });
+  assert.deepEqual(read('{"a":1}'), { a: 1 });
+  for (const text of ["null", "true", "1", '"text"', "", "{", "undefined"]) {
+    assert.throws(() => read(text), ChannelError, text);
+  }
+});

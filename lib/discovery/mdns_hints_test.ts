@@ -65,3 +65,13 @@ Deno.test("UnverifiedHints reaches the second address of one sender, while new s
   }
   assert(tried.has("first") && tried.has("second"));
 });
+
+Deno.test("UnverifiedHints tries an address again that was tried, forgotten, and is heard anew", () => {
+  const hints = new UnverifiedHints();
+  hints.add("a", ["first"]);
+  assert.equal(hints.next(), "first");
+  hints.add("a", ["1", "2", "3", "4", "5", "6", "7", "8"]); // which leaves no room for the first
+  while (hints.hasNext) hints.next();
+  assert.deepEqual(hints.add("a", ["first"]), ["first"]);
+  assert.equal(hints.next(), "first");
+});

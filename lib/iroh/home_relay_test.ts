@@ -98,6 +98,28 @@ Deno.test("keepHomeRelay() leaves a home relay that answers pings and cannot be 
   assert.deepEqual(relays.slice(3).filter((relay) => relay === undefined).length, 3);
 });
 
+Deno.test("keepHomeRelay() trusts the home relay again once the endpoint has used it", async () => {
+  const ended = new AbortController();
+  let pings = 0;
+  /** Can use the home relay only for a while. */
+  const endpoint = new class extends FakeEndpoint {
+    override addresses() {
+      const isUsable = pings > 10 && pings <= 20;
+      return { relay: this.known.includes(OTHER) ? OTHER : isUsable ? HOME : undefined };
+    }
+  }(new Set());
+  const usesOthers: string[] = [];
+  const ping = () => {
+    usesOthers.push(endpoint.known.includes(OTHER) ? "o" : ".");
+    if (++pings === 80) ended.abort();
+    return Promise.resolve(true);
+  };
+  const choice = { home: HOME, others: [OTHER] };
+  await keepHomeRelay(endpoint, choice, ended.signal, { ping, pingIntervalMs: 0 });
+  const periods = usesOthers.join("").match(/o+/g)!.map(({ length }) => length);
+  assert.deepEqual(periods.slice(0, 3), [12, 12, 24]); // it was used between the first two
+});
+
 Deno.test("keepHomeRelay() goes on after an error, and tries again", async () => {
   class Failing extends FakeEndpoint {
     failures = 1;

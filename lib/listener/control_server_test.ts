@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { abortable } from "../async/abort.ts";
 import { Channel, type ChannelMessage, jsonOf, MessageKind } from "../control/channel.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -173,4 +174,28 @@ Deno.test("ControlServer opens its socket later if it cannot at first", onUnix, 
   } finally {
     await Deno.remove(repository.gitDir, { recursive: true });
   }
+});
+
+Deno.test("ControlServer does not wait for a request that is too long", onUnix, async () => {
+  await withServer({ limits: { requestTimeoutMs: 600_000 } }, async (_, { socketPath: path }) => {
+    for (const length of [8 * 1024 + 1, 0xffff_ffff]) {
+      using socket = await Deno.connect({ transport: "unix", path });
+      const header = new Uint8Array(5);
+      header[0] = MessageKind.REQUEST;
+      new DataView(header.buffer).setUint32(1, length);
+      await socket.write(header);
+      using channel = new Channel(socket);
+      assert.equal(await abortable(receive(channel), AbortSignal.timeout(10_000)), undefined);
+    }
+  });
+});
+
+Deno.test("ControlServer accepts no request that is null, and goes on", onUnix, async () => {
+  await withServer({}, async (channel, { socketPath: path, cookie }) => {
+    await channel.sendJson(MessageKind.REQUEST, null);
+    assert.equal(await receive(channel), undefined);
+    using next = new Channel(await Deno.connect({ transport: "unix", path }));
+    await next.sendJson(MessageKind.REQUEST, { want: "status", cookie });
+    assert.equal((await receive(next))?.kind, MessageKind.ACCEPTED);
+  });
 });

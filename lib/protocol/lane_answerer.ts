@@ -12,16 +12,25 @@ const AUTH_TIMEOUT_MS = 5_000;
 
 /** Makes the lanes of one session, one after another. */
 export class LaneAnswerer {
-  #session: Session;
+  #session: Pick<Session, "restUntil" | "attachLane">;
   #bind: string | undefined;
   /** Gives up the lane that is being made. */
   #giveUpMaking = new AbortController();
   #authenticated = Promise.withResolvers<void>();
+  #authTimeoutMs: number;
 
-  /** @param bind The setting `bind`. */
-  constructor(session: Session, bind: string | undefined) {
+  /**
+   * @param bind The setting `bind`.
+   * @param authTimeoutMs Timeout for git-annex to let the peer in.
+   */
+  constructor(
+    session: Pick<Session, "restUntil" | "attachLane">,
+    bind: string | undefined,
+    authTimeoutMs = AUTH_TIMEOUT_MS,
+  ) {
     this.#session = session;
     this.#bind = bind;
+    this.#authTimeoutMs = authTimeoutMs;
   }
 
   /** Notes that git-annex has let the peer in. */
@@ -58,7 +67,7 @@ export class LaneAnswerer {
     signal: AbortSignal,
   ): Promise<Lane | undefined> {
     // A stranger could make this host dial any address. git-annex's answer may be on its way.
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(AUTH_TIMEOUT_MS)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#authTimeoutMs)]);
     const isWanted = await abortable(this.#authenticated.promise, limit)
       .then(() => true, () => false);
     const [{ answerLane }, { laneAddresses }] = await Promise.all([

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import iroh from "@number0/iroh";
+import { base32nopad } from "@scure/base";
 import fc from "fast-check";
 import { publicKeyOf } from "./identity.ts";
 import { decodeTicket, encodeTicket, type Ticket, TicketError } from "./ticket.ts";
@@ -116,4 +117,20 @@ Deno.test("decodeTicket() says why a text is not an address", () => {
       return true;
     });
   }
+});
+
+Deno.test("decodeTicket() uses 8 relays that are http or https, and 32 socket addresses", () => {
+  const bytes = [0, ...new Uint8Array(32), 10 + 2 + 40];
+  const addRelay = (url: string) => bytes.push(0, url.length, ...new TextEncoder().encode(url));
+  addRelay("ws://relay.example/");
+  for (let i = 0; i < 10; i++) addRelay(`${i % 2 ? "http" : "https"}://relay${i}.example/`);
+  addRelay("file:///etc/passwd");
+  for (let i = 0; i < 40; i++) bytes.push(1, 0, 192, 0, 2, i, 7);
+  const text = base32nopad.encode(Uint8Array.from(bytes)).toLowerCase();
+  const ticket = decodeTicket(`endpoint${text}`);
+  assert.deepEqual(
+    ticket.relays,
+    Array.from({ length: 8 }, (_, i) => `${i % 2 ? "http" : "https"}://relay${i}.example/`),
+  );
+  assert.deepEqual(ticket.direct, Array.from({ length: 32 }, (_, i) => `192.0.2.${i}:7`));
 });
