@@ -59,13 +59,7 @@ if [ ! -e .git ]; then
   git init --initial-branch=main
   git annex init "\${ANNEX_NAME:-container}"
 fi
-[ -e .git/annex/creds/iroh-secret ] || git annex p2p --enable iroh
-# remotedaemon in the foreground ends when its stdin ends. A FIFO that is open for writing, too, never ends.
-fifo=$(mktemp --dry-run)
-mkfifo "$fifo"
-exec <>"$fifo"
-rm "$fifo"
-exec git-annex remotedaemon --foreground
+exec ${PROGRAM} up
 `;
 
 const COMPOSE = `# Start it:   docker compose up --detach
@@ -76,6 +70,8 @@ services:
     build: .
     init: true
     restart: unless-stopped
+    # Transfers in progress get 10 s to finish.
+    stop_grace_period: 20s
     # The network of the host, so that multicast DNS finds peers on the local network.
     network_mode: host
     environment:
