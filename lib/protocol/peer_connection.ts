@@ -40,6 +40,8 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly onResumed?: () => void;
   /** Timeout after which a connection without a session is closed. By default it depends on the dialer. */
   readonly idleTimeoutMs?: number;
+  /** Timeout for the header of each stream. By default {@linkcode HEADER_TIMEOUT_MS}. */
+  readonly headerTimeoutMs?: number;
 }
 
 /** A connection with a peer that speaks the mux protocol. Its owner calls {@linkcode serve} once. */
@@ -161,7 +163,10 @@ export class MuxConnection implements SessionOwner {
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
     const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(new IdleTimeout(NO_HEADER)), HEADER_TIMEOUT_MS);
+    const timer = setTimeout(
+      () => limit.abort(new IdleTimeout(NO_HEADER)),
+      this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS,
+    );
     try {
       const signal = AbortSignal.any([until, limit.signal]);
       const header = await abortable(readStreamHeader(stream), signal);

@@ -3,7 +3,8 @@ import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { CloseCode } from "./close_codes.ts";
 import { newSessionId, ping, ProtocolError, StreamType, writeStreamHeader } from "./mux.ts";
 import type { InboundSession } from "./inbound_session.ts";
-import { MuxConnection } from "./peer_connection.ts";
+import { IdleTimeout } from "./connection_use.ts";
+import { MuxConnection, type MuxConnectionOptions } from "./peer_connection.ts";
 import type { Session } from "./session.ts";
 import { MemoryConnection } from "../../tests/memory_connection.ts";
 
@@ -12,7 +13,7 @@ function sessionHeader(session: number) {
 }
 
 /** Serves a connection whose sessions send back what they receive. */
-function serveEchoes() {
+function serveEchoes(options: Partial<MuxConnectionOptions> = {}) {
   const connection = new MemoryConnection(), stop = new AbortController();
   const serve = async (inbound: InboundSession) => {
     inbound.markAuthenticated();
@@ -23,6 +24,7 @@ function serveEchoes() {
     isDialed: false,
     bind: undefined,
     serve,
+    ...options,
   });
   const served: Promise<unknown> = mux.serve(stop.signal).catch((error) => error);
   return { connection, served, stop: () => stop.abort(new Error("stopped")) };
@@ -109,4 +111,47 @@ Deno.test("MuxConnection: a session with an invalid offer of a lane is reset alo
   await ping(connection.openAsPeer());
   stop();
   assert.match(`${await served}`, /stopped/);
+});
+
+const MALFORMED: Record<string, number[]> = {
+  "that ends before its type": [],
+  "that ends before its header is whole": [StreamType.SESSION, 0, 0, 0, 1, 7],
+  "with a ping of 7 bytes": [StreamType.PING, 1, 2, 3, 4, 5, 6, 7],
+  "with a ping of 9 bytes": [StreamType.PING, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+};
+
+for (const [what, bytes] of Object.entries(MALFORMED)) {
+  Deno.test(`MuxConnection ends on a stream ${what}`, async () => {
+    const { connection, served } = serveEchoes();
+    await assertEchoes(await connection.openSession(0));
+    const writer = connection.openAsPeer().writable.getWriter();
+    if (bytes.length > 0) await writer.write(Uint8Array.from(bytes));
+    writer.close().catch(() => {}); // the connection ends
+    assert(await served instanceof ProtocolError);
+  });
+}
+
+Deno.test("MuxConnection gives up a stream alone that is reset before its header is whole", async () => {
+  const { connection, served, stop } = serveEchoes();
+  const session = await connection.openSession(0);
+  await assertEchoes(session);
+  const writer = connection.openAsPeer().writable.getWriter();
+  await writer.write(Uint8Array.of(StreamType.SESSION, 0));
+  await writer.abort(new StreamError("reset", "given up"));
+  await assertEchoes(session);
+  await ping(connection.openAsPeer());
+  stop();
+  assert.match(`${await served}`, /stopped/);
+});
+
+Deno.test("MuxConnection ends if a header or a ping is not whole in time, with code 4", async () => {
+  for (const bytes of [[], [StreamType.LANE, 0], [StreamType.PING, 1, 2]]) {
+    const { connection, served } = serveEchoes({ headerTimeoutMs: 5 });
+    await assertEchoes(await connection.openSession(0));
+    const stream = connection.openAsPeer();
+    if (bytes.length > 0) await stream.writable.getWriter().write(Uint8Array.from(bytes));
+    const error = await served;
+    assert(error instanceof IdleTimeout);
+    assert.deepEqual(error.closeReason, [CloseCode.BAD_HELLO, "no hello"]);
+  }
 });
