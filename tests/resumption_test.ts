@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { StatusReport } from "../lib/status/report.ts";
 import { type Friend, makeFriend } from "./friends.ts";
 import { makeNetwork } from "./network.ts";
-import { AUTH_SUCCESS, echo, makePair } from "./pair.ts";
+import { AUTH_SUCCESS, AUTH_SUCCESS_BYTES, echo, makePair, writeAll } from "./pair.ts";
 import {
   type Host,
   scenario,
@@ -91,6 +91,32 @@ scenario("resumption: a session through a listener", needs, async (env) => {
   const { code, stdout, stderr } = await dialer.ended;
   assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}beforemeanwhileafter`], stderr);
 });
+
+scenario(
+  "resumption: a process whose peer is through gets the last acknowledgement",
+  needs,
+  async (env) => {
+    let read = "";
+    const pair = await makePair(env, "direct", async (connection) => {
+      await writeAll(connection, AUTH_SUCCESS_BYTES);
+      await connection.closeWrite();
+      for await (const piece of connection.readable) read += new TextDecoder().decode(piece);
+    });
+    const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+    await dialer.says(/AUTH-SUCCESS/);
+    await dialer.write("word");
+    await env.until("git-annex to get the word", () => read === "word");
+    const restore = await cutOff(env, pair.network.b);
+    await dialer.end();
+    await env.until("git-annex to be through", () => pair.fakeAnnex.open === 0);
+    await dialer.says(/the connection is lost, and dialed again/);
+    assert.equal(dialer.code, undefined);
+    await restore();
+    const { code, stdout, stderr } = await dialer.ended;
+    assert.deepEqual([code, stdout], [0, AUTH_SUCCESS], stderr);
+    assert.match(await pair.log(), /was served after/);
+  },
+);
 
 scenario("resumption: a session that the peer does not know is refused", needs, async (env) => {
   const pair = await makePair(env, "direct", echo);
