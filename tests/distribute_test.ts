@@ -164,7 +164,7 @@ Deno.test("release: packages have the version, the glibc and the places of every
   assert.equal(contents.length, Object.keys(PLACES).length + 1);
 });
 
-Deno.test("release: the formula has an address and a checksum for each Unix system", () => {
+Deno.test("release: the formula has an address and a checksum for each Unix system", async () => {
   const unix = Object.entries(TARGETS).filter(([, { format }]) => format !== "pe");
   const text = formula(new Map(unix.map(([target]) => [target, `${target}-sum`])));
   for (const [target] of unix) {
@@ -172,6 +172,11 @@ Deno.test("release: the formula has an address and a checksum for each Unix syst
     assert.match(text, new RegExp(`${RegExp.escape(url)}\n +sha256 "${target}-sum"`));
   }
   assert.match(text, /depends_on "git-annex"/);
+  const archived = [PROGRAM, ...(await companions()).keys()];
+  const installed = [...text.matchAll(/\w\.install (.*?)(?: =>.*)?$/gm)]
+    .flatMap(([, names]) => JSON.parse(`[${names}]`) as string[]);
+  assert(installed.length > 5, text);
+  for (const name of installed) assert(archived.includes(name), name);
 });
 
 Deno.test("release: the container installs by install.sh, and each file that it copies is there", () => {
