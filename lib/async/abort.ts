@@ -29,6 +29,47 @@ export function delay(milliseconds: number, signal: AbortSignal): Promise<void> 
   return abortable(promise, signal).finally(() => clearTimeout(timer));
 }
 
+/**
+ * A signal that aborts with the first of other signals, or after a time, until it is disposed of. After
+ * `AbortSignal.any` something stays in the memory of each signal, which grows if that one lives for days.
+ */
+export class LinkedSignal implements Disposable {
+  #controller = new AbortController();
+  #others: readonly AbortSignal[];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param others Signals that abort it. @param timeout After which time, and with which reason, it aborts by itself. */
+  constructor(
+    others: readonly AbortSignal[],
+    timeout?: { readonly milliseconds: number; readonly reason?: unknown },
+  ) {
+    this.#others = others;
+    const aborted = others.find((other) => other.aborted);
+    if (aborted) this.#controller.abort(aborted.reason);
+    else for (const other of others) other.addEventListener("abort", this.#onAbort);
+    if (aborted || !timeout) return;
+    const { milliseconds, reason = new DOMException("Signal timed out.", "TimeoutError") } =
+      timeout;
+    this.#timer = setTimeout(() => this.#abort(reason), milliseconds);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  #onAbort = (event: Event): void => this.#abort((event.target as AbortSignal).reason);
+
+  #abort(reason: unknown): void {
+    this[Symbol.dispose]();
+    this.#controller.abort(reason);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    for (const other of this.#others) other.removeEventListener("abort", this.#onAbort);
+  }
+}
+
 /** Interval between looks at the clock: short against the timeouts, which are 100 ms and more. */
 const TICK_MS = 10;
 /** Maximum time that one tick counts for, however long it took: a tick of an idle machine. */
@@ -56,16 +97,19 @@ export class RunningTimeout implements Disposable {
   /** Aborted with the reason when the timeout expires, or with the reason of another signal before. */
   readonly signal: AbortSignal;
   #disposed = new AbortController();
+  #linked: LinkedSignal;
 
   /** @param reason What {@linkcode signal} is aborted with. @param signals Other signals that abort it. */
   constructor(milliseconds: number, reason: Error, ...signals: readonly AbortSignal[]) {
     const expired = new AbortController();
-    this.signal = AbortSignal.any([expired.signal, ...signals]);
+    this.#linked = new LinkedSignal([expired.signal, ...signals]);
+    this.signal = this.#linked.signal;
     delayWhileRunning(milliseconds, this.#disposed.signal)
       .then(() => expired.abort(reason), () => {}); // disposed of before
   }
 
   [Symbol.dispose](): void {
+    this.#linked[Symbol.dispose]();
     this.#disposed.abort();
   }
 }

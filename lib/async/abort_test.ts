@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { delayWhileRunning, RunningTimeout } from "./abort.ts";
+import { delayWhileRunning, LinkedSignal, RunningTimeout } from "./abort.ts";
 import { standStill } from "../../tests/event_loop.ts";
 
 const never = new AbortController().signal;
@@ -32,4 +32,37 @@ Deno.test("RunningTimeout aborts with another signal, and never expires once dis
   const reason = new Error("enough");
   controller.abort(reason);
   assert.equal(one.signal.reason, reason);
+});
+
+Deno.test("LinkedSignal aborts with the first of its signals, also one that has aborted before", () => {
+  const [one, other] = [new AbortController(), new AbortController()];
+  using linked = new LinkedSignal([one.signal, other.signal]);
+  other.abort("first");
+  one.abort("second");
+  assert.equal(linked.signal.reason, "first");
+  using late = new LinkedSignal([never, one.signal]);
+  assert.equal(late.signal.reason, "second");
+});
+
+Deno.test("LinkedSignal aborts after its time, with its reason", async () => {
+  using linked = new LinkedSignal([never], { milliseconds: 1, reason: "too late" });
+  await new Promise((resolve) => linked.signal.addEventListener("abort", resolve));
+  assert.equal(linked.signal.reason, "too late");
+});
+
+Deno.test("LinkedSignal leaves nothing at its signals once it is disposed of", () => {
+  const controller = new AbortController(), { signal } = controller;
+  let listeners = 0;
+  const add = signal.addEventListener.bind(signal),
+    remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
+  signal.removeEventListener = (
+    ...args: Parameters<typeof remove>
+  ) => (listeners--, remove(...args));
+  const linked = new LinkedSignal([signal], { milliseconds: 60_000 });
+  assert.equal(listeners, 1);
+  linked[Symbol.dispose]();
+  assert.equal(listeners, 0);
+  controller.abort();
+  assert.equal(linked.signal.aborted, false);
 });

@@ -1,5 +1,6 @@
 /** Moves a session to a lane when that pays, and again after a lane was lost. */
 
+import { LinkedSignal } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import type { Lane } from "../lane/lane.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
@@ -138,8 +139,8 @@ export class LaneUpgrade implements Disposable {
     debug(() => `the connection is lost, and dialed again: ${lost.message}`);
     try {
       const timeoutMs = this.session.lane ? REDIAL_WITH_LANE_TIMEOUT_MS : REDIAL_TIMEOUT_MS;
-      const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(timeoutMs)]);
-      const { stream, connectionClosed } = await this.#options.resume(limit);
+      using limit = new LinkedSignal([this.#options.signal], { milliseconds: timeoutMs });
+      const { stream, connectionClosed } = await this.#options.resume(limit.signal);
       this.session.attachHome(stream, connectionClosed);
     } catch (error) {
       debug(() => `not resumed: ${error}`);

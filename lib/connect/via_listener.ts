@@ -1,6 +1,6 @@
 /** An outbound session through the running listener of this repository, on a connection that it keeps. */
 
-import { abortable } from "../async/abort.ts";
+import { abortable, LinkedSignal } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { ControlUnavailable, requestSession } from "../control/client.ts";
 import type { ControlLocator } from "../control/locator.ts";
@@ -129,8 +129,8 @@ async function publicKeyOf(address: string): Promise<string> {
 
 /** Waits until the listener has taken what was sent, but not if it reads nothing. */
 async function settle(sent: Promise<void>): Promise<void> {
-  const timeout = AbortSignal.timeout(FLUSH_TIMEOUT_MS);
-  await abortable(sent, timeout).catch((error) =>
+  using timeout = new LinkedSignal([], { milliseconds: FLUSH_TIMEOUT_MS });
+  await abortable(sent, timeout.signal).catch((error) =>
     debug(() => `the listener reads nothing: ${error}`)
   );
 }

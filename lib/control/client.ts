@@ -4,7 +4,7 @@
  * It imports little, since git-annex waits for each process to start.
  */
 
-import { abortable, RunningTimeout } from "../async/abort.ts";
+import { abortable, LinkedSignal, RunningTimeout } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
@@ -30,6 +30,7 @@ export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 200, answerMs: 28
 /** Timeouts for a lane or for `status`, during which no session stands still. */
 export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_000 };
 
+const TIMEOUT = new Error("no answer in time");
 const GONE = "this repository's listener has ended";
 
 /** The listener cannot do it, so the process must do it itself. */
@@ -158,9 +159,9 @@ async function sendRequest(
         await readAccepted(channel, timeout.signal);
       }
       debug(() => "through the running listener");
-      const timeout = AbortSignal.timeout(answerMs);
-      return await readAnswer(channel, AbortSignal.any([signal, timeout])).catch((error) => {
-        throw error === timeout.reason ? onTimeout() : error;
+      using limit = new LinkedSignal([signal], { milliseconds: answerMs, reason: TIMEOUT });
+      return await readAnswer(channel, limit.signal).catch((error) => {
+        throw error === TIMEOUT ? onTimeout() : error;
       });
     } catch (error) {
       channel[Symbol.dispose]();

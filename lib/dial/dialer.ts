@@ -6,7 +6,7 @@
  * (isolated_attempts.ts). Attempts of both stages take part in one race.
  */
 
-import { abortable, delay } from "../async/abort.ts";
+import { abortable, delay, LinkedSignal } from "../async/abort.ts";
 import { Race } from "../async/race.ts";
 import { Failure, reasonFor } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
@@ -82,8 +82,8 @@ export async function dialPeer(
   const known = knownRoutes(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;
   using endpoints = new DialEndpoints(settings, (options) => Endpoint.bind(options));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-  const target = { publicKey: ticket.publicKey, alpns, signal: limit };
+  using limit = new LinkedSignal([signal], { milliseconds: limitMs });
+  const target = { publicKey: ticket.publicKey, alpns, signal: limit.signal };
   using dial = new Dial(target, known, browser, endpoints, { limitMs });
   try {
     const connection = await abortable(dial.run(from), signal);

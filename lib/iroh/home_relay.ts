@@ -7,7 +7,7 @@
  * answer. It moves in less than 0.5 s. Connections through a relay that is removed go on (seen for 80 s).
  */
 
-import { abortable, delay } from "../async/abort.ts";
+import { abortable, delay, LinkedSignal } from "../async/abort.ts";
 import type { RelaySetting } from "../repository/settings.ts";
 import { debug } from "../console/stderr.ts";
 
@@ -103,9 +103,9 @@ export async function keepHomeRelay(
  * connection: a kept one may be dead since this host moved to another network, and HTTP/2 would go on using it.
  */
 async function answersPing(relay: string, signal: AbortSignal): Promise<boolean> {
-  const ended = AbortSignal.any([signal, AbortSignal.timeout(PING_TIMEOUT_MS)]);
+  using ended = new LinkedSignal([signal], { milliseconds: PING_TIMEOUT_MS });
   using client = Deno.createHttpClient({ http2: false });
-  const options = { client, redirect: "manual", signal: ended } as const;
+  const options = { client, redirect: "manual", signal: ended.signal } as const;
   try {
     const response = await fetch(new URL("/ping", relay), options);
     await response.body?.cancel();

@@ -7,7 +7,8 @@
 
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
-import { abortable, delay } from "../async/abort.ts";
+import { abortable, delay, LinkedSignal } from "../async/abort.ts";
+import { onResolved } from "../async/on_resolved.ts";
 import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import { Failure } from "../console/failure.ts";
@@ -167,9 +168,7 @@ export class ControlServer implements AsyncDisposable {
 
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
-    const { signal, limits: { requestTimeoutMs = REQUEST_TIMEOUT_MS } = {} } = this.#options;
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(requestTimeoutMs)]);
-    const request = await abortable(this.#readRequest(channel), limit);
+    const request = await this.#receiveRequest(channel);
     await channel.send(MessageKind.ACCEPTED);
     try {
       await this.#answer(request, channel);
@@ -179,6 +178,12 @@ export class ControlServer implements AsyncDisposable {
       const { message, hint, exitStatus } = error instanceof Failure ? error : {};
       await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
     }
+  }
+
+  async #receiveRequest(channel: Channel): Promise<Request> {
+    const { signal, limits: { requestTimeoutMs = REQUEST_TIMEOUT_MS } = {} } = this.#options;
+    using limit = new LinkedSignal([signal], { milliseconds: requestTimeoutMs });
+    return await abortable(this.#readRequest(channel), limit.signal);
   }
 
   async #readRequest(channel: Channel): Promise<Request> {
@@ -221,7 +226,8 @@ export class ControlServer implements AsyncDisposable {
     const gone = new AbortController();
     // A process may exit after END, and the listener then delivers what it has sent.
     stream.closedError.then((error) => !stream.hasEnded && gone.abort(error));
-    const signal = AbortSignal.any([this.#options.signal, gone.signal]);
+    using until = new LinkedSignal([this.#options.signal, gone.signal]);
+    const { signal } = until;
     using pooled = await this.#options.pool.open(ticket, request, signal);
     const id = crypto.randomUUID();
     this.#sessions.set(id, pooled);
@@ -232,7 +238,7 @@ export class ControlServer implements AsyncDisposable {
       byteCounts: () => report,
       lane: () => report.lane,
     });
-    sendClosed(pooled, stream).catch(() => {}); // the process is gone, or its stream has failed
+    using _closed = tellClosed(pooled, stream);
     await handOver(channel, { session: id }, pooled.stream);
     await splice(stream, pooled.stream, signal);
   }
@@ -249,13 +255,19 @@ export class ControlServer implements AsyncDisposable {
   }
 }
 
-/** Tells the process when the connection with the peer has ended. */
-async function sendClosed({ opened }: PooledSession, stream: ProxiedStream): Promise<void> {
-  const { connection } = (await opened).mux;
-  const { by } = await connection.closed;
-  // The listener, and not the peer, has closed it: for the process that is no orderly end.
-  const lost = new StreamError("lost", "this repository's listener has given it up");
-  await stream.sendClosed(by === "us" ? lost : await connection.closedError);
+/** Tells the process when the connection with the peer has ended, until it is disposed of. */
+function tellClosed({ opened }: PooledSession, stream: ProxiedStream): Disposable {
+  const resources = new DisposableStack();
+  opened.then(({ mux: { connection } }) => {
+    if (resources.disposed) return;
+    resources.use(onResolved(connection.closed, async ({ by }) => {
+      // The listener, and not the peer, has closed it: for the process that is no orderly end.
+      const lost = new StreamError("lost", "this repository's listener has given it up");
+      const error = by === "us" ? lost : await connection.closedError;
+      await stream.sendClosed(error).catch(() => {}); // the process is gone
+    }));
+  }, () => {}); // the stream fails, too
+  return resources;
 }
 
 /** Sends the answer for a stream with the peer, and gives up the stream if the process is gone. */

@@ -1,6 +1,6 @@
 /** A session that a peer has opened, in one form for both protocols. */
 
-import { abortable } from "../async/abort.ts";
+import { abortable, LinkedSignal } from "../async/abort.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { CloseCode, type CloseReason } from "../protocol/close_codes.ts";
 import type { InboundSession } from "../protocol/inbound_session.ts";
@@ -60,8 +60,8 @@ export function dumbpipeSession(
     abort: ([code, reason]) => connection.close(code, reason),
     finish: async (signal) => {
       // dumbpipe closes once its end is acknowledged. It reports a loss if a close arrives with that.
-      const until = AbortSignal.any([signal, AbortSignal.timeout(peerCloseTimeoutMs)]);
-      await abortable(connection.closed, until).catch(() => {}); // this end closes instead
+      using until = new LinkedSignal([signal], { milliseconds: peerCloseTimeoutMs });
+      await abortable(connection.closed, until.signal).catch(() => {}); // this end closes instead
       connection.close(CloseCode.DONE, "");
     },
   };

@@ -5,6 +5,7 @@
  */
 
 import { delay, delayWhileRunning } from "../async/abort.ts";
+import { onResolved } from "../async/on_resolved.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
@@ -137,7 +138,7 @@ export class ReplayStream implements Duplex {
   async #isAlive(signal: AbortSignal): Promise<boolean> {
     const { connection } = this.#first.mux, before = connection.packetsReceived;
     let isClosed = false;
-    connection.closedError.then(() => isClosed = true);
+    using _closed = onResolved(connection.closedError, () => isClosed = true);
     while (!isClosed && !signal.aborted) {
       if (connection.packetsReceived !== before) {
         // The packet may have closed the connection, which `closedError` tells a moment later.

@@ -82,9 +82,9 @@ export class Carriers {
     this.#readingHome = this.#readHome(this.#home);
   }
 
-  /** The stream of iroh's connection. */
-  get home(): HomeCarrier {
-    return this.#home.carrier;
+  /** Whether another home may be attached, to go on there. */
+  get isOpen(): boolean {
+    return this.#state === "open";
   }
 
   /** Replaces the home stream, whose connection was lost. After {@linkcode finish}, the farewell is sent there. */

@@ -1,5 +1,6 @@
 /** A session that the peer has opened. It may go on by a lane, and on another of iroh's connections. */
 
+import { LinkedSignal } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
 import { debug } from "../console/stderr.ts";
 import type { Connection } from "../iroh/connection.ts";
@@ -145,8 +146,8 @@ export class InboundSession implements Disposable {
 
   /** Answers the offer of a lane. If the peer sends no valid offer, the session ends. Never rejects. */
   async answerLane(stream: Duplex, signal: AbortSignal): Promise<void> {
-    const until = AbortSignal.any([signal, this.#ended.signal]);
-    const isValid = await this.#lanes.answer(stream, this.connection, until);
+    using until = new LinkedSignal([signal, this.#ended.signal]);
+    const isValid = await this.#lanes.answer(stream, this.connection, until.signal);
     if (!isValid) this.abort(AGAINST_PROTOCOL);
   }
 

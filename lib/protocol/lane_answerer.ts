@@ -1,6 +1,6 @@
 /** Answers the offers of lanes for a session that the peer has opened. */
 
-import { abortable } from "../async/abort.ts";
+import { abortable, LinkedSignal } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Lane } from "../lane/lane.ts";
@@ -48,8 +48,9 @@ export class LaneAnswerer {
   async answer(stream: Duplex, connection: Connection, signal: AbortSignal): Promise<boolean> {
     this.#giveUpMaking.abort(new StreamError("closed", "the peer begins anew"));
     const giveUp = this.#giveUpMaking = new AbortController();
+    using until = new LinkedSignal([signal, giveUp.signal]);
     try {
-      const making = this.#make(stream, connection, AbortSignal.any([signal, giveUp.signal]));
+      const making = this.#make(stream, connection, until.signal);
       this.#session.restUntil(making.then(() => {}, () => {})); // the error is handled below
       const lane = await making;
       if (giveUp.signal.aborted) lane?.close();
@@ -67,8 +68,8 @@ export class LaneAnswerer {
     signal: AbortSignal,
   ): Promise<Lane | undefined> {
     // A stranger could make this host dial any address. git-annex's answer may be on its way.
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#authTimeoutMs)]);
-    const isWanted = await abortable(this.#authenticated.promise, limit)
+    using limit = new LinkedSignal([signal], { milliseconds: this.#authTimeoutMs });
+    const isWanted = await abortable(this.#authenticated.promise, limit.signal)
       .then(() => true, () => false);
     const [{ answerLane }, { laneAddresses }] = await Promise.all([
       import("../lane/negotiation.ts"),

@@ -4,6 +4,7 @@
  */
 
 import { Notifier } from "../async/notifier.ts";
+import { onResolved } from "../async/on_resolved.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Lane } from "../lane/lane.ts";
 import { Carriers, isLoss } from "./carriers.ts";
@@ -38,6 +39,8 @@ export class Session implements Duplex {
   #receive = new ReceiveHalf();
   #carriers: Carriers;
   #changed = new Notifier();
+  /** Waits for the end of iroh's connection, which may live for days. */
+  #watching: Disposable | undefined;
   #failure: StreamError | undefined;
   #onProgress: () => void;
   #failWriting: (error: StreamError) => void = () => {};
@@ -86,16 +89,12 @@ export class Session implements Duplex {
   attachHome(stream: Duplex, connectionClosed: Promise<StreamError>): void {
     if (this.#failure) return giveUp(stream);
     this.#carriers.attachHome(new HomeCarrier(stream));
-    this.#watch(connectionClosed);
+    if (this.#carriers.isOpen) this.#watch(connectionClosed);
   }
 
   #watch(connectionClosed: Promise<StreamError>): void {
-    // The connection may live for days, and must not keep each of its sessions in memory.
-    const session = new WeakRef(this), home = new WeakRef(this.#carriers.home);
-    connectionClosed.then((error) => {
-      const present = session.deref();
-      if (present && present.#carriers.home === home.deref()) present.#onConnectionClosed(error);
-    });
+    this.#watching?.[Symbol.dispose]();
+    this.#watching = onResolved(connectionClosed, (error) => this.#onConnectionClosed(error));
   }
 
   /** Number of bytes taken from the owner so far. Bytes that are sent again count once. */
@@ -162,6 +161,7 @@ export class Session implements Duplex {
   async detach(): Promise<void> {
     const isInOrder = !this.#failure && (this.#carriers.isThrough || this.#isDelivered);
     if (isInOrder) await this.#carriers.finish();
+    this.#watching?.[Symbol.dispose]();
     this.#carriers.close();
     this.#send.discard();
     this.#receive.discard();
