@@ -1,7 +1,7 @@
 /** The connecting process notices in time that a peer cannot be reached, or is lost. */
 
 import assert from "node:assert/strict";
-import { echo, makePair, silence } from "./pair.ts";
+import { echo, logged, makePair, silence } from "./pair.ts";
 import { assertOneLine, scenario } from "./testenv.ts";
 
 scenario(
@@ -43,7 +43,7 @@ scenario("connect notices within 30 s that the peer is lost", {
   // The listener notices, too. It keeps the session for 30 s, in which the dialer may come back.
   await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
   assert((performance.now() - started) / 1000 < 50);
-  assert.match(await pair.log(), /was lost/);
+  await logged(env, pair, /was lost/);
 });
 
 scenario("connect notices through a relay that the listener was killed", {

@@ -157,6 +157,19 @@ export interface Pair {
   log(): Promise<string>;
 }
 
+/** Waits until the log of a listener, which writes it a moment later, has a text. */
+export async function logged(
+  env: TestEnv,
+  { log }: { log(): Promise<string> },
+  pattern: RegExp,
+): Promise<RegExpExecArray> {
+  let found: RegExpExecArray | null = null;
+  await env.until(`the log to say ${pattern}`, async () => {
+    return (found = pattern.exec(await log())) !== null;
+  });
+  return found!;
+}
+
 /** Makes a pair. */
 export async function makePair(
   env: TestEnv,

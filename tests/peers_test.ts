@@ -11,6 +11,7 @@ import {
   dumbpipeListener,
   echo,
   FakeAnnex,
+  logged,
   makePair,
   randomBytes,
   readChecksum,
@@ -65,7 +66,7 @@ for (const route of ROUTES) {
       await checksumOf(back),
     );
     assert.deepEqual(await arrived, { length: there.length, checksum: await checksumOf(there) });
-    assert.match(await pair.log(), /was served after/);
+    await logged(env, pair, /was served after/);
   });
 
   scenario(`${route}: dumbpipe forwards a TCP port and many connections to this program`, {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { sendHandshake } from "../lib/protocol/dumbpipe.ts";
-import { AUTH_SUCCESS, echo, makePair, writeAll } from "./pair.ts";
+import { AUTH_SUCCESS, echo, logged, makePair, writeAll } from "./pair.ts";
 import { dial, send } from "./strangers.ts";
 import { scenario } from "./testenv.ts";
 
@@ -80,5 +80,5 @@ scenario("serve ends a session that git-annex has not admitted after 30 s, and n
   assert.equal(good.code, undefined);
   await good.end();
   assert.equal((await good.ended).code, 0);
-  assert.match(await pair.log(), /was turned away, it did not authenticate within 30 s/);
+  await logged(env, pair, /was turned away, it did not authenticate within 30 s/);
 });

@@ -13,6 +13,7 @@ import {
   dumbpipeListener,
   echo,
   listenerAddresses,
+  logged,
   makeConnection,
   randomBytes,
 } from "./pair.ts";
@@ -32,12 +33,12 @@ scenario(
       assert.doesNotMatch(run.stderr, /dialing/);
     }
     // The peer's log shows the repository's key. Sessions in the other direction use the same connection.
-    assert.equal((await a.log()).match(new RegExp(`${b.key} .* connected`, "g"))!.length, 3);
+    await logged(env, a, new RegExp(`(${b.key} .* connected[^]*){3}`));
     const back = await (await a.connect(await b.at(), { stdin: "back" })).ended;
     assert.deepEqual([back.code, back.stdout], [0, answered("back")], back.stderr);
     assert.match(back.stderr, THROUGH);
-    const seen = new RegExp(`${a.key} \\(direct (.*?)\\) connected`).exec(await b.log())![1]!;
-    assert((await listenerAddresses(a.host, a.address)).includes(seen), seen);
+    const [, seen] = await logged(env, b, new RegExp(`${a.key} \\(direct (.*?)\\) connected`));
+    assert((await listenerAddresses(a.host, a.address)).includes(seen!), seen);
   },
 );
 
@@ -105,7 +106,7 @@ scenario(
     for (const from of all) {
       for (const to of all.filter((to) => to !== from)) {
         assert.equal((await exchange(from, await to.at())).isWarm, true);
-        assert.match(await to.log(), new RegExp(`${from.key} .* connected`));
+        await logged(env, to, new RegExp(`${from.key} .* connected`));
       }
     }
   },

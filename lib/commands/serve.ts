@@ -65,7 +65,7 @@ export async function serve(address: string, socketPath: string): Promise<number
   const parent = Deno.ppid; // it changes when the parent ends
   giveBackLargeBlocks();
   const repository = await findRepository();
-  const log = await openLog(repository);
+  await using log = await openLog(repository);
   const report = reportTo(log);
   try {
     await serveRepository(repository, address, { socketPath, parent }, report);
@@ -168,10 +168,7 @@ async function serveRepository(
  * may look into the log at once.
  */
 export function reportTo(log: Pick<LogFile, "write">, tell: Report = say): Report {
-  return (message) => {
-    log.write(message);
-    tell(message);
-  };
+  return (message) => void log.write(message).then(() => tell(message));
 }
 
 /** Opens the log. Users read it, since git-annex sends stderr to /dev/null. */

@@ -7,10 +7,13 @@ Deno.test("reportTo() writes to the log before stderr, whose reader may look int
   const folder = await Deno.makeTempDir();
   const path = join(folder, "log");
   const seen: string[] = [];
-  const report = reportTo(new LogFile(path), (message) => {
-    seen.push(message, Deno.readTextFileSync(path));
-  });
-  report("serving");
+  {
+    await using log = new LogFile(path);
+    const report = reportTo(log, (message) => {
+      seen.push(message, Deno.readTextFileSync(path));
+    });
+    report("serving");
+  }
   await Deno.remove(folder, { recursive: true });
   assert.equal(seen[0], "serving");
   assert.match(seen[1]!, /^\S+Z \[\d+\] serving\n$/);
