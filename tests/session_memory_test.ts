@@ -10,6 +10,7 @@ import { ConnectionPool } from "../lib/listener/connection_pool.ts";
 import { ControlServer } from "../lib/listener/control_server.ts";
 import { Listener } from "../lib/listener/listener.ts";
 import { TrafficMeter } from "../lib/listener/traffic.ts";
+import { listenerFolder } from "../lib/repository/listener_folder.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
 import { encodeTicket } from "../lib/repository/ticket.ts";
 import { eventLoopTurns } from "./event_loop.ts";
@@ -41,7 +42,7 @@ class Side implements AsyncDisposable {
 
   static async make(env: TestEnv, connection: Connection, name: string, isDialed: boolean) {
     const gitDir = join(env.dir, name);
-    await Deno.mkdir(gitDir);
+    await Deno.mkdir(listenerFolder({ gitDir }), { recursive: true });
     const side = new Side(connection, gitDir), meter = side.#resources.use(new TrafficMeter());
     const stop = new AbortController();
     const annex = new FakeAnnex(env, join(gitDir, "socket"), echo);
@@ -74,6 +75,7 @@ class Side implements AsyncDisposable {
         pool,
         meter,
         status: () => ({}),
+        report: () => {},
         signal: stop.signal,
       }),
     );

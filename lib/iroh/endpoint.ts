@@ -9,7 +9,7 @@ import { isIP } from "node:net";
 import type * as Iroh from "@number0/iroh";
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
-import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
+import { networkOf, socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import type { RelaySetting, RelayToken } from "../repository/settings.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { IrohBytes } from "./bytes.ts";
@@ -188,10 +188,20 @@ export class Incoming {
     this.#endpoint = endpoint;
   }
 
-  /** Returns where it comes from: an IP address without port, or a relay's URL. */
-  async source(): Promise<string> {
-    const from = await this.#incoming.remoteAddr();
-    return from.kind === "ip" ? from.addr!.replace(/:\d+$/, "") : from.addr ?? from.kind;
+  /**
+   * Returns where it comes from: an IPv4 address, a network of IPv6, or a relay's URL. It is proven if the
+   * dialer cannot have invented it.
+   */
+  async source(): Promise<{ readonly name: string; readonly isProven: boolean }> {
+    const { kind, addr } = await this.#incoming.remoteAddr();
+    if (kind !== "ip") return { name: addr ?? kind, isProven: true }; // the relay knows its clients
+    const isProven = await this.#incoming.remoteAddrValidated();
+    return { name: networkOf(splitSocketAddress(addr!).host), isProven };
+  }
+
+  /** Has the dialer prove that it is where its packets come from. It then dials again (RFC 9000, section 8.1.2). */
+  async demandProof(): Promise<void> {
+    await this.#incoming.retry();
   }
 
   /** Refuses it, before any cryptography. */

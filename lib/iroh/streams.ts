@@ -11,6 +11,12 @@ import { type ConnectionEnd, connectionEndError, streamError } from "./errors.ts
  */
 const CALL_BYTES = 32 * 1024, NATIVE_CALL_BYTES = 256 * 1024;
 
+/**
+ * Maximum bytes in the first read of a stream. iroh-js allocates them before anything comes, and a stranger may open
+ * a hundred streams. After a read that is full, the next one is larger.
+ */
+const FIRST_CALL_BYTES = 1024, CALL_GROWTH = 32;
+
 /** Maximum bytes that get an array of their own: to change the length of a large one costs more. */
 const MAX_FRESH_BYTES = 1024;
 /**
@@ -56,10 +62,14 @@ export class ConnectionStreams {
   }
 
   #readable(receive: Iroh.RecvStream): ReadableStream<Uint8Array<ArrayBuffer>> {
+    let callBytes = FIRST_CALL_BYTES;
     return new ReadableStream({
       type: "bytes",
       pull: async (controller) => {
-        const chunk = this.#bytes.from(await this.result(receive.read(this.#callBytes)));
+        const chunk = this.#bytes.from(await this.result(receive.read(callBytes)));
+        if (chunk.length === callBytes) {
+          callBytes = Math.min(callBytes * CALL_GROWTH, this.#callBytes);
+        }
         if (chunk.length > 0) return controller.enqueue(chunk);
         controller.close();
         controller.byobRequest?.respond(0); // else a read into the caller's buffer never ends

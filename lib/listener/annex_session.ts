@@ -17,8 +17,10 @@ const BROKEN_OFF: CloseReason = [CloseCode.BROKEN_OFF, CLOSE_REASONS.get(CloseCo
 /** What a session needs. */
 export interface AnnexSessionOptions extends AnnexSocketOptions {
   readonly meter: TrafficMeter;
-  /** Called with a line for the log. */
+  /** Called with a line for the log about a peer that git-annex has admitted. */
   readonly report: (message: string) => void;
+  /** Called with a line for the log about another peer. */
+  readonly reportStranger: (message: string) => void;
   /** Called once git-annex has admitted the peer. */
   readonly onAuthenticated: () => void;
 }
@@ -27,27 +29,21 @@ export interface AnnexSessionOptions extends AnnexSocketOptions {
 export class AnnexSession implements Disposable {
   #session: PeerSession;
   #socket: UnixSocket;
-  #report: (message: string) => void;
+  #options: AnnexSessionOptions;
   #startedAt: number;
-  #metering: Disposable;
+  /** Undefined for a stranger, which is not counted. */
+  #metering: Disposable | undefined;
 
   private constructor(
     session: PeerSession,
     socket: UnixSocket,
-    { meter, report }: AnnexSessionOptions,
+    options: AnnexSessionOptions,
     startedAt: number,
   ) {
     this.#session = session;
     this.#socket = socket;
-    this.#report = report;
+    this.#options = options;
     this.#startedAt = startedAt;
-    this.#metering = meter.begin({
-      key: session.connection.publicKey.toHex(),
-      isIncoming: true,
-      byteCounts: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
-      connection: () => session.connection,
-      lane: () => session.lane(),
-    });
   }
 
   /**
@@ -61,10 +57,24 @@ export class AnnexSession implements Disposable {
     signal: AbortSignal,
   ): Promise<AnnexSession> {
     const startedAt = performance.now();
-    options.report(`${session.peer} connected`);
-    const watch = new AuthWatch(options.onAuthenticated);
+    // The socket is read in a later turn of the event loop, when there is a session.
+    const watch = new AuthWatch(() => annexSession.#onAuthenticated());
     const socket = await connectToAnnex(options, (chunk) => watch.see(chunk), signal);
-    return new AnnexSession(session, socket, options, startedAt);
+    const annexSession = new AnnexSession(session, socket, options, startedAt);
+    return annexSession;
+  }
+
+  #onAuthenticated(): void {
+    const session = this.#session, socket = this.#socket, { meter, report } = this.#options;
+    this.#metering = meter.begin({
+      key: session.connection.publicKey.toHex(),
+      isIncoming: true,
+      byteCounts: () => ({ sent: socket.bytesTaken, received: socket.bytesWritten }),
+      connection: () => session.connection,
+      lane: () => session.lane(),
+    });
+    report(`${session.peer} connected`);
+    this.#options.onAuthenticated();
   }
 
   /** Bytes that git-annex has taken so far. */
@@ -104,11 +114,13 @@ export class AnnexSession implements Disposable {
     if (isLost(result)) this.#session.abort(BROKEN_OFF);
     const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
     const bytes = `${socket.bytesWritten} bytes in, ${socket.bytesRead} out`;
-    this.#report(`${peer} ${outcomeText(result)} after ${seconds} s, ${bytes}`);
+    const after = `after ${seconds} s, ${bytes}`;
+    if (this.#metering) this.#options.report(`${peer} ${outcomeText(result)} ${after}`);
+    else this.#options.reportStranger(`${peer} left before git-annex let it in, ${after}`);
   }
 
   [Symbol.dispose](): void {
-    this.#metering[Symbol.dispose]();
+    this.#metering?.[Symbol.dispose]();
     this.#socket[Symbol.dispose]();
   }
 }

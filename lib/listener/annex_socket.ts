@@ -1,11 +1,12 @@
-/** Connects to git-annex's socket, and waits while its queue is full. */
+/** Connects to git-annex's socket, and waits while its queue is full or this process has too many open files. */
 
 import { delay } from "../async/abort.ts";
 import { systemReason } from "../console/failure.ts";
+import { isOutOfFiles } from "../platform/socket_errors.ts";
 import { nobodyListens, UnixSocket } from "../platform/unix_socket.ts";
 import { Busy, NoService } from "./close_reasons.ts";
 
-/** Timeout for a place in the queue of git-annex's socket. git-annex empties it at once, if it can. */
+/** Timeout for a place in the queue of git-annex's socket, which empties it at once if it can, or for a file. */
 const QUEUE_TIMEOUT_MS = 5_000;
 /** Interval between two attempts while the queue is full. */
 const RETRY_INTERVAL_MS = 100;
@@ -32,7 +33,7 @@ export interface AnnexSocketOptions {
  *
  * @param see Is shown all bytes from git-annex.
  * @param signal Gives up.
- * @throws {Busy} if the queue stays full, {NoService} if the socket does not answer, or the signal's reason.
+ * @throws {Busy} if the queue stays full, or no file can be opened; {NoService} if the socket does not answer, or the signal's reason.
  */
 export async function connectToAnnex(
   options: AnnexSocketOptions,
@@ -47,7 +48,8 @@ export async function connectToAnnex(
       // The system answers at once. It does not wait for git-annex.
       return await connect(socketPath, see);
     } catch (error) {
-      if (!(error instanceof Deno.errors.WouldBlock)) {
+      const isPassing = error instanceof Deno.errors.WouldBlock || isOutOfFiles(error);
+      if (!isPassing) {
         if (nobodyListens(error)) socketRefused();
         throw new NoService(`git-annex's socket does not answer, ${systemReason(error)}`);
       }

@@ -24,12 +24,18 @@ async function withSocket(
   }
 }
 
+/** As Deno says it. */
+const TOO_MANY_FILES = Object.assign(new Error("Too many open files"), { code: "EMFILE" });
+
 /** Returns a function that connects like the system, but first says `times` that the queue is full. */
-function fullQueue(times: number): { connect: typeof UnixSocket.connect; attempts: () => number } {
+function fullQueue(
+  times: number,
+  error: Error = new Deno.errors.WouldBlock(),
+): { connect: typeof UnixSocket.connect; attempts: () => number } {
   let attempts = 0;
   return {
     connect: (path, see) => {
-      if (attempts++ < times) return Promise.reject(new Deno.errors.WouldBlock());
+      if (attempts++ < times) return Promise.reject(error);
       return UnixSocket.connect(path, see);
     },
     attempts: () => attempts,
@@ -45,6 +51,26 @@ Deno.test("connectToAnnex() waits while git-annex's queue is full", onUnix, asyn
     assert.equal(attempts(), 4);
   });
 });
+
+Deno.test("connectToAnnex() waits while this process has too many open files", onUnix, async () => {
+  await withSocket(true, async (socketPath) => {
+    const { connect, attempts } = fullQueue(3, TOO_MANY_FILES);
+    const limits = { ...LIMITS, queueTimeoutMs: 60_000 };
+    const options = { socketPath, socketRefused: assert.fail, limits, connect };
+    (await connectToAnnex(options, () => {}, never))[Symbol.dispose]();
+    assert.equal(attempts(), 4);
+  });
+});
+
+Deno.test(
+  "connectToAnnex() is busy if this process still has too many open files",
+  onUnix,
+  async () => {
+    const { connect } = fullQueue(Infinity, TOO_MANY_FILES);
+    const options = { socketPath: "unused", socketRefused: assert.fail, limits: LIMITS, connect };
+    await assert.rejects(connectToAnnex(options, () => {}, never), Busy);
+  },
+);
 
 Deno.test("connectToAnnex() gives up when the queue stays full", onUnix, async () => {
   const { connect } = fullQueue(Infinity);

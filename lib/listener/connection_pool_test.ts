@@ -151,6 +151,19 @@ Deno.test("ConnectionPool tells the peer that a session is not resumed, if its p
   await isOver.promise;
 });
 
+Deno.test("ConnectionPool dials another connection if the kept one has no room", async () => {
+  let dials = 0;
+  const pool = makePool((_, ticket) => Promise.resolve((dials++, fakeMux(ticket))));
+  using _first = await pool.open(ticketOf(1), SESSION, never);
+  using _second = await pool.open(ticketOf(1), SESSION, never);
+  assert.equal(dials, 1);
+  const [mux] = pool.of("01".repeat(32));
+  Object.assign(mux!, { hasRoom: false });
+  using _third = await pool.open(ticketOf(1), SESSION, never);
+  assert.equal(dials, 2);
+  assert.equal(pool.of("01".repeat(32)).length, 2);
+});
+
 Deno.test("ConnectionPool does not dial this repository itself", async () => {
   const pool = makePool(() => assert.fail());
   const error = await failure(pool, ticketOf(0));

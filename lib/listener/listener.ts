@@ -4,7 +4,7 @@
  */
 
 import { ResumableSessions } from "../protocol/resumable_sessions.ts";
-import { abortable, delay } from "../async/abort.ts";
+import { abortable, delay, LinkedSignal } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { systemReason } from "../console/failure.ts";
 import type { Connection } from "../iroh/connection.ts";
@@ -13,18 +13,19 @@ import { describePath } from "../iroh/path.ts";
 import { IdleTimeout } from "../protocol/connection_use.ts";
 import type { InboundSession } from "../protocol/inbound_session.ts";
 import { MuxConnection } from "../protocol/peer_connection.ts";
+import { networkOf, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { receiveHandshake } from "../protocol/dumbpipe.ts";
 import { shortKey } from "../repository/ticket.ts";
-import { Admission, type Permit } from "./admission.ts";
+import { Admission, type Newcomer, type Permit } from "./admission.ts";
 import { AnnexSession, type AnnexSessionOptions } from "./annex_session.ts";
 import type { AnnexSocketLimits } from "./annex_socket.ts";
 import { Busy, closeReasonFor, Stopped } from "./close_reasons.ts";
 import { dumbpipeSession, muxSession, type PeerSession } from "./peer_session.ts";
-import { RefusalLog } from "./refusal_log.ts";
 import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./stranger_limits.ts";
+import { StrangerLog } from "./stranger_log.ts";
 
 /** Timeout for connections to end once they were told to; they do so at once, unless there is a bug. */
 const END_TIMEOUT_MS = 3_000;
@@ -40,7 +41,8 @@ export interface ListenerLimits extends StrangerLimitValues, AnnexSocketLimits {
 }
 
 /** What a listener needs. */
-export interface ListenerOptions extends Omit<AnnexSessionOptions, "onAuthenticated"> {
+export interface ListenerOptions
+  extends Omit<AnnexSessionOptions, "onAuthenticated" | "reportStranger"> {
   readonly endpoint: { incoming(): AsyncIterable<Incoming> };
   readonly maxConnections: number;
   /** The setting `bind`. */
@@ -55,7 +57,7 @@ export interface ListenerOptions extends Omit<AnnexSessionOptions, "onAuthentica
 export class Listener {
   #options: ListenerOptions;
   #admission: Admission;
-  #refusals: RefusalLog;
+  #strangerLog: StrangerLog;
   #state: "accepting" | "draining" = "accepting";
   #stopping = new AbortController();
   /** Sessions that are connected to git-annex's socket. */
@@ -69,7 +71,7 @@ export class Listener {
   constructor(options: ListenerOptions) {
     this.#options = options;
     this.#admission = new Admission(options.maxConnections);
-    this.#refusals = new RefusalLog(options.report);
+    this.#strangerLog = new StrangerLog(options.report);
   }
 
   get #isAccepting(): boolean {
@@ -81,15 +83,14 @@ export class Listener {
     for await (const incoming of this.#options.endpoint.incoming()) {
       this.#track(this.#serveIncoming(incoming)).catch((error) => {
         // A failure ends one connection and no other.
-        this.#options.report(`a connection failed, ${systemReason(error)}`);
+        this.#strangerLog.add(`a connection failed, ${systemReason(error)}`);
       });
     }
   }
 
   /** Serves the sessions that the peer opens on a connection that this repository has dialed. */
   async serveDialed(connection: Connection): Promise<void> {
-    const address = connection.path?.address ?? "";
-    const source = address.replace(/:\d+$/, "");
+    const source = sourceOf(connection);
     using limits = new StrangerLimits(undefined, this.#options.limits);
     const serving = this.#serveMux(connection, source, { limits, isDialed: true });
     await this.#track(serving.then(() => this.#untilPeerKnows(connection)));
@@ -114,15 +115,18 @@ export class Listener {
   }
 
   async #serveIncoming(incoming: Incoming): Promise<void> {
-    const source = await incoming.source();
-    const permit = await this.#admit(source, "connection");
+    const { name: source, isProven } = await incoming.source();
+    // Anyone can send packets that seem to come from elsewhere, and would take all permits.
+    if (this.#admission.isCrowded && !isProven) return await incoming.demandProof();
+    const permit = await this.#admit({ source, isKnown: false }, "connection");
     if (!permit) return await incoming.refuse();
     using limits = new StrangerLimits(permit, this.#options.limits);
     let connection: Connection;
+    using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
     try {
-      connection = await incoming.accept(AbortSignal.any([this.#stopping.signal, limits.exceeded]));
+      connection = await incoming.accept(exceeded.signal);
     } catch (error) {
-      return this.#options.report(`a connection from ${source} failed, ${systemReason(error)}`);
+      return this.#strangerLog.add(`a connection from ${source} failed, ${systemReason(error)}`);
     }
     if (permit.isSpare && !this.#resumable.hasAnyOf(connection.publicKey)) {
       connection.close(...closeReasonFor(new Busy()));
@@ -142,24 +146,27 @@ export class Listener {
    *
    * @returns Undefined if there is none; the refusal is in the log.
    */
-  async #admit(source: string, use: "connection" | "session"): Promise<Permit | undefined> {
+  async #admit(newcomer: Newcomer, use: "connection" | "session"): Promise<Permit | undefined> {
     let permit: Permit | undefined;
+    const { signal } = this.#stopping;
     try {
-      if (this.#isAccepting) permit = await this.#admission.acquire(source, this.#stopping.signal);
+      if (this.#isAccepting) permit = await this.#admission.acquire(newcomer, signal);
     } catch (error) {
-      debug(() => `${source} waited for a permit in vain: ${systemReason(error)}`);
+      debug(() => `${newcomer.source} waited for a permit in vain: ${systemReason(error)}`);
     }
     if (use === "connection") permit ??= this.#admission.acquireSpare(this.#resumable.awaited);
     if (permit && this.#isAccepting) return permit;
     permit?.release();
-    this.#refuse(source);
+    this.#refuse(newcomer.source);
     return undefined;
   }
 
   /** Notes in the log that a peer was refused. */
   #refuse(source: string): void {
     const inUse = `${this.#admission.inUse} permits are in use`;
-    this.#refusals.add(source, this.#isAccepting ? inUse : "this program is stopping");
+    this.#strangerLog.add(
+      `${source} was refused, ${this.#isAccepting ? inUse : "this program is stopping"}`,
+    );
   }
 
   /** Serves the only session of a connection on dumbpipe's protocol. */
@@ -169,10 +176,10 @@ export class Listener {
     limits: StrangerLimits,
   ): Promise<void> {
     const peer = nameOf(connection);
-    const exceeded = AbortSignal.any([this.#stopping.signal, limits.exceeded]);
+    using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
     try {
-      const stream = await connection.accept(exceeded);
-      await abortable(receiveHandshake(stream), exceeded);
+      const stream = await connection.accept(exceeded.signal);
+      await abortable(receiveHandshake(stream), exceeded.signal);
       limits.handshakeDone();
       const session = dumbpipeSession(connection, stream, peer, this.#options.limits);
       await this.#serveSession(session, source, limits);
@@ -182,7 +189,7 @@ export class Listener {
         return debug(() => `${peer} has closed`);
       }
       connection.close(...closeReasonFor(error));
-      this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+      this.#strangerLog.add(`${peer} was turned away, ${systemReason(error)}`);
     }
   }
 
@@ -204,9 +211,10 @@ export class Listener {
     this.#options.connected(mux);
     if (!isDialed) this.#keep(mux);
     try {
-      await mux.serve(AbortSignal.any([this.#stopping.signal, limits.exceeded]));
+      using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
+      await mux.serve(exceeded.signal);
     } catch (error) {
-      this.#closeMux(connection, peer, error);
+      this.#closeMux(mux, peer, error);
     } finally {
       this.#kept.delete(mux);
       this.#options.disconnected(mux);
@@ -214,7 +222,7 @@ export class Listener {
   }
 
   /** @param error Why {@linkcode MuxConnection.serve} has ended. */
-  #closeMux(connection: Connection, peer: string, error: unknown): void {
+  #closeMux({ connection, isAuthenticated }: MuxConnection, peer: string, error: unknown): void {
     if (error instanceof StreamError) {
       connection.close(CloseCode.DONE, "");
       return debug(() => `${peer} has left, ${error.message}`);
@@ -225,7 +233,7 @@ export class Listener {
       return debug(() => `${peer} is idle`);
     }
     if (error instanceof Stopped) return; // each session has reported it
-    this.#options.report(`${peer} was turned away, ${systemReason(error)}`);
+    this.#reporter(isAuthenticated)(`${peer} was turned away, ${systemReason(error)}`);
   }
 
   /**
@@ -246,17 +254,16 @@ export class Listener {
     const permit = await this.#permitFor(source, limits);
     if (!permit) return session.abort(closeReasonFor(new Busy()));
     using sessionLimits = limits.beginSession(permit);
-    const signal = AbortSignal.any([
-      this.#stopping.signal,
-      sessionLimits.exceeded,
-      session.ended,
-    ]);
+    const { exceeded } = sessionLimits;
+    using until = new LinkedSignal([this.#stopping.signal, exceeded, session.ended]);
+    const { signal } = until;
     try {
       await this.#handToAnnex(session, sessionLimits, signal);
       await session.finish(signal);
     } catch (error) {
       session.abort(closeReasonFor(error));
-      this.#options.report(`${session.peer} was turned away, ${systemReason(error)}`);
+      const report = this.#reporter(sessionLimits.isAuthenticated);
+      report(`${session.peer} was turned away, ${systemReason(error)}`);
     }
   }
 
@@ -265,7 +272,12 @@ export class Listener {
     const permit = limits.takePermit();
     if (permit && !permit.isSpare) return permit;
     permit?.release();
-    return await this.#admit(source, "session");
+    return await this.#admit({ source, isKnown: limits.isAuthenticated }, "session");
+  }
+
+  /** Returns the function that reports what concerns a peer. */
+  #reporter(isAuthenticated: boolean): (message: string) => void {
+    return isAuthenticated ? this.#options.report : (message) => this.#strangerLog.add(message);
   }
 
   /** Joins a session with git-annex until both directions have ended. */
@@ -278,7 +290,8 @@ export class Listener {
       limits.markAuthenticated();
       session.markAuthenticated();
     };
-    const options = { ...this.#options, onAuthenticated };
+    const reportStranger = this.#reporter(false);
+    const options = { ...this.#options, onAuthenticated, reportStranger };
     using annexSession = await AnnexSession.connect(session, options, signal);
     limits.countOut(() => annexSession.bytesTaken);
     this.#sessions.add(annexSession);
@@ -304,6 +317,7 @@ export class Listener {
         debug(() => `connections that do not end: ${error}`); // they end with the process
       },
     );
+    this.#strangerLog[Symbol.dispose]();
   }
 
   async #untilQuiet(signal: AbortSignal): Promise<void> {
@@ -318,6 +332,12 @@ export class Listener {
       await delay(quietIntervalMs, signal);
     }
   }
+}
+
+/** Returns where a peer is that was dialed: an IPv4 address, a network of IPv6, or a relay. */
+function sourceOf({ path }: Connection): string {
+  if (path?.kind !== "direct") return path?.address ?? "";
+  return networkOf(splitSocketAddress(path.address).host);
 }
 
 /** Returns the name of a peer in the log. */

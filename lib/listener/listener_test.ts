@@ -7,6 +7,7 @@ import { MUX_ALPN, newSessionId } from "../protocol/mux.ts";
 import type { Session } from "../protocol/session.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { Listener, type ListenerLimits } from "./listener.ts";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
 import { TrafficMeter } from "./traffic.ts";
 import { MemoryConnection } from "../../tests/memory_connection.ts";
 
@@ -14,6 +15,11 @@ const onUnix = { ignore: Deno.build.os === "windows" };
 const LONG_MS = 60_000;
 const text = new TextEncoder();
 const AUTH_SUCCESS = "AUTH-SUCCESS 1234\n";
+/** What a peer sends to open a session. */
+const OPENING: ReadonlyMap<string, string> = new Map([
+  [DUMBPIPE_ALPN, "hello"],
+  [MUX_ALPN, "\x02\0\0\0\0" + "0123456789abcdef" + "\x01\0\0\0\x01"],
+]);
 /** What a connection is closed with that is refused before its handshake. */
 const REFUSED = -1n;
 
@@ -105,11 +111,12 @@ function bytesOf(
 class Scene implements AsyncDisposable {
   readonly listener: Listener;
   readonly log: string[] = [];
+  /** What the listener counts for `status`. */
+  readonly meter = new TrafficMeter();
   socketRefusals = 0;
   #arrivals = new TransformStream<Incoming, Incoming>();
   #writer = this.#arrivals.writable.getWriter();
   #running: Promise<void>;
-  #meter = new TrafficMeter();
 
   private constructor(
     readonly folder: string,
@@ -126,7 +133,7 @@ class Scene implements AsyncDisposable {
       socketRefused: () => this.socketRefusals++,
       connected: () => {},
       disconnected: () => {},
-      meter: this.#meter,
+      meter: this.meter,
       limits: {
         handshakeTimeoutMs: LONG_MS,
         authTimeoutMs: LONG_MS,
@@ -142,9 +149,18 @@ class Scene implements AsyncDisposable {
     return new Scene(folder, join(folder, "socket"), limits, maxConnections);
   }
 
+  #listen(): Deno.UnixListener {
+    try {
+      Deno.removeSync(this.socketPath); // Deno removes it a moment after the end of an earlier server
+    } catch (error) {
+      assert(error instanceof Deno.errors.NotFound);
+    }
+    return Deno.listen({ transport: "unix", path: this.socketPath });
+  }
+
   /** Listens as git-annex: admits each peer at once, and returns what it says. */
   echo(): Disposable {
-    const server = Deno.listen({ transport: "unix", path: this.socketPath });
+    const server = this.#listen();
     (async () => {
       for await (const connection of server) {
         await connection.write(text.encode(AUTH_SUCCESS));
@@ -156,7 +172,7 @@ class Scene implements AsyncDisposable {
 
   /** Listens as git-annex does for a peer that never says AUTH. */
   silence(): Disposable {
-    const server = Deno.listen({ transport: "unix", path: this.socketPath });
+    const server = this.#listen();
     (async () => {
       for await (const connection of server) {
         new Response(connection.readable).arrayBuffer().catch(() => {}); // the listener has closed
@@ -165,14 +181,21 @@ class Scene implements AsyncDisposable {
     return server;
   }
 
-  dial({ alpn = DUMBPIPE_ALPN, source = "192.0.2.1", opensStream = true } = {}): FakeConnection {
-    return this.arrive(new FakeConnection(alpn, opensStream), source);
+  dial(
+    { alpn = DUMBPIPE_ALPN, source = "192.0.2.1", opensStream = true, isProven = true } = {},
+  ): FakeConnection {
+    return this.arrive(new FakeConnection(alpn, opensStream), source, isProven);
   }
 
-  /** Has a connection arrive. If it is refused, it ends with code -1. */
-  arrive<T extends Pick<FakeConnection, "close">>(connection: T, source = "192.0.2.1"): T {
+  /** Has a connection arrive. If it is refused, or has to prove its address, it ends with code -1. */
+  arrive<T extends Pick<FakeConnection, "close">>(
+    connection: T,
+    source = "192.0.2.1",
+    isProven = true,
+  ): T {
     const incoming = {
-      source: () => Promise.resolve(source),
+      source: () => Promise.resolve({ name: source, isProven }),
+      demandProof: () => Promise.resolve(connection.close(REFUSED, "proof")),
       refuse: () => Promise.resolve(connection.close(REFUSED, "refused")),
       accept: () => Promise.resolve(connection),
     };
@@ -184,7 +207,7 @@ class Scene implements AsyncDisposable {
     await this.listener.drain(1);
     await this.#writer.close();
     await this.#running;
-    this.#meter[Symbol.dispose]();
+    this.meter[Symbol.dispose]();
     await Deno.remove(this.folder, { recursive: true });
   }
 }
@@ -266,15 +289,6 @@ Deno.test(
   },
 );
 
-Deno.test("Listener closes the connection of a stranger that sends too much", onUnix, async () => {
-  await using scene = await Scene.make({ lookIntervalMs: 1 });
-  using _ = scene.silence();
-  const connection = scene.dial();
-  connection.say("hello");
-  connection.packetBytesReceived = 3_000_000;
-  assert.deepEqual(await connection.closed, [4n, "against the protocol"]);
-});
-
 Deno.test(
   "Listener tells the peer and the lifecycle if git-annex does not listen",
   onUnix,
@@ -298,12 +312,12 @@ Deno.test("Listener refuses a peer while authenticated ones hold all permits", o
   assert.equal((await late.closed)[0], REFUSED);
   assert.equal(
     scene.log.at(-1),
-    "refused 1, the last from 192.0.2.2: 1 permits are in use",
+    "192.0.2.2 was refused, 1 permits are in use",
   );
-  // The next ones come within a second, and are summed up later.
+  // After the tenth line, they are summed up later.
   const crowd = Array.from({ length: 20 }, () => scene.dial({ source: "192.0.2.2" }));
   await Promise.all(crowd.map(({ closed }) => closed));
-  assert.equal(scene.log.filter((line) => line.startsWith("refused")).length, 1);
+  assert.equal(scene.log.filter((line) => line.includes("was refused")).length, 10);
   friend.end();
   await friend.closed;
   const next = scene.dial();
@@ -368,6 +382,96 @@ Deno.test(
   },
 );
 
+Deno.test(
+  "Listener has a peer prove its address while strangers hold over a quarter of the permits",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({}, 8);
+    const dials = Array.from({ length: 4 }, (_, i) => {
+      return scene.dial({ opensStream: false, isProven: false, source: `192.0.2.${i}` });
+    });
+    const ends = dials.map(({ closed }) => Promise.race([closed, eventLoopTurns(20)]));
+    const unproven = [REFUSED, "proof"];
+    assert.deepEqual(await Promise.all(ends), [undefined, undefined, undefined, unproven]);
+    const proven = scene.dial({ opensStream: false });
+    assert.equal(await Promise.race([proven.closed, eventLoopTurns(20)]), undefined);
+  },
+);
+
+Deno.test("Listener: strangers cannot push what peers do out of the log", onUnix, async () => {
+  await using scene = await Scene.make({ authTimeoutMs: 100 }, 100);
+  using _keepAlive = interval();
+  {
+    using _ = scene.silence();
+    const kinds: [alpn: string, said: string][] = [[DUMBPIPE_ALPN, "GET / HTTP"], ...OPENING];
+    const strangers = Array.from({ length: 90 }, (_, i) => {
+      const [alpn, said] = kinds[i % kinds.length]!;
+      const stranger = scene.dial({ alpn, source: `192.0.2.${i}` });
+      stranger.say(said);
+      return stranger.closed;
+    });
+    await Promise.all(strangers);
+  }
+  using _ = scene.echo();
+  const friend = scene.dial();
+  friend.say("hello");
+  assert.equal(await friend.hear(), AUTH_SUCCESS);
+  friend.end();
+  await friend.closed;
+  const ofFriend = scene.log.slice(10);
+  assert.equal(ofFriend.length, 2);
+  assert.match(ofFriend[0]!, / connected$/);
+  assert.match(ofFriend[1]!, / was served after /);
+  await scene.listener.drain(1);
+  assert.match(
+    scene.log[12]!,
+    /^\d+ events of strangers, the last: .* was turned away, it did not /,
+  );
+  assert.equal(scene.log.length, 13);
+});
+
+Deno.test("Listener counts no stranger among the peers that status shows", onUnix, async () => {
+  await using scene = await Scene.make({ authTimeoutMs: 20 });
+  using _keepAlive = interval();
+  {
+    using _ = scene.silence();
+    const stranger = scene.dial();
+    stranger.say("hello");
+    stranger.end();
+    await stranger.closed;
+  }
+  assert.deepEqual([...scene.meter.keys()], []);
+  using _ = scene.echo();
+  const friend = scene.dial();
+  friend.say("hello");
+  assert.equal(await friend.hear(), AUTH_SUCCESS);
+  assert.deepEqual([...scene.meter.keys()], ["ab".repeat(32)]);
+});
+
+for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
+  Deno.test(
+    `Listener limits what a stranger sends until it is let in, with ${alpn}`,
+    onUnix,
+    async () => {
+      await using scene = await Scene.make({ lookIntervalMs: 1 });
+      {
+        using _ = scene.silence();
+        const stranger = scene.dial({ alpn });
+        stranger.say(OPENING.get(alpn)!);
+        stranger.packetBytesReceived = 3_000_000;
+        assert.deepEqual(await stranger.closed, [4n, "against the protocol"]);
+      }
+      using _ = scene.echo();
+      const friend = scene.dial({ alpn });
+      friend.say(OPENING.get(alpn)!);
+      while (!(await friend.hear()).includes(AUTH_SUCCESS));
+      friend.packetBytesReceived = 3_000_000;
+      const soon = new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal(await Promise.race([friend.closed, soon]), undefined);
+    },
+  );
+}
+
 for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
   Deno.test(`Listener evicts the oldest stranger of a flood, with ${alpn}`, onUnix, async () => {
     await using scene = await Scene.make({}, 4);
@@ -395,7 +499,7 @@ Deno.test(
     const draining = scene.listener.drain(LONG_MS);
     const late = scene.dial({ source: "192.0.2.2" });
     assert.equal((await late.closed)[0], REFUSED);
-    assert.match(scene.log.at(-1)!, /^refused 1, .*: this program is stopping$/);
+    assert.match(scene.log.at(-1)!, / was refused, this program is stopping$/);
     await draining;
     assert(looks > 5, `${looks} looks`);
     assert.deepEqual(await connection.closed, [3n, "stopped"]);

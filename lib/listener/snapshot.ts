@@ -55,7 +55,11 @@ export interface StatusSources {
 export function listenerStatus(
   { endpoint, relayWatch, since, ...sources }: StatusSources,
 ): ListenerStatus {
-  const keys = new Set([...sources.pool.keys(), ...sources.meter.keys()]);
+  // Strangers are no peers of this repository, and there may be many.
+  const connected = [...sources.pool.keys()].filter((key) =>
+    sources.pool.of(key).some(({ isAuthenticated }) => isAuthenticated)
+  );
+  const keys = new Set([...connected, ...sources.meter.keys()]);
   return {
     pid: Deno.pid,
     since: since.toISOString(),

@@ -13,8 +13,11 @@ import { closeReasonFor, NotAuthenticated } from "./close_reasons.ts";
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Timeout for `AUTH-SUCCESS`. git-annex sends AUTH at once, so only a slow link or machine needs it. */
 const AUTH_TIMEOUT_MS = 30_000;
-/** Maximum bytes of a stranger that git-annex has not taken: more than noq's window of one stream. */
-const MAX_WAITING_BYTES = 2_000_000;
+/**
+ * Maximum bytes of a stranger that git-annex has not taken. A peer sends its token and waits, in a few packets. A
+ * hundred strangers then occupy 50 MB.
+ */
+const MAX_WAITING_BYTES = 500_000;
 /** Interval between looks at the bytes of a stranger. Each look costs one call of iroh. */
 const LOOK_INTERVAL_MS = 100;
 
@@ -71,6 +74,11 @@ export class StrangerLimits implements Disposable {
    */
   get exceeded(): AbortSignal {
     return this.#exceeded.signal;
+  }
+
+  /** Whether git-annex has admitted the peer, or opens a session to it. */
+  get isAuthenticated(): boolean {
+    return this.#state === "authenticated";
   }
 
   /** Ends the timeout of the handshake. */
@@ -146,6 +154,8 @@ export class SessionLimits implements Disposable {
   #permit: Permit;
   #expired = new AbortController();
   #timer: ReturnType<typeof setTimeout>;
+  /** Whether git-annex has admitted the peer in this session. */
+  isAuthenticated = false;
   /** Aborted if git-annex does not admit the peer in time, or if the peer loses its permit. */
   readonly exceeded: AbortSignal;
 
@@ -166,6 +176,7 @@ export class SessionLimits implements Disposable {
   /** Lifts the limits of the session and of its connection: git-annex has admitted the peer. */
   markAuthenticated(): void {
     clearTimeout(this.#timer);
+    this.isAuthenticated = true;
     this.#permit.authenticated();
     this.#connection.markAuthenticated();
   }

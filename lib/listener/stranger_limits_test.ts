@@ -148,7 +148,7 @@ Deno.test("StrangerLimits does not count the bytes that git-annex has taken", as
   using session = limits.beginSession(new FakePermit());
   limits.limitBytes(connection);
   session.countOut(() => taken);
-  fake.packetBytesReceived = 7_000_000;
+  fake.packetBytesReceived = 5_500_000;
   const early = await Promise.race([fake.closed, milliseconds(20)]);
   assert.equal(early, undefined);
   taken--;

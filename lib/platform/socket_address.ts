@@ -1,6 +1,6 @@
 /** Parses and makes socket addresses: an IP address and a port, as `1.2.3.4:5` or `[::1]:5`. */
 
-import { isIP } from "node:net";
+import { isIP, isIPv4 } from "node:net";
 
 /** Returns a text if it is a socket address, else undefined. */
 export function parseSocketAddress(value: string): string | undefined {
@@ -36,4 +36,21 @@ const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
 /** Tells whether a path is short enough for a unix socket. */
 export function fitsSocketAddress(path: string): boolean {
   return new TextEncoder().encode(path).length <= MAX_PATH_BYTES;
+}
+
+/**
+ * Returns the network that one host may have for itself: an IPv4 address, or 64 bits of an IPv6 address, from
+ * whose network a host can take any number of addresses.
+ *
+ * @param host An IP address.
+ */
+export function networkOf(host: string): string {
+  const ipv4 = host.replace(/^::ffff:(?=[\d.]+$)/i, "");
+  if (isIPv4(ipv4)) return ipv4;
+  const [before = [], after = []] = host.replace(/%.*$/, "").split("::")
+    .map((groups) => groups.split(":").filter((group) => group !== ""));
+  const count = after.length + (after.at(-1)?.includes(".") ? 1 : 0);
+  const zeros = Array<string>(Math.max(0, 8 - before.length - count)).fill("0");
+  const groups = [...before, ...zeros, ...after].slice(0, 4);
+  return `${groups.map((group) => parseInt(group, 16).toString(16)).join(":")}::/64`;
 }

@@ -7,6 +7,12 @@ export function isClosedError(error: unknown): boolean {
   return ends.some((end) => error instanceof end);
 }
 
+/** Tells whether an error means that this process, or the system, has too many open files. */
+export function isOutOfFiles(error: unknown): boolean {
+  const { code } = (error ?? {}) as { readonly code?: unknown };
+  return code === "EMFILE" || code === "ENFILE";
+}
+
 /** Closes a resource that may be closed already. */
 export function closeQuietly(resource: { close(): void }): void {
   try {

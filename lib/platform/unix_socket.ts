@@ -16,8 +16,8 @@ import { fitsSocketAddress } from "./socket_address.ts";
 const MAX_READ_AHEAD_BYTES = 4 << 20;
 /** The part of them that each connection may occupy, and what all of them may occupy beyond that. */
 const READ_AHEAD_BYTES = 128 * 1024, READ_AHEAD_BUDGET_BYTES = 16 << 20;
-/** Maximum bytes in one read. Larger ones are no faster. */
-const READ_BYTES = 64 * 1024;
+/** Maximum bytes in one read. Larger ones are no faster. The first read is small: git-annex may never send more. */
+const READ_BYTES = 64 * 1024, FIRST_READ_BYTES = 1024;
 /** Interval between probes whether git-annex still reads after its half-close. */
 const PROBE_INTERVAL_MS = 100;
 
@@ -44,12 +44,15 @@ export class UnixSocket implements Duplex, Disposable {
   /** @param onRead Called with all bytes that are read, before they can be taken from `readable`. */
   private constructor(connection: Deno.UnixConn, onRead: (chunk: Uint8Array) => void) {
     this.#connection = connection;
-    const buffer = new Uint8Array(READ_BYTES);
+    let buffer = new Uint8Array(FIRST_READ_BYTES);
     this.#ahead = new ReadAhead(async () => {
       const length = await this.#read(buffer);
       if (length === null) return undefined;
-      onRead(buffer.subarray(0, length));
-      return buffer.subarray(0, length);
+      const bytes = buffer.subarray(0, length);
+      onRead(bytes);
+      const isFull = length === buffer.length;
+      if (isFull && length < READ_BYTES) buffer = new Uint8Array(READ_BYTES);
+      return bytes;
     }, { bytes: READ_AHEAD_BYTES, maxBytes: MAX_READ_AHEAD_BYTES, budget: readAheadBudget });
     this.#ahead.begin();
     this.readable = this.#ahead.readable(() => this.#stopReading());

@@ -31,14 +31,15 @@ export const PROBE_BYTES = 5;
 
 /** Collects frames for one write. */
 export class FrameWriter {
-  #bytes: Uint8Array<ArrayBuffer>;
-  #view: DataView;
+  #capacity: number;
+  /** Empty until there is a frame. */
+  #bytes = new Uint8Array();
+  #view = new DataView(this.#bytes.buffer);
   #length = 0;
 
   /** @param capacity Maximum length of all that is added between two calls of {@linkcode take}. */
   constructor(capacity: number) {
-    this.#bytes = new Uint8Array(capacity);
-    this.#view = new DataView(this.#bytes.buffer);
+    this.#capacity = capacity;
   }
 
   /** Adds the first frame of a direction on a carrier. */
@@ -105,6 +106,10 @@ export class FrameWriter {
   }
 
   #type(type: number): void {
+    if (this.#bytes.length === 0) {
+      this.#bytes = new Uint8Array(this.#capacity);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
     this.#bytes[this.#length++] = type;
   }
 

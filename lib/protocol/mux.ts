@@ -42,6 +42,12 @@ export type StreamHeader =
  */
 const MUX_SILENCE_TIMEOUT_MS = 15_000;
 
+/**
+ * Maximum number of sessions that a stranger has open on a connection. `git annex get -J4` opens four, and with
+ * more jobs the others wait for a round trip.
+ */
+export const MAX_STRANGER_SESSIONS = 4;
+
 /** Has a connection on the mux protocol taken for lost sooner than others, whose sessions cannot be resumed. */
 export function noticeLossSoon(connection: Pick<Connection, "noticeLossWithin">): void {
   const code = CloseCode.LOST;

@@ -3,12 +3,13 @@
  * is over, the connection is kept for the next one for a while.
  */
 
-import { abortable } from "../async/abort.ts";
+import { abortable, LinkedSignal } from "../async/abort.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
+  MAX_STRANGER_SESSIONS,
   noticeLossSoon,
   ProtocolError,
   readStreamHeader,
@@ -59,7 +60,7 @@ export class MuxConnection implements SessionOwner {
     this.connection = connection;
     this.#options = options;
     this.#use = new ConnectionUse(options.isDialed, options.idleTimeoutMs);
-    this.#opener = new SessionOpener(connection);
+    this.#opener = new SessionOpener(connection, options.isDialed);
     noticeLossSoon(connection);
     connection.closedError.then(() => this.#isClosed = true);
   }
@@ -107,7 +108,8 @@ export class MuxConnection implements SessionOwner {
    */
   async serve(signal: AbortSignal): Promise<never> {
     using use = this.#use;
-    const until = AbortSignal.any([signal, use.over]);
+    using linked = new LinkedSignal([signal, use.over]);
+    const until = linked.signal;
     use.restartTimer();
     try {
       for (;;) {
@@ -162,21 +164,14 @@ export class MuxConnection implements SessionOwner {
   }
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
-    const limit = new AbortController();
-    const timer = setTimeout(
-      () => limit.abort(new IdleTimeout(NO_HEADER)),
-      this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS,
-    );
-    try {
-      const signal = AbortSignal.any([until, limit.signal]);
-      const header = await abortable(readStreamHeader(stream), signal);
-      if (header.type === StreamType.PING) {
-        await abortable(answerPing(stream), signal);
-        this.#use.restartTimer();
-      } else this.#dispatch(header, stream, until);
-    } finally {
-      clearTimeout(timer);
-    }
+    const reason = new IdleTimeout(NO_HEADER);
+    const milliseconds = this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS;
+    using limit = new LinkedSignal([until], { milliseconds, reason });
+    const header = await abortable(readStreamHeader(stream), limit.signal);
+    if (header.type === StreamType.PING) {
+      await abortable(answerPing(stream), limit.signal);
+      this.#use.restartTimer();
+    } else this.#dispatch(header, stream, until);
   }
 
   #dispatch(
@@ -195,6 +190,10 @@ export class MuxConnection implements SessionOwner {
   }
 
   #beginSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
+    if (!this.isAuthenticated && this.#sessions.size >= MAX_STRANGER_SESSIONS) {
+      return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
+    }
+    if (this.isDialed) this.#opener.letIn(); // the peer wants to reach this end
     const inbound = new InboundSession(this, stream, id, this.#options);
     const serving = this.#options.serve(inbound).catch((error) => {
       this.#use.end(error); // nothing is served any longer

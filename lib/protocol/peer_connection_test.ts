@@ -6,17 +6,21 @@ import type { InboundSession } from "./inbound_session.ts";
 import { IdleTimeout } from "./connection_use.ts";
 import { MuxConnection, type MuxConnectionOptions } from "./peer_connection.ts";
 import type { Session } from "./session.ts";
+import { until } from "../../tests/memory_carriers.ts";
 import { MemoryConnection } from "../../tests/memory_connection.ts";
 
 function sessionHeader(session: number) {
   return { type: StreamType.SESSION, session, id: newSessionId() } as const;
 }
 
-/** Serves a connection whose sessions send back what they receive. */
-function serveEchoes(options: Partial<MuxConnectionOptions> = {}) {
+/** Serves a connection whose sessions send back what they receive. @param letIn Lets the peer in; at once by default. */
+function serveEchoes(
+  options: Partial<MuxConnectionOptions> = {},
+  letIn = (inbound: InboundSession) => inbound.markAuthenticated(),
+) {
   const connection = new MemoryConnection(), stop = new AbortController();
   const serve = async (inbound: InboundSession) => {
-    inbound.markAuthenticated();
+    letIn(inbound);
     const { readable, writable } = inbound.session;
     await readable.pipeTo(writable, { signal: inbound.ended }).catch(() => {}); // it is over
   };
@@ -154,4 +158,37 @@ Deno.test("MuxConnection ends if a header or a ping is not whole in time, with c
     assert(error instanceof IdleTimeout);
     assert.deepEqual(error.closeReason, [CloseCode.BAD_HELLO, "no hello"]);
   }
+});
+
+Deno.test("MuxConnection resets the fifth session of a stranger with code 1, until one is let in", async () => {
+  const inbounds: InboundSession[] = [];
+  const { connection, stop } = serveEchoes({}, (inbound) => inbounds.push(inbound));
+  const sessions = await Promise.all([0, 1, 2, 3].map((number) => connection.openSession(number)));
+  for (const session of sessions) await assertEchoes(session);
+  const refused = connection.openAsPeer();
+  await writeStreamHeader(refused, sessionHeader(4));
+  await assert.rejects(refused.readable.getReader().read(), { code: CloseCode.BUSY });
+  sessions[0]!.abort(new StreamError("reset", "given up"));
+  await until(() => inbounds[0]!.ended.aborted);
+  await assertEchoes(await connection.openSession(5)); // there is room again
+  await ping(connection.openAsPeer());
+  inbounds[1]!.markAuthenticated();
+  for (const number of [6, 7, 8]) await assertEchoes(await connection.openSession(number));
+  assert.equal(inbounds.length, 8);
+  stop();
+});
+
+Deno.test("MuxConnection ends with code 0 once it is idle for its time, and not while there is a session", async () => {
+  const { connection, served } = serveEchoes({ idleTimeoutMs: 10 });
+  const keepAlive = setInterval(() => {}, 1_000); // its timer does not
+  const session = await connection.openSession(0);
+  await assertEchoes(session);
+  await ping(connection.openAsPeer());
+  const early = new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(await Promise.race([served, early]), undefined);
+  session.abort(new StreamError("reset", "given up"));
+  const error = await served;
+  assert(error instanceof IdleTimeout, `${error}`);
+  assert.deepEqual(error.closeReason, [CloseCode.DONE, ""]);
+  clearInterval(keepAlive);
 });
