@@ -20,6 +20,12 @@ const MAX_STRAYS = 3;
 /** Pings for which such a relay is not used: 1 minute at first, twice as many each time, at most 1 hour. */
 const DISTRUSTED_PINGS = 12, MAX_DISTRUSTED_PINGS = 720;
 
+/**
+ * Maximum times that iroh is told of the other relays. If it has just looked at its relays, it can miss the first
+ * time, and would look again only 20 to 26 s later.
+ */
+const MAX_TELLINGS = 2;
+
 /** What is needed of an endpoint. */
 export interface RelayedEndpoint {
   /** Returns the relay that it uses at present. */
@@ -70,26 +76,28 @@ export async function keepHomeRelay(
   signal: AbortSignal,
   { ping = answersPing, pingIntervalMs = PING_INTERVAL_MS }: KeepOptions = {},
 ): Promise<void> {
-  let knowsOthers = false, strays = 0, distrusted = 0, distrust = DISTRUSTED_PINGS;
+  let tellings = 0, strays = 0, distrusted = 0, distrust = DISTRUSTED_PINGS;
   while (!signal.aborted) {
     try {
       const isUp = await ping(home, signal);
       if (signal.aborted) return;
-      const isHome = endpoint.addresses().relay === home;
+      const { relay } = endpoint.addresses(), isHome = relay === home;
       if (isHome) distrust = DISTRUSTED_PINGS;
-      strays = isUp && !knowsOthers && !isHome ? strays + 1 : 0;
+      strays = isUp && tellings === 0 && !isHome ? strays + 1 : 0;
       if (strays >= MAX_STRAYS) {
         distrusted = distrust;
         distrust = Math.min(2 * distrust, MAX_DISTRUSTED_PINGS);
       } else if (distrusted > 0) distrusted--;
       const needsOthers = !isUp || distrusted > 0;
-      if (needsOthers !== knowsOthers) {
-        debug(() => `the home relay ${home} is ${needsOthers ? "down" : "up"}`);
-        for (const url of others) {
-          const change = needsOthers ? endpoint.addRelay(url) : endpoint.removeRelay(url);
-          await abortable(change, signal);
-        }
-        knowsOthers = needsOthers;
+      const isAtOther = relay !== undefined && others.includes(relay);
+      if (needsOthers && (tellings === 0 || tellings < MAX_TELLINGS && !isAtOther)) {
+        debug(() => `the home relay ${home} is down`);
+        for (const url of others) await abortable(endpoint.addRelay(url), signal);
+        tellings++;
+      } else if (!needsOthers && tellings > 0) {
+        debug(() => `the home relay ${home} is up`);
+        for (const url of others) await abortable(endpoint.removeRelay(url), signal);
+        tellings = 0;
       }
     } catch (error) {
       if (!signal.aborted) debug(() => `choosing a relay: ${error}`); // tried again after the next ping

@@ -15,8 +15,7 @@ class FakeEndpoint implements RelayedEndpoint {
   }
 
   async addRelay(url: string): Promise<void> {
-    assert.ok(!this.known.includes(url));
-    this.known.push(url);
+    if (!this.known.includes(url)) this.known.push(url);
     await Promise.resolve();
   }
 
@@ -82,6 +81,30 @@ Deno.test("keepHomeRelay() adds all other relays, and removes them again", async
   const again = new FakeEndpoint(new Set(others));
   assert.deepEqual(await relaysAfter([false, true], { endpoint: again, others }), [THIRD, HOME]);
   assert.deepEqual(again.known, [HOME]);
+});
+
+Deno.test("keepHomeRelay() tells an endpoint that missed it of the other relays again, and only once", async () => {
+  let tellings = 0;
+  const endpoint = new class extends FakeEndpoint {
+    override addRelay(url: string): Promise<void> {
+      return ++tellings === 1 ? Promise.resolve() : super.addRelay(url);
+    }
+  }(new Set([OTHER]));
+  assert.deepEqual(await relaysAfter([false, false, false], { endpoint }), [
+    undefined,
+    OTHER,
+    OTHER,
+  ]);
+  assert.equal(tellings, 2);
+  tellings = 0;
+  const offline = new class extends FakeEndpoint {
+    override addRelay(): Promise<void> {
+      tellings++;
+      return Promise.resolve();
+    }
+  }(new Set());
+  await relaysAfter(Array(20).fill(false), { endpoint: offline });
+  assert.equal(tellings, 2);
 });
 
 Deno.test("keepHomeRelay() leaves a home relay that answers pings and cannot be used", async () => {
