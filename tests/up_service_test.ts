@@ -10,7 +10,7 @@ import { python, toolPath } from "./tools.ts";
 
 const needs = [...ANNEX_TOOLS, "proc"] as const;
 /** A folder's name with what files of services give a meaning. */
-const ODD = `it's 100% "odd" \\ $HOME & <more>`;
+const ODD = `it's 100%h "odd" \\ $HOME & <more>`;
 
 async function makeAnnex(env: TestEnv, name?: string): Promise<Annex> {
   return await Annex.make(env, (await makeLoopback(env)).a, name);
@@ -121,7 +121,7 @@ scenario("up --install makes a systemd unit that serves, and --uninstall removes
   const unit = await Deno.readTextFile(path);
   assert(installed.stdout.includes(unit));
   const status = await up(annex, "--status");
-  assert.match(status.stdout, /^service {3}git-annex-p2p-iroh-it_s_100___odd_.*: active$/m);
+  assert.match(status.stdout, /^service {3}git-annex-p2p-iroh-it_s_100_h__odd_.*: active$/m);
 
   // systemd starts it again if it is killed, here at once.
   await Deno.mkdir(`${path}.d`);
@@ -147,7 +147,7 @@ scenario("systemd finds no fault in the units, whatever the names", {
   needs: ["systemd-analyze"],
 }, async (env) => {
   const host = await env.host("host");
-  const program = join(host.dir, "100% $HOME & <more>");
+  const program = join(host.dir, "100%h $HOME & <more>");
   await Deno.writeTextFile(program, "#!/bin/sh\n", { mode: 0o755 });
   const units = new Map([
     ["odd", systemdUnit({ folder: join(host.dir, ODD), path: `/bin:/${ODD}`, program })],

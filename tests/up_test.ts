@@ -1,7 +1,7 @@
 /** `up` serves a repository with the real git-annex, keeps it served, and leaves nothing behind. */
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Annex, ANNEX_TOOLS } from "./annex.ts";
 import { makeLoopback } from "./network.ts";
 import { assertOneLine, killQuietly, scenario, type Started, type TestEnv } from "./testenv.ts";
@@ -18,17 +18,18 @@ async function makeAnnex(env: TestEnv, name = "annex"): Promise<Annex> {
   return await Annex.make(env, (await makeLoopback(env)).a, name);
 }
 
-/** Returns the ids of this test's processes whose command line has all these words. */
+/** Returns the ids of this test's processes whose command line has all these words, or paths that end with them. */
 async function pidsWith(env: TestEnv, ...words: string[]): Promise<number[]> {
   const pids: number[] = [];
   for (const pid of await env.marked()) {
     const line = await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => ""); // it has ended
-    if (words.every((word) => line.split("\0").some((arg) => arg.endsWith(word)))) pids.push(pid);
+    const names = line.split("\0").map((arg) => basename(arg));
+    if (words.every((word) => names.includes(word))) pids.push(pid);
   }
   return pids;
 }
 
-const daemons = (env: TestEnv) => pidsWith(env, "/git-annex", "remotedaemon");
+const daemons = (env: TestEnv) => pidsWith(env, "git-annex", "remotedaemon");
 
 /** Waits until `up` has said `count` times that the repository is served. @returns The last listener. */
 async function ready(env: TestEnv, up: Started, count = 1): Promise<number> {
@@ -139,7 +140,7 @@ scenario("up starts again what is killed: remotedaemon, the listener, and both",
   kill(...await daemons(env), listener);
   await ready(env, up, 4);
   assert.equal((await daemons(env)).length, 1);
-  assert.equal((await pidsWith(env, "main.ts", "up")).length, 1);
+  assert.equal((await pidsWith(env, "up")).length, 1);
 });
 
 scenario("up ends all that it started at each signal, and when its terminal closes", {
