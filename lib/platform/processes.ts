@@ -22,8 +22,29 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
 /** Tells whether a process group has a member that has not ended. */
 export async function isGroupAlive(group: number): Promise<boolean> {
   if (!signalGroup(group, 0)) return false; // this is faster than to look at each process
+  return (await groupMembers(group)).length > 0;
+}
+
+/** Returns the members of a process group that have not ended. */
+export async function groupMembers(group: number): Promise<ProcessInfo[]> {
   const all = Deno.build.os === "linux" ? await readAllProc() : await ps("-ax");
-  return all.some((found) => found.group === group && !found.isZombie);
+  return all.filter((found) => found.group === group && !found.isZombie);
+}
+
+/**
+ * Returns a number that grows with what a process does: bytes that it reads and writes, and ticks of the
+ * processor. Only Linux tells; 0 if the process has ended.
+ */
+export async function processActivity(pid: number): Promise<number> {
+  try {
+    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
+    const io = await Deno.readTextFile(`/proc/${pid}/io`);
+    const [user, system] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(11, 13);
+    const bytes = [...io.matchAll(/^[rw]char: (\d+)$/gm)].map(([, count]) => Number(count));
+    return Number(user) + Number(system) + bytes.reduce((sum, count) => sum + count, 0);
+  } catch {
+    return 0;
+  }
 }
 
 /**
@@ -33,8 +54,13 @@ export async function isGroupAlive(group: number): Promise<boolean> {
  * @returns False if it has no members.
  */
 export function signalGroup(group: number, signal: Deno.Signal | 0): boolean {
+  return signalProcess(-group, signal);
+}
+
+/** Sends a signal to a process. @returns False if there is none. */
+export function signalProcess(pid: number, signal: Deno.Signal | 0): boolean {
   try {
-    process.kill(-group, signal);
+    process.kill(pid, signal);
     return true;
   } catch (error) {
     // EPERM: macOS says so of a group that has only zombies.

@@ -13,6 +13,8 @@ export class Remotes {
   #names: Promise<Map<string, string>> | undefined;
   /** Names of the remotes that are connected, by URL. */
   #here = new Map<string, string>();
+  /** URLs of the remotes from which git fetches. */
+  #fetching = new Set<string>();
   /** Resolves when all messages until now have become events, in their order. */
   #heard: Promise<void> = Promise.resolve();
 
@@ -30,6 +32,11 @@ export class Remotes {
     });
   }
 
+  /** Tells whether git fetches from any of them. */
+  get isFetching(): boolean {
+    return this.#fetching.size > 0;
+  }
+
   /** Reads the names again when one is needed. */
   reread(): void {
     this.#names = undefined;
@@ -42,6 +49,7 @@ export class Remotes {
       if (isTold) this.#emit({ event: "gone", remote, url });
     }
     this.#here.clear();
+    this.#fetching.clear();
   }
 
   #tell({ kind, url, rest }: DaemonMessage, remote: string): void {
@@ -55,8 +63,10 @@ export class Remotes {
         if (this.#here.delete(url)) tell("gone");
         break;
       case "SYNCING":
+        this.#fetching.add(url);
         return tell("changes");
       case "DONESYNCING":
+        this.#fetching.delete(url);
         return tell(rest === "1" ? "synced" : "not-synced");
       case "WARNING":
         this.#emit({ event: "message", text: `${remote}: ${rest}` });

@@ -17,6 +17,7 @@ import type { Repository } from "../repository/repository.ts";
 import { addressListPath, ensureEnabled } from "./enable.ts";
 import { describeUp, runningUp, UpEntry } from "./entry.ts";
 import type { UpEvent } from "./event.ts";
+import { FetchWatch } from "./fetch_watch.ts";
 import { type DaemonEnd, RemoteDaemon } from "./remote_daemon.ts";
 import { Remotes } from "./remotes.ts";
 import { findServer, type Server, whoRuns } from "./server.ts";
@@ -189,6 +190,7 @@ export class Supervisor {
       reason,
       servedMs: readyAt === undefined ? 0 : performance.now() - readyAt,
     });
+    const fetches = new FetchWatch(daemon.group);
     const words = () => daemon.lastWords && `: ${daemon.lastWords}`;
     for (;;) {
       await this.#nextLook(wakes).catch((error) => {
@@ -199,6 +201,7 @@ export class Supervisor {
         daemon.reload();
         this.#remotes.reread();
       }
+      if (this.#remotes.isFetching) await fetches.look();
       const found = await this.#findServer(server);
       if (found && found.pid !== server?.pid) {
         if (found.group !== undefined && found.group !== daemon.group) return { kind: "replaced" };
