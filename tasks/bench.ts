@@ -4,8 +4,8 @@
  * Measures this program and dumbpipe in turn, on test hosts, and prints medians and their ratio as Markdown.
  * The hosts are network namespaces, so it needs Linux and root.
  *
- * It needs dumbpipe and iroh-relay on PATH. The scenarios annex, files and warm also need git-annex and
- * socat. If GIT_ANNEX_P2P_IROH_PROGRAM names a compiled program, it measures that one.
+ * It needs dumbpipe and iroh-relay on PATH. The scenarios annex, files, everyday and warm also need git-annex
+ * and socat. If GIT_ANNEX_P2P_IROH_PROGRAM names a compiled program, it measures that one.
  */
 
 import { cpus } from "node:os";
@@ -21,6 +21,7 @@ import {
 import { DUMBPIPE_PORT, listenerPort, makeRepository } from "../tests/pair.ts";
 import { TestEnv } from "../tests/testenv.ts";
 import { benchAnnex } from "./bench/annex.ts";
+import { benchEveryday } from "./bench/everyday.ts";
 import { benchDying, benchHoles, benchMoving, losePackets } from "./bench/faults.ts";
 import { benchFiles } from "./bench/files.ts";
 import { inTurn, NAMES, Row, table } from "./bench/table.ts";
@@ -133,6 +134,10 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   async files(_env, { runs }) {
     for await (const { title, markdown } of benchFiles(runs)) say(`\n### ${title}\n\n${markdown}`);
   },
+  async everyday(_env, { runs }) {
+    const tables = benchEveryday(runs);
+    for await (const { title, markdown } of tables) say(`\n### ${title}\n\n${markdown}`);
+  },
   async warm(_env, { runs }) {
     for await (const { title, rows, note } of benchWarm(runs)) {
       printTable(title, rows);
@@ -141,6 +146,8 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
   },
 };
 
+/** Scenarios that run git-annex. */
+const WITH_GIT_ANNEX = ["annex", "files", "everyday", "warm"];
 const STALLS: readonly Verb[] = ["up-stall", "down-stall"];
 const VERB_NAMES: Record<Verb, string> = {
   up: "sending",
@@ -297,7 +304,7 @@ async function main(): Promise<number> {
   if (!values.inside) {
     Deno.chdir(dirname(import.meta.dirname!));
     // The sandbox has no network to install it.
-    if (values.only.split(",").some((name) => ["annex", "files", "warm"].includes(name))) {
+    if (values.only.split(",").some((name) => WITH_GIT_ANNEX.includes(name))) {
       Deno.env.set("PATH", await pathWithGitAnnex(Deno.env.get("PATH") ?? ""));
     }
     const self = [Deno.execPath(), "run", "--allow-all", import.meta.url];

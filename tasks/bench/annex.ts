@@ -5,14 +5,11 @@ import { Annex } from "../../tests/annex.ts";
 import { makeNetwork, type Topology } from "../../tests/network.ts";
 import { dumbpipeListener, randomBytes, withDirectAddress } from "../../tests/pair.ts";
 import type { Host, TestEnv } from "../../tests/testenv.ts";
-import { inTurn, Row } from "./table.ts";
+import { inTurn, type Remote, REMOTES, Row } from "./table.ts";
 
 /** Bytes of the file that are made at a time. */
 const PIECE_BYTES = 64 << 20;
 const GET_TIMEOUT_S = "600";
-
-/** Remotes of `b` that reach `a`: by this program, by dumbpipe, and by git-annex's unix socket. */
-export const REMOTES = ["git-annex-p2p-iroh", "dumbpipe", "unix-socket"] as const;
 
 /** Measures the seconds of each remote, in turn. */
 export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Promise<Row> {
@@ -45,7 +42,7 @@ export async function benchAnnex(env: TestEnv, runs: number, bytes: number): Pro
 export async function linkEachWay({ hostA, hostB, a, b, socket }: Annexes): Promise<void> {
   await helper(hostB, "socket", `exec socat -b 262144 - UNIX-CONNECT:${socket}`);
   const [address, token] = split(await a.addresses());
-  const addresses: Record<typeof REMOTES[number], string> = {
+  const addresses: Record<Remote, string> = {
     "git-annex-p2p-iroh": `p2p-annex::iroh:${await withDirectAddress(hostA, address)}`,
     dumbpipe: `p2p-annex::dumbpipe:${address}`,
     "unix-socket": `p2p-annex::socket:${address}`,

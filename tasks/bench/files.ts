@@ -5,8 +5,8 @@ import { join } from "node:path";
 import type { Annex } from "../../tests/annex.ts";
 import { randomBytes } from "../../tests/pair.ts";
 import { TestEnv } from "../../tests/testenv.ts";
-import { type Annexes, linkEachWay, makeAnnexes, REMOTES } from "./annex.ts";
-import { inTurn, Row } from "./table.ts";
+import { type Annexes, linkEachWay, makeAnnexes } from "./annex.ts";
+import { inTurn, REMOTES, remotesTable, Row } from "./table.ts";
 
 const FILES = 500;
 const MIN_BYTES = 100, MAX_BYTES = 20_000;
@@ -24,7 +24,8 @@ export async function* benchFiles(
     await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
     try {
       const rows = await env.within(measure(await makeAnnexes(env, topology), runs));
-      yield { title: `${FILES} small files, ${where}, ${runs} runs`, markdown: table(rows) };
+      const title = `${FILES} small files, ${where}, ${runs} runs`;
+      yield { title, markdown: remotesTable(rows) };
     } catch (error) {
       env.show();
       throw error;
@@ -80,23 +81,4 @@ async function mustHaveAll({ path, host }: Annex): Promise<void> {
     const { size } = await Deno.stat(join(path, `file-${i}`)).catch(() => ({ size: 0 }));
     if (size < MIN_BYTES) throw new Error(`file-${i} is not at ${host.name}`);
   }
-}
-
-/** Returns medians with minimum and maximum, and this program's ratio to each of the others, as Markdown. */
-function table(rows: readonly Row[]): string {
-  const [ours, ...others] = REMOTES;
-  const cell = (row: Row, name: string) => {
-    const [least, most] = row.spread(name)!.map((value) => value.toFixed(row.digits));
-    return `${row.of(name)!.toFixed(row.digits)} (${least} to ${most})`;
-  };
-  const lines = rows.map((row) => {
-    const ratios = others.map((name) => (row.of(ours)! / row.of(name)!).toFixed(2));
-    const cells = REMOTES.map((name) => cell(row, name));
-    return `| ${[`${row.what}, ${row.unit}`, ...cells, ...ratios].join(" | ")} |`;
-  });
-  return [
-    "| | this program | dumbpipe | unix socket | of dumbpipe | of the socket |",
-    "| --- | --: | --: | --: | --: | --: |",
-    ...lines,
-  ].join("\n");
 }

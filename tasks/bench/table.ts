@@ -4,6 +4,10 @@
 export const NAMES = ["git-annex-p2p-iroh", "dumbpipe"] as const;
 export type Name = typeof NAMES[number];
 
+/** Ways from one repository to another: by this program, by dumbpipe, and by git-annex's unix socket itself. */
+export const REMOTES = [...NAMES, "unix-socket"] as const;
+export type Remote = typeof REMOTES[number];
+
 /** Returns the order of a run: each second run goes backwards. */
 export function inTurn<T>(names: readonly T[], run: number): readonly T[] {
   return run % 2 === 0 ? names : names.toReversed();
@@ -43,6 +47,25 @@ export class Row {
 /** Returns a table as Markdown. */
 export function table(rows: readonly Row[]): string {
   return ["| | this program | dumbpipe | ratio |", "| --- | --: | --: | --: |", ...rows].join("\n");
+}
+
+/** Returns medians with minimum and maximum, and this program's ratio to each of the others, as Markdown. */
+export function remotesTable(rows: readonly Row[]): string {
+  const [ours, ...others] = REMOTES;
+  const cell = (row: Row, name: string) => {
+    const [least, most] = row.spread(name)!.map((value) => value.toFixed(row.digits));
+    return `${row.of(name)!.toFixed(row.digits)} (${least} to ${most})`;
+  };
+  const lines = rows.map((row) => {
+    const ratios = others.map((name) => (row.of(ours)! / row.of(name)!).toFixed(2));
+    const cells = REMOTES.map((name) => cell(row, name));
+    return `| ${[`${row.what}, ${row.unit}`, ...cells, ...ratios].join(" | ")} |`;
+  });
+  return [
+    "| | this program | dumbpipe | unix socket | of dumbpipe | of the socket |",
+    "| --- | --: | --: | --: | --: | --: |",
+    ...lines,
+  ].join("\n");
 }
 
 function median(numbers: readonly number[]): number {

@@ -110,8 +110,8 @@ function byRelay(ticket: string): Record<Name, string[]> {
   };
 }
 
-/** Makes and serves a repository. @returns The host, with the repository as working folder. */
-async function serveRepository(
+/** Makes and serves a repository in which nothing else happens. @returns The host, with the repository as working folder. */
+export async function serveRepository(
   env: TestEnv,
   on: Host,
   settings: Record<string, string>,
