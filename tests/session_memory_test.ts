@@ -86,7 +86,14 @@ class Side implements AsyncDisposable {
   /** Carries a word to the peer and back, as a process of git-annex does. */
   async exchange(peer: Side, signal: AbortSignal): Promise<void> {
     const locator = locateControlSocket(this.#repository)!;
-    using outbound = await openViaListener(peer.address, locator, () => {}, signal);
+    using outbound = await openViaListener(locator, {
+      address: peer.address,
+      config: undefined,
+      onLane() {},
+      onSlow() {},
+      onAccepted() {},
+      signal,
+    });
     const { readable, writable } = outbound!.stream;
     const writer = writable.getWriter();
     await writer.write(new TextEncoder().encode("word"));

@@ -43,7 +43,7 @@ export function locatorOf({ host, repository }: Friend): ControlLocator {
   return locator;
 }
 
-const DIALING = /\] +[\d.]+ ms dialing/;
+export const DIALING = /\] +[\d.]+ ms dialing/;
 
 /** Sends a word through a process, and tells whether the process went through its listener. */
 export async function exchange(

@@ -46,6 +46,19 @@ scenario("warm: a process connects by itself if the listener cannot or must not 
   assert.equal(await isWarm(), false);
 });
 
+scenario("warm: a listener that is slow to answer is used if that is sooner", {}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at();
+  b.listener.kill("SIGSTOP");
+  const process = await b.connect(address, { stdin: "word" });
+  await process.says(/no answer within 200 ms/);
+  b.listener.kill("SIGCONT");
+  const { code, stdout, stderr } = await process.ended;
+  assert.deepEqual([code, stdout], [0, answered("word")], stderr);
+  assert.match(stderr, THROUGH);
+  assert.equal((await a.log()).match(/ was served after /g)!.length, 1);
+});
+
 scenario("warm: a process reports why its listener could not reach the peer", {
   waits: true,
   limitMs: 90_000,

@@ -3,7 +3,7 @@
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
-import { checkIdentity, checkListener } from "../doctor/serving.ts";
+import { checkIdentity, checkListener, checkVersion } from "../doctor/serving.ts";
 import { checkSystem } from "../doctor/system.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
@@ -26,6 +26,7 @@ export async function doctor(): Promise<number> {
     checkProgram(),
     checkIdentity(repository),
     checkListener(repository),
+    checkVersion(repository),
     checkNetwork(repository),
   ].map(async (check) => {
     try {

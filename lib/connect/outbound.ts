@@ -3,6 +3,15 @@
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 
+/** The session that is wanted. */
+export interface Wanted {
+  /** Address of the peer. */
+  readonly address: string;
+  /** Called when the session migrates to a lane. */
+  readonly onLane: () => void;
+  readonly signal: AbortSignal;
+}
+
 /** A session that this process has opened. Dispose of it when it is over. */
 export interface OutboundSession extends Disposable {
   readonly stream: Duplex;

@@ -1,14 +1,15 @@
 /** An outbound session through the running listener of this repository, on a connection that it keeps. */
 
-import { abortable, LinkedSignal } from "../async/abort.ts";
+import { abortable, delayWhileRunning, LinkedSignal } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
-import { ControlUnavailable, requestSession } from "../control/client.ts";
-import type { ControlLocator } from "../control/locator.ts";
+import { requestSession } from "../control/client.ts";
+import type { ControlSocket } from "../control/locator.ts";
+import { ConfigChanged, ControlUnavailable } from "../control/unavailable.ts";
 import { debug } from "../console/stderr.ts";
 import { newSessionId } from "../protocol/mux.ts";
 import type { Session } from "../protocol/session.ts";
 import { LaneUpgrade } from "./lane_upgrade.ts";
-import { abortCode, type OutboundSession } from "./outbound.ts";
+import { abortCode, type OutboundSession, type Wanted } from "./outbound.ts";
 
 /** Timeout for the listener to take the last messages. git-annex waits for this process meanwhile. */
 const FLUSH_TIMEOUT_MS = 500;
@@ -16,21 +17,45 @@ const FLUSH_TIMEOUT_MS = 500;
 const REPORT_INTERVAL_MS = 250;
 
 /**
+ * Time that the listener may take to accept a request, before this process begins to connect by itself. Only
+ * time counts in which this process ran.
+ */
+const SLOW_MS = 200;
+
+/** A request for a session. */
+export interface ListenerRequest extends Wanted {
+  /** The id of the git config that the settings come from, if that is the one in the locator. */
+  readonly config: string | undefined;
+  /** Called if the listener is slow to accept the request. */
+  readonly onSlow: () => void;
+  /** Called when it has accepted the request. */
+  readonly onAccepted: () => void;
+}
+
+/**
  * Asks the listener for a session with a peer.
  *
- * @param onLane Called when the session migrates to a lane.
  * @returns Undefined if this process must dial by itself. The peer has then received nothing.
  * @throws {Failure} if the listener says that the peer cannot be reached.
+ * @throws {ConfigChanged} if it does not confirm those settings.
  */
 export async function openViaListener(
-  address: string,
-  locator: ControlLocator,
-  onLane: () => void,
-  signal: AbortSignal,
+  locator: ControlSocket,
+  { address, onLane, signal, config, onSlow, onAccepted }: ListenerRequest,
 ): Promise<OutboundSession | undefined> {
+  const accepted = new AbortController();
+  delayWhileRunning(SLOW_MS, accepted.signal).then(() => {
+    debug(() => `no answer within ${SLOW_MS} ms`);
+    onSlow();
+  }, () => {}); // it has accepted, or failed, before
   try {
     const id = newSessionId();
-    let proxied = await requestSession(locator, address, { id, isResumed: false }, signal);
+    const first = { id, isResumed: false, config };
+    let proxied = await requestSession(locator, address, first, signal);
+    proxied.accepted.then(() => {
+      accepted.abort();
+      onAccepted();
+    }, () => {}); // `open` rejects, too
     const upgrade = new LaneUpgrade({
       stream: proxied.stream,
       connectionClosed: proxied.closedError,
@@ -76,9 +101,11 @@ export async function openViaListener(
       },
     };
   } catch (error) {
-    if (!(error instanceof ControlUnavailable)) throw error;
+    if (!(error instanceof ControlUnavailable) || error instanceof ConfigChanged) throw error;
     debug(() => `not through the running listener: ${error.message}`);
     return undefined;
+  } finally {
+    accepted.abort();
   }
 }
 

@@ -21,3 +21,12 @@ function undecoded(name: string): string | undefined {
     return undefined; // there is no /proc
   }
 }
+
+/** Returns all variables; undefined if one is not UTF-8. */
+export function allVariables(): Record<string, string> | undefined {
+  try {
+    return Deno.env.toObject();
+  } catch {
+    return undefined;
+  }
+}

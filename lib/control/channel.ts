@@ -35,6 +35,8 @@ export const MessageKind = {
   REPORT: 9,
   /** Shows the sender, by an error, that the other end is gone. */
   KEEPALIVE: 10,
+  /** Listener, in place of ACCEPTED: the git config is no longer what the locator says. */
+  CONFIG_CHANGED: 11,
 } as const;
 export type MessageKind = typeof MessageKind[keyof typeof MessageKind];
 

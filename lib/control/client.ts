@@ -10,8 +10,9 @@ import { debug } from "../console/stderr.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Channel, jsonOf, MessageKind, ProxiedStream } from "./channel.ts";
-import type { ControlLocator } from "./locator.ts";
+import type { ControlSocket } from "./locator.ts";
 import type { Request } from "./request.ts";
+import { ConfigChanged, ControlUnavailable } from "./unavailable.ts";
 
 /** Time limits of a request. docs/control-socket.md has their table. */
 export interface RequestTimeouts {
@@ -22,10 +23,10 @@ export interface RequestTimeouts {
 }
 
 /**
- * Timeouts for a session. The user waits, so a listener that hangs must cost little. After ACCEPTED the
+ * Timeouts for a session. A process does not wait that long for ACCEPTED (connect/open.ts). After ACCEPTED the
  * listener may dial, for which it has 25 s (dial/dialer.ts), and a little more to open the session.
  */
-export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 200, answerMs: 28_000 };
+export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 28_000 };
 
 /** Timeouts for a lane or for `status`, during which no session stands still. */
 export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_000 };
@@ -33,19 +34,17 @@ export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_
 const TIMEOUT = new Error("no answer in time");
 const GONE = "this repository's listener has ended";
 
-/** The listener cannot do it, so the process must do it itself. */
-export class ControlUnavailable extends Error {
-  override readonly name = "ControlUnavailable";
-}
-
 /** A session that goes through the listener. Dispose of it when it is over. */
 export interface ProxiedSession extends Disposable {
   /** The frames of the session. Await {@linkcode open} first. */
   readonly stream: Duplex;
+  /** Resolves when the listener has accepted the request; rejects if it does not. */
+  readonly accepted: Promise<void>;
   /**
    * Resolves when the listener has opened the session.
    *
    * @throws {ControlUnavailable} if the listener cannot open it. The peer has then received nothing.
+   * @throws {ConfigChanged} if the listener does not confirm the git config.
    * @throws {Failure} if the listener says that the peer cannot be reached.
    * @throws The signal's reason.
    */
@@ -60,11 +59,17 @@ export interface ProxiedSession extends Disposable {
   openLane(): Promise<{ stream: Duplex; addresses: LaneAddresses } & Disposable>;
 }
 
+/** The part of a request for a session that the process chooses. */
+export type SessionOptions = Pick<
+  Request & { want: "session" },
+  "id" | "isResumed" | "config"
+>;
+
 /** Asks for a session with a peer. @throws {ControlUnavailable} if no listener is at the socket. */
 export async function requestSession(
-  locator: ControlLocator,
+  locator: ControlSocket,
   address: string,
-  session: { readonly id: string; readonly isResumed: boolean },
+  session: SessionOptions,
   signal: AbortSignal,
   timeouts = SESSION_TIMEOUTS,
 ): Promise<ProxiedSession> {
@@ -73,12 +78,19 @@ export async function requestSession(
       hint: "end git annex remotedaemon, and start it again",
     });
   const request = { want: "session", address, ...session } as const;
-  const { channel, answer } = await sendRequest(locator, request, timeouts, signal, onTimeout);
+  const { channel, accepted, answer } = await sendRequest(
+    locator,
+    request,
+    timeouts,
+    signal,
+    onTimeout,
+  );
   const open = answer.then(() => {});
   open.catch(() => {}); // the caller awaits `open`
   const stream = new ProxiedStream(channel, { gone: GONE, begins: open });
   return {
     stream,
+    accepted,
     open,
     closedError: stream.closedError,
     report(report) {
@@ -95,7 +107,7 @@ export async function requestSession(
 
 /** Asks for the signaling stream of a lane. @throws {ControlUnavailable} if the listener cannot open it. */
 async function requestLane(
-  locator: ControlLocator,
+  locator: ControlSocket,
   session: string,
   signal: AbortSignal,
 ): Promise<{ stream: Duplex; addresses: LaneAddresses } & Disposable> {
@@ -111,7 +123,7 @@ async function requestLane(
 
 /** Asks for the listener's status. @throws {ControlUnavailable} if it does not answer. */
 export async function requestStatus(
-  locator: ControlLocator,
+  locator: ControlSocket,
   signal: AbortSignal,
   timeouts = OTHER_TIMEOUTS,
 ): Promise<unknown> {
@@ -123,6 +135,8 @@ export async function requestStatus(
 /** A request that has been sent, or is being sent. */
 interface PendingAnswer {
   readonly channel: Channel;
+  /** Resolves when ACCEPTED has come. */
+  readonly accepted: Promise<void>;
   /** The JSON of ANSWER. If it rejects, the channel is closed. */
   readonly answer: Promise<Record<string, unknown>>;
 }
@@ -134,7 +148,7 @@ interface PendingAnswer {
  * @throws {ControlUnavailable} if no listener is at the socket.
  */
 async function sendRequest(
-  { socketPath, cookie }: ControlLocator,
+  { socketPath, cookie }: ControlSocket,
   request: Request,
   { acceptedMs, answerMs }: RequestTimeouts,
   signal: AbortSignal,
@@ -144,13 +158,20 @@ async function sendRequest(
   const acceptedTimeout = new RunningTimeout(acceptedMs, late, signal);
   try {
     const channel = await connect(socketPath, acceptedTimeout.signal);
-    return { channel, answer: exchange(channel) };
+    const { promise: accepted, resolve, reject } = Promise.withResolvers<void>();
+    accepted.catch(() => {}); // `answer` rejects, too
+    const answer = exchange(channel, resolve);
+    answer.catch(reject);
+    return { channel, accepted, answer };
   } catch (error) {
     acceptedTimeout[Symbol.dispose]();
     throw error;
   }
 
-  async function exchange(channel: Channel): Promise<Record<string, unknown>> {
+  async function exchange(
+    channel: Channel,
+    onAccepted: () => void,
+  ): Promise<Record<string, unknown>> {
     try {
       {
         using timeout = acceptedTimeout;
@@ -158,6 +179,7 @@ async function sendRequest(
         await abortable(sent, timeout.signal);
         await readAccepted(channel, timeout.signal);
       }
+      onAccepted();
       debug(() => "through the running listener");
       using limit = new LinkedSignal([signal], { milliseconds: answerMs, reason: TIMEOUT });
       return await readAnswer(channel, limit.signal).catch((error) => {
@@ -184,6 +206,7 @@ async function connect(path: string, signal: AbortSignal): Promise<Channel> {
 
 async function readAccepted(channel: Channel, signal: AbortSignal): Promise<void> {
   const message = await abortable(channel.receive(), signal);
+  if (message?.kind === MessageKind.CONFIG_CHANGED) throw new ConfigChanged();
   if (message?.kind !== MessageKind.ACCEPTED) {
     throw new ControlUnavailable("it does not accept this process");
   }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { Channel, MessageKind } from "./channel.ts";
 import { OTHER_TIMEOUTS, requestSession, requestStatus, SESSION_TIMEOUTS } from "./client.ts";
-import type { ControlLocator } from "./locator.ts";
+import type { ControlSocket } from "./locator.ts";
 
 const SESSION = { id: "00".repeat(16), isResumed: false };
 const never = new AbortController().signal;
@@ -13,7 +13,7 @@ const options = { ignore: Deno.build.os === "windows" };
 /** Runs `body` while `serve` handles the first connection to a control socket. */
 async function withServer(
   serve: (channel: Channel) => Promise<void>,
-  body: (locator: ControlLocator) => Promise<void>,
+  body: (locator: ControlSocket) => Promise<void>,
 ): Promise<void> {
   const folder = await Deno.makeTempDir();
   const locator = { socketPath: join(folder, "socket"), cookie: "secret" };
@@ -33,7 +33,7 @@ async function withServer(
 }
 
 /** Asks for a session, and waits until it is open. */
-async function openSession(locator: ControlLocator, limits = timeouts): Promise<void> {
+async function openSession(locator: ControlSocket, limits = timeouts): Promise<void> {
   using session = await requestSession(locator, "endpointa", SESSION, never, limits);
   await session.open;
 }

@@ -34,11 +34,29 @@ const MAX_SOCKETS_TRIED = 1000;
 const SOCKET_NAME = /^[0-9a-f]+\.control$/;
 
 /** Where the control socket is, and how to be accepted there. */
-export interface ControlLocator {
+export interface ControlSocket {
   /** Absolute path of the unix socket. */
   readonly socketPath: string;
   /** Secret of the listener, for REQUEST. */
   readonly cookie: string;
+}
+
+/** What the locator says to a process of the same version. */
+export interface ControlLocator extends ControlSocket {
+  /** The listener's settings that concern how it reaches peers, as {@linkcode routeSettings} gives them. */
+  readonly settings: string;
+  /** The git config that the listener knows; undefined if only git can tell it. */
+  readonly config?: KnownConfig | undefined;
+}
+
+/** A git config that a listener knows, and watches (repository/config_snapshot.ts). */
+export interface KnownConfig {
+  /** Tells it from the config before a change, and after one. */
+  readonly id: string;
+  /** What `git config --null --get-regexp '^p2p-iroh\.'` prints. */
+  readonly entries: string;
+  /** The environment in which it holds, as `gitEnvironment()` gives it. */
+  readonly environment: string;
 }
 
 /** The JSON in the file. */
@@ -47,8 +65,8 @@ interface Content {
   /** Absolute path of the unix socket. */
   readonly socket: string;
   readonly cookie: string;
-  /** The listener's settings that concern how it reaches peers, as {@linkcode routeSettings} gives them. */
   readonly settings: string;
+  readonly config?: KnownConfig | undefined;
   /** Where the listener runs. */
   readonly host: HostId;
 }
@@ -80,9 +98,10 @@ export class PublishedLocator implements AsyncDisposable {
   /**
    * Writes the file, in place of an earlier listener's. The socket and the folder must be there.
    *
+   * @param known The git config, if this listener watches it.
    * @throws What the system says.
    */
-  async publish(settings: Settings): Promise<void> {
+  async publish(settings: Settings, known?: KnownConfig): Promise<void> {
     const content: Content = {
       version: config.version,
       socket: this.#socketPath!,
@@ -90,10 +109,10 @@ export class PublishedLocator implements AsyncDisposable {
       settings: routeSettings(settings),
       host: thisHost(),
     };
-    await writeAtomically(pathOf(this.#repository), JSON.stringify(content) + "\n", {
-      mode: 0o600,
-      ifPresent: "replace",
-    });
+    const { id = "", entries = "", environment = "" } = known ?? {};
+    const whole = contentText({ ...content, config: known && { id, entries, environment } });
+    const text = whole.length <= MAX_FILE_BYTES ? whole : contentText(content);
+    await writeAtomically(pathOf(this.#repository), text, { mode: 0o600, ifPresent: "replace" });
   }
 
   /** Returns what is not there: it was never made, or a clean-up has removed it. */
@@ -102,17 +121,21 @@ export class PublishedLocator implements AsyncDisposable {
     return exists(pathOf(this.#repository)) ? "nothing" : "file"; // a later listener's is left alone
   }
 
+  /** Tells whether the file is still this listener's. */
+  isPresent(): boolean {
+    const path = pathOf(this.#repository);
+    try {
+      return readContent(path).cookie === this.cookie;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) debug(() => `${path}: ${error}`);
+      return false;
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#socketPath === undefined) return;
     await Deno.remove(this.#socketPath).catch(ignoreNotFound);
-    const path = pathOf(this.#repository);
-    let present: Content | undefined;
-    try {
-      present = readContent(path);
-    } catch (error) {
-      debug(() => `${path}: ${error}`); // gone, or of another user
-    }
-    if (present?.cookie === this.cookie) await Deno.remove(path).catch(ignoreNotFound);
+    if (this.isPresent()) await Deno.remove(pathOf(this.#repository)).catch(ignoreNotFound);
   }
 }
 
@@ -127,15 +150,15 @@ export function locateControlSocket(
   settings?: Settings,
 ): ControlLocator | undefined {
   try {
-    const { version, socket, cookie, settings: theirs, host } = readContent(pathOf(repository));
+    const { version, socket, host, ...locator } = readContent(pathOf(repository));
     const problem = whereaboutsOf(host) !== "here"
       ? `it runs in another place, on ${host.name}`
       : version !== config.version
       ? `it is of version ${version}`
-      : settings && theirs !== routeSettings(settings)
+      : settings && locator.settings !== routeSettings(settings)
       ? "it has other settings"
       : socketProblem(socket);
-    if (problem === undefined) return { socketPath: socket, cookie };
+    if (problem === undefined) return { socketPath: socket, ...locator };
     debug(() => `not through the running listener: ${problem}`);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) debug(() => `no control socket: ${error}`);
@@ -150,8 +173,22 @@ function socketProblem(path: string): string | undefined {
   return isOurs(path) ? undefined : "its socket belongs to another user";
 }
 
+/**
+ * Returns the version of a repository's listener on this host, if it is not this program's. Never throws.
+ *
+ * @returns Undefined if the listener is of this version, or if there is no locator. The listener may have ended.
+ */
+export function otherVersion(repository: Repository): string | undefined {
+  try {
+    const { version, host } = readContent(pathOf(repository));
+    return version !== config.version && whereaboutsOf(host) === "here" ? version : undefined;
+  } catch {
+    return undefined; // locateControlSocket() says why
+  }
+}
+
 /** Returns the settings that concern how a peer is reached, as text that can be compared. */
-function routeSettings(
+export function routeSettings(
   { relay, relayTokenFile, lookup, lan, lane, bind, external }: Omit<
     Settings,
     "maxConnections" | "warm"
@@ -169,7 +206,7 @@ function pathOf(repository: Repository): string {
 
 function readContent(path: string): Content {
   if (!isOurs(path)) throw new Error("it belongs to another user, or is a symbolic link");
-  const { version, socket, cookie, settings, host: writer } = JSON.parse(
+  const { version, socket, cookie, settings, config, host: writer } = JSON.parse(
     readTextAtMost(path, MAX_FILE_BYTES),
   );
   const host = parseHostId(writer);
@@ -177,7 +214,13 @@ function readContent(path: string): Content {
     typeof cookie === "string" && typeof socket === "string" && isAbsolute(socket) &&
     SOCKET_NAME.test(basename(socket));
   if (!isValid || !host) throw new Error("it is not a locator");
-  return { version, socket, cookie, settings, host };
+  const { id, entries, environment } = config ?? {};
+  const isKnown = [id, entries, environment].every((value) => typeof value === "string");
+  return { version, socket, cookie, settings, host, config: isKnown ? config : undefined };
+}
+
+function contentText(content: Content): string {
+  return JSON.stringify(content) + "\n";
 }
 
 /** Tells whether a file belongs to this user and is no symbolic link. */

@@ -8,6 +8,8 @@ export type Request =
     readonly address: string;
     readonly id: string;
     readonly isResumed: boolean;
+    /** The id of the git config in the locator, if the process relies on that, so that the listener confirms it. */
+    readonly config?: string | undefined;
   }
   /** Opens the signaling stream of a lane. `session` is the id in the answer to the session's request. */
   | { readonly want: "lane"; readonly session: string }

@@ -1,9 +1,11 @@
 /** Checks that a repository has an identity and is being served. */
 
 import { basename, dirname } from "node:path";
+import config from "../../deno.json" with { type: "json" };
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
+import { otherVersion } from "../control/locator.ts";
 import { servingOf } from "../listener/listener_file.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -78,6 +80,17 @@ export async function checkListener(repository: Repository): Promise<Finding> {
       ? "use WSL, since git-annex cannot serve on Windows"
       : `run ${PROGRAM} up, or ${PROGRAM} up --install to serve it from login or boot on`,
   );
+}
+
+/** Checks that the listener, if there is one, is of this version. */
+export async function checkVersion(repository: Repository): Promise<Finding[]> {
+  const version = otherVersion(repository);
+  if (version === undefined || !await servingOf(repository)) return [];
+  return [warning(
+    `the listener is of version ${version} and this program of version ${config.version}, ` +
+      "so no connection goes through the listener",
+    "restart git annex remotedaemon",
+  )];
 }
 
 /** Returns the process ids of a repository's listeners and remotedaemons, on Linux (proc(5)). */

@@ -20,6 +20,7 @@ import { debug, reasonWithHint } from "../console/stderr.ts";
 import { decodeTicket } from "../repository/ticket.ts";
 import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../control/channel.ts";
 import { PublishedLocator } from "../control/locator.ts";
+import { WatchedConfig } from "./watched_config.ts";
 import type { ConnectionPool, PooledSession } from "./connection_pool.ts";
 import type { Request } from "../control/request.ts";
 import { isSessionId } from "../protocol/mux.ts";
@@ -73,6 +74,7 @@ export class ControlServer implements AsyncDisposable {
   #options: ControlServerOptions;
   #locator: PublishedLocator;
   #listener: Deno.UnixListener | undefined;
+  #config: WatchedConfig;
   #stopped = new AbortController();
   #keeping: Promise<void> = Promise.resolve();
   /** Connections of processes that are open. */
@@ -83,6 +85,10 @@ export class ControlServer implements AsyncDisposable {
   private constructor(options: ControlServerOptions) {
     this.#options = options;
     this.#locator = new PublishedLocator(options.repository);
+    this.#config = new WatchedConfig(options.repository, async () => {
+      // A later listener's locator is left alone.
+      if (this.#locator.isPresent()) await this.#publish();
+    });
   }
 
   /**
@@ -91,6 +97,7 @@ export class ControlServer implements AsyncDisposable {
    */
   static async open(options: ControlServerOptions): Promise<ControlServer> {
     const server = new ControlServer(options);
+    await server.#config.read();
     try {
       await server.#open();
     } catch (error) {
@@ -103,7 +110,7 @@ export class ControlServer implements AsyncDisposable {
   /** Accepts no further connection. Those that are open go on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
-    await this.#keeping;
+    await Promise.all([this.#keeping, this.#config.settled]);
     if (this.#listener) closeQuietly(this.#listener);
     await this.#locator[Symbol.asyncDispose]();
   }
@@ -113,7 +120,11 @@ export class ControlServer implements AsyncDisposable {
     const listener = this.#listener = Deno.listen({ transport: "unix", path });
     this.#run(listener).catch((error) => debug(() => `control: ${error}`)); // the socket is closed
     await Deno.chmod(path, 0o600);
-    await this.#locator.publish(this.#options.settings);
+    await this.#publish();
+  }
+
+  async #publish(): Promise<void> {
+    await this.#locator.publish(this.#options.settings, this.#config.known);
   }
 
   /** Restores what a clean-up has removed: the file alone, or the socket and the file. */
@@ -134,7 +145,7 @@ export class ControlServer implements AsyncDisposable {
     const { missing } = this.#locator;
     if (missing === "nothing") return;
     debug(() => `control: the ${missing} is missing`);
-    if (missing === "file") return await this.#locator.publish(this.#options.settings);
+    if (missing === "file") return await this.#publish();
     if (this.#listener) closeQuietly(this.#listener);
     await this.#open();
   }
@@ -169,6 +180,9 @@ export class ControlServer implements AsyncDisposable {
   async #handle(channel: Channel): Promise<void> {
     using _ = channel;
     const request = await this.#receiveRequest(channel);
+    if (request.want === "session" && !this.#config.holds(request.config)) {
+      return await channel.send(MessageKind.CONFIG_CHANGED);
+    }
     await channel.send(MessageKind.ACCEPTED);
     try {
       await this.#answer(request, channel);
@@ -189,13 +203,14 @@ export class ControlServer implements AsyncDisposable {
   async #readRequest(channel: Channel): Promise<Request> {
     const message = await channel.receive(MAX_REQUEST_BYTES);
     if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
-    const { cookie, want, address, session, id, isResumed } = jsonOf(message);
+    const { cookie, want, address, session, id, isResumed, config } = jsonOf(message);
     const given = Buffer.from(String(cookie)), expected = Buffer.from(this.#locator.cookie);
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new ChannelError("a wrong cookie");
     }
     if (want === "session" && typeof address === "string" && isSessionId(String(id))) {
-      return { want, address, id: String(id), isResumed: isResumed === true };
+      const trusted = typeof config === "string" ? config : undefined;
+      return { want, address, id: String(id), isResumed: isResumed === true, config: trusted };
     }
     if (want === "lane" && typeof session === "string") return { want, session };
     if (want === "status") return { want };

@@ -140,7 +140,8 @@ export async function remoteUrls(
   });
 }
 
-interface GitRun {
+/** The result of {@linkcode git}. */
+export interface GitRun {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
@@ -156,10 +157,24 @@ async function gitHere(...args: string[]): Promise<GitRun> {
 }
 
 async function git(...args: string[]): Promise<GitRun> {
+  return await runGit(args);
+}
+
+/**
+ * Runs git.
+ *
+ * @param variables Further variables of its environment.
+ * @throws {RepositoryError} if it does not start, or does not end in time. @throws {GitMissing}
+ */
+export async function runGit(
+  args: string[],
+  variables: Record<string, string> = {},
+): Promise<GitRun> {
+  const env = { ...variables, LC_ALL: "C" };
   const signal = AbortSignal.timeout(GIT_TIMEOUT_MS);
   let output: Deno.CommandOutput;
   try {
-    const command = new Deno.Command("git", { args, env: { LC_ALL: "C" }, stdin: "null", signal });
+    const command = new Deno.Command("git", { args, env, stdin: "null", signal });
     // The signal may kill a git whose child processes keep its stdout open.
     output = await abortable(command.output(), signal);
   } catch (error) {
