@@ -96,6 +96,7 @@ scenario("status and doctor say that another host serves the repository", {}, as
   assert.deepEqual(json.listener, {
     elsewhere: "nas",
     pid: null,
+    version: null,
     since: null,
     relay: null,
     addresses: [],

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type OutputUnit, Validator } from "@cfworker/json-schema";
+import { decodeTicket } from "../lib/repository/ticket.ts";
 import type { StatusReport } from "../lib/status/report.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
@@ -50,8 +51,8 @@ scenario("status lists connected peers, with paths, sessions and bytes", {
   assert(Date.now() - Date.parse(before.listener!.since!) < 60_000);
   assert(before.listener!.addresses.length > 0);
   assert.deepEqual(
-    before.peers.map(({ remotes, connected, lastSeen }) => [remotes, connected, lastSeen]),
-    [[["friend"], false, null]],
+    before.peers.map(({ remotes, state, lastSeen, routes }) => [remotes, state, lastSeen, routes]),
+    [[["friend"], "unknown", null, []]],
   );
 
   const process = await b.connect(await a.at(), { stdin: "open" });
@@ -61,7 +62,7 @@ scenario("status lists connected peers, with paths, sessions and bytes", {
     return peer!.bytesReceived === AUTH_SUCCESS.length + 3_000_000 && peer!.lanes.length === 1;
   });
   const [peer] = (await statusOf(env, b)).peers;
-  assert.equal(peer!.connected, true);
+  assert.deepEqual([peer!.connected, peer!.state], [true, "here"]);
   assert.match(peer!.path!, /^direct (127\.0\.0\.1|\[::1\]):/);
   assert(peer!.roundTripMs! < 1000);
   assert.match(peer!.lanes[0]!, /^TLS (127\.0\.0\.1|\[::1\]):/);
@@ -78,7 +79,7 @@ scenario("status lists connected peers, with paths, sessions and bytes", {
   const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: b.host, cwd: b.repository });
   assert.match(text, new RegExp(`^address   ${b.address}$`, "m"));
   assert.match(text, /^listener {2}process \d+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, no relay$/m);
-  assert.match(text, /^peer {6}friend \(\w{10}\): connected, direct .*, [\d.]+ ms, lane TLS /m);
+  assert.match(text, /^peer {6}friend \(\w{10}\): here, direct .*, [\d.]+ ms, lane TLS /m);
   assert.match(text, /^ {10}sent 1 B.*, received 3\.0 MB.*, 1 from here$/m);
 
   wait.resolve();
@@ -109,6 +110,30 @@ scenario(
   },
 );
 
+scenario("status says since when a remote is away, and how it would be reached", {
+  waits: true,
+}, async (env) => {
+  const [a, b] = await makeFriends(env);
+  const address = await a.at(), [direct] = decodeTicket(address).direct;
+  const on = { on: b.host, cwd: b.repository };
+  await env.ok(["git", "remote", "add", "friend", `p2p-annex::iroh:${address}`], on);
+  a.listener.kill("SIGTERM");
+  await a.listener.ended;
+  const begin = Date.now();
+  assert.equal((await (await b.connect(address, { stdin: "x" })).ended).code, 1);
+  const [away] = (await statusOf(env, b)).peers;
+  assert.deepEqual([away!.state, away!.connected, away!.routes], ["away", false, [direct]]);
+  assert(Date.parse(away!.awaySince!) >= begin);
+  const text = await env.ok(["git-annex-p2p-iroh", "status"], on);
+  assert.match(text, /^peer {6}friend \(\w{10}\): away since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/m);
+  assert.match(text, new RegExp(`^ {10}to be reached by ${direct}$`, "m"));
+
+  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: direct! } });
+  assert.equal((await (await b.connect(address, { stdin: "x" })).ended).code, 0);
+  const [here] = (await statusOf(env, b)).peers;
+  assert.deepEqual([here!.state, here!.awaySince], ["here", null]);
+});
+
 scenario("status says that a repository has no address", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const cwd = await makeRepository(env, a, "repository");
@@ -125,13 +150,8 @@ scenario("status reports a listener that does not answer", { waits: true }, asyn
   const friend = await makeFriend(env, a);
   friend.listener.kill("SIGSTOP");
   const { listener } = await statusOf(env, friend);
-  assert.deepEqual(listener, {
-    elsewhere: null,
-    pid: friend.listener.pid,
-    since: null,
-    relay: null,
-    addresses: [],
-  });
+  const silent = { version: null, since: null, relay: null, addresses: [] };
+  assert.deepEqual(listener, { elsewhere: null, pid: friend.listener.pid, ...silent });
   friend.listener.kill("SIGCONT");
 });
 

@@ -66,6 +66,8 @@ export class ConnectionPool {
   #connections = new Map<string, MuxConnection[]>();
   /** Time of a failed dial, by public key in hex. */
   #unreachableSince = new Map<string, number>();
+  /** Time of the first dial that has failed since the last connection, by public key in hex. */
+  #awaySince = new Map<string, Date>();
   #dialing = new Map<string, Promise<MuxConnection>>();
 
   constructor(options: ConnectionPoolOptions) {
@@ -76,6 +78,7 @@ export class ConnectionPool {
   add(mux: MuxConnection): void {
     const key = mux.connection.publicKey.toHex();
     this.#unreachableSince.delete(key);
+    this.#awaySince.delete(key);
     this.#connections.set(key, [...this.of(key), mux]);
   }
 
@@ -90,6 +93,16 @@ export class ConnectionPool {
   /** Returns the public keys, in hex, of all connected peers. */
   keys(): Iterable<string> {
     return this.#connections.keys();
+  }
+
+  /** Returns the public keys, in hex, of all peers that cannot be reached. */
+  awayKeys(): Iterable<string> {
+    return this.#awaySince.keys();
+  }
+
+  /** Returns since when a peer cannot be reached; undefined if no dial has failed since the last connection. */
+  awaySince(key: string): Date | undefined {
+    return this.#awaySince.get(key);
   }
 
   /** Returns the connections with a peer, oldest first. @param key Its public key in hex. */
@@ -180,6 +193,9 @@ export class ConnectionPool {
     };
     const { connection } = await dial(ticket, settings, alpns, signal, options).catch(
       (error) => {
+        if (error instanceof Unreachable && !this.#awaySince.has(key)) {
+          this.#awaySince.set(key, new Date());
+        }
         // A short dial does not prolong the time of short dials.
         if (error instanceof Unreachable && !isUnreachable) {
           this.#unreachableSince.set(key, performance.now());

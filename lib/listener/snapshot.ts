@@ -1,5 +1,6 @@
 /** Collects what a listener knows of itself and of its peers, for `status`. */
 
+import config from "../../deno.json" with { type: "json" };
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { describePath } from "../iroh/path.ts";
@@ -11,6 +12,8 @@ import type { TrafficMeter } from "./traffic.ts";
 /** State of a running listener. Times are in ISO 8601. */
 export interface ListenerStatus {
   readonly pid: number;
+  /** Version of the program. */
+  readonly version: string;
   /** Time at which it started. */
   readonly since: string;
   /** URL of the relay through which peers reach it; null if it has none at present. */
@@ -39,6 +42,8 @@ export interface PeerStatus {
   readonly sentPerSecond: number;
   readonly receivedPerSecond: number;
   readonly lastSeen: string | null;
+  /** Time of the first dial that has failed since it was connected last; null if none has. */
+  readonly awaySince: string | null;
 }
 
 /** What a listener collects its state from. */
@@ -59,9 +64,10 @@ export function listenerStatus(
   const connected = [...sources.pool.keys()].filter((key) =>
     sources.pool.of(key).some(({ isAuthenticated }) => isAuthenticated)
   );
-  const keys = new Set([...connected, ...sources.meter.keys()]);
+  const keys = new Set([...connected, ...sources.meter.keys(), ...sources.pool.awayKeys()]);
   return {
     pid: Deno.pid,
+    version: config.version,
     since: since.toISOString(),
     relay: relayWatch.relay ?? null,
     addresses: endpoint.knownAddresses().direct,
@@ -90,5 +96,6 @@ function peerStatus(
     sentPerSecond: moved.sentPerSecond,
     receivedPerSecond: moved.receivedPerSecond,
     lastSeen: seen?.toISOString() ?? null,
+    awaySince: pool.awaySince(key)?.toISOString() ?? null,
   };
 }

@@ -2,12 +2,17 @@
 
 import config from "../../deno.json" with { type: "json" };
 import { requestStatus } from "../control/client.ts";
-import { locateControlSocket } from "../control/locator.ts";
+import { locateControlSocket, otherVersion } from "../control/locator.ts";
+import { knownRoutes, routeName } from "../dial/route.ts";
+import { findOnSameHost } from "../discovery/same_host.ts";
 import type { ListenerStatus, PeerStatus } from "../listener/snapshot.ts";
 import { readLastSeen } from "../listener/last_seen.ts";
 import { servingOf } from "../listener/listener_file.ts";
 import { presentAddress } from "../repository/address.ts";
-import type { Repository } from "../repository/repository.ts";
+import { readSettings, type Repository } from "../repository/repository.ts";
+import type { Settings } from "../repository/settings.ts";
+import { decodeTicket } from "../repository/ticket.ts";
+import { Failure } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import { runningUp, type UpStatus } from "../supervisor/entry.ts";
 import { irohRemotes } from "./remotes.ts";
@@ -16,11 +21,13 @@ import { irohRemotes } from "./remotes.ts";
 const FORMAT = 1;
 
 /** The process that serves the repository, as far as it is known here. */
-type ListenerReport = Omit<ListenerStatus, "peers" | "since" | "pid"> & {
+type ListenerReport = Omit<ListenerStatus, "peers" | "since" | "pid" | "version"> & {
   /** Name of the host, and whether it is in another container of this one; null if it runs here. */
   readonly elsewhere: string | null;
   /** Null if it runs elsewhere. */
   readonly pid: number | null;
+  /** Null if it runs elsewhere, or does not answer. */
+  readonly version: string | null;
   readonly since: string | null;
 };
 
@@ -34,6 +41,10 @@ export interface StatusReport {
   /** The `up` that keeps the repository served. */
   readonly up: UpStatus | null;
   readonly peers: readonly (PeerStatus & {
+    /** Whether it is connected, could not be reached since, or neither is known. */
+    readonly state: "here" | "away" | "unknown";
+    /** The ways that a new connection would try at once. */
+    readonly routes: readonly string[];
     /** Names of the git remotes that have its address. */
     readonly remotes: readonly string[];
     readonly address: string | null;
@@ -41,7 +52,7 @@ export interface StatusReport {
 }
 
 /** Status of a peer that the listener does not know. */
-const UNKNOWN: Omit<PeerStatus, "key" | "lastSeen"> = {
+const UNKNOWN: Omit<PeerStatus, "key"> = {
   connected: false,
   path: null,
   roundTripMs: null,
@@ -51,6 +62,8 @@ const UNKNOWN: Omit<PeerStatus, "key" | "lastSeen"> = {
   bytesReceived: 0,
   sentPerSecond: 0,
   receivedPerSecond: 0,
+  lastSeen: null,
+  awaySince: null,
 };
 
 /** Collects the report, from the listener if there is one, and from the repository's files. */
@@ -59,9 +72,10 @@ export async function statusReport(
   signal: AbortSignal,
 ): Promise<StatusReport> {
   const address = presentAddress(repository), lastSeen = readLastSeen(repository);
-  const [status, remotes] = await Promise.all([
+  const [status, remotes, settings] = await Promise.all([
     requestListenerStatus(repository, signal),
     irohRemotes(repository),
+    validSettings(),
   ]);
   const known = new Map((status?.peers ?? []).map((peer) => [peer.key, peer]));
   const byKey = Map.groupBy(remotes, ({ publicKey }) => publicKey.toHex());
@@ -70,16 +84,19 @@ export async function statusReport(
     peer.connected || peer.bytesSent + peer.bytesReceived > 0
   );
   const keys = new Set([...byKey.keys(), ...active.map(({ key }) => key)]);
-  const peers = [...keys].map((key) => {
+  const peers = await Promise.all([...keys].map(async (key) => {
     const named = byKey.get(key) ?? [];
-    const peer = known.get(key) ?? { key, ...UNKNOWN, lastSeen: null };
+    const peer = known.get(key) ?? { key, ...UNKNOWN };
+    const state = peer.connected ? "here" : peer.awaySince ? "away" : "unknown";
     return {
       ...peer,
+      state,
       lastSeen: peer.lastSeen ?? lastSeen.get(key)?.toISOString() ?? null,
       remotes: named.map(({ name }) => name),
       address: named[0]?.address ?? null,
-    };
-  });
+      routes: named[0] && settings ? await routesTo(named[0].address, settings) : [],
+    } as const;
+  }));
   return {
     format: FORMAT,
     version: config.version,
@@ -88,6 +105,24 @@ export async function statusReport(
     up: await runningUp(repository) ?? null,
     peers,
   };
+}
+
+/** Returns the settings; undefined if they are not valid, about which other commands complain. */
+async function validSettings(): Promise<Settings | undefined> {
+  try {
+    return await readSettings();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    debug(() => `no routes: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** Returns the routes to a remote, by name, as a dial would try them. */
+async function routesTo(address: string, settings: Settings): Promise<string[]> {
+  const ticket = decodeTicket(address);
+  const routes = knownRoutes(ticket, settings, await findOnSameHost(ticket.publicKey));
+  return [...routes.map(routeName), ...settings.lan ? ["the local network"] : []];
 }
 
 function withoutPeers({ peers: _, ...listener }: ListenerStatus): ListenerReport {
@@ -113,5 +148,14 @@ async function requestListenerStatus(
 async function silentListener(repository: Repository): Promise<ListenerReport | null> {
   const serving = await servingOf(repository);
   if (!serving) return null;
-  return { elsewhere: null, pid: null, ...serving, since: null, relay: null, addresses: [] };
+  const version = otherVersion(repository) ?? null;
+  return {
+    elsewhere: null,
+    pid: null,
+    ...serving,
+    version,
+    since: null,
+    relay: null,
+    addresses: [],
+  };
 }

@@ -14,12 +14,12 @@ const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Returns the report as lines of text. */
 export function statusText(
-  { address, listener, up, peers }: StatusReport,
+  { address, listener, version, up, peers }: StatusReport,
   os: typeof Deno.build.os = Deno.build.os,
 ): string {
   const lines = [
     ["address", address ?? "none; run git annex p2p --enable iroh"],
-    ["listener", listenerText(listener, os)],
+    ["listener", listenerText({ listener, version }, os)],
     ...up ? [["up", upText(up)]] : [],
     ...peers.map((peer) => ["peer", peerText(peer)]),
     ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
@@ -31,14 +31,20 @@ export function statusText(
   ).join("");
 }
 
-function listenerText(listener: StatusReport["listener"], os: typeof Deno.build.os): string {
+function listenerText(
+  { listener, version }: Pick<StatusReport, "listener" | "version">,
+  os: typeof Deno.build.os,
+): string {
   if (!listener && os === "windows") return "none, since git-annex cannot serve on Windows";
   if (!listener) return `none; run ${PROGRAM} up, so that peers reach this repository`;
   if (listener.elsewhere !== null) {
     return `on ${printable(listener.elsewhere)}; run ${PROGRAM} status there`;
   }
   if (listener.since === null) {
-    return `process ${listener.pid}, which does not answer; is it of another version?`;
+    return listener.version === null
+      ? `process ${listener.pid}, which does not answer`
+      : `process ${listener.pid}, of version ${printable(listener.version)}; this is version ` +
+        `${version}, restart git annex remotedaemon`;
   }
   const { pid, since, relay, addresses } = listener;
   return `process ${pid}, since ${localTime(since)}, ${relay ? `relay ${relay}` : "no relay"}` +
@@ -54,17 +60,26 @@ function peerText(peer: Peer): string {
   const key = shortKey(peer.key);
   // The name of a remote may have control characters.
   const name = peer.remotes.length > 0 ? `${printable(peer.remotes.join(", "))} (${key})` : key;
-  const where = peer.connected
-    ? [
-      "connected",
+  return `${name}: ${whereText(peer)}${movedText(peer)}`;
+}
+
+/** Returns whether a peer is here, or since when it is away, and how it is or would be reached. */
+function whereText(peer: Peer): string {
+  if (peer.connected) {
+    return [
+      "here",
       peer.path ?? "no path",
       ...peer.roundTripMs === null ? [] : [`${peer.roundTripMs} ms`],
       ...peer.lanes.map((lane) => `lane ${lane}`),
-    ].join(", ")
-    : peer.lastSeen
-    ? `not connected, last seen ${localTime(peer.lastSeen)}`
-    : "not connected";
-  return `${name}: ${where}${movedText(peer)}`;
+    ].join(", ");
+  }
+  const seen = peer.lastSeen ? `last seen ${localTime(peer.lastSeen)}` : "";
+  const known = peer.awaySince
+    ? `away since ${localTime(peer.awaySince)}${seen && `, ${seen}`}`
+    : `not connected${seen && `, ${seen}`}`;
+  if (peer.remotes.length === 0) return known;
+  const routes = peer.routes.length > 0 ? peer.routes.join(", ") : "no route that is known";
+  return `${known}\nto be reached by ${printable(routes)}`;
 }
 
 function movedText({ sessions, ...peer }: Peer): string {
