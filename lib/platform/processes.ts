@@ -2,6 +2,9 @@
 
 import process from "node:process";
 
+/** Interval between looks at a group whose end is awaited. */
+const LOOK_INTERVAL_MS = 50;
+
 /** A process that exists. */
 export interface ProcessInfo {
   readonly pid: number;
@@ -23,6 +26,16 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
 export async function isGroupAlive(group: number): Promise<boolean> {
   if (!signalGroup(group, 0)) return false; // this is faster than to look at each process
   return (await groupMembers(group)).length > 0;
+}
+
+/** Waits until a process group has no members that run. @returns False if it has after that time. */
+export async function groupEnds(group: number, timeoutMs: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
+  while (await isGroupAlive(group)) {
+    if (performance.now() > deadline) return false;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+  }
+  return true;
 }
 
 /** Returns the members of a process group that have not ended. */

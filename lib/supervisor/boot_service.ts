@@ -118,9 +118,14 @@ function launchd(name: string): BootService {
     path,
     content: (options) => launchdAgent(name, options),
     isThere: ["launchctl", "print", session],
-    // One that is loaded has to be removed first; if there is none, that fails.
+    // One that is loaded has to be gone first. If there is none, bootout fails.
     start: [
-      ["sh", "-c", `launchctl bootout ${session}/${name}; exit 0`],
+      [
+        "sh",
+        "-c",
+        `launchctl bootout ${session}/${name} && ` +
+        `while launchctl print ${session}/${name} >/dev/null; do sleep 0.2; done; exit 0`,
+      ],
       ["launchctl", "bootstrap", session, path],
     ],
     stop,

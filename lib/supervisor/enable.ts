@@ -3,16 +3,20 @@
 import { join } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
-import { signalGroup } from "../platform/processes.ts";
-import { ANNEX_URL_PREFIX, presentAddress } from "../repository/address.ts";
-import { credsDir } from "../repository/identity.ts";
+import { readTextAtMost } from "../platform/atomic_file.ts";
+import { groupEnds, signalGroup } from "../platform/processes.ts";
+import { ANNEX_URL_PREFIX } from "../repository/address.ts";
+import { credsDir, readIdentity } from "../repository/identity.ts";
+import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import type { Repository } from "../repository/repository.ts";
 
 /** Maximum size of git-annex's list of addresses: some hundred addresses. */
 const MAX_LIST_BYTES = 64 * 1024;
 /** Timeout for `git annex p2p --enable iroh`, which takes a second. */
 const ENABLE_TIMEOUT_MS = 60_000;
+
+/** Timeout for what was killed to be gone. */
+const KILLED_TIMEOUT_MS = 2_000;
 
 /** git-annex cannot give the repository an address. */
 export class EnableError extends Failure {
@@ -34,27 +38,43 @@ export async function ensureEnabled(
   folder: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const known = await servedAddress(repository);
+  const known = servedAddress(repository);
   if (known !== undefined) return known;
   await enable(folder, signal);
-  const address = await servedAddress(repository);
+  const address = servedAddress(repository);
   if (address !== undefined) return address;
   throw new EnableError("git annex p2p --enable iroh has stored no address of this program", {
     hint: "run git-annex-p2p-iroh doctor",
   });
 }
 
-/** Returns this repository's address if git-annex serves it. */
-async function servedAddress(repository: Repository): Promise<string | undefined> {
-  const address = await presentAddress(repository);
-  if (address === undefined) return undefined;
+/**
+ * Returns the address of this repository that git-annex serves; undefined if there is none. It may have been made
+ * by another program, such as the shell script around dumbpipe, and then has the key in another form.
+ */
+function servedAddress(repository: Repository): string | undefined {
+  const identity = readIdentity(repository);
+  if (!identity) return undefined;
+  const path = addressListPath(repository);
   let list = "";
   try {
-    list = readTextAtMost(addressListPath(repository), MAX_LIST_BYTES);
+    list = readTextAtMost(path, MAX_LIST_BYTES);
   } catch (error) {
-    ignoreNotFound(error);
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new EnableError(`cannot read ${path}, ${systemReason(error)}`, {
+      hint: "correct its owner and mode",
+      cause: error,
+    });
   }
-  return list.split("\n").includes(ANNEX_URL_PREFIX + address) ? address : undefined;
+  const urls = list.split("\n").filter((line) => line.startsWith(ANNEX_URL_PREFIX));
+  return urls.map((url) => url.slice(ANNEX_URL_PREFIX.length)).find((address) => {
+    try {
+      return samePublicKey(decodeTicket(address), identity);
+    } catch (error) {
+      if (error instanceof Failure) return false; // it is damaged
+      throw error;
+    }
+  });
 }
 
 async function enable(folder: string, signal: AbortSignal): Promise<void> {
@@ -73,7 +93,7 @@ async function enable(folder: string, signal: AbortSignal): Promise<void> {
     try {
       output = await abortable(child.output(), limit);
     } finally {
-      signalGroup(child.pid, "SIGKILL");
+      if (signalGroup(child.pid, "SIGKILL")) await groupEnds(child.pid, KILLED_TIMEOUT_MS);
     }
   } catch (error) {
     signal.throwIfAborted();

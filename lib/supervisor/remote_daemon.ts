@@ -9,7 +9,7 @@
 import { abortable } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { isGroupAlive, signalGroup } from "../platform/processes.ts";
+import { groupEnds, signalGroup } from "../platform/processes.ts";
 import { readLines } from "../streams/lines.ts";
 import { type DaemonMessage, parseDaemonMessage, RELOAD } from "./daemon_message.ts";
 
@@ -24,8 +24,6 @@ const END_TIMEOUT_MS = 2_000;
 const GROUP_TIMEOUT_MS = 13_500;
 /** Timeout for what was killed to be gone; a process that waits for a disk is not gone at once. */
 const KILLED_TIMEOUT_MS = 2_000;
-/** Interval between looks at the group. */
-const LOOK_INTERVAL_MS = 50;
 /** Timeout for the last words of a remotedaemon that has ended. A child may hold its stderr for longer. */
 const LAST_WORDS_TIMEOUT_MS = 500;
 
@@ -121,20 +119,11 @@ export class RemoteDaemon implements AsyncDisposable {
       signalGroup(this.group, "SIGTERM");
       signalGroup(this.group, "SIGCONT");
     }
-    if (!await this.#isEmptyWithin(GROUP_TIMEOUT_MS)) {
+    if (!await groupEnds(this.group, GROUP_TIMEOUT_MS)) {
       signalGroup(this.group, "SIGKILL");
-      await this.#isEmptyWithin(KILLED_TIMEOUT_MS);
+      await groupEnds(this.group, KILLED_TIMEOUT_MS);
     }
     this.#disposed.abort();
-  }
-
-  async #isEmptyWithin(milliseconds: number): Promise<boolean> {
-    const deadline = performance.now() + milliseconds;
-    while (await isGroupAlive(this.group)) {
-      if (performance.now() > deadline) return false;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
-    }
-    return true;
   }
 
   async #read(stream: ReadableStream<Uint8Array>, line: (line: string) => void): Promise<void> {
