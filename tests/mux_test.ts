@@ -14,7 +14,8 @@ import {
   writeStreamHeader,
 } from "../lib/protocol/mux.ts";
 import { Session } from "../lib/protocol/session.ts";
-import { AUTH_SUCCESS, echo, makePair, type Pair } from "./pair.ts";
+import { AUTH_SUCCESS, AUTH_SUCCESS_BYTES, echo, makePair, type Pair, writeAll } from "./pair.ts";
+import { STRANGER_LIMITS } from "../lib/listener/stranger_limits.ts";
 import { concat, scenario, type TestEnv } from "./testenv.ts";
 
 /** Dials with the mux protocol from the test itself. */
@@ -163,4 +164,24 @@ scenario("mux: a peer that is not admitted cannot fill the memory", {}, async (e
   const end = await env.within(connection.closed);
   assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", 4n]);
   await writing.catch(() => {}); // the listener closes the connection
+});
+
+scenario("mux: a peer that is admitted may send more than git-annex takes", {}, async (env) => {
+  // git-annex stands still after it has admitted the peer.
+  const pair = await makePair(env, "loopback", async (connection) => {
+    await writeAll(connection, AUTH_SUCCESS_BYTES);
+    await new Promise((resolve) => env.signal.addEventListener("abort", resolve));
+  });
+  await using connection = await dial(env, pair);
+  for (let number = 0; number < 4; number++) {
+    const session = await openSession(connection, number);
+    await session.writable.getWriter().write(new Uint8Array(250_000));
+    await env.until("the listener to have it", () => !session.isInFlight);
+  }
+  let looks = 0;
+  await env.until("the listener to have looked at the connection often", async () => {
+    await ping(await connection.open());
+    await new Promise((resolve) => setTimeout(resolve, STRANGER_LIMITS.lookIntervalMs));
+    return ++looks === 4;
+  });
 });
