@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Annex, ANNEX_TOOLS, linkBoth, makeAnnexes, makeLinked, syncUntilSame } from "./annex.ts";
 import { freePort, makeNetwork, startRelay } from "./network.ts";
-import { checksumOf, randomBytes } from "./pair.ts";
+import { checksumOf, echo, FakeAnnex, randomBytes } from "./pair.ts";
+import { decodeTicket } from "../lib/repository/ticket.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
 import { python, toolPath } from "./tools.ts";
 
@@ -73,6 +74,32 @@ scenario("git-annex: copy, get, drop and move", { needs, limitMs: 180_000 }, asy
   const refused = await b.run(["drop", names[0]!]); // the only copy
   assert.notEqual(refused.code, 0);
   for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
+});
+
+scenario("git-annex: get -J8 through a fresh connection", {
+  needs,
+  limitMs: 120_000,
+}, async (env) => {
+  const { a, b } = await makeAnnexes(env);
+  await a.serve();
+  await b.link(a.host.name, await a.addresses());
+  const files = await writeFiles(a, "job", Array<number>(16).fill(20_000));
+  await env.until("the names of the files to be here", async () => {
+    await b.run(["sync", "--no-content"]);
+    return (await b.run(["find", "--anything"])).stdout.trim().split("\n").length === files.size;
+  });
+  // remotedaemon would connect at once, so that the connection was no longer fresh.
+  const on = { on: b.host, cwd: b.path };
+  const address = (await env.ok(["git-annex-p2p-iroh", "address"], on)).trim();
+  const fakeAnnex = new FakeAnnex(env, join(b.host.dir, "socket"), echo);
+  const listener = await env.start(["git-annex-p2p-iroh", address, fakeAnnex.path], on);
+  await listener.says(/serving endpoint/);
+  const before = (await a.log()).length;
+  await b.ok(["get", "-J8", "--quiet", "."]);
+  for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
+  const log = (await a.log()).slice(before), key = decodeTicket(address).publicKey.toHex();
+  assert.equal(log.match(new RegExp(`${key.slice(0, 10)} .* connected`, "g"))!.length, 8);
+  assert.doesNotMatch(log, /refused|turned away/);
 });
 
 scenario("git-annex resumes an interrupted transfer", {

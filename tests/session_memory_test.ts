@@ -111,7 +111,7 @@ class Side implements AsyncDisposable {
 async function* incomingOf(connections: readonly Connection[]): AsyncGenerator<Incoming> {
   for (const connection of connections) {
     yield {
-      source: () => Promise.resolve({ name: "192.0.2.1", isProven: true }),
+      source: () => Promise.resolve({ name: "192.0.2.1", dialer: "192.0.2.1", isProven: true }),
       accept: () => Promise.resolve(connection),
     } as unknown as Incoming;
   }

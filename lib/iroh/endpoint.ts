@@ -178,6 +178,16 @@ export class Endpoint implements LocalEndpoint {
   }
 }
 
+/** Where a connection comes from. */
+export interface IncomingSource {
+  /** An IPv4 address, a network of IPv6, or a relay's URL. */
+  readonly name: string;
+  /** The same, with the dialer's key if a relay vouches for it. */
+  readonly dialer: string;
+  /** Whether the dialer cannot have invented it. */
+  readonly isProven: boolean;
+}
+
 /** A connection that a peer asks for. Nothing has been answered yet. */
 export class Incoming {
   readonly #incoming: Iroh.Incoming;
@@ -188,15 +198,15 @@ export class Incoming {
     this.#endpoint = endpoint;
   }
 
-  /**
-   * Returns where it comes from: an IPv4 address, a network of IPv6, or a relay's URL. It is proven if the
-   * dialer cannot have invented it.
-   */
-  async source(): Promise<{ readonly name: string; readonly isProven: boolean }> {
-    const { kind, addr } = await this.#incoming.remoteAddr();
-    if (kind !== "ip") return { name: addr ?? kind, isProven: true }; // the relay knows its clients
+  /** Returns where it comes from. */
+  async source(): Promise<IncomingSource> {
+    const { kind, addr, endpointId } = await this.#incoming.remoteAddr();
+    if (kind !== "ip") { // the relay knows its clients
+      return { name: addr ?? kind, dialer: `${addr} ${endpointId}`, isProven: true };
+    }
     const isProven = await this.#incoming.remoteAddrValidated();
-    return { name: networkOf(splitSocketAddress(addr!).host), isProven };
+    const name = networkOf(splitSocketAddress(addr!).host);
+    return { name, dialer: name, isProven };
   }
 
   /** Has the dialer prove that it is where its packets come from. It then dials again (RFC 9000, section 8.1.2). */
@@ -209,11 +219,20 @@ export class Incoming {
     await this.#incoming.refuse();
   }
 
-  /** Accepts it. @throws {StreamError} if the handshake fails, or the signal's reason. */
-  async accept(signal: AbortSignal): Promise<Connection> {
+  /**
+   * Accepts it.
+   *
+   * @param onOver Called when iroh has finished the handshake, or has given it up, which may be long after the signal.
+   * @throws {StreamError} if the handshake fails, or the signal's reason.
+   */
+  async accept(signal: AbortSignal, onOver = () => {}): Promise<Connection> {
     const handshake = (async () => {
-      const accepting = await this.#incoming.accept();
-      return new Connection(await accepting.connect(), this.#endpoint, BYTES);
+      try {
+        const accepting = await this.#incoming.accept();
+        return new Connection(await accepting.connect(), this.#endpoint, BYTES);
+      } finally {
+        onOver();
+      }
     })();
     try {
       return await abortable(handshake, signal, (late) => late.close(0n, "too late"));

@@ -3,9 +3,9 @@ import type * as Iroh from "@number0/iroh";
 import { type Endpoint, Incoming } from "./endpoint.ts";
 
 /** Returns a connection that is asked for from there. */
-function incoming(kind: string, addr: string, isValidated: boolean): Incoming {
+function incoming(kind: string, addr: string, isValidated: boolean, endpointId?: string): Incoming {
   return new Incoming({
-    remoteAddr: () => Promise.resolve({ kind, addr }),
+    remoteAddr: () => Promise.resolve({ kind, addr, endpointId }),
     remoteAddrValidated: () => Promise.resolve(isValidated),
   } as unknown as Iroh.Incoming, {} as Endpoint);
 }
@@ -14,13 +14,13 @@ Deno.test("Incoming: all addresses of 64 bits of IPv6 are one source", async () 
   const sources = ["[2001:db8:1:2::1]:7", "[2001:db8:1:2:ffff::9]:8"].map((addr) =>
     incoming("ip", addr, true).source()
   );
-  const source = { name: "2001:db8:1:2::/64", isProven: true };
+  const name = "2001:db8:1:2::/64", source = { name, dialer: name, isProven: true };
   assert.deepEqual(await Promise.all(sources), [source, source]);
 });
 
 Deno.test("Incoming: an address is proven if QUIC has validated it, or a relay vouches for it", async () => {
-  const unproven = { name: "192.0.2.1", isProven: false };
+  const unproven = { name: "192.0.2.1", dialer: "192.0.2.1", isProven: false };
   assert.deepEqual(await incoming("ip", "192.0.2.1:7", false).source(), unproven);
-  const relay = { name: "https://relay.example/", isProven: true };
-  assert.deepEqual(await incoming("relay", relay.name, false).source(), relay);
+  const name = "https://relay.example/", relay = { name, dialer: `${name} key`, isProven: true };
+  assert.deepEqual(await incoming("relay", name, false, "key").source(), relay);
 });

@@ -23,6 +23,7 @@ import { Admission, type Newcomer, type Permit } from "./admission.ts";
 import { AnnexSession, type AnnexSessionOptions } from "./annex_session.ts";
 import type { AnnexSocketLimits } from "./annex_socket.ts";
 import { Busy, closeReasonFor, Stopped } from "./close_reasons.ts";
+import { HandshakeLimit } from "./handshake_limit.ts";
 import { dumbpipeSession, muxSession, type PeerSession } from "./peer_session.ts";
 import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./stranger_limits.ts";
 import { StrangerLog } from "./stranger_log.ts";
@@ -57,6 +58,7 @@ export interface ListenerOptions
 export class Listener {
   #options: ListenerOptions;
   #admission: Admission;
+  #handshakes = new HandshakeLimit();
   #strangerLog: StrangerLog;
   #state: "accepting" | "draining" = "accepting";
   #stopping = new AbortController();
@@ -115,16 +117,20 @@ export class Listener {
   }
 
   async #serveIncoming(incoming: Incoming): Promise<void> {
-    const { name: source, isProven } = await incoming.source();
+    const { name: source, dialer, isProven } = await incoming.source();
     // Anyone can send packets that seem to come from elsewhere, and would take all permits.
     if (this.#admission.isCrowded && !isProven) return await incoming.demandProof();
+    if (!this.#handshakes.permits(dialer)) {
+      this.#strangerLog.add(`${source} was refused, it does not end its handshakes`);
+      return await incoming.refuse();
+    }
     const permit = await this.#admit({ source, isKnown: false }, "connection");
     if (!permit) return await incoming.refuse();
     using limits = new StrangerLimits(permit, this.#options.limits);
     let connection: Connection;
     using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
     try {
-      connection = await incoming.accept(exceeded.signal);
+      connection = await incoming.accept(exceeded.signal, this.#handshakes.begin(dialer));
     } catch (error) {
       return this.#strangerLog.add(`a connection from ${source} failed, ${systemReason(error)}`);
     }

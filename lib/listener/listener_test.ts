@@ -193,14 +193,42 @@ class Scene implements AsyncDisposable {
     source = "192.0.2.1",
     isProven = true,
   ): T {
+    const accept = (_signal: AbortSignal, onOver: () => void) => {
+      onOver();
+      return Promise.resolve(connection);
+    };
+    this.#ask(connection, { source, isProven, accept });
+    return connection;
+  }
+
+  /** Has a dialer begin a handshake that it does not end. If it is refused, `refused` is called. */
+  hang(source: string, refused: () => void): { over: () => void } {
+    const hanging = { over: () => {} };
+    const accept = (signal: AbortSignal, onOver: () => void) => {
+      hanging.over = onOver;
+      return new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(signal.reason))
+      );
+    };
+    this.#ask({ close: refused }, { source, isProven: true, accept });
+    return hanging;
+  }
+
+  #ask(
+    connection: Pick<FakeConnection, "close">,
+    { source, isProven, accept }: {
+      source: string;
+      isProven: boolean;
+      accept: (signal: AbortSignal, onOver: () => void) => Promise<unknown>;
+    },
+  ): void {
     const incoming = {
-      source: () => Promise.resolve({ name: source, isProven }),
+      source: () => Promise.resolve({ name: source, dialer: source, isProven }),
       demandProof: () => Promise.resolve(connection.close(REFUSED, "proof")),
       refuse: () => Promise.resolve(connection.close(REFUSED, "refused")),
-      accept: () => Promise.resolve(connection),
+      accept,
     };
     this.#writer.write(incoming as unknown as Incoming);
-    return connection;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -471,6 +499,29 @@ for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
     },
   );
 }
+
+Deno.test(
+  "Listener refuses a dialer that does not end its handshakes, and no other",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({ handshakeTimeoutMs: 100 }, 100);
+    using _keepAlive = interval();
+    let refused = 0;
+    const hang = () => scene.hang("192.0.2.2", () => refused++);
+    const hanging = Array.from({ length: 32 }, hang);
+    const inVain = () => scene.log.filter((line) => line.includes("no hello in time")).length;
+    while (inVain() < 10) await eventLoopTurns(2); // their permits are free again, but iroh's memory is not
+    hang();
+    await eventLoopTurns(5);
+    assert.equal(refused, 1);
+    const other = scene.dial({ opensStream: false });
+    assert.equal(await Promise.race([other.closed, eventLoopTurns(5)]), undefined);
+    hanging[0]!.over();
+    hang();
+    await eventLoopTurns(5);
+    assert.equal(refused, 1);
+  },
+);
 
 for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
   Deno.test(`Listener evicts the oldest stranger of a flood, with ${alpn}`, onUnix, async () => {
