@@ -72,19 +72,22 @@ export class LinkedSignal implements Disposable {
 
 /** Interval between looks at the clock: short against the timeouts, which are 100 ms and more. */
 const TICK_MS = 10;
-/** Maximum time that one tick counts for, however long it took: a tick of an idle machine. */
-const MAX_TICK_MS = 12;
+/** Minimum number of ticks in a timeout. In each of them, the process reads what has arrived. */
+const MIN_TICKS = 20;
+/** Bounds of the time that one tick counts for, however long it took: a tick of an idle machine, and of a busy one. */
+const IDLE_TICK_MS = 12, BUSY_TICK_MS = 100;
 
 /**
  * Resolves like {@linkcode delay}, but counts only time in which this process ran. While a machine is overloaded or
  * suspended, an answer may have arrived that this process has not read yet.
  */
 export async function delayWhileRunning(milliseconds: number, signal: AbortSignal): Promise<void> {
+  const maxTickMs = Math.min(Math.max(milliseconds / MIN_TICKS, IDLE_TICK_MS), BUSY_TICK_MS);
   let before = performance.now();
   for (let left = milliseconds; left > 0;) {
     await delay(TICK_MS, signal);
     const now = performance.now();
-    left -= Math.min(now - before, MAX_TICK_MS);
+    left -= Math.min(now - before, maxTickMs);
     before = now;
   }
 }
