@@ -302,6 +302,8 @@ export class TestEnv implements AsyncDisposable {
       HOME: join(dir, "home"),
       XDG_CACHE_HOME: join(dir, "home", ".cache"),
       XDG_RUNTIME_DIR: join(dir, "run"),
+      // No test talks to the session of the user who runs it.
+      DBUS_SESSION_BUS_ADDRESS: `unix:path=${join(dir, "run", "bus")}`,
       TMPDIR: join(dir, "tmp"),
       PATH: [join(dir, "bin"), Deno.env.get("PATH")].join(delimiter),
       DENO_DIR: denoDir(),

@@ -16,6 +16,13 @@ async function makeAnnex(env: TestEnv, name?: string): Promise<Annex> {
   return await Annex.make(env, (await makeLoopback(env)).a, name);
 }
 
+/** Sets in git config what the environment says, which a service does not get. */
+async function configure({ env, host }: Annex): Promise<void> {
+  for (const [key, value] of [["relay", "none"], ["lookup", "none"], ["lan", "false"]]) {
+    await env.ok(["git", "config", "--global", `p2p-iroh.${key}`, value!], { on: host });
+  }
+}
+
 function up(annex: Annex, ...args: string[]): Promise<Run> {
   return annex.env.iroh(["up", ...args], { on: annex.host, cwd: annex.path });
 }
@@ -89,6 +96,13 @@ scenario("up --install prints a line for cron that works if there is no systemd 
   needs,
 }, async (env) => {
   const annex = await makeAnnex(env, ODD);
+  const refused = await up(annex, "--install");
+  assert.equal(refused.code, 1);
+  assert.match(
+    refused.stderr,
+    /: .* settings: \w+_RELAY, \w+_LOOKUP, \w+_LAN; set them in git config/,
+  );
+  await configure(annex);
   const { code, stdout } = await up(annex, "--install");
   assert.equal(code, 0);
   const line = /^@reboot (.*)$/m.exec(stdout)![1]!;
@@ -113,6 +127,7 @@ scenario("up --install makes a systemd unit that serves, and --uninstall removes
     async () => (await env.run([...systemctl, "show-environment"], { on: host })).code === 0,
   );
 
+  await configure(annex);
   const installed = await up(annex, "--install");
   assert.deepEqual([installed.code, installed.stderr], [0, ""]);
   assert.match(installed.stdout, /^up {8}process \d+, systemd, since .*, serving$/m);

@@ -9,7 +9,14 @@ import { variable } from "../console/environment.ts";
 import { printable } from "../console/printable.ts";
 import { debug, describeFailure } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
-import { findRepository, type Repository, topFolder } from "../repository/repository.ts";
+import {
+  findRepository,
+  readConfiguredSettings,
+  readSettings,
+  type Repository,
+  topFolder,
+} from "../repository/repository.ts";
+import { type Settings, VARIABLE_PREFIX } from "../repository/settings.ts";
 import { upText } from "../status/text.ts";
 import { startInBackground, untilServing } from "../supervisor/background.ts";
 import { type BootOptions, cronLine, STOP_TIMEOUT_S } from "../supervisor/boot_files.ts";
@@ -95,6 +102,7 @@ async function background({ repository, folder }: Place): Promise<number> {
 
 async function install({ repository, folder }: Place): Promise<number> {
   using signals = new Signals(END_TIMEOUT_MS);
+  await checkEnvironment();
   const { path, program, leftOut } = chooseSearchPath(variable("PATH") ?? "");
   for (const line of leftOut) await print(`PATH is without ${printable(line)}\n`);
   const options: BootOptions = { folder, path, program };
@@ -112,6 +120,24 @@ async function install({ repository, folder }: Place): Promise<number> {
   const running = await untilServing(repository, signals.signal);
   await print(`up        ${upText(running)}\n${service.advice}\n`);
   return 0;
+}
+
+/**
+ * Checks that a service would have the settings that hold here: it does not get this environment.
+ *
+ * @throws {Failure} if not; the service might tell others what the user wants to keep.
+ */
+async function checkEnvironment(): Promise<void> {
+  const [here, inService] = await Promise.all([readSettings(), readConfiguredSettings()]);
+  const keys = Object.keys(here) as (keyof Settings)[];
+  const variables = keys
+    .filter((key) => JSON.stringify(here[key]) !== JSON.stringify(inService[key]))
+    .map((key) => VARIABLE_PREFIX + key.replaceAll(/[A-Z]/g, "_$&").toUpperCase())
+    .filter((name) => variable(name) !== undefined);
+  if (variables.length === 0) return;
+  throw new Failure(`the service would not have these settings: ${variables.join(", ")}`, {
+    hint: "set them in git config, or unset the variables",
+  });
 }
 
 async function uninstall({ folder }: Place): Promise<number> {

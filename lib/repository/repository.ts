@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { variable } from "../console/environment.ts";
 import { Failure, systemReason } from "../console/failure.ts";
-import { parseSettings, type Settings } from "./settings.ts";
+import { parseSettings, type Settings, VARIABLE_PREFIX } from "./settings.ts";
 import { debug } from "../console/stderr.ts";
 
 /** A git repository, found from the current directory. */
@@ -86,6 +86,16 @@ export async function readSettings(): Promise<Settings> {
 }
 
 /**
+ * Reads the settings that a process has which does not get this environment, such as a service.
+ *
+ * @throws As {@linkcode readSettings}.
+ */
+export async function readConfiguredSettings(): Promise<Settings> {
+  const without = (name: string) => name.startsWith(VARIABLE_PREFIX) ? undefined : variable(name);
+  return settingsFrom(await gitHere(...READ_SETTINGS), without);
+}
+
+/**
  * Reads the settings without those of a repository.
  *
  * @throws As {@linkcode readSettings}.
@@ -94,9 +104,9 @@ async function readUserSettings(): Promise<Settings> {
   return settingsFrom(await git("--git-dir", "/dev/null", ...READ_SETTINGS));
 }
 
-function settingsFrom(run: GitRun): Settings {
+function settingsFrom(run: GitRun, environment = variable): Settings {
   if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
-  return parseSettings(run.stdout, variable);
+  return parseSettings(run.stdout, environment);
 }
 
 /** What a process knows that needs no repository. */

@@ -6,6 +6,9 @@ import { Failure } from "../console/failure.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
 import { printable } from "../console/printable.ts";
 
+/** What the name of an environment variable that is a setting begins with. */
+export const VARIABLE_PREFIX = "GIT_ANNEX_P2P_IROH_";
+
 /** The relays through which peers find and reach each other. */
 export type RelaySetting =
   | { readonly kind: "n0" }
@@ -92,7 +95,7 @@ export function parseSettings(
     parse: (value: string) => T | undefined,
     allowed: string,
   ): T | undefined {
-    const variable = `GIT_ANNEX_P2P_IROH_${key.toUpperCase().replaceAll("-", "_")}`;
+    const variable = `${VARIABLE_PREFIX}${key.toUpperCase().replaceAll("-", "_")}`;
     const overriding = environment(variable);
     const value = overriding ?? configured.get(`p2p-iroh.${key}`);
     if (value === undefined) return undefined;
