@@ -11,16 +11,15 @@ import { delay } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { debug } from "../console/stderr.ts";
-import { requestStatus } from "../control/client.ts";
-import { locateControlSocket } from "../control/locator.ts";
 import type { Repository } from "../repository/repository.ts";
 import { addressListPath, ensureEnabled } from "./enable.ts";
 import { describeUp, runningUp, UpEntry } from "./entry.ts";
 import type { UpEvent } from "./event.ts";
 import { FetchWatch } from "./fetch_watch.ts";
+import { type ListenerState, ListenerWatch } from "./listener_watch.ts";
 import { type DaemonEnd, RemoteDaemon } from "./remote_daemon.ts";
 import { Remotes } from "./remotes.ts";
-import { findServer, type Server, whoRuns } from "./server.ts";
+import { findServer, whoRuns } from "./server.ts";
 
 /** Interval between looks. A new remote is heard within 3 s: a look, and 2 s of git-annex. */
 const LOOK_INTERVAL_MS = 500;
@@ -32,24 +31,6 @@ const STEADY_MS = 60_000;
 const FIRST_ATTEMPTS = 4;
 /** Timeout for remotedaemon to start a listener; on a slow disk the program takes some seconds. */
 const START_TIMEOUT_MS = 30_000;
-/** Timeout for a listener to answer at its control socket. One of another version never does, but serves. */
-const ANSWER_TIMEOUT_MS = 10_000;
-
-/** Time limits of a supervisor. Tests pass shorter ones. */
-export interface SupervisorLimits {
-  readonly lookIntervalMs: number;
-  readonly firstPauseMs: number;
-  readonly longestPauseMs: number;
-  readonly startTimeoutMs: number;
-}
-
-const LIMITS: SupervisorLimits = {
-  lookIntervalMs: LOOK_INTERVAL_MS,
-  firstPauseMs: FIRST_PAUSE_MS,
-  longestPauseMs: LONGEST_PAUSE_MS,
-  startTimeoutMs: START_TIMEOUT_MS,
-};
-
 /** The repository has been moved or removed. */
 export class RepositoryGone extends Failure {
   override readonly name = "RepositoryGone";
@@ -73,7 +54,6 @@ export interface SupervisorOptions {
   readonly folder: string;
   /** Gets each event. */
   readonly emit: (event: UpEvent) => void;
-  readonly limits?: Partial<SupervisorLimits>;
 }
 
 /** Keeps one repository served. */
@@ -81,15 +61,13 @@ export class Supervisor {
   #repository: Repository;
   #folder: string;
   #emit: (event: UpEvent) => void;
-  #limits: SupervisorLimits;
   #remotes: Remotes;
   #address: string | undefined;
 
-  constructor({ repository, folder, emit, limits = {} }: SupervisorOptions) {
+  constructor({ repository, folder, emit }: SupervisorOptions) {
     this.#repository = repository;
     this.#folder = folder;
     this.#emit = emit;
-    this.#limits = { ...LIMITS, ...limits };
     this.#remotes = new Remotes(repository, emit);
   }
 
@@ -114,10 +92,7 @@ export class Supervisor {
           hint: "run git-annex-p2p-iroh doctor",
         });
       }
-      const pauseMs = Math.min(
-        this.#limits.firstPauseMs * 2 ** (failures - 1),
-        this.#limits.longestPauseMs,
-      );
+      const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
       entry.state = "pausing";
       this.#emit({ event: "restarting", reason: end.reason, seconds: pauseMs / 1000 });
       await delay(pauseMs, signal);
@@ -142,7 +117,9 @@ export class Supervisor {
   async #untilFree(entry: UpEntry, signal: AbortSignal): Promise<void> {
     for (let told = 0;;) {
       this.#checkFolder();
-      const server = await this.#findServer();
+      const server = await findServer(this.#repository).catch((error) => {
+        debug(() => `cannot tell who serves: ${error}`);
+      });
       if (!server) return;
       entry.state = "waiting";
       if (server.pid !== told) {
@@ -178,79 +155,51 @@ export class Supervisor {
     signal: AbortSignal,
   ): Promise<RunEnd> {
     const startedAt = performance.now(), ended = new AbortController();
+    daemon.ended.then((end) => ended.abort(new DaemonEnded(end)));
     const wakes = AbortSignal.any([signal, ended.signal]);
-    let reason: string | undefined;
-    daemon.ended.then((end) => {
-      reason = endText(end);
-      ended.abort();
-    });
-    let server: Server | undefined, foundAt = 0, readyPid = 0, readyAt: number | undefined;
-    const over = (reason: string): RunEnd => ({
-      kind: "ended",
-      reason,
-      servedMs: readyAt === undefined ? 0 : performance.now() - readyAt,
-    });
+    const listener = new ListenerWatch(this.#repository, daemon.group);
     const fetches = new FetchWatch(daemon.group);
+    let readyAt: number | undefined, known: ListenerState | undefined;
+    const over = (reason: string): RunEnd => {
+      const servedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
+      return { kind: "ended", reason, servedMs };
+    };
     const words = () => daemon.lastWords && `: ${daemon.lastWords}`;
     for (;;) {
-      await this.#nextLook(wakes).catch((error) => {
-        if (error !== ended.signal.reason) throw error;
-      });
-      if (reason !== undefined) return over(reason);
+      try {
+        await this.#nextLook(wakes);
+      } catch (error) {
+        if (error instanceof DaemonEnded) return over(error.message);
+        throw error;
+      }
       if (config.hasChanged()) {
         daemon.reload();
         this.#remotes.reread();
       }
       if (this.#remotes.isFetching) await fetches.look();
-      const found = await this.#findServer(server);
-      if (found && found.pid !== server?.pid) {
-        if (found.group !== undefined && found.group !== daemon.group) return { kind: "replaced" };
-        foundAt = performance.now();
+      const state = await listener.look(signal);
+      switch (state.kind) {
+        case "none":
+          if (performance.now() - startedAt < START_TIMEOUT_MS) break;
+          return over(`git annex remotedaemon has started no listener${words()}`);
+        case "ready":
+          if (state === known) break;
+          readyAt ??= performance.now();
+          entry.state = "serving";
+          this.#emit({ event: "ready", pid: state.pid });
+          break;
+        case "ended":
+          return over(`the listener, process ${state.pid}, has ended${readyAt ? "" : words()}`);
+        case "replaced":
+          return { kind: "replaced" };
       }
-      if (!found && server) {
-        return over(`the listener, process ${server.pid}, has ended${readyAt ? "" : words()}`);
-      }
-      if (!found && performance.now() - startedAt > this.#limits.startTimeoutMs) {
-        return over(`git annex remotedaemon has started no listener${words()}`);
-      }
-      server = found;
-      if (server && server.pid !== readyPid && await this.#isReady(server, foundAt, signal)) {
-        readyPid = server.pid;
-        readyAt ??= performance.now();
-        entry.state = "serving";
-        this.#emit({ event: "ready", pid: server.pid });
-      }
-    }
-  }
-
-  /** Finds the listener. @param otherwise What to return if a disk fails for a moment. */
-  async #findServer(otherwise?: Server): Promise<Server | undefined> {
-    try {
-      return await findServer(this.#repository);
-    } catch (error) {
-      debug(() => `cannot tell who serves: ${error}`);
-      return otherwise;
-    }
-  }
-
-  /** Tells whether peers can connect to a listener: then it answers at its control socket. */
-  async #isReady({ pid }: Server, foundAt: number, signal: AbortSignal): Promise<boolean> {
-    if (performance.now() - foundAt > ANSWER_TIMEOUT_MS) return true;
-    const locator = locateControlSocket(this.#repository);
-    if (!locator) return false;
-    try {
-      const status = await requestStatus(locator, signal) as { pid?: unknown };
-      return status.pid === pid;
-    } catch (error) {
-      signal.throwIfAborted();
-      debug(() => `the listener does not answer: ${error}`);
-      return false;
+      known = state;
     }
   }
 
   /** Waits for the next look. @throws {RepositoryGone} if the repository is gone then. */
   async #nextLook(signal: AbortSignal): Promise<void> {
-    await delay(this.#limits.lookIntervalMs, signal);
+    await delay(LOOK_INTERVAL_MS, signal);
     this.#checkFolder();
   }
 
@@ -277,9 +226,12 @@ function isRoutine(line: string): boolean {
   return /^\S+ p2p-annex::\S+$|^ [ *+t-] ?\S.* -> |^warning: no common commits$/.test(line);
 }
 
-function endText({ exitStatus, lastWords }: DaemonEnd): string {
-  const words = lastWords ? `: ${lastWords}` : ` (exit status ${exitStatus})`;
-  return `git annex remotedaemon has ended${words}`;
+/** remotedaemon has ended by itself. */
+class DaemonEnded extends Error {
+  constructor({ exitStatus, lastWords }: DaemonEnd) {
+    const words = lastWords ? `: ${lastWords}` : ` (exit status ${exitStatus})`;
+    super(`git annex remotedaemon has ended${words}`);
+  }
 }
 
 /** Tells whether files have changed. */
