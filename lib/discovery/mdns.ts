@@ -168,7 +168,8 @@ export class MdnsBrowser implements Disposable {
   readonly #multicast: MulticastGroup;
   readonly #timers: readonly Timer[];
   /** Tells whether an address is on the local network. Kept, since thousands of packets may need it. */
-  #isLocal: (address: string) => boolean;
+  #isLocal: ((address: string) => boolean) | undefined;
+  readonly #localNetwork: typeof onLocalNetwork;
   #onFound: (() => void) | undefined;
 
   constructor(
@@ -181,18 +182,18 @@ export class MdnsBrowser implements Disposable {
     }: MdnsOptions = {},
   ) {
     this.#publicKey = publicKey;
-    this.#isLocal = localNetwork();
-    const ask = () => this.#multicast.query(queryFor(publicKey));
+    this.#localNetwork = localNetwork;
+    const ask = (on?: Interface) => this.#multicast.query(queryFor(publicKey), on);
     this.#multicast = join({
       received: (packet, from) => this.#receive(packet, from),
-      joined: () => {
-        this.#isLocal = localNetwork();
-        ask();
+      joined: (networkInterface) => {
+        this.#isLocal = undefined; // it has changed
+        ask(networkInterface);
       },
     });
     this.#timers = [
-      ...queryTimesMs.map((time) => setTimeout(ask, time)),
-      setInterval(ask, queryIntervalMs),
+      ...queryTimesMs.map((time) => setTimeout(() => ask(), time)),
+      setInterval(() => ask(), queryIntervalMs),
     ];
   }
 
@@ -226,7 +227,7 @@ export class MdnsBrowser implements Disposable {
   #receive(packet: DnsPacket, from: string): void {
     const addresses = addressesOf(this.#publicKey, packet);
     if (addresses.length === 0) return;
-    const isLocal = this.#isLocal;
+    const isLocal = this.#isLocal ??= this.#localNetwork();
     // A packet from beyond the link is ignored (RFC 6762, section 11). An address beyond it is not tried: a
     // host on the link must not make this one send elsewhere.
     if (!isLocal(from)) return;

@@ -1,8 +1,13 @@
 /**
  * Sends and receives multicast DNS packets (RFC 6762) on every interface that is up, over IPv4 and IPv6.
  *
- * The package multicast-dns serves one socket. Here each interface has its own, since each has different
- * addresses to announce, and may come and go.
+ * The package multicast-dns serves one socket. Here each interface has its own to send from, since each has
+ * different addresses to announce, and may come and go. That socket is bound to an address of the interface, so
+ * multicast packets do not reach it. They reach one socket for each version of IP. If each interface's socket
+ * received them, as on Linux all do, a host with many interfaces would have the square of their number to read.
+ *
+ * Linux lets one socket join the group on 20 interfaces only. But a socket that is bound to no address receives the
+ * packets of every group that some socket has joined. So it is enough that each interface's own socket joins.
  */
 
 import type { Buffer } from "node:buffer";
@@ -37,7 +42,14 @@ interface Socket {
   destroy(): void;
 }
 
-/** A socket on one interface. */
+/** The socket that receives on all interfaces. */
+interface Receiver {
+  readonly socket: Socket;
+  /** Names the interfaces on which it has joined the group. */
+  readonly key: string;
+}
+
+/** A socket that sends on one interface. */
 interface Joined {
   readonly socket: Socket;
   readonly networkInterface: Interface;
@@ -65,6 +77,7 @@ export interface MulticastOptions {
 export class Multicast implements Disposable {
   #options: MulticastOptions;
   #sockets = new Map<string, Joined>();
+  #receivers = new Map<IpVersion, Receiver>();
   #reported = new Map<string, string>();
   #timer: ReturnType<typeof setInterval>;
 
@@ -76,10 +89,11 @@ export class Multicast implements Disposable {
     if (this.#sockets.size === 0) debug(() => "local network: no interface is up");
   }
 
-  /** Sends a query on every interface. */
-  query(packet: DnsPacket): void {
-    for (const [key, { socket, ready }] of this.#sockets) {
-      if (ready) socket.query(packet, (error) => this.#report(key, error));
+  /** Sends a query. @param on The only interface to use; by default all. */
+  query(packet: DnsPacket, on?: Interface): void {
+    for (const [key, { socket, networkInterface, ready }] of this.#sockets) {
+      if (!ready || networkInterface !== (on ?? networkInterface)) continue;
+      socket.query(packet, (error) => this.#report(key, error));
     }
   }
 
@@ -114,40 +128,66 @@ export class Multicast implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
     for (const [key, joined] of [...this.#sockets]) this.#leave(key, joined);
+    for (const { socket } of this.#receivers.values()) socket.destroy();
+    this.#receivers.clear();
   }
 
   /** Opens sockets for interfaces that are new or have other addresses, and closes those that are outdated. */
   #update(): void {
-    const wanted = new Map<string, { networkInterface: Interface; ipv4: string | undefined }>();
+    const wanted = new Map<string, { networkInterface: Interface; version: IpVersion }>();
     for (const networkInterface of interfaces()) {
       const key = `${networkInterface.name} (${networkInterface.addresses.join(", ")})`;
-      const ipv4 = networkInterface.addresses.find((address) => address.includes("."));
-      if (ipv4) wanted.set(`${key} IPv4`, { networkInterface, ipv4 });
-      if (networkInterface.ipv6) {
-        wanted.set(`${key} IPv6`, { networkInterface, ipv4: undefined });
+      if (ipv4Of(networkInterface)) {
+        wanted.set(`${key} IPv4`, { networkInterface, version: "IPv4" });
       }
+      const { ipv6 } = networkInterface;
+      if (ipv6) wanted.set(`${key} IPv6 ${ipv6}`, { networkInterface, version: "IPv6" });
+    }
+    for (const version of ["IPv4", "IPv6"] as const) {
+      const all = [...wanted.values()].filter((one) => one.version === version);
+      this.#receive(version, all.map(({ networkInterface }) => networkInterface));
     }
     for (const [key, joined] of [...this.#sockets]) {
       if (!wanted.has(key)) this.#leave(key, joined);
     }
-    for (const [key, { networkInterface, ipv4 }] of wanted) {
-      if (!this.#sockets.has(key)) this.#join(key, networkInterface, ipv4);
+    for (const [key, { networkInterface, version }] of wanted) {
+      if (!this.#sockets.has(key)) this.#join(key, networkInterface, version);
     }
   }
 
-  #join(key: string, networkInterface: Interface, ipv4: string | undefined): void {
-    const version: IpVersion = ipv4 ? "IPv4" : "IPv6";
+  /** Opens the socket that receives on these interfaces, in place of the one before. */
+  #receive(version: IpVersion, interfaces: readonly Interface[]): void {
+    const before = this.#receivers.get(version);
+    const joins = interfaces.map((one) => multicastInterface(one, version));
+    const key = joins.join(" ");
+    if (before?.key === key || (!before && joins.length === 0)) return;
+    this.#receivers.delete(version);
+    before?.socket.destroy();
+    if (joins.length === 0) return;
     try {
       const udp = udpSocket(version);
-      const socket: Socket = makeMulticastDns(
-        ipv4 ? { socket: udp, type: "udp4", interface: ipv4, bind: "0.0.0.0" } : {
-          socket: udp,
-          type: "udp6",
-          interface: `::%${networkInterface.scope}`,
-          ip: IPV6_GROUP,
-          bind: "::",
-        },
-      );
+      Object.assign(udp, { setMulticastInterface: undefined }); // it sends nothing
+      const socket = multicastSocket(version, udp, joins, version === "IPv4" ? "0.0.0.0" : "::");
+      this.#receivers.set(version, { socket, key });
+      socket.on("error", (error) => {
+        this.#report(version, error);
+        socket.destroy();
+        const isPresent = this.#receivers.get(version)?.socket === socket;
+        if (isPresent) this.#receivers.delete(version); // the next look opens it again
+      });
+      // Sent for a packet that cannot be decoded, which any host on the network may send.
+      socket.on("warning", (error) => this.#report(version, error));
+      socket.on("packet", (packet, from) => this.#options.received(packet, from.address));
+    } catch (error) {
+      this.#report(version, error as Error); // the next look opens it again
+    }
+  }
+
+  #join(key: string, networkInterface: Interface, version: IpVersion): void {
+    try {
+      const join = multicastInterface(networkInterface, version);
+      const address = version === "IPv4" ? ipv4Of(networkInterface) : networkInterface.ipv6;
+      const socket = multicastSocket(version, udpSocket(version), [join], address!);
       const joined: Joined = { socket, networkInterface, version, ready: false };
       this.#sockets.set(key, joined);
       socket.on("error", (error) => {
@@ -178,6 +218,28 @@ export class Multicast implements Disposable {
     joined.socket.destroy();
     if (this.#sockets.get(key) === joined) this.#sockets.delete(key);
   }
+}
+
+function ipv4Of({ addresses }: Interface): string | undefined {
+  return addresses.find((address) => !address.includes(":"));
+}
+
+/** Returns what names an interface for the options of a socket: its IPv4 address, or its scope. */
+function multicastInterface(networkInterface: Interface, version: IpVersion): string {
+  return version === "IPv4" ? ipv4Of(networkInterface)! : `::%${networkInterface.scope}`;
+}
+
+/** Makes a socket join the group on the given interfaces, and binds it to an address. */
+function multicastSocket(
+  version: IpVersion,
+  socket: UdpSocket,
+  joins: readonly string[],
+  bind: string,
+): Socket {
+  const options = { socket, bind, interface: joins.length === 1 ? joins[0] : joins };
+  return version === "IPv4"
+    ? makeMulticastDns({ ...options, type: "udp4" })
+    : makeMulticastDns({ ...options, type: "udp6", ip: IPV6_GROUP });
 }
 
 /** Makes a socket that emits only packets that may be about iroh's service. */

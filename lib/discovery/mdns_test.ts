@@ -15,7 +15,13 @@ import type { IpVersion, MulticastOptions } from "./mdns_sockets.ts";
 const KEY = new Uint8Array(32).fill(7);
 const SOCKETS = ["0.0.0.0:4711", "[::]:4712"];
 const SERVICE_QUERY: DnsPacket = { questions: queryFor(KEY).questions!.slice(1) };
-const ETH0: Interface = { name: "eth0", scope: "eth0", addresses: ["10.0.0.1"], ipv6: true };
+const ETH0: Interface = {
+  name: "eth0",
+  scope: "eth0",
+  addresses: ["10.0.0.1"],
+  networks: ["10.0.0.0/24"],
+  ipv6: "fe80::1%eth0",
+};
 /** The announcement of `SOCKETS` on `ETH0`. */
 const ANNOUNCED = ["10.0.0.1:4711"];
 const NOT_SOON = { announceIntervalMs: 0, repeatAfterMs: 60_000 };

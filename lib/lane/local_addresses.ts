@@ -1,6 +1,6 @@
 /** Finds the addresses at which the two ends of an iroh connection may reach each other directly. */
 
-import { interfaces } from "../platform/network_interfaces.ts";
+import { hostAddresses } from "../platform/network_interfaces.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
 import type { LaneAddresses } from "./negotiation.ts";
@@ -22,8 +22,9 @@ function localHosts(
   const bound = bind === undefined ? undefined : splitSocketAddress(bind).host;
   if (bound !== undefined && !isAnyHost(bound)) return [bound];
   if (observedRemote !== undefined && isLoopback(observedRemote)) return [observedRemote];
-  const ofInterfaces = interfaces().flatMap(({ addresses }) => addresses);
-  return [...new Set([...ofInterfaces, ...addressesFromOutside(connection)])];
+  // The most likely come first, since an offer holds a limited number.
+  const { likely, others } = hostAddresses(observedRemote);
+  return [...new Set([...likely, ...addressesFromOutside(connection), ...others])];
 }
 
 /** Returns the addresses of this host that iroh knows: public ones, and those that a router maps. */

@@ -62,7 +62,13 @@ class FakeNetwork {
         respond: async (packetFor) => {
           await Promise.resolve();
           const addresses = ["192.168.7.2", "fd00::2"];
-          const made = packetFor({ name: "eth0", scope: "eth0", addresses, ipv6: true });
+          const made = packetFor({
+            name: "eth0",
+            scope: "eth0",
+            addresses,
+            networks: [],
+            ipv6: "fd00::2",
+          });
           if (made) assert(dns.encode({ type: "response", ...made }).length <= 1472);
         },
         [Symbol.dispose]() {},

@@ -1,0 +1,101 @@
+/** Hosts with many network interfaces, as those that run containers. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { makeFriend } from "./friends.ts";
+import { assertEchoed, LAN } from "./lan.ts";
+import { makeNetwork, startRelay } from "./network.ts";
+import { echo, randomBytes } from "./pair.ts";
+import { type Host, scenario, type TestEnv } from "./testenv.ts";
+
+/** Makes links on a host that lead nowhere: twice as many interfaces, each with an address. */
+async function addLinks(env: TestEnv, on: Host, count: number): Promise<void> {
+  // Without it, IPv6 addresses do not work in their first seconds.
+  await env.ok(["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"], { on });
+  const second = on.name === "a" ? 20 : 30;
+  const commands = Array.from({ length: count }, (_, i) => [
+    `link add c${i}a type veth peer name c${i}b`,
+    ...["a", "b"].flatMap((end, j) => [
+      `addr add 10.${second + j}.${i}.1/24 dev c${i}${end}`,
+      `link set c${i}${end} up`,
+    ]),
+  ]);
+  await batch(env, on, commands.flat());
+}
+
+/** Gives a host's address on the LAN to an interface that comes after all others. */
+async function moveAddressToLast(env: TestEnv, on: Host): Promise<void> {
+  await batch(env, on, [
+    "link add zz0 type bridge",
+    `addr del ${on.ip}/24 dev eth0`,
+    "link set eth0 master zz0",
+    "link set zz0 up",
+    `addr add ${on.ip}/24 dev zz0`,
+    "route add default via 10.77.0.254",
+  ]);
+}
+
+async function batch(env: TestEnv, on: Host, commands: readonly string[]): Promise<void> {
+  const stdin = commands.map((line) => `${line}\n`).join("");
+  await env.ok(["ip", "-batch", "-"], { on, stdin });
+}
+
+/** Returns the milliseconds at which a process wrote a line to its log. */
+function timeOf(stderr: string, line: RegExp): number {
+  const found = stderr.split("\n").find((text) => line.test(text));
+  assert(found, `no line ${line} in ${stderr}`);
+  return Number(/\]\s+([\d.]+) ms/.exec(found)![1]);
+}
+
+// An offer holds 16 addresses. Those of containers once left no room for the one that leads to the peer.
+scenario(
+  "interfaces: with 110 of them, ends that know each other by a relay have a lane at once",
+  { needs: ["namespaces", "iroh-relay"], limitMs: 120_000, takesTurns: true },
+  async (env) => {
+    const { a, b, relay } = await makeNetwork(env, "lan");
+    const { url } = await startRelay(env, relay);
+    for (const host of [a, b]) {
+      host.env.GIT_ANNEX_P2P_IROH_RELAY = url;
+      await addLinks(env, host, 55);
+      await moveAddressToLast(env, host);
+    }
+    const { address, listener } = await makeFriend(env, a, echo);
+    await listener.says(/reachable through relay/);
+    const dialer = await env.start(["git-annex-p2p-iroh", address], {
+      on: b,
+      stdin: randomBytes(20_000_000),
+      env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+    });
+    const { code, stderr } = await dialer.ended;
+    assert.equal(code, 0);
+    const took = timeOf(stderr, /lane: TLS with 10\.77\.0\.1:\d+$/) -
+      timeOf(stderr, / connected, /);
+    console.log(`  ${Math.round(took)} ms`);
+    assert(took < 2_000, `${took} ms`);
+  },
+);
+
+// Each interface once had a socket that received the packets of all: 240 took 25 s.
+scenario(
+  "interfaces: with 240 of them, a peer on this host is found by mDNS in seconds",
+  { needs: ["namespaces"], limitMs: 120_000, takesTurns: true },
+  async (env) => {
+    const { a } = await makeNetwork(env, "lan");
+    await addLinks(env, a, 120);
+    Object.assign(a.env, LAN);
+    const { address } = await makeFriend(env, a, echo);
+    // In another runtime folder, the listener's registration is not found.
+    const elsewhere = join(a.dir, "elsewhere");
+    await Deno.mkdir(elsewhere, { mode: 0o700 });
+    const begin = performance.now();
+    const dialer = await env.start(["git-annex-p2p-iroh", address], {
+      on: a,
+      stdin: "hello\n",
+      env: { XDG_RUNTIME_DIR: elsewhere },
+    });
+    assertEchoed(await dialer.ended);
+    const took = performance.now() - begin;
+    console.log(`  ${Math.round(took)} ms`);
+    assert(took < 10_000, `${took} ms`);
+  },
+);
