@@ -208,3 +208,15 @@ function settingKeys(): string[] {
 function keyOf(variable: string): string {
   return variable.toLowerCase().replaceAll("_", "-");
 }
+
+Deno.test("docs: each test that docs/security.md names is there", async () => {
+  const text = await Deno.readTextFile(join(root, "docs", "security.md"));
+  const named = text.split("\n").filter((line) => line.startsWith("| ") && line.includes(".ts`"))
+    .flatMap((row) => [...row.matchAll(/`((?:lib|tests)\/[^`]+\.ts)`: ([^;|]+)/g)]);
+  assert(named.length > 30, `${named.length}`);
+  for (const [, file, title] of named) {
+    const source = await Deno.readTextFile(join(root, file!));
+    const begin = title!.trim().replace(/ \(.*/, "");
+    assert(["`", '"'].some((quote) => source.includes(quote + begin)), `${file} has no ${begin}`);
+  }
+});
