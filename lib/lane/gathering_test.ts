@@ -252,7 +252,7 @@ Deno.test("QuicPort: a peer that stops during the handshake ends a lane and noth
   const transport = await dialing.connect(`127.0.0.1:${port}`, certificate.der, limit);
   const reading = transport.read();
   dialed[Symbol.dispose]();
-  await assert.rejects(reading, /connection lost/); // and no unhandled rejection
+  await assert.rejects(reading, /its connection is lost/); // and no unhandled rejection
   await accepting;
   transport.close();
   between.close();
