@@ -2,6 +2,7 @@
 
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
+import { checkProxies } from "../doctor/proxy.ts";
 import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
 import { checkIdentity, checkListener, checkVersion } from "../doctor/serving.ts";
 import { checkSystem } from "../doctor/system.ts";
@@ -50,11 +51,12 @@ export async function doctor(): Promise<number> {
 
 async function checkNetwork(repository: Repository): Promise<Finding[]> {
   const settings = await readSettings();
-  const [relayed, multicast] = await Promise.all([
+  const [relayed, proxies, multicast] = await Promise.all([
     checkRelayed(settings, repository),
+    checkProxies(settings),
     checkMulticast(settings),
   ]);
-  return [...relayed, multicast];
+  return [...relayed, ...proxies, multicast];
 }
 
 /** Returns the finding of a check that could not be made. */

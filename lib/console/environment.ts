@@ -3,6 +3,9 @@
  * environment of a user may have such a value.
  */
 
+/** Returns the value of an environment variable. */
+export type Environment = (name: string) => string | undefined;
+
 /** Returns the value of a variable; undefined if it is not set. What is not UTF-8 in it becomes U+FFFD. */
 export function variable(name: string): string | undefined {
   try {

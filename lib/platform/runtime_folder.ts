@@ -8,12 +8,12 @@
  */
 
 import { join } from "node:path";
-import { variable } from "../console/environment.ts";
+import { type Environment, variable } from "../console/environment.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { makePrivateFolder, privacyProblem } from "./private_folder.ts";
 import { fitsSocketAddress } from "./socket_address.ts";
-import { cacheFolder, type Environment, temporaryFolder } from "./user_folders.ts";
+import { cacheFolder, temporaryFolder } from "./user_folders.ts";
 
 /** Maximum length of the name of a socket in the folder. */
 export const SOCKET_NAME_CHARACTERS = "0123456789ab.control".length;

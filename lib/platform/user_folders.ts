@@ -2,10 +2,7 @@
 
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { variable } from "../console/environment.ts";
-
-/** Returns the value of an environment variable. */
-export type Environment = (name: string) => string | undefined;
+import { type Environment, variable } from "../console/environment.ts";
 
 /** Returns the cache folder of the user, as the system defines it; undefined if the environment lacks it. */
 export function cacheFolder(
