@@ -6,6 +6,7 @@ import { type Friend, makeFriend } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
 import { echo, makeRepository, unknownAddress } from "./pair.ts";
 import { assertOneLine, type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
+import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "./users.ts";
 import { answered } from "./warm.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
@@ -149,14 +150,16 @@ scenario("a FIFO in the place of a file stops no command", {}, async (env) => {
   for (const name of ["creds/iroh-address", "creds/iroh-secret"]) {
     await Deno.remove(join(annex, name));
     await env.ok(["mkfifo", join(annex, name)], { on: a });
-    for (const command of [["address"], ["status"], [address, "/no/such/socket"]]) {
+    for (const command of [["address"], ["status"]]) {
       const run = await env.iroh(command, on);
       assert.equal(run.code, 1, run.stdout);
       assert.match(run.stderr, /iroh-\w+.* it is not a regular file/, command[0]);
     }
     const doctor = await env.iroh(["doctor"], on);
-    assert.match(doctor.stdout, /cannot tell whether .* served, it is not a regular file/);
+    assert.match(doctor.stdout, /cannot tell whether .* served, it is not a regular file; remove/);
   }
+  const serve = await env.iroh([address, "/no/such/socket"], on);
+  assert.match(serve.stderr, /iroh-secret, it is not a regular file; move it away/);
 });
 
 scenario("SIGTERM ends every command within a second, whatever it waits for", {}, async (env) => {
@@ -206,3 +209,120 @@ scenario("SIGTERM ends every command within a second, whatever it waits for", {}
     assert.equal(code, 143, command[0]);
   }
 });
+
+scenario("in a repository on a read-only mount, what needs no writing works", {
+  needs: ["namespaces"],
+}, async (env) => {
+  const { b, address } = await listenAt(env);
+  const cwd = await makeRepository(env, b, "repository");
+  const empty = await makeRepository(env, b, "empty");
+  const own = (await env.iroh(["address"], { on: b, cwd })).stdout;
+  const readOnly = (words: string, at = cwd, stdin?: string) =>
+    sh(
+      env,
+      { ...b, prefix: [...b.prefix, "unshare", "--mount"] },
+      `mount --bind ${at} ${at} && mount -o remount,ro,bind ${at} ${at} && ` +
+        `cd ${at} && exec ${PROGRAM} ${words}`,
+      stdin,
+    );
+  const connect = await readOnly(address, cwd, "word");
+  assert.deepEqual([connect.code, connect.stdout, connect.stderr], [0, answered("word"), ""]);
+  const printed = await readOnly("address");
+  assert.deepEqual([printed.code, printed.stdout, printed.stderr], [0, own, ""]);
+  const status = await readOnly("status");
+  assert.deepEqual([status.code, status.stderr], [0, ""]);
+  assert.doesNotMatch((await readOnly("doctor")).stdout, /could not be made/);
+  for (const words of ["address", "up"]) {
+    const refused = await readOnly(words, empty);
+    assert.equal(refused.code, 1);
+    assertOneLine(refused.stderr);
+    assert.match(refused.stderr, /: cannot write .*read-only file system; /);
+  }
+});
+
+scenario("in a repository of another user, a process connects, and the rest is one clear line", {
+  needs: ["users", ...UNPRIVILEGED_TOOLS],
+}, async (env) => {
+  const { b, address } = await listenAt(env);
+  const cwd = await makeRepository(env, b, "repository");
+  const own = (await env.iroh(["address"], { on: b, cwd })).stdout.trim();
+  const annex = join(cwd, ".git", "annex"), otherUser = 12345;
+  await Deno.mkdir(join(annex, "p2p-iroh"), { mode: 0o700 });
+  for (const name of ["creds", "p2p-iroh"]) {
+    await Deno.chown(join(annex, name), otherUser, otherUser);
+  }
+  const on = { on: { ...b, prefix: [...b.prefix, ...UNPRIVILEGED] }, cwd };
+  const connect = await env.iroh([address], { ...on, stdin: "word" });
+  assert.deepEqual([connect.code, connect.stdout, connect.stderr], [0, answered("word"), ""]);
+  for (const command of [["address"], ["status"], [own, join(b.dir, "socket")]]) {
+    const { code, stderr } = await env.iroh(command, on);
+    assert.equal(code, 1);
+    assertOneLine(stderr);
+    assert.match(stderr, /identity file .*, permission denied; run this as the user who owns it/);
+  }
+  const doctor = await env.iroh(["doctor"], on);
+  assert.match(
+    doctor.stdout,
+    /^failure +cannot tell whether this .*, permission denied; ask as the user/m,
+  );
+  assert.doesNotMatch(doctor.stdout, /could not be made/);
+});
+
+scenario("the folder annex is made so that other users of a shared repository can use it", {
+  needs: [],
+}, async (env) => {
+  const { a } = await makeLoopback(env);
+  const cwd = await makeRepository(env, a, "repository");
+  await env.ok(["sh", "-c", `umask 002 && exec ${PROGRAM} address`], { on: a, cwd });
+  const modeOf = async (name: string) => (await Deno.stat(join(cwd, ".git", name))).mode! & 0o777;
+  assert.equal(await modeOf("annex"), 0o775);
+  assert.equal(await modeOf("annex/creds"), 0o700);
+});
+
+/** What a terminal obeys, or shows in another order: ESC, CSI as one character, bidirectional override. */
+const DANGEROUS = /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
+const EVIL = "a\x1b[31mb\u009b2Jc\u202ed";
+
+scenario(
+  "names of folders and remotes reach no terminal and no JSON as they are",
+  {},
+  async (env) => {
+    const { a } = await makeLoopback(env);
+    const cwd = await makeRepository(env, a, EVIL);
+    const config = join(cwd, ".git", "config");
+    const remote = (name: string, address: string) =>
+      `[remote "${name}"]\n\turl = p2p-annex::iroh:${address}\n`;
+    const log = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
+    await Deno.writeTextFile(
+      config,
+      await Deno.readTextFile(config) + remote(EVIL, unknownAddress()) +
+        remote(`x${EVIL}`, "damaged"),
+    );
+    const said = (run: Run) =>
+      [run.stdoutBytes, new Uint8Array([...run.stderr].map((byte) => byte.charCodeAt(0)))]
+        .map((bytes) => new TextDecoder().decode(bytes)).join("");
+    // The folder is in messages, in the findings of doctor, and in the debug log.
+    for (
+      const command of [["doctor"], ["address"], ["status"], ["status", "--json"], [
+        "up",
+        "--status",
+      ]]
+    ) {
+      const text = said(await env.iroh(command, { on: a, cwd, env: log }));
+      assert.doesNotMatch(text, DANGEROUS, command.join(" "));
+    }
+    await Deno.writeTextFile(join(cwd, ".git/annex/creds/iroh-secret"), "damaged");
+    for (const command of [["doctor"], ["address"], ["status"]]) {
+      const text = said(await env.iroh(command, { on: a, cwd }));
+      assert.match(text, /identity file .*a \[31mb 2Jc d.* is damaged/, command[0]);
+      assert.doesNotMatch(text, DANGEROUS, command[0]);
+    }
+    await Deno.remove(join(cwd, ".git/annex/creds/iroh-secret"));
+    const text = await env.iroh(["status"], { on: a, cwd, env: log });
+    assert.match(said(text), /^peer {6}a \[31mb 2Jc d \(/m);
+    assert.match(said(text), /remote xa \[31mb 2Jc d: /); // in the debug log
+    const json = await env.iroh(["status", "--json"], { on: a, cwd });
+    assert.match(json.stdout, /\\u001b\[31mb\\u009b2Jc\\u202ed/);
+    assert.deepEqual(JSON.parse(json.stdout).peers[0].remotes, [EVIL]);
+  },
+);

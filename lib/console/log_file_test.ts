@@ -66,3 +66,14 @@ Deno.test("LogFile keeps at most 1000 lines in memory for a disk that stands sti
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test("LogFile does not wait for a FIFO", { ignore: Deno.build.os === "windows" }, async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "log");
+    await new Deno.Command("mkfifo", { args: [path] }).output();
+    new LogFile(path).write("a line");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
+import { ignoreNotFound, NotRegular, readTextAtMost } from "../platform/atomic_file.ts";
 import { HeldFile, readHeldFile, type Reading } from "../platform/held_file.ts";
 import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
@@ -96,7 +96,12 @@ function read(repository: Repository): Reading | undefined {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw new ServingUnknown(
       `cannot tell whether this repository is being served, ${systemReason(error)}`,
-      { hint: "ask as the user who owns its folder annex/p2p-iroh", cause: error },
+      {
+        hint: error instanceof NotRegular
+          ? `remove ${signaturePath(repository)}`
+          : "ask as the user who owns its folder annex/p2p-iroh",
+        cause: error,
+      },
     );
   }
 }

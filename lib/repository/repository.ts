@@ -194,7 +194,10 @@ export async function runGit(
         hint: "does git status work here?",
       });
     }
-    throw new RepositoryError(`cannot run git, ${systemReason(error)}`, { cause: error });
+    const hint = /too many open files/i.test(String(error))
+      ? { hint: "raise the limit of open files, for example with ulimit -n 1024" }
+      : {};
+    throw new RepositoryError(`cannot run git, ${systemReason(error)}`, { ...hint, cause: error });
   }
   const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
     new TextDecoder().decode(bytes)
