@@ -20,8 +20,7 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
 /** Returns the signals that this process was started to ignore, as `nohup` does (Linux, proc(5)). */
 function ignoredSignals(): Deno.Signal[] {
   if (Deno.build.os !== "linux") return [];
-  const status = Deno.readTextFileSync("/proc/self/status");
-  const mask = BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  const mask = ignoredMask();
   return SIGNALS.filter((signal) => {
     const number = constants.signals[signal as keyof typeof constants.signals];
     return (mask >> BigInt(number - 1) & 1n) === 1n;
@@ -33,6 +32,15 @@ function ignoredSignals(): Deno.Signal[] {
  * last messages to a peer or a listener take half of that at most.
  */
 export const END_TIMEOUT_MS = 900;
+
+function ignoredMask(): bigint {
+  try {
+    const status = Deno.readTextFileSync("/proc/self/status");
+    return BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  } catch {
+    return 0n; // there is no /proc, or there are too many open files
+  }
+}
 
 /** Until it is disposed of, the first signal aborts `signal`, and a second one ends the process. */
 export class Signals implements Disposable {
