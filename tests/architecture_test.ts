@@ -65,6 +65,23 @@ Deno.test(`only lib/${IROH_ROOM}/ imports ${IROH_JS}`, () => {
   assert.deepEqual([...rooms], [IROH_ROOM]);
 });
 
+/** What only one file of lib/console/ does, since each call needs the same care. */
+const ONLY_THERE: [file: string, does: string, call: RegExp][] = [
+  // Deno throws if a value is not UTF-8.
+  ["environment.ts", "reads variables of the environment", /\bDeno\.env\.(get|has)\(/],
+  // Parts of a text may come from a peer, or be the name of a folder.
+  ["stderr.ts", "writes to stderr", /\bDeno\.stderr\.write/],
+  ["stdout.ts", "writes to stdout", /\bDeno\.stdout\.write/],
+];
+
+for (const [file, does, call] of ONLY_THERE) {
+  Deno.test(`only lib/console/${file} ${does}`, async () => {
+    const found: string[] = [];
+    for (const path of imports.keys()) if (call.test(await text(path))) found.push(path);
+    assert.deepEqual(found, [`lib/console/${file}`]);
+  });
+}
+
 Deno.test("a dial on dumbpipe's protocol loads neither sessions nor lanes", async () => {
   const loaded = new Set<string>(), folder = "lib/connect";
   const load = async (path: string) => {
