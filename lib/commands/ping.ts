@@ -27,7 +27,7 @@ export async function ping(address: string, count: number): Promise<number> {
   const ticket = decodeTicket(address);
   using signals = new Signals(END_TIMEOUT_MS);
   const begin = performance.now();
-  const context = await readWorkingContext();
+  const context = await abortable(readWorkingContext(), signals.signal);
   const settings = await withRelayToken(context.settings, context.repository);
   const reached = await dialPeer(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
   const key = shortKey(ticket.publicKey);

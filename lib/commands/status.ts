@@ -1,6 +1,6 @@
 /** `git-annex-p2p-iroh status`: shows who is connected, how, and how much data moves. */
 
-import { delay } from "../async/abort.ts";
+import { abortable, delay } from "../async/abort.ts";
 import { findRepository } from "../repository/repository.ts";
 import { END_TIMEOUT_MS, Signals } from "../console/signals.ts";
 import { statusReport } from "../status/report.ts";
@@ -40,7 +40,8 @@ export async function status({ json, watch }: StatusOptions): Promise<number> {
   return 0;
 
   async function once(): Promise<string> {
-    const report = await statusReport(repository, signals.signal);
+    const { signal } = signals;
+    const report = await abortable(statusReport(repository, signal), signal);
     return json ? `${printableJson(report)}\n` : statusText(report);
   }
 }
