@@ -72,7 +72,7 @@ Deno.test("LogFile does not wait for a FIFO", { ignore: Deno.build.os === "windo
   try {
     const path = join(folder, "log");
     await new Deno.Command("mkfifo", { args: [path] }).output();
-    new LogFile(path).write("a line");
+    await new LogFile(path).write("a line");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
