@@ -268,6 +268,44 @@ scenario("in a repository of another user, a process connects, and the rest is o
   assert.doesNotMatch(doctor.stdout, /could not be made/);
 });
 
+scenario("with few open files, what can be served is served, and the rest is told the reason", {
+  needs: ["proc"], // the numbers are those of Linux
+}, async (env) => {
+  const { a, b } = await makeLoopback(env);
+  const peer = await makeFriend(env, a, echo), dialer = await makeFriend(env, b, echo);
+  peer.listener.kill("SIGTERM");
+  await peer.listener.ended;
+  const command = `ulimit -n 34 && exec ${PROGRAM} ${peer.address} ${peer.fakeAnnex.path}`;
+  const listener = await env.start(["sh", "-c", command], { on: a, cwd: peer.repository });
+  await listener.says(/serving endpoint/);
+  const address = await peer.at();
+  const open = await Promise.all(
+    Array.from({ length: 12 }, () => dialer.connect(address, { stdin: "open" })),
+  );
+  await env.until(
+    "each process to be served or refused",
+    () => open.every(({ stdout, code }) => stdout.includes("AUTH-SUCCESS") || code !== undefined),
+  );
+  const refused = open.filter(({ code }) => code !== undefined);
+  assert(refused.length > 0 && refused.length < open.length, `${refused.length} refused`);
+  for (const { stderr } of refused) {
+    assert.match(
+      stderr,
+      /: the peer ended the connection: too many connections .*; try again later\n/,
+    );
+  }
+  for (const process of open.filter((process) => !refused.includes(process))) {
+    await process.write("word");
+    await process.end();
+    assert.equal((await process.ended).stdout, answered("word"));
+  }
+  // Those that have ended make room.
+  const next = await (await dialer.connect(address, { stdin: "word" })).ended;
+  assert.deepEqual([next.code, next.stdout], [0, answered("word")]);
+  const few = await sh(env, b, `ulimit -n 29 && exec ${PROGRAM} ${address}`, "word");
+  assert.deepEqual([few.code, few.stdout, few.stderr], [0, answered("word"), ""]);
+});
+
 scenario("the folder annex is made so that other users of a shared repository can use it", {
   needs: [],
 }, async (env) => {

@@ -1,6 +1,7 @@
 /** What the user reads if a connection ends early. */
 
 import { Failure } from "../console/failure.ts";
+import { CloseCode } from "../protocol/close_codes.ts";
 import type { StreamError } from "../streams/duplex.ts";
 
 /** The connection ended early. */
@@ -13,7 +14,9 @@ export function peerFailure(error: StreamError): ConnectionFailure {
   switch (error.kind) {
     case "refused":
       return new ConnectionFailure(`the peer ended the connection: ${error.message}`, {
-        hint: "is git annex remotedaemon running there?",
+        hint: error.code === CloseCode.BUSY
+          ? "try again later"
+          : "is git annex remotedaemon running there?",
         cause: error,
       });
     case "reset":
