@@ -1,8 +1,11 @@
 /**
- * Finds the user's private folder for files that only matter while programs run, such as sockets. It has one of
- * several places, since none of them is always there: the system removes the one of a session when the user logs
- * out, other users may have taken the name of the one for temporary files, and a path may be too long for
- * sockets.
+ * Finds the user's private folder for files that only matter while programs run, such as sockets.
+ *
+ * It has one of several places, since none of them can always be used:
+ *
+ * - The system removes the folder of a session when the user logs out.
+ * - Another user may have taken the name in the folder for temporary files.
+ * - A path may be too long for the address of a socket.
  *
  * A folder is not used if it belongs to another user or is open to others.
  */
