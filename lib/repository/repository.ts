@@ -56,7 +56,7 @@ function repositoryFrom(run: GitRun): Repository {
 
 /** Returns the top folder of the work tree of the current directory, or the git directory if it is in none. */
 export async function topFolder({ gitDir }: Repository): Promise<string> {
-  const run = await git("rev-parse", "--show-toplevel");
+  const run = await gitHere("rev-parse", "--show-toplevel");
   return run.code === 0 ? absolute(run.stdout.replace(/\r?\n$/, "")) : gitDir;
 }
 
@@ -159,11 +159,10 @@ export interface GitRun {
 
 /**
  * Runs git in the repository of the current directory. A user may permit no bare repository that is not named
- * (`safe.bareRepository`). git-annex, or the user, has chosen this one, so it is then named.
+ * (`safe.bareRepository`). git-annex, or the user, has chosen this one.
  */
 async function gitHere(...args: string[]): Promise<GitRun> {
-  const run = await git(...args);
-  return /safe\.bareRepository/.test(run.stderr) ? await git("--git-dir", ".", ...args) : run;
+  return await git("-c", "safe.bareRepository=all", ...args);
 }
 
 async function git(...args: string[]): Promise<GitRun> {
