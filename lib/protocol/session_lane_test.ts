@@ -1,6 +1,7 @@
 /** When a session uses a lane, gives it up, or leaves it alone. */
 
 import assert from "node:assert/strict";
+import { StreamError } from "../streams/duplex.ts";
 import { INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./credit.ts";
 import {
   type MemoryLane,
@@ -11,6 +12,7 @@ import {
   turns,
   until,
 } from "../../tests/memory_carriers.ts";
+import type { SessionOptions } from "./session.ts";
 import { attachLane, makePair, SessionEnd } from "../../tests/session_pair.ts";
 
 const LIMIT = INITIAL_WINDOW_BYTES;
@@ -19,7 +21,9 @@ const QUICK = { lookMs: 2, stallMs: 20 };
 const LONG_MS = 150;
 
 /** A session on a lane, whose peer speaks in frames. */
-function makeSide(options = QUICK): { side: SessionEnd; home: RawHome; lane: RawPeer } {
+function makeSide(
+  options: SessionOptions = QUICK,
+): { side: SessionEnd; home: RawHome; lane: RawPeer } {
   const [mine, peers] = memoryStream();
   const side = new SessionEnd(mine, options);
   return { side, home: new RawHome(peers), lane: attachRaw(side) };
@@ -100,6 +104,21 @@ Deno.test("Session gives up a lane that is silent while the peer answers at home
   await until(() => side.lost.length === 1);
   assert.match(side.lost[0]!.message, /it is silent/);
   await until(() => lane.end !== undefined);
+  await endAll(side);
+});
+
+Deno.test("Session by itself gives up a silent lane after 2 s, and no later than promised", async () => {
+  const { side, home } = makeSide({});
+  const given = Promise.withResolvers<void>(), since = performance.now();
+  home.onProbe = async (id) => {
+    await home.send((f) => f.echo(id));
+    while (side.session.lane !== undefined) await new Promise((next) => setTimeout(next, 10));
+    given.resolve();
+  };
+  await side.write(10);
+  await given.promise;
+  const took = performance.now() - since;
+  assert(took >= 2_000 && took < 8_000, `${took} ms`); // a look each half second, and 2 s
   await endAll(side);
 });
 
@@ -338,3 +357,29 @@ Deno.test("Session rests between writes at home while a lane is made, and not fo
   assert(performance.now() - before < 9_000); // and not 10 ms for each of 1024 frames
   await endAll(a, b);
 });
+
+/** When the connection is lost, in turns of the event loop after the lane was attached; before it if negative. */
+for (const when of [-1, 0, 1, 2, 10]) {
+  for (const isLaneGood of [true, false]) {
+    const time = when < 0 ? "before" : `${when} turns after`;
+    const how = `${time} a ${isLaneGood ? "good" : "dead"} lane is attached`;
+    Deno.test(`Session whose connection is lost ${how} ends when its owner gives up`, async () => {
+      const given = Promise.withResolvers<StreamError>();
+      const [a, b] = makePair({ ...QUICK, onHomeLost: given.resolve });
+      await a.write(50_000); // is on its way when the lane is attached
+      const loss = new StreamError("lost", "nothing comes");
+      const lose = () => [a, b].forEach((end) => end.closeConnection(loss));
+      if (when < 0) lose();
+      attachLane([a, b], isLaneGood ? {} : { fault: "silent", after: 1 });
+      await turns(Math.max(when, 0));
+      lose();
+      const writing = a.write(2 * MAX_WINDOW_BYTES); // more than the peer grants
+      const failed = assert.rejects(writing, loss);
+      a.session.fail(await given.promise);
+      await failed;
+      assert.equal(await a.writeError, loss);
+      assert.equal(a.session.lane, undefined);
+      await endAll(a, b);
+    });
+  }
+}
