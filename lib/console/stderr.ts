@@ -12,8 +12,6 @@ import { Failure, systemReason } from "./failure.ts";
 import { printable } from "./printable.ts";
 import { ISSUES_URL, PROGRAM } from "./program.ts";
 
-export { printable } from "./printable.ts";
-
 /** What the user can do about a bug: the hint of each error that the program does not understand. */
 export const REPORT_BUG =
   `please report it at ${ISSUES_URL} with the output of GIT_ANNEX_P2P_IROH_LOG=debug`;

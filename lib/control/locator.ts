@@ -13,7 +13,7 @@
 
 import { basename, dirname, isAbsolute, join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
-import { ignoreNotFound, readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { ignoreNotFound, readOwnText, writeAtomically } from "../platform/atomic_file.ts";
 import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { privacyProblem } from "../platform/private_folder.ts";
 import { ensureRuntimeFolder } from "../platform/runtime_folder.ts";
@@ -205,9 +205,8 @@ function pathOf(repository: Repository): string {
 }
 
 function readContent(path: string): Content {
-  if (!isOurs(path)) throw new Error("it belongs to another user, or is a symbolic link");
   const { version, socket, cookie, settings, config, host: writer } = JSON.parse(
-    readTextAtMost(path, MAX_FILE_BYTES),
+    readOwnText(path, MAX_FILE_BYTES),
   );
   const host = parseHostId(writer);
   const isValid = typeof version === "string" && typeof settings === "string" &&

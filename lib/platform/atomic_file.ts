@@ -99,6 +99,19 @@ export function readTextAtMost(path: string, maxBytes: number): string {
   return new TextDecoder().decode(readAtMost(path, maxBytes));
 }
 
+/**
+ * Reads at most `maxBytes` of a text file of this user, in a folder where no other user can replace it.
+ * Connecting processes use it: Node's calls, which {@linkcode readAtMost} needs, take 0.6 ms at their first use.
+ *
+ * @throws {Error} if it belongs to another user, or is no regular file. @throws An error of the system.
+ */
+export function readOwnText(path: string, maxBytes: number): string {
+  const { uid, isFile } = Deno.lstatSync(path);
+  if (!isFile || uid !== Deno.uid()) throw new Error("it is not a regular file of this user");
+  using file = Deno.openSync(path);
+  return new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
+}
+
 /** A file is no regular one. */
 export class NotRegular extends Error {
   override readonly name = "NotRegular";

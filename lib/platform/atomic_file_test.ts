@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { NotRegular, readAtMost, readTextAtMost } from "./atomic_file.ts";
+import { NotRegular, readAtMost, readOwnText, readTextAtMost } from "./atomic_file.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
 
@@ -50,5 +50,18 @@ Deno.test("readAtMost() throws Deno's errors, in the system's words", onUnix, as
     });
     await Deno.writeTextFile(join(dir, "file"), "");
     assert.throws(() => readAtMost(join(dir, "file", "below"), 8), { message: "not a directory" });
+  });
+});
+
+Deno.test("readOwnText() reads no FIFO, and follows no link", onUnix, async () => {
+  await withFolder(async (dir) => {
+    const fifo = join(dir, "fifo"), link = join(dir, "link"), file = join(dir, "file");
+    await new Deno.Command("mkfifo", { args: [fifo] }).output();
+    await Deno.writeTextFile(file, "0123456789");
+    await Deno.symlink(file, link);
+    assert.equal(readOwnText(file, 4), "0123");
+    for (const path of [fifo, link, dir]) {
+      assert.throws(() => readOwnText(path, 8), { message: /not a regular file of this user/ });
+    }
   });
 });

@@ -7,7 +7,7 @@
  */
 
 import { dirname, isAbsolute } from "node:path";
-import { readTextAtMost } from "../platform/atomic_file.ts";
+import { readOwnText } from "../platform/atomic_file.ts";
 
 /** Maximum length of a file `.git`, `commondir` or `HEAD` that counts as usual. */
 const MAX_FILE_BYTES = 4096 + "gitdir: \n".length;
@@ -84,9 +84,9 @@ function isUsual(path: string): boolean {
 
 /** Reads a regular file of this user. @throws {Error} if it is anything else. */
 function readText(path: string): string {
-  const info = Deno.lstatSync(path);
-  if (!info.isFile || info.size > MAX_FILE_BYTES || !isOurs(info)) throw new Error("not usual");
-  return readTextAtMost(path, MAX_FILE_BYTES);
+  const text = readOwnText(path, MAX_FILE_BYTES + 1);
+  if (text.length > MAX_FILE_BYTES) throw new Error("not usual");
+  return text;
 }
 
 function lookAt(path: string): Deno.FileInfo | undefined {
