@@ -87,7 +87,11 @@ scenario("doctor says what is wrong, what to do about it, and exits 1", {
   const run = await env.run([program, "doctor"], {
     on: host,
     cwd,
-    env: { PATH: path, GIT_ANNEX_P2P_IROH_RELAY: "http://127.0.0.1:9" },
+    env: {
+      PATH: path,
+      GIT_ANNEX_P2P_IROH_RELAY: "http://127.0.0.1:9",
+      HTTP_PROXY: "http://127.0.0.1:9",
+    },
   });
   assert.equal(run.code, 1);
   const wrong = lines(run, "failure").join("\n");
@@ -103,6 +107,10 @@ scenario("doctor says what is wrong, what to do about it, and exits 1", {
   assert.match(
     lines(run, "warning").join("\n"),
     /wormhole is not on PATH.*; install magic-wormhole/,
+  );
+  assert.match(
+    lines(run, "warning").join("\n"),
+    /the proxy of HTTP_PROXY, 127\.0\.0\.1:9, does not answer \(connection refused\), .*; unset HTTP_PROXY/,
   );
   assert.match(
     lines(run, "warning").join("\n"),
