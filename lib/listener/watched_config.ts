@@ -9,7 +9,7 @@ import type { Repository } from "../repository/repository.ts";
  * Minimum interval between attempts to read a config that only git can tell. An attempt runs git three times.
  * The config may be watched later, for example when a file of it has not just been written.
  */
-const RETRY_INTERVAL_MS = 2_000;
+const RETRY_INTERVAL_MS = 1_000;
 
 /** The git config of a repository, as long as it does not change. */
 export class WatchedConfig {
