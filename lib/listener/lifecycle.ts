@@ -47,6 +47,8 @@ export interface LifecycleOptions {
   readonly limits?: Partial<LifecycleLimits>;
   /** Returns the time in milliseconds; tests pass another clock. */
   readonly now?: () => number;
+  /** Returns the id of this process's parent at present; tests pass another function. */
+  readonly presentParent?: () => number;
 }
 
 /** Why a listener is no longer wanted. */
@@ -83,6 +85,7 @@ class LastingFault {
 /** Watches whether a listener is still wanted. Dispose of it when the listener has stopped. */
 export class Lifecycle implements AsyncDisposable {
   #parent: number;
+  #presentParent: () => number;
   #socketPath: string;
   #signature: ListenerSignature;
   #lookIntervalMs: number;
@@ -96,6 +99,7 @@ export class Lifecycle implements AsyncDisposable {
     const { repository, socketPath, parent, limits = {}, now = () => performance.now() } = options;
     const { lookIntervalMs, missingTimeoutMs, refusingTimeoutMs } = { ...LIMITS, ...limits };
     this.#parent = parent;
+    this.#presentParent = options.presentParent ?? (() => Deno.ppid);
     this.#socketPath = socketPath;
     this.#signature = new ListenerSignature(repository);
     this.#lookIntervalMs = lookIntervalMs;
@@ -136,7 +140,7 @@ export class Lifecycle implements AsyncDisposable {
   }
 
   async #reason(): Promise<string | undefined> {
-    if (this.#parent !== INIT_PID && Deno.ppid !== this.#parent) {
+    if (this.#parent !== INIT_PID && this.#presentParent() !== this.#parent) {
       return "the process that started it is gone";
     }
     this.#missing.note(this.#isMissing());

@@ -36,10 +36,14 @@ class Scene implements AsyncDisposable {
   }
 
   /** Begins a lifecycle with the real timeouts, by the clock of this scene. */
-  async begin(parent: number = Deno.ppid): Promise<Lifecycle> {
+  async begin(
+    parent: number = Deno.ppid,
+    presentParent: () => number = () => Deno.ppid,
+  ): Promise<Lifecycle> {
     const { repository, socketPath } = this;
     const limits = { lookIntervalMs: 1 }, now = () => this.now;
-    const lifecycle = await Lifecycle.begin({ repository, socketPath, parent, limits, now });
+    const options = { repository, socketPath, parent, limits, now, presentParent };
+    const lifecycle = await Lifecycle.begin(options);
     this.#lifecycles.push(lifecycle);
     return lifecycle;
   }
@@ -104,13 +108,17 @@ Deno.test(
 
 Deno.test("Lifecycle ends a listener whose parent is gone", onUnix, async () => {
   await using scene = await Scene.make();
-  const lifecycle = await scene.begin(Deno.pid);
+  let parent = 4711;
+  const lifecycle = await scene.begin(parent, () => parent);
+  await scene.look();
+  assert(!lifecycle.unwanted.aborted);
+  parent = 1; // which adopts orphans
   assert.equal(await reasonOf(lifecycle), "the process that started it is gone");
 });
 
 Deno.test("Lifecycle does not watch a parent that is process 1", onUnix, async () => {
   await using scene = await Scene.make();
-  const { unwanted } = await scene.begin(1);
+  const { unwanted } = await scene.begin(1, () => 4711);
   await scene.look();
   assert(!unwanted.aborted);
 });
