@@ -73,9 +73,9 @@ export class LinkedSignal implements Disposable {
 /** Interval between looks at the clock: short against the timeouts, which are 100 ms and more. */
 const TICK_MS = 10;
 /** Minimum number of ticks in a timeout. In each of them, the process reads what has arrived. */
-const MIN_TICKS = 20;
+const MIN_TICKS = 10;
 /** Bounds of the time that one tick counts for, however long it took: a tick of an idle machine, and of a busy one. */
-const IDLE_TICK_MS = 12, BUSY_TICK_MS = 100;
+const IDLE_TICK_MS = 12, BUSY_TICK_MS = 200;
 
 /**
  * Resolves like {@linkcode delay}, but counts only time in which this process ran. While a machine is overloaded or
