@@ -63,3 +63,16 @@ Deno.test("UnixSocket reads ahead of a slow reader, up to a limit", async () => 
     assert.equal(ours.bytesRead, written);
   });
 });
+
+Deno.test("UnixSocket takes little memory before the first byte", async () => {
+  await withFolder(async (dir) => {
+    const path = join(dir, "s");
+    using _listener = Deno.listen({ transport: "unix", path });
+    const before = Deno.memoryUsage().external;
+    const connecting = Array.from({ length: 50 }, () => UnixSocket.connect(path));
+    const sockets = await Promise.all(connecting);
+    const grown = Deno.memoryUsage().external - before;
+    for (const socket of sockets) socket[Symbol.dispose]();
+    assert(grown < 50 * 4096, `${grown} bytes`);
+  });
+});

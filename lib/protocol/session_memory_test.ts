@@ -31,3 +31,15 @@ Deno.test("Session: what is over is not kept in memory by its connection", async
   const left = sessions.filter((session) => session.deref()).length;
   assert(left <= 4, `${left} of ${sessions.length}`); // the last ones may still be on the stack
 });
+
+Deno.test("Session: what has carried nothing takes little memory", async () => {
+  const connectionClosed = new Promise<StreamError>(() => {});
+  const before = Deno.memoryUsage().external;
+  const pairs = Array.from({ length: 100 }, () => {
+    return pipe().map((stream) => new Session(stream, connectionClosed));
+  });
+  await eventLoopTurns(2);
+  const grown = Deno.memoryUsage().external - before;
+  assert(grown < 200 * 4096, `${grown} bytes`); // a stranger's session is not worth more
+  await Promise.all(pairs.flat().map((session) => session.detach()));
+});
