@@ -501,6 +501,27 @@ for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
 }
 
 Deno.test(
+  "Listener collects garbage after 200 connections, which V8 alone would not",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    const program = globalThis as { collectGarbage?: () => void };
+    let collections = 0;
+    program.collectGarbage = () => collections++;
+    try {
+      for (let i = 0; i < 201; i++) {
+        const stranger = scene.dial();
+        stranger.say("GET / HTTP");
+        await stranger.closed;
+      }
+    } finally {
+      delete program.collectGarbage;
+    }
+    assert.equal(collections, 1);
+  },
+);
+
+Deno.test(
   "Listener refuses a dialer that does not end its handshakes, and no other",
   onUnix,
   async () => {
