@@ -52,7 +52,7 @@ scenario("two NATs: with the setting external, peers meet directly, and over a l
   const { address, listener } = await listen(env, a, url);
   await listener.says(/reachable through relay/);
   const setting = { GIT_ANNEX_P2P_IROH_RELAY: url };
-  const data = randomBytes(10_000_000);
+  const data = randomBytes(20_000_000); // iroh moves it for longer than a lane takes on a busy machine
   const run = await env.iroh([address], {
     on: b,
     stdin: data,
