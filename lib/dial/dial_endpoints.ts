@@ -1,6 +1,6 @@
 /** The endpoints of one dial. */
 
-import { isIP } from "node:net";
+import { isIP } from "../platform/ip_address.ts";
 import { debug } from "../console/stderr.ts";
 import type { LocalEndpoint } from "../iroh/connection.ts";
 import type { EndpointOptions } from "../iroh/endpoint.ts";

@@ -5,7 +5,7 @@
  * answer to queries. A dialer runs the browser, which sends queries.
  */
 
-import { isIPv6 } from "node:net";
+import { isIPv6 } from "../platform/ip_address.ts";
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { type Interface, isLinkLocalIpv6, onLocalNetwork } from "../platform/network_interfaces.ts";

@@ -5,7 +5,7 @@
  * - A builder is never used after its `bind()`, nor are `watch*` and `setLogLevel`: they can abort the process.
  */
 
-import { isIP } from "node:net";
+import { isIP } from "../platform/ip_address.ts";
 import type * as Iroh from "@number0/iroh";
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";

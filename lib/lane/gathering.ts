@@ -3,7 +3,7 @@
  * controls chooses one of the connections that get through. docs/protocol.md, "Making a lane"
  */
 
-import { isIPv4, isIPv6 } from "node:net";
+import { isIPv4, isIPv6 } from "../platform/ip_address.ts";
 import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";

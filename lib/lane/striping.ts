@@ -1,6 +1,6 @@
 /** Adds further QUIC connections to a lane. Its bytes are then striped over all of them (striped_transport.ts). */
 
-import { isIPv6 } from "node:net";
+import { isIPv6 } from "../platform/ip_address.ts";
 import { abortable, RunningTimeout } from "../async/abort.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";

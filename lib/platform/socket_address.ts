@@ -1,6 +1,6 @@
 /** Parses and makes socket addresses: an IP address and a port, as `1.2.3.4:5` or `[::1]:5`. */
 
-import { isIP, isIPv4 } from "node:net";
+import { isIP, isIPv4 } from "./ip_address.ts";
 
 /** Returns a text if it is a socket address, else undefined. */
 export function parseSocketAddress(value: string): string | undefined {

@@ -1,6 +1,6 @@
 /** Parses the settings: git config, section `p2p-iroh`, and the environment variables that override it. */
 
-import { isIP } from "node:net";
+import { isIP } from "../platform/ip_address.ts";
 import { isAbsolute, join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { parseSocketAddress } from "../platform/socket_address.ts";
