@@ -83,18 +83,22 @@ for (const [file, does, call] of ONLY_THERE) {
 }
 
 Deno.test("a dial on dumbpipe's protocol loads neither sessions nor lanes", async () => {
-  const loaded = new Set<string>(), folder = "lib/connect";
-  const load = async (path: string) => {
-    if (loaded.has(path) || !path.startsWith("lib/")) return;
-    loaded.add(path);
-    for (const [, specifier] of (await text(path)).matchAll(LOADED_AT_ONCE)) {
-      await load(resolved(specifier!, dirname(path)));
-    }
-  };
-  for (const name of ["pipe.ts", "standalone.ts"]) await load(`${folder}/${name}`);
+  const loaded = await loadedWith("lib/connect/pipe.ts", "lib/connect/standalone.ts");
   assert(loaded.has("lib/protocol/dumbpipe.ts"));
   const others = [...loaded].filter((path) => /lane|session|carrier|listener\//.test(path));
   assert.deepEqual(others, []);
+});
+
+Deno.test("a connect through the listener loads no module that takes long to load", async () => {
+  const loaded = await loadedWith(
+    "main.ts",
+    "lib/connect/pipe.ts",
+    "lib/connect/via_listener.ts",
+  );
+  assert(loaded.has("lib/protocol/session.ts"));
+  const others = [...loaded].filter((target) => !/^(?:main\.ts|lib\/|deno\.json)/.test(target));
+  // With others, such as node:net and node:process, Deno sleeps for 3 ms to measure the speed of a clock.
+  assert.deepEqual(others.toSorted(), ["node:fs", "node:os", "node:path"]);
 });
 
 for (const name of PAGES) {
@@ -126,6 +130,21 @@ function section(page: string, heading: string): string {
   const part = page.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
   assert(part, `no section ${heading}`);
   return part;
+}
+
+/** Returns what is loaded with modules: files by their paths from the root, packages by name. */
+async function loadedWith(...paths: readonly string[]): Promise<Set<string>> {
+  const loaded = new Set<string>();
+  const load = async (path: string) => {
+    if (loaded.has(path)) return;
+    loaded.add(path);
+    if (!path.endsWith(".ts")) return;
+    for (const [, specifier] of (await text(path)).matchAll(LOADED_AT_ONCE)) {
+      await load(resolved(specifier!, dirname(path)));
+    }
+  };
+  for (const path of paths) await load(path);
+  return loaded;
 }
 
 function roomOf(path: string): string {
