@@ -5,11 +5,21 @@ import { join } from "node:path";
 import { type Friend, makeFriend } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
 import { echo, makeRepository, unknownAddress } from "./pair.ts";
-import { assertOneLine, type Host, type Run, scenario, type TestEnv } from "./testenv.ts";
+import { isCompiled } from "../tasks/program.ts";
+import {
+  assertOneLine,
+  type Host,
+  openFilesOf,
+  type Run,
+  scenario,
+  type TestEnv,
+} from "./testenv.ts";
 import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "./users.ts";
 import { answered } from "./warm.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
+/** Files that a listener may open beside those of its start: for a few of twelve sessions. */
+const FURTHER_FILES = 8;
 /** A command of a shell that changes to a folder whose name is not UTF-8. */
 const CHANGE = `cd "$(printf 'caf\\351')"`;
 
@@ -57,6 +67,7 @@ scenario("in a folder whose name is not UTF-8, everything works by a relative pa
   assert.match(status.stdout, new RegExp(`^listener {2}process ${listener.pid}, since `, "m"));
   const doctor = await sh(env, b, `${here} exec ${PROGRAM} doctor`);
   assert.doesNotMatch(doctor.stdout, /bug|could not be made/);
+  if (isCompiled()) return; // Deno's runtime itself ends at an argument that is not UTF-8
   // A path that this program cannot open.
   const absolute = await sh(env, b, `${here} exec ${PROGRAM} ${own} "$PWD/socket"`);
   assert.equal(absolute.code, 1);
@@ -71,9 +82,12 @@ scenario("a variable that is not UTF-8 is ignored, and a setting in one is refus
   const { b, address } = await listenAt(env);
   const ignored = ["UNRELATED", "XDG_RUNTIME_DIR", "TMPDIR", "XDG_CACHE_HOME", "HOME"];
   for (const name of [...ignored, "GIT_ANNEX_P2P_IROH_LOG"]) {
-    const script = `${name}="$(printf 'x\\377')" exec ${PROGRAM} ${address}`;
+    const script = `${name}="$(printf '/x\\377')" exec ${PROGRAM} ${address}`;
     const { code, stdout, stderr } = await sh(env, b, script, "word");
-    assert.deepEqual([code, stdout, stderr], [0, answered("word"), ""], name);
+    if (name === "TMPDIR" && isCompiled()) { // Deno's runtime finds embedded files below it
+      assertOneLine(stderr);
+      assert.match(stderr, /cannot find iroh's native code, .*, set TMPDIR to another\n/);
+    } else assert.deepEqual([code, stdout, stderr], [0, answered("word"), ""], name);
   }
   const setting = await sh(
     env,
@@ -273,9 +287,10 @@ scenario("with few open files, what can be served is served, and the rest is tol
 }, async (env) => {
   const { a, b } = await makeLoopback(env);
   const peer = await makeFriend(env, a, echo), dialer = await makeFriend(env, b, echo);
+  const limit = await openFilesOf(peer.listener.pid) + FURTHER_FILES;
   peer.listener.kill("SIGTERM");
   await peer.listener.ended;
-  const command = `ulimit -n 34 && exec ${PROGRAM} ${peer.address} ${peer.fakeAnnex.path}`;
+  const command = `ulimit -n ${limit} && exec ${PROGRAM} ${peer.address} ${peer.fakeAnnex.path}`;
   const listener = await env.start(["sh", "-c", command], { on: a, cwd: peer.repository });
   await listener.says(/serving endpoint/);
   const address = await peer.at();

@@ -47,8 +47,20 @@ export async function loadAddon(): Promise<unknown> {
   }
 }
 
-/** Finds the addon where tasks/compile.ts has put it. */
+/** Finds the addon where tasks/compile.ts has put it. @throws {AddonError} */
 function findAddon(): PackedAddon {
+  try {
+    return packedAddon();
+  } catch (error) {
+    // Deno gives embedded files a path below TMPDIR, and cannot read one that is not UTF-8.
+    throw new AddonError(`cannot find iroh's native code, ${systemReason(error)}`, {
+      hint: "if the name of the folder for temporary files is not UTF-8, set TMPDIR to another",
+      cause: error,
+    });
+  }
+}
+
+function packedAddon(): PackedAddon {
   if (Deno.build.os !== "linux") return new PackedAddon(new URL("./addon.packed", import.meta.url));
   const place: FilePart = JSON.parse(
     Deno.readTextFileSync(new URL("./addon.place", import.meta.url)),
