@@ -224,33 +224,41 @@ scenario("up ends, with all that it started, when its repository is moved or rem
   }
 });
 
-scenario("up waits while remotedaemon or another up serves the repository, and then takes over", {
-  needs,
-  limitMs: 90_000,
-}, async (env) => {
-  const annex = await makeAnnex(env);
-  await annex.enable();
-  const daemon = await annex.serve();
-  const first = await startUp(annex);
-  await first.says(/^git annex remotedaemon \(process \d+\) serves this repository; waiting/m);
-  const second = await startUp(annex);
-  await second.says(
-    new RegExp(`^git-annex-p2p-iroh up \\(.+\\) \\(process ${first.pid}\\) serves`),
-  );
-  await daemon.end();
-  await ready(env, first);
-  // A remotedaemon that starts later takes over, and up does not fight for the repository.
-  const later = await annex.serve();
-  await env.until(
-    "up to wait again",
-    () => first.stdout.match(/waiting for its end/g)!.length === 2,
-  );
-  assert.equal((await daemons(env)).length, 1);
-  await later.end();
-  await ready(env, first, 2);
-  first.kill("SIGTERM");
-  await ready(env, second);
-});
+scenario(
+  "up waits while remotedaemon, the assistant or another up serves the repository, and then takes over",
+  {
+    needs,
+    limitMs: 90_000,
+  },
+  async (env) => {
+    const annex = await makeAnnex(env);
+    await annex.enable();
+    const daemon = await annex.serve();
+    const first = await startUp(annex);
+    await first.says(/^git annex remotedaemon \(process \d+\) serves this repository; waiting/m);
+    const second = await startUp(annex);
+    await second.says(
+      new RegExp(`^git-annex-p2p-iroh up \\(.+\\) \\(process ${first.pid}\\) serves`),
+    );
+    await daemon.end();
+    await ready(env, first);
+    // A remotedaemon that starts later takes over, and up does not fight for the repository.
+    const later = await annex.serve();
+    await env.until(
+      "up to wait again",
+      () => first.stdout.match(/waiting for its end/g)!.length === 2,
+    );
+    assert.equal((await daemons(env)).length, 1);
+    await later.end();
+    await ready(env, first, 2);
+    first.kill("SIGTERM");
+    await ready(env, second);
+    await annex.ok(["assistant"]);
+    await second.says(/^git annex assistant \(process \d+\) serves this repository/m);
+    await annex.ok(["assistant", "--stop"]);
+    await ready(env, second, 2);
+  },
+);
 
 scenario("up serves three repositories at once", { needs, limitMs: 90_000 }, async (env) => {
   const annexes = [];

@@ -2,8 +2,8 @@
  * Ends a `git fetch` of remotedaemon that hangs. git-annex's server may drop git's last bytes, with any
  * transport. Then git waits for them for ever, and remotedaemon for git: it hears nothing more of that remote.
  *
- * A fetch hangs if its processes read, write and compute nothing for a minute. git sends something every five
- * seconds while it prepares what is fetched. Only Linux tells that much of a process.
+ * A fetch hangs if its processes read, write and compute nothing for half a minute. git sends something every
+ * five seconds while it prepares what is fetched, and this program gives up a peer after 25 seconds of silence. Only Linux tells that much of a process.
  */
 
 import { debug } from "../console/stderr.ts";
@@ -15,7 +15,7 @@ import {
 } from "../platform/processes.ts";
 
 /** Time without a sign of life after which a fetch counts as hanging. */
-const HUNG_MS = 60_000;
+const HUNG_MS = 30_000;
 /** Interval between looks at the processes of fetches. */
 const LOOK_INTERVAL_MS = 5_000;
 
@@ -39,17 +39,17 @@ export class FetchWatch {
     this.#limits = { hungMs: HUNG_MS, lookIntervalMs: LOOK_INTERVAL_MS, ...limits };
   }
 
-  /** Ends fetches that hang. Call it often while there are any. */
-  async look(): Promise<void> {
-    const now = performance.now();
-    if (Deno.build.os !== "linux" || now - this.#lookedAt < this.#limits.lookIntervalMs) return;
+  /** Ends fetches that hang. Call it often while there are any. @returns The names of their remotes. */
+  async look(): Promise<string[]> {
+    const now = performance.now(), hanging: string[] = [];
+    if (Deno.build.os !== "linux" || now - this.#lookedAt < this.#limits.lookIntervalMs) return [];
     this.#lookedAt = now;
     const members = await groupMembers(this.#group);
     const fetches = members.filter(({ command }) => /^(\S*\/)?git (.* )?fetch /.test(command));
     for (const pid of this.#seen.keys()) {
       if (!fetches.some((fetch) => fetch.pid === pid)) this.#seen.delete(pid);
     }
-    for (const { pid } of fetches) {
+    for (const { pid, command } of fetches) {
       const processes = [pid, ...descendants(pid, members)];
       const activity = await this.#activityOf(processes);
       const seen = this.#seen.get(pid);
@@ -57,8 +57,11 @@ export class FetchWatch {
       else if (now - seen.at >= this.#limits.hungMs) {
         debug(() => `git fetch, process ${pid}, hangs`);
         for (const each of processes) signalProcess(each, "SIGTERM");
+        this.#seen.delete(pid);
+        hanging.push(command.split(" ").at(-1)!);
       }
     }
+    return hanging;
   }
 
   async #activityOf(processes: readonly number[]): Promise<number> {

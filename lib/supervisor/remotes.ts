@@ -37,6 +37,13 @@ export class Remotes {
     return this.#fetching.size > 0;
   }
 
+  /** Tells whether git, started by another than remotedaemon, has fetched from a remote that is here. */
+  fetched(remote: string, isSuccess: boolean): void {
+    for (const [url, name] of this.#here) {
+      if (name === remote) this.#emit({ event: isSuccess ? "synced" : "not-synced", remote, url });
+    }
+  }
+
   /** Reads the names again when one is needed. */
   reread(): void {
     this.#names = undefined;

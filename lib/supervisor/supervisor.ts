@@ -15,6 +15,7 @@ import type { Repository } from "../repository/repository.ts";
 import { addressListPath, ensureEnabled } from "./enable.ts";
 import { describeUp, runningUp, UpEntry } from "./entry.ts";
 import type { UpEvent } from "./event.ts";
+import { Refetches } from "./fetch_again.ts";
 import { FetchWatch } from "./fetch_watch.ts";
 import { type ListenerState, ListenerWatch } from "./listener_watch.ts";
 import { type DaemonEnd, RemoteDaemon } from "./remote_daemon.ts";
@@ -159,6 +160,10 @@ export class Supervisor {
     const wakes = AbortSignal.any([signal, ended.signal]);
     const listener = new ListenerWatch(this.#repository, daemon.group);
     const fetches = new FetchWatch(daemon.group);
+    await using refetches = new Refetches(
+      this.#folder,
+      (remote, isSuccess) => this.#remotes.fetched(remote, isSuccess),
+    );
     let readyAt: number | undefined, known: ListenerState | undefined;
     const over = (reason: string): RunEnd => {
       const servedMs = readyAt === undefined ? 0 : performance.now() - readyAt;
@@ -176,7 +181,9 @@ export class Supervisor {
         daemon.reload();
         this.#remotes.reread();
       }
-      if (this.#remotes.isFetching) await fetches.look();
+      if (this.#remotes.isFetching) {
+        for (const remote of await fetches.look()) refetches.start(remote);
+      }
       const state = await listener.look(signal);
       switch (state.kind) {
         case "none":
