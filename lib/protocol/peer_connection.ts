@@ -4,6 +4,7 @@
  */
 
 import { abortable, LinkedSignal } from "../async/abort.ts";
+import { Notifier } from "../async/notifier.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { debug } from "../console/stderr.ts";
@@ -29,6 +30,11 @@ import { type OpenedSession, SessionOpener, type SessionRequest } from "./sessio
 /** Timeout for the header of each stream. */
 const HEADER_TIMEOUT_MS = 10_000;
 
+/** Time for which a further session of a stranger waits for the peer to be let in. So a flood is slow. */
+const STRANGER_WAIT_MS = 1_000;
+/** Maximum number of a stranger's streams that are read at once. Others wait in iroh, where they cost little. */
+const MAX_STRANGER_STREAMS = 2 * MAX_STRANGER_SESSIONS;
+
 /** How a connection is served. */
 export interface MuxConnectionOptions extends InboundSessionOptions {
   /** Whether this end dialed it. A peer that was dialed is no stranger. */
@@ -43,6 +49,8 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly idleTimeoutMs?: number;
   /** Timeout for the header of each stream. By default {@linkcode HEADER_TIMEOUT_MS}. */
   readonly headerTimeoutMs?: number;
+  /** Time for which a session of a stranger waits. By default {@linkcode STRANGER_WAIT_MS}. */
+  readonly strangerWaitMs?: number;
 }
 
 /** A connection with a peer that speaks the mux protocol. Its owner calls {@linkcode serve} once. */
@@ -54,6 +62,9 @@ export class MuxConnection implements SessionOwner {
   /** Sessions that the peer has opened, by number. */
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
+  /** Number of streams of the peer that are no session yet. */
+  #receiving = 0;
+  #changed = new Notifier();
   #isClosed = false;
 
   constructor(connection: Connection, options: MuxConnectionOptions) {
@@ -79,6 +90,7 @@ export class MuxConnection implements SessionOwner {
   markAuthenticated(): void {
     this.#use.isAuthenticated = true;
     this.#options.onAuthenticated?.();
+    this.#changed.notify();
   }
 
   /** Whether the connection has ended. */
@@ -113,7 +125,9 @@ export class MuxConnection implements SessionOwner {
     use.restartTimer();
     try {
       for (;;) {
+        await this.#awaitRoom(until);
         const stream = await this.connection.accept(until);
+        this.#receiving++;
         this.#receiveStream(stream, until).catch((error) => {
           if (error instanceof UnsupportedStream) {
             return refuse(stream, CloseCode.UNSUPPORTED, error.message);
@@ -122,6 +136,9 @@ export class MuxConnection implements SessionOwner {
           // The peer has given up that stream, and nothing else.
           debug(() => `a stream: ${error.message}`);
           giveUp(stream);
+        }).finally(() => {
+          this.#receiving--;
+          this.#changed.notify();
         });
       }
     } catch (error) {
@@ -163,6 +180,26 @@ export class MuxConnection implements SessionOwner {
     this.#use.end();
   }
 
+  /** Waits while a stranger has many streams. @throws The signal's reason. */
+  async #awaitRoom(until: AbortSignal): Promise<void> {
+    const isFull = () => this.#receiving + this.#sessions.size >= MAX_STRANGER_STREAMS;
+    while (!this.isAuthenticated && isFull()) await abortable(this.#changed.next(), until);
+  }
+
+  /** Whether the peer is a stranger that must not have another session now. */
+  get #hasMaxSessions(): boolean {
+    return !this.isAuthenticated && this.#sessions.size >= MAX_STRANGER_SESSIONS;
+  }
+
+  /** Waits until the peer may have another session, but not for long. Never rejects. */
+  async #awaitSessionRoom(until: AbortSignal): Promise<void> {
+    const { strangerWaitMs = STRANGER_WAIT_MS } = this.#options;
+    using limit = new LinkedSignal([until], { milliseconds: strangerWaitMs });
+    while (this.#hasMaxSessions && !limit.signal.aborted) {
+      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
+    }
+  }
+
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
     const reason = new IdleTimeout(NO_HEADER);
     const milliseconds = this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS;
@@ -171,14 +208,20 @@ export class MuxConnection implements SessionOwner {
     if (header.type === StreamType.PING) {
       await abortable(answerPing(stream), limit.signal);
       this.#use.restartTimer();
-    } else this.#dispatch(header, stream, until);
+    } else await this.#dispatch(header, stream, until);
   }
 
-  #dispatch(
+  async #dispatch(
     header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
     stream: Duplex,
     until: AbortSignal,
-  ): void {
+  ): Promise<void> {
+    if (header.type === StreamType.SESSION) {
+      if (this.#hasMaxSessions) await this.#awaitSessionRoom(until);
+      if (this.#hasMaxSessions) {
+        return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
+      }
+    }
     const session = this.#sessions.get(header.session);
     if (header.type === StreamType.LANE) {
       if (!session) return giveUp(stream); // it has ended while this was on its way
@@ -190,9 +233,6 @@ export class MuxConnection implements SessionOwner {
   }
 
   #beginSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
-    if (!this.isAuthenticated && this.#sessions.size >= MAX_STRANGER_SESSIONS) {
-      return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
-    }
     if (this.isDialed) this.#opener.letIn(); // the peer wants to reach this end
     const inbound = new InboundSession(this, stream, id, this.#options);
     const serving = this.#options.serve(inbound).catch((error) => {
@@ -220,6 +260,7 @@ export class MuxConnection implements SessionOwner {
       this.#sessions.delete(number);
       this.#serving.delete(leaving);
       this.#use.sessionEnded();
+      this.#changed.notify();
     });
     this.#serving.add(leaving);
   }

@@ -160,9 +160,10 @@ Deno.test("MuxConnection ends if a header or a ping is not whole in time, with c
   }
 });
 
-Deno.test("MuxConnection resets the fifth session of a stranger with code 1, until one is let in", async () => {
+Deno.test("MuxConnection resets the fifth session of a stranger with code 1, unless one is let in", async () => {
   const inbounds: InboundSession[] = [];
-  const { connection, stop } = serveEchoes({}, (inbound) => inbounds.push(inbound));
+  const options = { strangerWaitMs: 20 };
+  const { connection, stop } = serveEchoes(options, (inbound) => inbounds.push(inbound));
   const sessions = await Promise.all([0, 1, 2, 3].map((number) => connection.openSession(number)));
   for (const session of sessions) await assertEchoes(session);
   const refused = connection.openAsPeer();
@@ -172,9 +173,25 @@ Deno.test("MuxConnection resets the fifth session of a stranger with code 1, unt
   await until(() => inbounds[0]!.ended.aborted);
   await assertEchoes(await connection.openSession(5)); // there is room again
   await ping(connection.openAsPeer());
+  const waiting = await Promise.all([6, 7, 8].map((number) => connection.openSession(number)));
   inbounds[1]!.markAuthenticated();
-  for (const number of [6, 7, 8]) await assertEchoes(await connection.openSession(number));
+  for (const session of waiting) await assertEchoes(session);
   assert.equal(inbounds.length, 8);
+  stop();
+});
+
+Deno.test("MuxConnection reads eight streams of a stranger at once, and all of a peer that is let in", async () => {
+  const inbounds: InboundSession[] = [];
+  const { connection, stop } = serveEchoes({}, (inbound) => inbounds.push(inbound));
+  const session = await connection.openSession(0);
+  await assertEchoes(session);
+  for (let i = 0; i < 7; i++) connection.openAsPeer(); // no header comes
+  const pinging = ping(connection.openAsPeer());
+  const early = new Promise((resolve) => setTimeout(() => resolve("no answer"), 20));
+  assert.equal(await Promise.race([pinging, early]), "no answer");
+  await assertEchoes(session);
+  inbounds[0]!.markAuthenticated();
+  await pinging;
   stop();
 });
 
