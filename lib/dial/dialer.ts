@@ -30,6 +30,12 @@ const LAN_SEARCH_TIMEOUT_MS = 5_000;
 /** Timeout for a connection to what was found on the local network. It may be false, and keep out the peer. */
 const LAN_CONNECT_TIMEOUT_MS = 2_000;
 
+/**
+ * Timeout for that once there are as many addresses as one endpoint tries. Most are false, or the peer is this host
+ * and has many interfaces. Then the connection takes milliseconds.
+ */
+const LAN_FULL_TIMEOUT_MS = 500;
+
 /** A peer cannot be reached. */
 export class Unreachable extends Failure {
   override readonly name = "Unreachable";
@@ -125,6 +131,8 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
 type DialMode =
   /** All from one endpoint. */
   | "shared"
+  /** As "shared", and isolated soon, since there are as many addresses as one endpoint tries. */
+  | "full"
   /** As "shared", and isolated as soon as there is a second route. */
   | "isolation-pending"
   /** Also each from a socket of its own. */
@@ -139,6 +147,7 @@ export interface DialTimeouts {
   readonly limitMs: number;
   readonly lanSearchMs?: number;
   readonly lanConnectMs?: number;
+  readonly lanFullMs?: number;
   readonly lookupDelayMs?: number;
   readonly slotTimeoutMs?: number;
 }
@@ -234,7 +243,15 @@ export class Dial implements Disposable {
       const { lanConnectMs = LAN_CONNECT_TIMEOUT_MS } = this.#timeouts;
       delay(lanConnectMs, this.#target.signal).then(() => this.#isolate(), () => {}); // the dial is over
     }
-    if (this.#mode === "isolation-pending" || shared.isFull) this.#isolate();
+    if (this.#mode === "isolation-pending") this.#isolate();
+    else if (shared.isFull && this.#mode === "shared") this.#isolateLater();
+  }
+
+  /** Tries each route by itself unless the shared endpoint connects soon. */
+  #isolateLater(): void {
+    this.#mode = "full";
+    const { lanFullMs = LAN_FULL_TIMEOUT_MS } = this.#timeouts;
+    delay(lanFullMs, this.#target.signal).then(() => this.#isolate(), () => {}); // the dial is over
   }
 
   /** Tries each route again by itself, if there is more than one. */

@@ -18,6 +18,7 @@ import {
   goodbye,
   isQuery,
   isQueryFor,
+  keyLabel,
   othersAnnounced,
   queryFor,
 } from "./mdns_records.ts";
@@ -82,6 +83,7 @@ export class MdnsResponder implements AsyncDisposable {
     this.#options = options;
     const { join = joinMulticast, repeatAfterMs = REPEAT_AFTER_MS } = options;
     this.#multicast = join({
+      own: keyLabel(publicKey),
       received: (packet, from) => this.#receive(packet, ipVersion(from)),
       joined: () => {
         this.#announceSoon();

@@ -155,7 +155,8 @@ function record(name: string, type: string, data: unknown): DnsRecord {
   return { name, type, class: CLASS, ttl: TTL, data };
 }
 
-function keyLabel(publicKey: Uint8Array): string {
+/** Returns the label that stands for a public key. */
+export function keyLabel(publicKey: Uint8Array): string {
   if (publicKey.length !== PUBLIC_KEY_BYTES) throw new RangeError("not a public key");
   return base32nopad.encode(publicKey).toLowerCase();
 }

@@ -31,6 +31,10 @@ const MAX_PACKET_BYTES = 1472;
  * is never compressed (RFC 1035, section 4.1.4).
  */
 const SERVICE_LABEL = "_irohv1";
+/** Bit of the third byte that tells a response from a query (RFC 1035, section 4.1.1). */
+const RESPONSE_BIT = 0x80;
+/** Time in which the same query again is a copy from another interface. A listener answers no sooner anyway. */
+const COPIES_MS = 100;
 
 /** The part of multicast-dns that is used here; the package has no types. */
 interface Socket {
@@ -71,6 +75,8 @@ export interface MulticastOptions {
   readonly received: (packet: DnsPacket, from: string) => void;
   /** Called when packets can be sent on an interface, with its present addresses. */
   readonly joined: (networkInterface: Interface) => void;
+  /** Responses with this text are not received: they are this endpoint's own. */
+  readonly own?: string;
 }
 
 /** The multicast groups on all interfaces. Disposed of, it leaves them. */
@@ -165,7 +171,7 @@ export class Multicast implements Disposable {
     before?.socket.destroy();
     if (joins.length === 0) return;
     try {
-      const udp = udpSocket(version);
+      const udp = udpSocket(version, this.#options.own);
       Object.assign(udp, { setMulticastInterface: undefined }); // it sends nothing
       const socket = multicastSocket(version, udp, joins, version === "IPv4" ? "0.0.0.0" : "::");
       this.#receivers.set(version, { socket, key });
@@ -242,17 +248,28 @@ function multicastSocket(
     : makeMulticastDns({ ...options, type: "udp6", ip: IPV6_GROUP });
 }
 
-/** Makes a socket that emits only packets that may be about iroh's service. */
-function udpSocket(version: IpVersion): UdpSocket {
+/**
+ * Makes a socket that emits only packets that may be about iroh's service, and of a query that comes from many
+ * interfaces of a host at once only the first copy.
+ *
+ * @param own Text in this endpoint's own announcements, of which each interface gives a copy back.
+ */
+function udpSocket(version: IpVersion, own?: string): UdpSocket {
   const socket = createSocket({ type: version === "IPv4" ? "udp4" : "udp6", reuseAddr: true });
   const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
+  let query: Buffer | undefined, queriedAt = -Infinity;
+  const isWanted = (message: Buffer) => {
+    const now = performance.now();
+    if (now - queriedAt < COPIES_MS && query?.equals(message)) return false;
+    if (message.length > MAX_PACKET_BYTES) return false;
+    const text = message.toString("latin1").toLowerCase();
+    if (!text.includes(SERVICE_LABEL)) return false;
+    if ((message[2]! & RESPONSE_BIT) !== 0) return own === undefined || !text.includes(own);
+    [query, queriedAt] = [message, now];
+    return true;
+  };
   // Filtered here, since multicast-dns decodes every packet that the socket emits.
   socket.emit = (event: string, ...args: unknown[]) =>
-    event === "message" && !mayBeOfIroh(args[0] as Buffer) ? false : emit(event, ...args);
+    event === "message" && !isWanted(args[0] as Buffer) ? false : emit(event, ...args);
   return socket;
-}
-
-function mayBeOfIroh(message: Buffer): boolean {
-  return message.length <= MAX_PACKET_BYTES &&
-    message.toString("latin1").toLowerCase().includes(SERVICE_LABEL);
 }
