@@ -183,3 +183,27 @@ Deno.test({
     (await accepted).close(0n, "");
   },
 });
+
+/** As many addresses as one endpoint tries, where no endpoint is. */
+const MANY = Array.from({ length: 64 }, (_, i) => `10.0.1.${i}:1`);
+
+Deno.test("Dial: a peer with as many addresses as one endpoint tries is reached from one socket", async () => {
+  const search = new FakeSearch();
+  using test = makeDial((peer) => peer.direct.includes(TRUE) ? "connected" : "silence", { search });
+  const winner = test.dial.run();
+  search.find(TRUE, ...MANY);
+  await winner;
+  assert.equal(test.iroh.bound.length, 1);
+});
+
+Deno.test("Dial: if none of so many addresses answers in time, each is tried by itself", async () => {
+  const search = new FakeSearch();
+  using test = makeDial(
+    (peer) => peer.direct.length === 1 && peer.direct[0] === MANY[7] ? "connected" : "silence",
+    { search, timeouts: { lanFullMs: 10 } },
+  );
+  const winner = test.dial.run();
+  search.find(...MANY);
+  await winner;
+  assert(test.iroh.bound.length > 1);
+});
