@@ -1,7 +1,7 @@
 /**
  * deno task distribute --programs FOLDER --output FOLDER
  *
- * Makes all files of a release from compiled programs, under their names in a release:
+ * Makes all files of a release from the compiled program of each target, under its name in a release:
  *
  * - the programs themselves, and an archive of each with man page, completions, units and licenses
  * - packages for Debian and Fedora, for which `nfpm` must be on PATH
@@ -33,13 +33,12 @@ const PACKAGE_ARCHES: Readonly<Record<string, string>> = {
 const DOCUMENTS = ["LICENSE", "CHANGELOG.md"];
 const CHECKSUMS = "SHA256SUMS";
 
-/** Makes the files of a release. @returns Their names. */
+/** Makes the files of a release. @returns Their names. @throws If the program of a target is missing. */
 export async function distribute(programs: string, output: string): Promise<string[]> {
   await Deno.mkdir(output, { recursive: true });
   const files = await companions(), checksums = new Map<string, string>();
   for (const [target, { format, suffix }] of Object.entries(TARGETS)) {
-    const name = programName(target), program = await readIfPresent(join(programs, name));
-    if (!program) continue;
+    const name = programName(target), program = await Deno.readFile(join(programs, name));
     await Deno.writeFile(join(output, name), program, { mode: 0o755 });
     const archived = archivedFiles(program, suffix, files);
     if (format === "pe") {
@@ -52,7 +51,6 @@ export async function distribute(programs: string, output: string): Promise<stri
     const arch = PACKAGE_ARCHES[target];
     if (arch) await writePackages(arch, program, files, output);
   }
-  if (checksums.size === 0) throw new Error(`there are no programs in ${programs}`);
   const script = installer(checksums);
   await Deno.writeTextFile(join(output, "install.sh"), script);
   await Deno.writeTextFile(join(output, `${PROGRAM}.rb`), formula(checksums));
@@ -80,15 +78,6 @@ async function writeChecksums(folder: string): Promise<string[]> {
 
 async function sha256(path: string): Promise<string> {
   return createHash("sha256").update(await Deno.readFile(path)).digest("hex");
-}
-
-async function readIfPresent(path: string): Promise<Uint8Array | undefined> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
 }
 
 if (import.meta.main) {

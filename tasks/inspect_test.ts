@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { PROGRAM } from "../lib/console/program.ts";
 import { addonProblems, programProblems } from "./inspect.ts";
 import { TARGETS } from "./targets.ts";
 
@@ -15,7 +16,7 @@ function problemsOf(file: Uint8Array, target: string): string[] {
 /** Makes a Mach-O file with an ad-hoc signature. @param macos Version that it is for. */
 function machO(macos = [11, 0]): Buffer {
   const code = Buffer.alloc(CODE_BYTES);
-  code.write("d3n0l4nd", 1000);
+  code.write(PROGRAM, 1000);
   for (const [at, value] of [[0, 0xfeedfacf], [4, 0x0100000c], [16, 2], [20, 40]]) {
     code.writeUInt32LE(value!, at);
   }
@@ -54,7 +55,7 @@ function pe(machine = 0x8664): Buffer {
   bytes.writeUInt16LE(0x20b, optional);
   bytes.writeUInt32LE(1000, optional + 240 + 16);
   bytes.writeUInt32LE(1000, optional + 240 + 20);
-  bytes.write("d3n0l4nd", 1500);
+  bytes.write(PROGRAM, 1500);
   return bytes;
 }
 
@@ -62,7 +63,9 @@ Deno.test({
   name: "inspect: an executable of Linux suits its own machine alone",
   ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
   async fn() {
-    const file = await Deno.readFile(Deno.execPath());
+    const runtime = await Deno.readFile(Deno.execPath());
+    assert.deepEqual(problemsOf(runtime, "linux-x64"), ["the sources are not embedded"]);
+    const file = Buffer.concat([runtime, Buffer.from(PROGRAM)]);
     assert.deepEqual(programProblems(file, TARGETS["linux-x64"]!), []);
     assert.deepEqual(problemsOf(file, "linux-arm64"), ["it is for machine 62, not 183"]);
     assert.deepEqual(problemsOf(file, "macos-arm64"), ["it is not a Mach-O file of 64 bits"]);

@@ -102,10 +102,13 @@ scenario("install.sh says on which machines there is no program", onLinux, async
     [/there is no program for Linux on riscv64/, {
       uname: "case $1 in -s) echo Linux ;; *) echo riscv64 ;; esac",
     }],
+    [/this system is 32-bit; /, { getconf: "echo 32" }],
     [/this system has no glibc \(perhaps musl/, { getconf: "exit 1" }],
     [/this system has glibc 2\.31, and 2\.34 is needed: Debian 12, /, {
       getconf: "echo glibc 2.31",
     }],
+    // wget says nothing by itself.
+    [/cannot download http.*\.tar\.xz$/m, { curl: "exit 22" }],
     [/this release has no program for macos-arm64/, {
       uname: "case $1 in -s) echo Darwin ;; *) echo arm64 ;; esac",
     }],

@@ -31,13 +31,13 @@ const OWN_EXECUTABLE = "/proc/self/exe";
 
 /** Returns what the package of iroh-js exports, which is what its addon exports. @throws {AddonError} */
 export async function loadAddon(): Promise<unknown> {
-  const packed = findAddon();
   try {
-    return open(await ensureAddonCopy(packed, cacheFolder()));
-  } catch (error) { // for example, if the home directory is mounted with `noexec`
-    debug(() => `iroh's native code is unpacked for this start alone: ${systemReason(error)}`);
-  }
-  try {
+    const packed = findAddon();
+    try {
+      return open(await ensureAddonCopy(packed, cacheFolder()));
+    } catch (error) { // for example, if the home directory is mounted with `noexec`
+      debug(() => `iroh's native code is unpacked for this start alone: ${systemReason(error)}`);
+    }
     return await loadOnce(packed);
   } catch (error) {
     throw new AddonError(`cannot load iroh's native code, ${systemReason(error)}`, {

@@ -41,6 +41,7 @@ ${cases}
 esac
 case $target in
   linux-*)
+    [ "$(getconf LONG_BIT)" != 32 ] || fail "this system is 32-bit; use a 64-bit one"
     glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
       fail "this system has no glibc (perhaps musl, as Alpine); use the container"
     glibc=\${glibc#glibc }
@@ -53,12 +54,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 archive=${PROGRAM}-$target.tar.xz
 if command -v curl >/dev/null; then
-  curl --fail --silent --show-error --location --output "$work/$archive" "$downloads/$archive"
+  download="curl --fail --silent --show-error --location --output"
 elif command -v wget >/dev/null; then
-  wget -q -O "$work/$archive" "$downloads/$archive"
+  download="wget -q -O"
 else
   fail "install curl or wget first"
 fi
+$download "$work/$archive" "$downloads/$archive" || fail "cannot download $downloads/$archive"
 if command -v sha256sum >/dev/null; then
   found=$(sha256sum "$work/$archive")
 else
