@@ -41,6 +41,8 @@ export interface ConnectionPoolOptions {
   readonly dial?: typeof dialPeer;
   /** Time after a failed dial in which dials are shorter; tests pass a shorter one. */
   readonly unreachableMs?: number;
+  /** Timeout for telling the peer that a session is not resumed; tests pass a shorter one. */
+  readonly giveUpTimeoutMs?: number;
 }
 
 /** The peer speaks only dumbpipe's protocol, where a connection carries one stream and cannot be kept. */
@@ -175,7 +177,10 @@ export class ConnectionPool {
       dialing.catch(() => {}); // those that wait below get the error
       this.#dialing.set(key, dialing);
     }
-    const tooLate = request.isResumed ? (mux: MuxConnection) => giveUpOn(mux, request) : undefined;
+    const { giveUpTimeoutMs = GIVE_UP_TIMEOUT_MS } = this.#options;
+    const tooLate = request.isResumed
+      ? (mux: MuxConnection) => giveUpOn(mux, request, giveUpTimeoutMs)
+      : undefined;
     return await openOn(await abortable(dialing, signal, tooLate), request, signal);
   }
 
@@ -216,12 +221,17 @@ export class ConnectionPool {
 }
 
 /** Tells the peer that a session which waits to be resumed is given up: its process has gone. Never rejects. */
-async function giveUpOn(mux: MuxConnection, request: SessionRequest): Promise<void> {
-  const limit = AbortSignal.timeout(GIVE_UP_TIMEOUT_MS);
+async function giveUpOn(
+  mux: MuxConnection,
+  request: SessionRequest,
+  timeoutMs: number,
+): Promise<void> {
+  const limit = AbortSignal.timeout(timeoutMs);
   try {
     using session = await mux.open(limit, request);
     const reader = session.stream.readable.getReader();
-    await abortable(reader.read(), limit); // the peer has read which session it is
+    // After its first frame, the peer has read which session it is. One that says nothing must be told, too.
+    await abortable(reader.read(), limit).catch(() => {});
     const reason = new StreamError("refused", "given up", { code: CloseCode.STOPPED });
     await Promise.all([reader.cancel(reason), session.stream.writable.abort(reason)]);
   } catch (error) {

@@ -122,12 +122,13 @@ Deno.test("ConnectionPool finishes a dial although the process that wanted it ha
   (await pool.open(ticketOf(1), SESSION, never))[Symbol.dispose]();
 });
 
-Deno.test("ConnectionPool tells the peer that a session is not resumed, if its process has gone", async () => {
+/** Has the process of a session go away while its connection is dialed again. */
+async function testGivingUp(giveUpTimeoutMs: number, doesAnswer: boolean): Promise<void> {
   const dialing = Promise.withResolvers<MuxConnection>(), begun = Promise.withResolvers<void>();
   const pool = makePool(() => {
     begun.resolve();
     return dialing.promise;
-  });
+  }, { giveUpTimeoutMs });
   const gone = new AbortController(),
     ticket = ticketOf(1),
     request = { ...SESSION, isResumed: true };
@@ -144,11 +145,21 @@ Deno.test("ConnectionPool tells the peer that a session is not resumed, if its p
   };
   dialing.resolve(mux);
   const reading = peers.readable.getReader().read().then(() => assert.fail(), (error) => error);
-  const first = await Promise.race([reading, new Promise((next) => setTimeout(next, 10))]);
-  assert.equal(first, undefined, "the peer may not have read which session it is");
-  await peers.writable.getWriter().write(Uint8Array.of(1));
+  if (doesAnswer) {
+    const first = await Promise.race([reading, new Promise((next) => setTimeout(next, 10))]);
+    assert.equal(first, undefined, "the peer may not have read which session it is");
+    await peers.writable.getWriter().write(Uint8Array.of(1));
+  }
   assert.equal((await reading).code, CloseCode.STOPPED);
   await isOver.promise;
+}
+
+Deno.test("ConnectionPool tells the peer that a session is not resumed, if its process has gone", async () => {
+  await testGivingUp(60_000, true);
+});
+
+Deno.test("ConnectionPool tells that also a peer that says nothing, after a while", async () => {
+  await testGivingUp(50, false);
 });
 
 Deno.test("ConnectionPool dials another connection if the kept one has no room", async () => {

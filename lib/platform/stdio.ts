@@ -65,10 +65,10 @@ export class Stdio implements Duplex {
     else closeStdout();
   }
 
-  /** Makes large transfers cheaper, at the cost of two more file descriptors. */
+  /** Makes large transfers cheaper, at the cost of two more file descriptors. May be called again. */
   expectMuch(): void {
-    this.#stdin = NonblockingPipe.open(STDIN);
-    this.#stdout = NonblockingPipe.open(STDOUT);
+    this.#stdin ??= NonblockingPipe.open(STDIN);
+    this.#stdout ??= NonblockingPipe.open(STDOUT);
   }
 }
 

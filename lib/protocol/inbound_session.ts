@@ -96,6 +96,7 @@ export class InboundSession implements Disposable {
   /** @param giveUp Called if the opener does not come back in time. */
   #waitForOpener(giveUp: () => void): void {
     const { resumeTimeoutMs = KEEP_TIMEOUT_MS } = this.#options;
+    this.#endWait(); // the connection may be lost while the session is detached
     this.#resumeTimer = setTimeout(giveUp, resumeTimeoutMs);
     Deno.unrefTimer(this.#resumeTimer);
   }
