@@ -14,9 +14,9 @@
 
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { packAddon } from "../lib/iroh/packed_addon.ts";
+import { packAddon, PackedAddon } from "../lib/iroh/packed_addon.ts";
 import { PROGRAM } from "../lib/console/program.ts";
-import { DENORT, denortWith } from "./denort.ts";
+import { DENORT, type Denort, denortWith } from "./denort.ts";
 import { addonProblems, programProblems } from "./inspect.ts";
 import { installPackages, IROH, type Package, runDeno } from "./packages.ts";
 import { RUN_FLAGS } from "./run_flags.ts";
@@ -35,8 +35,8 @@ const root = dirname(import.meta.dirname!);
 interface Bundle {
   /** Name of a further file to embed. */
   readonly included: string;
-  /** Path of the runtime; undefined for Deno's own. */
-  readonly denort: string | undefined;
+  /** The runtime; undefined for Deno's own. */
+  readonly denort: Denort | undefined;
 }
 
 /** Makes a folder with all that is embedded. @param standIn Path of a file in place of the addon. */
@@ -64,7 +64,7 @@ async function makeBundle(
   await Deno.writeTextFile(join(bundle, "deno.json"), JSON.stringify({ unstable }));
   // Deno embeds the modification times, too.
   for await (const { name } of Deno.readDir(bundle)) await Deno.utime(join(bundle, name), 0, 0);
-  return { included: denort ? PLACE : ADDON, denort: denort?.path };
+  return { included: denort ? PLACE : ADDON, denort };
 }
 
 /**
@@ -146,9 +146,11 @@ async function main(): Promise<void> {
         "main.js",
       ],
       bundle,
-      denort === undefined ? {} : { [DENORT]: denort },
+      denort ? { [DENORT]: denort.path } : {},
     );
     throwProblems("program", programProblems(await Deno.readFile(program), target));
+    // The program finds its addon in this way. It cannot if `deno compile` has moved it.
+    if (denort) new PackedAddon(program, denort.addon).unpack();
     await Deno.copyFile(program, output);
   } finally {
     await Deno.remove(folder, { recursive: true });

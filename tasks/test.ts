@@ -14,7 +14,7 @@ import { cacheBundler } from "./packages.ts";
 import { runInSandbox } from "./sandbox.ts";
 import { pathWithGitAnnex, pathWithWormhole, ToolMissing } from "./tools.ts";
 
-/** Timeout for all tests; three times what they take on two cores. */
+/** Timeout for all tests; twice what they take on two cores. */
 const TESTS_TIMEOUT_MS = 15 * 60_000;
 /**
  * Test files that run at once. More than cores, since many a test waits for a time limit; tests/testenv.ts

@@ -10,9 +10,11 @@ import { scenario } from "./testenv.ts";
 
 const TOKEN = "relay-token-0123456789";
 
+const root = dirname(import.meta.dirname!);
+
 /** Returns the configuration on the page, without the indentation of the list that it is in. */
 async function configuration(): Promise<string> {
-  const page = await Deno.readTextFile(join(dirname(import.meta.dirname!), "docs/relay.md"));
+  const page = await Deno.readTextFile(join(root, "docs/relay.md"));
   return /```toml\n([^]*?)```/.exec(page)![1]!.replaceAll(/^ {3}/gm, "").trimEnd() + "\n";
 }
 
@@ -27,6 +29,15 @@ function replaced(text: string, changes: Readonly<Record<string, string>>): stri
 
 Deno.test("docs: the relay's configuration is the one in the container", async () => {
   assert.equal(await configuration(), containerFiles("").get("relay.toml"));
+});
+
+Deno.test("docs: page, container and CI install the same iroh-relay", async () => {
+  const page = await Deno.readTextFile(join(root, "docs/relay.md"));
+  const ci = await Deno.readTextFile(join(root, ".github/workflows/ci.yml"));
+  const [version, ...others] = [page, containerFiles("").get("relay.Dockerfile")!, ci]
+    .map((text) => /iroh-relay@(\d+\.\d+\.\d+)/.exec(text)?.[1]);
+  assert(version !== undefined && page.includes(`tested with version ${version}:`));
+  assert.deepEqual(others, [version, version]);
 });
 
 scenario("docs: the relay's configuration gives TLS, and demands the token", {
