@@ -152,7 +152,7 @@ scenario("address reports an identity that it may not read, and leaves it alone"
   assert.equal(run.code, 1);
   assert.match(
     run.stderr,
-    /^git-annex-p2p-iroh: cannot read the identity file .*, permission denied; correct its owner and mode.*\n$/,
+    /^git-annex-p2p-iroh: cannot read the identity file .*, permission denied; run this as the user who owns it, or correct its owner and mode \(0600\)\n$/,
   );
   await Deno.chmod(secret, 0o600);
   assert.equal(await address(env, on, repository), first);

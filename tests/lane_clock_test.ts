@@ -17,7 +17,7 @@ for (const date of ["1970-01-02", "2056-11-28"]) {
         env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
       });
       assert.equal(code, 0);
-      assert.match(stderr, /lane: TLS with 127\.0\.0\.1:\d+\n/);
+      assert.match(stderr, /lane: TLS with (127\.0\.0\.1|\[::1\]):\d+\n/);
     },
   );
 }

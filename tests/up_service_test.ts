@@ -57,7 +57,10 @@ scenario(
     );
     const log = join(annex.path, ".git/annex/p2p-iroh/up.log");
     assert(first.stdout.endsWith(`\nlog       ${log}\n`), first.stdout);
-    assert.match(await Deno.readTextFile(log), / ready, process \d+ serves/);
+    await env.until(
+      "the log to say it",
+      async () => / ready, process \d+ serves/.test(await Deno.readTextFile(log)),
+    );
     const pid = pidIn(first.stdout);
     const second = await up(annex, "--background");
     assert.match(second.stdout, new RegExp(`^up {8}process ${pid}, .*, serving, as before\\n$`));
