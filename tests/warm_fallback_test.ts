@@ -46,17 +46,36 @@ scenario("warm: a process connects by itself if the listener cannot or must not 
   assert.equal(await isWarm(), false);
 });
 
-scenario("warm: a listener that is slow to answer is used if that is sooner", {}, async (env) => {
+scenario("warm: a listener that is slow to answer is used if that is sooner", {
+  limitMs: 90_000,
+}, async (env) => {
   const [a, b] = await makeFriends(env);
-  const address = await a.at();
-  b.listener.kill("SIGSTOP");
-  const process = await b.connect(address, { stdin: "word" });
-  await process.says(/no answer within 200 ms/);
+  const slow = async (address: string) => {
+    b.listener.kill("SIGSTOP");
+    const process = await b.connect(address, { stdin: "word" });
+    await process.says(/no answer within 200 ms/);
+    return process;
+  };
+  // The listener must dial. The attempt of the process ends meanwhile, which ends nothing else.
+  const { address, bind, silent } = await fallSilent(a);
+  const process = await slow(address);
   b.listener.kill("SIGCONT");
+  await process.says(/not by itself: Error: the listener was sooner/);
+  silent.close();
+  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
   const { code, stdout, stderr } = await process.ended;
   assert.deepEqual([code, stdout], [0, answered("word")], stderr);
   assert.match(stderr, THROUGH);
+  assert.doesNotMatch(stderr, /not through the running listener/);
   assert.equal((await a.log()).match(/ was served after /g)!.length, 1);
+
+  // If the process cannot connect by itself, the listener may still answer.
+  const failing = await slow(b.address);
+  await failing.says(/not by itself: SelfDial/);
+  b.listener.kill("SIGCONT");
+  const failed = await failing.ended;
+  assert.deepEqual([failed.code, failed.stdout], [1, ""]);
+  assert.match(failed.stderr, THROUGH);
 });
 
 scenario("warm: a process reports why its listener could not reach the peer", {

@@ -71,10 +71,12 @@ async function openSooner(
   let alone: Promise<OutboundSession> | undefined;
   const openNow = async (signal: AbortSignal) => openAlone({ ...wanted, signal }, await context());
   const onSlow = () => {
-    alone = openNow(AbortSignal.any([signal, cancelAlone.signal]));
-    alone.catch(() => {}).then(() =>
-      cancelListener.abort(new ControlUnavailable("this process was sooner"))
-    );
+    const attempt = alone = openNow(AbortSignal.any([signal, cancelAlone.signal]));
+    attempt.then(() => {
+      if (alone === attempt) {
+        cancelListener.abort(new ControlUnavailable("this process was sooner"));
+      }
+    }, (error) => debug(() => `not by itself: ${error}`)); // the listener may still answer
   };
   const onAccepted = () => {
     if (cancelListener.signal.aborted) return;

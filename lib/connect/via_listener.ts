@@ -45,6 +45,7 @@ export async function openViaListener(
 ): Promise<OutboundSession | undefined> {
   const accepted = new AbortController();
   delayWhileRunning(SLOW_MS, accepted.signal).then(() => {
+    if (accepted.signal.aborted) return; // at the same moment
     debug(() => `no answer within ${SLOW_MS} ms`);
     onSlow();
   }, () => {}); // it has accepted, or failed, before

@@ -109,7 +109,8 @@ export function readOwnText(path: string, maxBytes: number): string {
   const { uid, isFile } = Deno.lstatSync(path);
   if (!isFile || uid !== Deno.uid()) throw new Error("it is not a regular file of this user");
   using file = Deno.openSync(path);
-  return new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
+  const bytes = readPiece(file, new Uint8Array(maxBytes));
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes); // git knows no BOM in its files
 }
 
 /** A file is no regular one. */

@@ -130,7 +130,8 @@ Deno.test("discovery: git is asked about everything else", () => {
   assertLeftToGit(linked, join(plain, ".git"));
   const file = join(folder.path, "file");
   Deno.mkdirSync(file);
-  for (const text of ["gitdir: ../nowhere\n", "gitdir:\n", "no git file", ""]) {
+  const withMark = "\ufeffgitdir: ../plain/.git\n";
+  for (const text of ["gitdir: ../nowhere\n", "gitdir:\n", "no git file", withMark, ""]) {
     Deno.writeTextFileSync(join(file, ".git"), text);
     assertLeftToGit(file);
   }
@@ -176,6 +177,10 @@ Deno.test("gitEnvironment differs if git may read other config files", () => {
   assert.equal(gitEnvironment({ ...usual, EDITOR: "vi" }), text);
   for (const name of ["HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"]) {
     assert.notEqual(gitEnvironment({ ...usual, [name]: "/elsewhere" }), text, name);
+  }
+  for (const name of ["XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"]) {
+    assert.equal(gitEnvironment({ ...usual, [name]: "relative" }), undefined, name);
+    assert(gitEnvironment({ ...usual, [name]: "" }) !== undefined, name);
   }
   using folder = new Folder();
   Deno.writeTextFileSync(join(folder.path, "git"), "#!/bin/sh\n", { mode: 0o755 });

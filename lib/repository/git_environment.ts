@@ -4,6 +4,8 @@ import { allVariables } from "../console/environment.ts";
 
 /** Variables that name config files. */
 const CONFIG_FILES = ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
+/** Variables with paths. git takes a relative path from its current directory, which may be another one. */
+const PATHS = ["XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"];
 /** Variables of git that change neither. With any other of its variables, git itself is asked. */
 const HARMLESS = new RegExp(
   "^GIT_(?:ANNEX|AUTHOR|COMMITTER|PS1|SSH|SSL|TRACE2?)(?:_|$)|" +
@@ -24,6 +26,7 @@ export function gitEnvironment(env = allVariables()): string | undefined {
   );
   const git = findGit(env.PATH);
   if (!isUsual || git === undefined || !env.HOME?.startsWith("/")) return undefined;
+  if (PATHS.some((name) => env[name] && !env[name].startsWith("/"))) return undefined;
   const names = ["HOME", "XDG_CONFIG_HOME", ...CONFIG_FILES];
   return JSON.stringify([git, ...names.map((name) => env[name] ?? null)]);
 }
