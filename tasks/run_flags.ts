@@ -7,8 +7,8 @@ export const PERMISSIONS = ["--no-prompt", "--allow-all"];
 
 /**
  * Limits V8's young generation to 2 MiB for each half. By default, garbage grows to about 50 MiB in a
- * listener with many connections. 2 MiB are no slower. The program itself collects QUIC's receive buffers
- * (lib/lane/quic.ts).
+ * listener with many connections. 2 MiB are no slower. The program itself collects what V8 does not know
+ * the size of (lib/platform/garbage.ts).
  */
 const V8_FLAGS = "--v8-flags=--max-semi-space-size=2,--expose-gc-as=collectGarbage";
 

@@ -24,8 +24,9 @@ export class LogFile implements AsyncDisposable {
 
   /** Appends a line with date and process. @returns When it is written, or cannot be written. Never rejects. */
   write(message: string): Promise<void> {
+    if (this.#waiting.length >= MAX_WAITING) return this.#written;
     const line = `${new Date().toISOString()} [${Deno.pid}] ${printable(message)}\n`;
-    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(new TextEncoder().encode(line));
+    this.#waiting.push(new TextEncoder().encode(line));
     return this.#written = this.#written.then(() => this.#writeWaiting());
   }
 

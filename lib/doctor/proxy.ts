@@ -33,7 +33,9 @@ export async function checkProxies(
 /** @param value Of the variable. It may have a password, so no finding shows it. */
 async function checkProxy(name: string, value: string): Promise<Finding> {
   const url = URL.parse(/^\w+:\/\//.test(value) ? value : `http://${value}`);
-  if (!url?.hostname) {
+  // A password with "/", "#" or "?" in it: what looks like the host is a part of it.
+  const isCut = url && `${url.pathname}${url.search}${url.hash}`.includes("@");
+  if (!url?.hostname || isCut) {
     return warning(`${name} names no proxy, and is ignored`, "correct or unset it");
   }
   const port = Number(url.port) || (url.protocol === "https:" ? 443 : 80);

@@ -22,10 +22,13 @@ Deno.test("checkProxies() tells which proxy answers, and shows no password", asy
       HTTPS_PROXY: `http://user:secret@127.0.0.1:${port}`,
       https_proxy: `127.0.0.1:${dead}`,
       all_proxy: "http://",
+      ALL_PROXY: "http://user:1/secret@127.0.0.1:9",
     });
     const findings = await checkProxies(settings, env);
-    assert.deepEqual(findings.map(({ state }) => state), ["ok", "warning", "warning"]);
-    const [answers, silent, malformed] = findings.map(({ what, todo }) => `${what}; ${todo}`);
+    assert.deepEqual(findings.map(({ state }) => state), ["ok", "warning", "warning", "warning"]);
+    const [answers, silent, slash, malformed] = findings.map(({ what, todo }) =>
+      `${what}; ${todo}`
+    );
     assert.match(
       answers!,
       /^the proxy of HTTPS_PROXY, 127\.0\.0\.1:\d+, answers; relays are connected to without it/,
@@ -35,6 +38,7 @@ Deno.test("checkProxies() tells which proxy answers, and shows no password", asy
       /^the proxy of https_proxy, 127\.0\.0\.1:\d+, does not answer \(connection refused\), so relays and peers may not be found; unset https_proxy/,
     );
     assert.match(malformed!, /^all_proxy names no proxy, and is ignored; correct or unset it$/);
+    assert.match(slash!, /^ALL_PROXY names no proxy, and is ignored/);
     assert.doesNotMatch(JSON.stringify(findings), /secret|user@|user:/);
   }
 });

@@ -182,7 +182,7 @@ export class Endpoint implements LocalEndpoint {
 export interface IncomingSource {
   /** An IPv4 address, a network of IPv6, or a relay's URL. */
   readonly name: string;
-  /** The same, with the dialer's key if a relay vouches for it. */
+  /** The same, with the dialer's key if a relay vouches for it, and marked if it may be invented. */
   readonly dialer: string;
   /** Whether the dialer cannot have invented it. */
   readonly isProven: boolean;
@@ -206,7 +206,7 @@ export class Incoming {
     }
     const isProven = await this.#incoming.remoteAddrValidated();
     const name = networkOf(splitSocketAddress(addr!).host);
-    return { name, dialer: name, isProven };
+    return { name, dialer: isProven ? name : `${name} unproven`, isProven };
   }
 
   /** Has the dialer prove that it is where its packets come from. It then dials again (RFC 9000, section 8.1.2). */

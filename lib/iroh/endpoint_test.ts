@@ -19,7 +19,7 @@ Deno.test("Incoming: all addresses of 64 bits of IPv6 are one source", async () 
 });
 
 Deno.test("Incoming: an address is proven if QUIC has validated it, or a relay vouches for it", async () => {
-  const unproven = { name: "192.0.2.1", dialer: "192.0.2.1", isProven: false };
+  const unproven = { name: "192.0.2.1", dialer: "192.0.2.1 unproven", isProven: false };
   assert.deepEqual(await incoming("ip", "192.0.2.1:7", false).source(), unproven);
   const name = "https://relay.example/", relay = { name, dialer: `${name} key`, isProven: true };
   assert.deepEqual(await incoming("relay", name, false, "key").source(), relay);

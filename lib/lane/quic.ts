@@ -5,6 +5,7 @@
 
 import { abortable } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
+import { garbageCollector } from "../platform/garbage.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import { systemReason } from "../console/failure.ts";
@@ -174,8 +175,8 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 let collections = 0;
 
 /**
- * Collects garbage soon, if the program has the function for it (run_flags.ts). By itself the collector leaves
- * many endpoints uncollected: it does not know that each holds a socket and 3 MB of memory.
+ * Collects garbage soon. By itself V8 leaves many endpoints uncollected: it does not know that each holds a
+ * socket and 3 MB of memory.
  */
 function collectSoon(): void {
   collections = 2; // a closed endpoint may still be in use at the first
@@ -183,7 +184,7 @@ function collectSoon(): void {
 }
 
 function collectInTime(): void {
-  const { collectGarbage } = globalThis as { collectGarbage?: () => void };
+  const collectGarbage = garbageCollector();
   if (!collectGarbage) return;
   timer = setTimeout(() => {
     timer = undefined;

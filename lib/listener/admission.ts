@@ -112,7 +112,7 @@ export class Admission {
     const newcomer = { source, isKnown }; // an object of its own
     this.#waiting.add(newcomer);
     try {
-      return await this.#wait(newcomer, signal) ? this.#grant(source) : undefined;
+      return await this.#wait(newcomer, signal);
     } finally {
       this.#waiting.delete(newcomer);
       this.#changed.notify(); // those behind it move up
@@ -125,18 +125,19 @@ export class Admission {
     return strangers.length >= MAX_WAITING || ofSource.length >= MAX_WAITING_OF_SOURCE;
   }
 
-  /** Waits for a permit. @returns Whether there is one. @throws The signal's reason. */
-  async #wait(newcomer: Newcomer, signal: AbortSignal): Promise<boolean> {
+  /** Waits for a permit. @returns Undefined if none can be had. @throws The signal's reason. */
+  async #wait(newcomer: Newcomer, signal: AbortSignal): Promise<Permit | undefined> {
     const { graceMs, waitTimeoutMs, now } = this.#options;
     const deadline = now() + waitTimeoutMs;
     for (;;) {
-      if (this.inUse < this.#limit) return true;
-      if (now() >= deadline) return false;
+      // It is granted in the turn that finds it free: others who wait look in the same one.
+      if (this.inUse < this.#limit) return this.#grant(newcomer.source);
+      if (now() >= deadline) return undefined;
       const ahead = [...this.#waiting].indexOf(newcomer);
       let waitMs = deadline - now();
       if (ahead >= this.#leaving) {
         const next = this.#nextToEvict();
-        if (!next) return false;
+        if (!next) return undefined;
         const graceLeftMs = next.isOfFlood ? 0 : next.since + graceMs - now();
         if (graceLeftMs <= 0) {
           this.#evict(next.controller);

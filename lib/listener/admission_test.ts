@@ -172,6 +172,26 @@ Deno.test("Admission evicts one permit for each newcomer, and no more", async ()
   assert.equal(permits.filter((permit) => permit!.evicted.aborted).length, 2);
 });
 
+Deno.test("Admission gives one released permit to one of those who wait", async () => {
+  const scene = new Scene(2), { admission } = scene;
+  const stranger = { source: FLOOD, isKnown: false };
+  const permits = [
+    await admission.acquire(stranger, never),
+    await admission.acquire(stranger, never),
+  ];
+  await scene.clock.pass(GRACE_MS);
+  const newcomers = ["a", "b"].map((source) =>
+    admission.acquire({ source, isKnown: false }, never)
+  );
+  assert(await isPending(Promise.race(newcomers)));
+  permits[0]!.release();
+  assert(await newcomers[0]);
+  assert(await isPending(newcomers[1]!));
+  assert.equal(admission.inUse, 2);
+  permits[1]!.release();
+  assert(await newcomers[1]);
+});
+
 Deno.test("Admission refuses a newcomer if an evicted permit is not released in time", async () => {
   const scene = new Scene(1, { waitTimeoutMs: 5_000 });
   await scene.admission.acquire({ source: "a", isKnown: false }, never);

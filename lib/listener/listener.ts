@@ -13,7 +13,7 @@ import { describePath } from "../iroh/path.ts";
 import { IdleTimeout } from "../protocol/connection_use.ts";
 import type { InboundSession } from "../protocol/inbound_session.ts";
 import { MuxConnection } from "../protocol/peer_connection.ts";
-import { collectGarbage } from "../platform/garbage.ts";
+import { garbageCollector } from "../platform/garbage.ts";
 import { networkOf, splitSocketAddress } from "../platform/socket_address.ts";
 import { debug } from "../console/stderr.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
@@ -126,9 +126,12 @@ export class Listener {
 
   async #serveIncoming(incoming: Incoming): Promise<void> {
     const { name: source, dialer, isProven } = await incoming.source();
-    // Anyone can send packets that seem to come from elsewhere, and would take all permits.
-    if (this.#admission.isCrowded && !isProven) return await incoming.demandProof();
-    if (!this.#handshakes.permits(dialer)) {
+    const isPermitted = this.#handshakes.permits(dialer);
+    // Anyone can send packets that seem to come from elsewhere, and would take all permits, or have a peer refused.
+    if (!isProven && (this.#admission.isCrowded || !isPermitted)) {
+      return await incoming.demandProof();
+    }
+    if (!isPermitted) {
       this.#strangerLog.add(`${source} was refused, it does not end its handshakes`);
       return await incoming.refuse();
     }
@@ -157,7 +160,7 @@ export class Listener {
 
   #onConnectionEnded(): void {
     this.#connectionsEnded++;
-    if (this.#connectionsEnded % CONNECTIONS_BEFORE_COLLECTION === 0) collectGarbage();
+    if (this.#connectionsEnded % CONNECTIONS_BEFORE_COLLECTION === 0) garbageCollector()?.();
   }
 
   /**
@@ -224,7 +227,6 @@ export class Listener {
       isDialed,
       bind: this.#options.bind,
       resumable: this.#resumable,
-      onResumed: () => limits.takePermit()?.release(),
       onAuthenticated: () => limits.markAuthenticated(),
       serve: (session) => this.#serveSession(muxSession(session, peer), source, limits),
     });

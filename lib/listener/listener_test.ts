@@ -202,7 +202,9 @@ class Scene implements AsyncDisposable {
   }
 
   /** Has a dialer begin a handshake that it does not end. If it is refused, `refused` is called. */
-  hang(source: string, refused: () => void): { over: () => void } {
+  hang(source: string, refused: (code: bigint, why: string) => void, isProven = true): {
+    over: () => void;
+  } {
     const hanging = { over: () => {} };
     const accept = (signal: AbortSignal, onOver: () => void) => {
       hanging.over = onOver;
@@ -210,7 +212,7 @@ class Scene implements AsyncDisposable {
         signal.addEventListener("abort", () => reject(signal.reason))
       );
     };
-    this.#ask({ close: refused }, { source, isProven: true, accept });
+    this.#ask({ close: refused }, { source, isProven, accept });
     return hanging;
   }
 
@@ -223,7 +225,8 @@ class Scene implements AsyncDisposable {
     },
   ): void {
     const incoming = {
-      source: () => Promise.resolve({ name: source, dialer: source, isProven }),
+      source: () =>
+        Promise.resolve({ name: source, dialer: isProven ? source : `${source}?`, isProven }),
       demandProof: () => Promise.resolve(connection.close(REFUSED, "proof")),
       refuse: () => Promise.resolve(connection.close(REFUSED, "refused")),
       accept,
@@ -541,6 +544,22 @@ Deno.test(
     hang();
     await eventLoopTurns(5);
     assert.equal(refused, 1);
+  },
+);
+
+Deno.test(
+  "Listener: packets that seem to come from a peer do not keep it out",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({ handshakeTimeoutMs: 100 }, 200);
+    using _keepAlive = interval();
+    const told: string[] = [];
+    const spoof = () => scene.hang("192.0.2.2", (_code, why) => told.push(why), false);
+    for (let i = 0; i < 33; i++) spoof();
+    await eventLoopTurns(20);
+    assert.deepEqual(told, ["proof"]);
+    const peer = scene.dial({ source: "192.0.2.2", opensStream: false });
+    assert.equal(await Promise.race([peer.closed, eventLoopTurns(5)]), undefined);
   },
 );
 

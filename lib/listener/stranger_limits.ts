@@ -123,11 +123,14 @@ export class StrangerLimits implements Disposable {
     return new SessionLimits(this, permit, this.#values.authTimeoutMs);
   }
 
-  /** Lifts all limits of the connection: git-annex has admitted the peer, or opens a session to it. */
+  /**
+   * Lifts all limits of the connection: git-annex has admitted the peer, or opens a session to it. A permit that
+   * no session has taken is released, since a connection that is kept could not give it up if it were evicted.
+   */
   markAuthenticated(): void {
     this.handshakeDone();
     this.#state = "authenticated";
-    this.#permit?.evicted.removeEventListener("abort", this.#evict);
+    this.takePermit()?.release();
     this.#stopLooking();
   }
 

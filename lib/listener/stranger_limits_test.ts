@@ -105,12 +105,14 @@ Deno.test("StrangerLimits gives the permit to the first session, which alone is 
   assert.equal(permit.releases, 1);
 });
 
-Deno.test("StrangerLimits keeps a connection on which this repository has opened a session", () => {
+Deno.test("StrangerLimits keeps a connection on which this repository has opened a session, without a permit", () => {
   const permit = new FakePermit();
   using limits = new StrangerLimits(permit, LONG);
   limits.markAuthenticated();
+  assert.equal(permit.releases, 1);
   permit.evict();
   assert(!limits.exceeded.aborted);
+  assert.equal(limits.takePermit(), undefined);
 });
 
 Deno.test("SessionLimits ends a session that git-annex does not admit in time", async () => {

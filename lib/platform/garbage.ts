@@ -1,7 +1,6 @@
-/** Collects garbage of which V8 does not know how much memory it takes. */
+/** Garbage of which V8 does not know how much memory it takes. */
 
-/** Collects garbage now, if the program was started with the flag for that (tasks/run_flags.ts). */
-export function collectGarbage(): void {
-  const { collectGarbage } = globalThis as { collectGarbage?: () => void };
-  collectGarbage?.();
+/** Returns the function that collects garbage now; undefined without the flag for it (tasks/run_flags.ts). */
+export function garbageCollector(): (() => void) | undefined {
+  return (globalThis as { collectGarbage?: () => void }).collectGarbage;
 }

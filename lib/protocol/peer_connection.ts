@@ -43,8 +43,6 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly serve: (session: InboundSession) => Promise<void>;
   /** Called each time it turns out that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
-  /** Called when the peer resumes a session, which has a permit already. */
-  readonly onResumed?: () => void;
   /** Timeout after which a connection without a session is closed. By default it depends on the dialer. */
   readonly idleTimeoutMs?: number;
   /** Timeout for the header of each stream. By default {@linkcode HEADER_TIMEOUT_MS}. */
@@ -247,7 +245,6 @@ export class MuxConnection implements SessionOwner {
     if (!inbound) return refuse(stream, CloseCode.BROKEN_OFF, "there is no such session");
     debug(() => "a session is resumed");
     this.markAuthenticated();
-    this.#options.onResumed?.();
     inbound.resume(this, stream);
     this.#keepUntilOver(number, inbound, inbound.over);
   }
