@@ -48,7 +48,9 @@ async function checkProxy(name: string, value: string): Promise<Finding> {
     return ok(`${proxy} answers; relays are connected to without it`);
   } catch (error) {
     return warning(
-      `${proxy} does not answer (${systemReason(error)}), so relays and peers may not be found`,
+      `${proxy} does not answer (${
+        systemReason(error)
+      }), so relays and peers may not be found, unless NO_PROXY is set for them`,
       `unset ${name} where git-annex runs, or name the relays in NO_PROXY`,
     );
   }

@@ -35,7 +35,7 @@ Deno.test("checkProxies() tells which proxy answers, and shows no password", asy
     );
     assert.match(
       silent!,
-      /^the proxy of https_proxy, 127\.0\.0\.1:\d+, does not answer \(connection refused\), so relays and peers may not be found; unset https_proxy/,
+      /^the proxy of https_proxy, 127\.0\.0\.1:\d+, does not answer \(connection refused\), so relays and peers may not be found, unless NO_PROXY is set for them; unset https_proxy/,
     );
     assert.match(malformed!, /^all_proxy names no proxy, and is ignored; correct or unset it$/);
     assert.match(slash!, /^ALL_PROXY names no proxy, and is ignored/);

@@ -315,7 +315,7 @@ export class Listener {
     const reportStranger = this.#reporter(false);
     const options = { ...this.#options, onAuthenticated, reportStranger };
     using annexSession = await AnnexSession.connect(session, options, signal);
-    limits.countOut(() => annexSession.bytesTaken);
+    using _taken = limits.countOut(() => annexSession.bytesTaken);
     this.#sessions.add(annexSession);
     try {
       await annexSession.serve(signal);

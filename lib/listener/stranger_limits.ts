@@ -49,8 +49,10 @@ export class StrangerLimits implements Disposable {
   #exceeded = new AbortController();
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
   #lookTimer: ReturnType<typeof setInterval> | undefined;
-  /** Returns how many bytes git-annex has taken, one function for each session. */
-  #taken: (() => number)[] = [];
+  /** Returns how many bytes git-annex has taken, one function for each open session. */
+  #taken = new Set<() => number>();
+  /** Bytes that git-annex has taken from sessions that have ended. */
+  #takenBefore = 0;
 
   /**
    * @param permit Undefined if this repository has dialed the connection. The peer is no stranger then,
@@ -94,16 +96,25 @@ export class StrangerLimits implements Disposable {
   limitBytes(connection: Connection): void {
     if (this.#state === "authenticated") return;
     this.#lookTimer = setInterval(() => {
-      const taken = this.#taken.reduce((sum, bytes) => sum + bytes(), 0);
+      const taken = this.#taken.values().reduce((sum, bytes) => sum + bytes(), this.#takenBefore);
       if (connection.packetBytesReceived - taken <= this.#values.maxWaitingBytes) return;
       connection.close(...closeReasonFor(new ProtocolError("too much before AUTH")));
     }, this.#values.lookIntervalMs);
     connection.closed.then(() => this.#stopLooking());
   }
 
-  /** Takes what git-annex has taken from a session out of the count: iroh no longer buffers it. */
-  countOut(bytesTaken: () => number): void {
-    if (this.#state !== "authenticated") this.#taken.push(bytesTaken);
+  /**
+   * Takes what git-annex has taken from a session out of the count: iroh no longer buffers it.
+   *
+   * @returns Dispose of it when the session has ended. A stranger may have thousands, one after another.
+   */
+  countOut(bytesTaken: () => number): Disposable {
+    if (this.#state !== "authenticated") this.#taken.add(bytesTaken);
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#taken.delete(bytesTaken)) this.#takenBefore += bytesTaken();
+      },
+    };
   }
 
   /**
@@ -142,7 +153,7 @@ export class StrangerLimits implements Disposable {
 
   #stopLooking(): void {
     clearInterval(this.#lookTimer);
-    this.#taken = [];
+    this.#taken.clear();
   }
 
   #evict = () => this.#exceeded.abort(this.#permit?.evicted.reason);
@@ -171,9 +182,9 @@ export class SessionLimits implements Disposable {
     this.exceeded = AbortSignal.any([permit.evicted, this.#expired.signal]);
   }
 
-  /** Counts the bytes that git-annex takes from the session. */
-  countOut(bytesTaken: () => number): void {
-    this.#connection.countOut(bytesTaken);
+  /** Counts the bytes that git-annex takes from the session. @returns Dispose of it when that has ended. */
+  countOut(bytesTaken: () => number): Disposable {
+    return this.#connection.countOut(bytesTaken);
   }
 
   /** Lifts the limits of the session and of its connection: git-annex has admitted the peer. */

@@ -157,6 +157,26 @@ Deno.test("StrangerLimits does not count the bytes that git-annex has taken", as
   assert.equal(await fake.closed, 4n);
 });
 
+Deno.test("StrangerLimits keeps of a session that has ended a number alone", async () => {
+  const { fake, connection } = fakeConnection();
+  using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
+  limits.limitBytes(connection);
+  for (let i = 0; i < 5; i++) {
+    let hasEnded = false;
+    const counted = limits.countOut(() => {
+      assert(!hasEnded);
+      return 1_000_000;
+    });
+    counted[Symbol.dispose]();
+    hasEnded = true;
+  }
+  fake.packetBytesReceived = 5_500_000;
+  const early = await Promise.race([fake.closed, milliseconds(20)]);
+  assert.equal(early, undefined);
+  fake.packetBytesReceived++;
+  assert.equal(await fake.closed, 4n);
+});
+
 Deno.test("StrangerLimits does not limit the bytes of a peer that git-annex has admitted", async () => {
   const { fake, connection } = fakeConnection();
   using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
