@@ -53,7 +53,6 @@ export class FrameComposer {
   /** Has the next write begin a generation, since the carrier of the present one has failed. */
   abandonCarrier(): void {
     this.#begunOn = undefined;
-    this.#frames = new FrameWriter(FRAMES_BYTES); // a pending write may still read the old one
   }
 
   /**
@@ -71,9 +70,15 @@ export class FrameComposer {
     return this.#compose(maxBytes);
   }
 
-  /** Says that the carrier has taken the last write, or has failed. */
+  /** Says that the carrier has taken the last write. */
   endWrite(): void {
     this.#send.endWrite();
+  }
+
+  /** Says that the last write has failed. The carrier may still read its frames, so that their memory is not used again. */
+  abandonWrite(): void {
+    this.#send.endWrite();
+    this.#frames = new FrameWriter(FRAMES_BYTES);
   }
 
   #begin(carrier: AttachedCarrier): void {

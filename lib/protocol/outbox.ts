@@ -119,11 +119,13 @@ export class Outbox {
         continue;
       }
       try {
-        await carrier.send(...pieces).finally(() => this.#composer.endWrite());
+        await carrier.send(...pieces);
+        this.#composer.endWrite();
         if (isHome && !this.#resting.aborted) {
           await delay(REST_MS, this.#resting).catch(() => {}); // the lane is made, or time is up
         }
       } catch (error) {
+        this.#composer.abandonWrite();
         if (this.#isClosed()) return;
         if (this.#carrier === carrier) this.returnFrom(carrier);
         if (this.#carrier === carrier) this.#carrier = undefined; // its home cannot be written to

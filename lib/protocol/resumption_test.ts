@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
+import type { Lane } from "../lane/lane.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { Session } from "./session.ts";
+import { memoryLane } from "../../tests/memory_carriers.ts";
 import { pipe } from "../../tests/pipe.ts";
 import { eventLoopTurns } from "../../tests/event_loop.ts";
 
@@ -19,6 +21,8 @@ class Pair {
       const which = this.#waiting.length;
       this.#waiting.push(() => {});
       const session = new Session(stream, closed, {
+        lookMs: 2,
+        stallMs: 10,
         onHomeLost: () => {
           this.lost++;
           this.#waiting[which]!();
@@ -51,6 +55,14 @@ class Pair {
       await eventLoopTurns(count);
       before[i]!.resolve(new StreamError("lost", "nothing comes"));
       await attached[i]!.promise;
+    }));
+  }
+
+  /** Attaches a lane, which each end has after so many turns. */
+  async attachLane(ends: readonly [Lane, Lane], turns: readonly [number, number]): Promise<void> {
+    await Promise.all(turns.map(async (count, i) => {
+      await eventLoopTurns(count);
+      this.sessions[i]!.attachLane(ends[i]!);
     }));
   }
 }
@@ -86,19 +98,29 @@ async function receive(session: Session): Promise<Uint8Array> {
   return Buffer.concat(parts);
 }
 
-Deno.test("Session: goes on on another connection, with no byte lost, doubled or out of order", async () => {
+Deno.test("Session: goes on on another connection, with no byte lost, doubled or out of order, whatever becomes of its lanes", async () => {
   const chunk = fc.integer({ min: 1, max: 60_000 }).map((length) =>
     Uint8Array.from({ length }, (_, i) => i * 7 + (i >> 8))
   );
   const chunks = fc.array(chunk, { maxLength: 12 });
   const turns = fc.tuple(fc.nat(6), fc.nat(6));
-  const losses = fc.array(turns, { minLength: 1, maxLength: 4 });
+  const direction = fc.record({
+    fault: fc.constantFrom("none", "closed", "silent"),
+    after: fc.oneof(fc.nat(300), fc.nat(200_000)),
+    wait: fc.nat(3),
+  });
+  const lane = fc.record({ ends: fc.tuple(direction, direction), turns });
+  const loss = fc.record({ lane: fc.option(lane, { freq: 2 }), turns });
+  const losses = fc.array(loss, { minLength: 1, maxLength: 4 });
   let lost = 0;
   await fc.assert(
     fc.asyncProperty(chunks, chunks, losses, fc.nat(2), async (forth, back, losses, wait) => {
       const pair = new Pair(wait), [a, b] = pair.sessions;
       const losing = (async () => {
-        for (const turns of losses) await pair.replace(wait, turns);
+        for (const { lane, turns } of losses) {
+          if (lane) await pair.attachLane(memoryLane(...lane.ends), lane.turns);
+          await pair.replace(wait, turns);
+        }
       })();
       const [atB, atA] = await Promise.all([receive(b), receive(a), send(a, forth), send(b, back)]);
       assert.equal(Buffer.compare(atB, Buffer.concat(forth)), 0);
