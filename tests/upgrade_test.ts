@@ -25,7 +25,7 @@ async function upgrade(env: TestEnv): Promise<string[]> {
   return [Deno.execPath(), "run", "--quiet", ...options, ...RUN_FLAGS, join(copy, "main.ts")];
 }
 
-scenario("upgrade: doctor, status and, once, the log say to restart remotedaemon", {
+scenario("upgrade: doctor, status and, once, the log say to restart up or remotedaemon", {
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
@@ -48,12 +48,15 @@ scenario("upgrade: doctor, status and, once, the log say to restart remotedaemon
   );
 
   const status = await env.ok([...program, "status"], on);
-  assert.match(status, /process \d+, of version \S+; this is version 9\.9\.9, restart git annex/);
+  assert.match(
+    status,
+    /process \d+, of version \S+; this is version 9\.9\.9, restart up or git annex/,
+  );
   const json = JSON.parse(await env.ok([...program, "status", "--json"], on));
   assert.deepEqual([json.version, json.listener.since], [VERSION, null]);
   assert.match(json.listener.version, /^\d+\.\d+\.\d+/);
   const doctor = await env.run([...program, "doctor"], on);
-  assert.match(doctor.stdout, /^warning .*the listener is of version .*; restart git annex/m);
+  assert.match(doctor.stdout, /^warning .*the listener is of version .*; restart up or git annex/m);
 
   b.listener.kill("SIGTERM");
   await b.listener.ended;

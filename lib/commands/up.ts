@@ -72,7 +72,7 @@ export async function up({ action, json }: UpOptions): Promise<number> {
 
 /** Serves until a signal comes, or until stdout is closed. */
 async function serve({ repository, folder }: Place, json: boolean): Promise<number> {
-  const log = new LogFile(upLogPath(repository));
+  await using log = new LogFile(upLogPath(repository));
   const output = new EventOutput(log, json);
   using signals = new Signals(STOP_TIMEOUT_S * 1000);
   const stop = AbortSignal.any([signals.signal, output.closed]);

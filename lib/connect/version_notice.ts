@@ -20,7 +20,7 @@ const MAX_LOG_BYTES = 256 * 1024;
 export async function noteOtherVersion(repository: Repository, version: string): Promise<void> {
   const path = join(listenerFolder(repository), "log");
   const message = `this listener is of version ${version}, and the program of version ` +
-    `${config.version}; restart git annex remotedaemon`;
+    `${config.version}; restart up or git annex remotedaemon`;
   try {
     const isNoted = readTextAtMost(path, MAX_LOG_BYTES).includes(message);
     if (!isNoted && await servingOf(repository)) await new LogFile(path).write(message);

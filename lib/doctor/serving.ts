@@ -89,7 +89,7 @@ export async function checkVersion(repository: Repository): Promise<Finding[]> {
   return [warning(
     `the listener is of version ${version} and this program of version ${config.version}, ` +
       "so no connection goes through the listener",
-    "restart git annex remotedaemon",
+    "restart up or git annex remotedaemon",
   )];
 }
 

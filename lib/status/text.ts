@@ -44,7 +44,7 @@ function listenerText(
     return listener.version === null
       ? `process ${listener.pid}, which does not answer`
       : `process ${listener.pid}, of version ${printable(listener.version)}; this is version ` +
-        `${version}, restart git annex remotedaemon`;
+        `${version}, restart up or git annex remotedaemon`;
   }
   const { pid, since, relay, addresses } = listener;
   return `process ${pid}, since ${localTime(since)}, ${relay ? `relay ${relay}` : "no relay"}` +

@@ -3,6 +3,7 @@
 import { abortable, delay } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
+import { processInfo, signalGroup } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
 import { runningUp, upLogPath, type UpStatus } from "./entry.ts";
 
@@ -30,8 +31,7 @@ export async function startInBackground(
   folder: string,
   signal: AbortSignal,
 ): Promise<{ up: UpStatus; isNew: boolean }> {
-  const running = await runningUp(repository);
-  if (running) return { up: running, isNew: false };
+  if (await runningUp(repository)) return { up: await untilServing(repository, signal), isNew: false };
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(Deno.build.standalone ? Deno.execPath() : PROGRAM, {
@@ -54,7 +54,11 @@ export async function startInBackground(
   words.catch(() => {}); // it goes on, and this process no longer listens
   try {
     const either = AbortSignal.any([signal, ended.signal]);
-    return { up: await untilServing(repository, either), isNew: true };
+    const up = await untilServing(repository, either);
+    // If two start one at once, the later one would wait for the first, and take over from it.
+    const isNew = (await processInfo(up.pid))?.group === child.pid;
+    if (!isNew) signalGroup(child.pid, "SIGTERM");
+    return { up, isNew };
   } catch (error) {
     if (!ended.signal.aborted || signal.aborted) throw error;
     const timeout = AbortSignal.timeout(LAST_WORDS_TIMEOUT_MS);

@@ -2,8 +2,9 @@
  * Ends a `git fetch` of remotedaemon that hangs. git-annex's server may drop git's last bytes, with any
  * transport. Then git waits for them for ever, and remotedaemon for git: it hears nothing more of that remote.
  *
- * A fetch hangs if its processes read, write and compute nothing for half a minute. git sends something every
- * five seconds while it prepares what is fetched, and this program gives up a peer after 25 seconds of silence. Only Linux tells that much of a process.
+ * A fetch hangs if its processes read, write and compute nothing for a minute. git sends something every five
+ * seconds while it prepares what is fetched. A connection that is lost takes less than a minute, too: 25 seconds
+ * until this program notices, and 20 to resume the transfer. Only Linux tells that much of a process.
  */
 
 import { debug } from "../console/stderr.ts";
@@ -15,7 +16,7 @@ import {
 } from "../platform/processes.ts";
 
 /** Time without a sign of life after which a fetch counts as hanging. */
-const HUNG_MS = 30_000;
+const HUNG_MS = 60_000;
 /** Interval between looks at the processes of fetches. */
 const LOOK_INTERVAL_MS = 5_000;
 
