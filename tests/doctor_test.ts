@@ -100,7 +100,7 @@ scenario("doctor says what is wrong, what to do about it, and exits 1", {
       /git-annex is not on PATH; install git-annex 10\./,
       /git-remote-p2p-annex is not on PATH.*; make it a link/,
       /git-annex-p2p-iroh is not on PATH.*; put it/,
-      /this repository has no identity; run git annex p2p --enable iroh/,
+      /this repository has no identity; run git-annex-p2p-iroh up, which makes one/,
       /no relay answers within 10 s, http:\/\/127\.0\.0\.1:9\/; is this machine online/,
     ]
   ) assert.match(wrong, part);

@@ -138,7 +138,7 @@ scenario("status says that a repository has no address", {}, async (env) => {
   const { a } = await makeLoopback(env);
   const cwd = await makeRepository(env, a, "repository");
   const text = await env.ok(["git-annex-p2p-iroh", "status"], { on: a, cwd });
-  assert.match(text, /^address {3}none; run git annex p2p --enable iroh$/m);
+  assert.match(text, /^address {3}none; run git-annex-p2p-iroh up$/m);
   const json = await env.ok(["git-annex-p2p-iroh", "status", "--json"], { on: a, cwd });
   assert.deepEqual(checked(json).peers, []);
   const { code } = await env.iroh(["status"], { on: a, cwd: a.dir });

@@ -192,9 +192,14 @@ scenario("up exits with a clear message if git-annex never works", {
   const annex = await makeAnnex(env);
   const failing = join(annex.host.dir, "failing");
   await Deno.mkdir(failing);
-  await Deno.writeTextFile(join(failing, "git-annex"), "#!/bin/sh\necho no luck >&2\nexit 3\n", {
-    mode: 0o755,
-  });
+  const script = `#!/bin/sh
+echo 'no luck
+HasCallStack backtrace:
+  throwM, called at Messages.hs:387:17 in git-annex-10-x:Messages
+' >&2
+exit 3
+`;
+  await Deno.writeTextFile(join(failing, "git-annex"), script, { mode: 0o755 });
   const path = { PATH: `${failing}:${annex.host.env.PATH}` };
   const run = await (await startUp(annex, { env: path })).ended;
   assert.equal(run.code, 1);

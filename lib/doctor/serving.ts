@@ -18,7 +18,8 @@ export async function checkIdentity(repository: Repository): Promise<Finding> {
   const path = identityPath(repository);
   try {
     if (!readIdentity(repository)) {
-      return failure("this repository has no identity", "run git annex p2p --enable iroh");
+      const command = Deno.build.os === "windows" ? "git annex p2p --enable iroh" : `${PROGRAM} up`;
+      return failure("this repository has no identity", `run ${command}, which makes one`);
     }
   } catch (error) {
     if (!(error instanceof Failure)) throw error;

@@ -10,6 +10,7 @@ type Peer = StatusReport["peers"][number];
 
 /** Width of the first column. */
 const TERM_CHARACTERS = "listener  ".length;
+const ENABLE = "git annex p2p --enable iroh";
 const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Returns the report as lines of text. */
@@ -18,7 +19,7 @@ export function statusText(
   os: typeof Deno.build.os = Deno.build.os,
 ): string {
   const lines = [
-    ["address", address ?? "none; run git annex p2p --enable iroh"],
+    ["address", address ?? `none; run ${os === "windows" ? ENABLE : `${PROGRAM} up`}`],
     ["listener", listenerText({ listener, version }, os)],
     ...up ? [["up", upText(up)]] : [],
     ...peers.map((peer) => ["peer", peerText(peer)]),

@@ -66,7 +66,7 @@ export class RemoteDaemon implements AsyncDisposable {
       else debug(() => `remotedaemon says ${line}`);
     });
     const stderr = this.#read(child.stderr, (line) => {
-      if (line.trim() === "") return;
+      if (line.trim() === "" || isOfBacktrace(line)) return;
       this.#lastWords = line.trim();
       listener.said(line);
     });
@@ -137,4 +137,9 @@ export class RemoteDaemon implements AsyncDisposable {
       debug(() => `reading from remotedaemon: ${error}`);
     }
   }
+}
+
+/** Tells whether a line belongs to the backtrace that git-annex prints below an error (GHC 9.10 and later). */
+function isOfBacktrace(line: string): boolean {
+  return /^HasCallStack backtrace:$|^ {2}\S+, called at \S+:\d+:\d+ in /.test(line);
 }
