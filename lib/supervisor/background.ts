@@ -31,7 +31,9 @@ export async function startInBackground(
   folder: string,
   signal: AbortSignal,
 ): Promise<{ up: UpStatus; isNew: boolean }> {
-  if (await runningUp(repository)) return { up: await untilServing(repository, signal), isNew: false };
+  if (await runningUp(repository)) {
+    return { up: await untilServing(repository, signal), isNew: false };
+  }
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(Deno.build.standalone ? Deno.execPath() : PROGRAM, {
