@@ -229,7 +229,7 @@ Deno.test(
     const { name } = thisHost();
     const cases: [object, unknown][] = [
       [{}, { pid: Deno.pid }],
-      [{ boot: "other" }, undefined],
+      [{ boot: "other" }, { elsewhere: `${name}, another host of that name` }],
       [{ boot: "other", name: "nas" }, { elsewhere: "nas" }],
       [{ pidNamespace: "pid:[1]" }, { elsewhere: `${name}, in another container` }],
       [{ name: 7 }, undefined],
@@ -240,6 +240,13 @@ Deno.test(
       using _ = await HeldFile.replace(scene.signaturePath, text);
       assert.deepEqual(await servingOf(scene.repository), serving, text);
     }
+    const before = JSON.stringify({
+      pid: Deno.pid,
+      id: "id",
+      host: { ...thisHost(), boot: "other" },
+    });
+    await Deno.writeTextFile(scene.signaturePath, before);
+    assert.equal(await servingOf(scene.repository), undefined);
     for (const text of ["", "{}", "null", JSON.stringify({ pid: 0, host: thisHost() })]) {
       using _ = await HeldFile.replace(scene.signaturePath, text);
       assert.equal(await servingOf(scene.repository), undefined, text);

@@ -80,8 +80,8 @@ export async function servingOf(repository: Repository): Promise<Serving | undef
   switch (whereaboutsOf(host)) {
     case "here":
       return isHeld ?? await isAlive(pid) ? { pid } : undefined;
-    case "before":
-      return undefined;
+    case "before": // or another host has the same name, and its lock is seen
+      return isHeld ? { elsewhere: `${host.name}, another host of that name` } : undefined;
     case "container":
       return isHeld ?? true ? { elsewhere: `${host.name}, in another container` } : undefined;
     case "elsewhere":
