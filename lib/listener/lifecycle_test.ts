@@ -57,7 +57,10 @@ class Scene implements AsyncDisposable {
   }
 
   async signed(): Promise<void> {
-    while (!await exists(this.signaturePath)) await new Promise((next) => setTimeout(next, 1));
+    while (!await exists(this.signaturePath)) {
+      assert(!this.#lifecycles.every(({ unwanted }) => unwanted.aborted), "nothing signs it");
+      await new Promise((next) => setTimeout(next, 1));
+    }
   }
 
   listen(): void {
