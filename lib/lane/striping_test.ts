@@ -172,6 +172,28 @@ Deno.test("addStripes: waits for nominations after the selection, and closes wha
   dialed[2]!.close();
 });
 
+Deno.test("addStripes: a port answers no connection after 8", async () => {
+  const both = connection(), { a, b, certificates } = await ends(both);
+  const stop = new AbortController();
+  const striped = a.addStripes(false, { signal: stop.signal });
+  await b.first.write(Uint8Array.of(1, 0, 1));
+  await b.first.readExactly(PORTS_BYTES);
+  const [port] = portsOf(both[0]);
+  using from = QuicPort.open("127.0.0.1", certificates[1]!)!;
+  const connect = async (limitMs = 10_000) => {
+    const limit = AbortSignal.timeout(limitMs);
+    const quic = await from.connect(`127.0.0.1:${port}`, certificates[0]!.der, limit);
+    await quic.write(new Uint8Array(32)).catch(() => {}); // a wrong secret: it is closed
+    await quic.read().catch(() => undefined); // closed
+    quic.close();
+  };
+  for (let i = 0; i < 8; i++) await connect();
+  await connect(TIMEOUT_MS).catch(() => {}); // is closed during the handshake, or right after it
+  await assert.rejects(connect(TIMEOUT_MS), { name: "TimeoutError" });
+  stop.abort(new Error("given up"));
+  await assert.rejects(striped, /given up/);
+});
+
 Deno.test("addStripes: gives up the lane if the other end breaks the protocol", async () => {
   for (
     const [isControlling, said, error] of [

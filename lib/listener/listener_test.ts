@@ -4,6 +4,7 @@ import type { Incoming } from "../iroh/endpoint.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { MUX_ALPN, newSessionId } from "../protocol/mux.ts";
+import type { MuxConnection } from "../protocol/peer_connection.ts";
 import type { Session } from "../protocol/session.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { Listener, type ListenerLimits } from "./listener.ts";
@@ -111,6 +112,8 @@ function bytesOf(
 class Scene implements AsyncDisposable {
   readonly listener: Listener;
   readonly log: string[] = [];
+  /** The connections on the mux protocol, in the order of their arrival. */
+  readonly muxes: MuxConnection[] = [];
   /** What the listener counts for `status`. */
   readonly meter = new TrafficMeter();
   socketRefusals = 0;
@@ -131,7 +134,7 @@ class Scene implements AsyncDisposable {
       bind: undefined,
       report: (line) => this.log.push(line),
       socketRefused: () => this.socketRefusals++,
-      connected: () => {},
+      connected: (mux) => this.muxes.push(mux),
       disconnected: () => {},
       meter: this.meter,
       limits: {
@@ -560,6 +563,28 @@ Deno.test(
     assert.deepEqual(told, ["proof"]);
     const peer = scene.dial({ source: "192.0.2.2", opensStream: false });
     assert.equal(await Promise.race([peer.closed, eventLoopTurns(5)]), undefined);
+  },
+);
+
+Deno.test(
+  "Listener closes the connection that was unused for longest if more than max-connections are kept",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({}, 2);
+    using _ = scene.echo();
+    const peers = [1, 2].map((key) => scene.arrive(new MemoryConnection(key)));
+    const sessions = await Promise.all(peers.map((peer) => peer.openSession(0)));
+    const readers = sessions.map(({ readable }) => readable.getReader());
+    for (const reader of readers) await reader.read(); // AUTH-SUCCESS
+    for (const which of [1, 0]) {
+      await sessions[which]!.writable.getWriter().close();
+      while (!(await readers[which]!.read()).done);
+      while (scene.muxes[which]!.idleSince === undefined) await eventLoopTurns(1);
+    }
+    scene.arrive(new MemoryConnection(3));
+    const closed = await Promise.race([peers[1]!.closed, eventLoopTurns(20)]);
+    assert.deepEqual(closed, [0n, ""]);
+    assert.equal(await Promise.race([peers[0]!.closed, eventLoopTurns(5)]), undefined);
   },
 );
 

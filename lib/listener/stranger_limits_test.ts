@@ -52,6 +52,7 @@ function milliseconds(ms: number): Promise<void> {
 Deno.test("STRANGER_LIMITS has the limits that docs/protocol.md promises", () => {
   assert.equal(STRANGER_LIMITS.handshakeTimeoutMs, 10_000);
   assert.equal(STRANGER_LIMITS.authTimeoutMs, 30_000);
+  assert.equal(STRANGER_LIMITS.maxWaitingBytes, 500_000);
 });
 
 Deno.test("StrangerLimits ends a handshake that takes too long", async () => {
