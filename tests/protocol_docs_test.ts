@@ -119,6 +119,92 @@ Deno.test("protocol.md: the limits of frames and credit are those of the code", 
   assert.throws(() => decoded(tooLarge), FrameError);
 });
 
+/** What the page says of a time or a size of this program, and the constant that it is in the code. */
+const FIGURES:
+  readonly (readonly [words: string, module: string, constant: string, value: number])[] = [
+    ["keep-alives, which come every 5 s", "iroh/connection.ts", "HEARTBEAT_MS", 5_000],
+    ["this program, 25 s with `DUMBPIPEV0`", "iroh/silence_watch.ts", "SILENCE_TIMEOUT_MS", 25_000],
+    ["and 15 s with the mux protocol", "protocol/mux.ts", "MUX_SILENCE_TIMEOUT_MS", 15_000],
+    [
+      "waits 1 s and then closes with code 0",
+      "listener/peer_session.ts",
+      "PEER_CLOSE_TIMEOUT_MS",
+      1_000,
+    ],
+    ["A further one waits 1 s", "protocol/peer_connection.ts", "STRANGER_WAIT_MS", 1_000],
+    ["that is not whole after 10 s", "protocol/peer_connection.ts", "HEADER_TIMEOUT_MS", 10_000],
+    [
+      "holds back further ones for at most 10 s",
+      "protocol/session_opener.ts",
+      "TURN_TIMEOUT_MS",
+      10_000,
+    ],
+    ["keeps the first 64 KiB", "listener/replay_buffer.ts", "MAX_UNANSWERED_BYTES", 64 * 1024],
+    ["within 300 ms and two round trips", "listener/replay_stream.ts", "ANSWER_TIMEOUT_MS", 300],
+    ["it waits 5 s longer", "listener/replay_stream.ts", "SURE_TIMEOUT_MS", 5_000],
+    ["pauses 10 ms,", "protocol/outbox.ts", "REST_MS", 10],
+    ["for at most 600 ms in all", "protocol/outbox.ts", "MAX_REST_MS", 600],
+    ["or within 50 ms", "protocol/ack_timer.ts", "ACK_DELAY_MS", 50],
+    ["share 48 MiB", "protocol/credit.ts", "BUDGET_BYTES", 48 * 1024 * 1024],
+    ["This program keeps it for 30 s", "protocol/inbound_session.ts", "KEEP_TIMEOUT_MS", 30_000],
+    ["allows itself 10 s for that", "connect/lane_upgrade.ts", "REDIAL_TIMEOUT_MS", 10_000],
+    [
+      "20 s if the session has a lane",
+      "connect/lane_upgrade.ts",
+      "REDIAL_WITH_LANE_TIMEOUT_MS",
+      20_000,
+    ],
+    ["at most 5 s), and resets", "listener/connection_pool.ts", "GIVE_UP_TIMEOUT_MS", 5_000],
+    ["the session has moved 256 KiB", "connect/lane_upgrade.ts", "LANE_AFTER_BYTES", 256 * 1024],
+    ["pauses 30 s, then twice", "connect/lane_upgrade.ts", "FAILED_PAUSE_MS", 30_000],
+    ["up to 10 min", "connect/lane_upgrade.ts", "MAX_PAUSE_MS", 600_000],
+    ["it pauses 1 s", "connect/lane_upgrade.ts", "LOST_PAUSE_MS", 1_000],
+    ["then four times as long", "connect/lane_upgrade.ts", "LOST_PAUSE_GROWTH", 4],
+    [
+      "This program waits 5 s for that, and then answers NONE",
+      "protocol/lane_answerer.ts",
+      "AUTH_TIMEOUT_MS",
+      5_000,
+    ],
+    ["no offer within 15 s", "lane/negotiation.ts", "OFFER_TIMEOUT_MS", 15_000],
+    ["It waits at most 30 s for that", "lane/negotiation.ts", "MADE_TIMEOUT_MS", 30_000],
+    ["the secret within 2 s", "lane/connectivity.ts", "VERIFY_TIMEOUT_MS", 2_000],
+    ["QUIC wait 300 ms", "lane/gathering.ts", "TLS_HEAD_START_MS", 300],
+    ["give up after 8 s", "lane/gathering.ts", "CHECKS_TIMEOUT_MS", 8_000],
+    ["or 25 s by the clock", "lane/gathering.ts", "CONTROLLING_CLOCK_TIMEOUT_MS", 25_000],
+    ["waits 30 s by the clock", "lane/gathering.ts", "CLOCK_TIMEOUT_MS", 30_000],
+    ["at most 2 s of running time for the pairs", "lane/striping.ts", "STRIPES_TIMEOUT_MS", 2_000],
+    ["pairs, 10 s by the clock", "lane/striping.ts", "CLOCK_TIMEOUT_MS", 10_000],
+    [
+      "at most 15 s of running time for a message",
+      "lane/striping.ts",
+      "MESSAGE_TIMEOUT_MS",
+      15_000,
+    ],
+    ["looks each half second", "protocol/carriers.ts", "LOOK_MS", 500],
+    ["stays silent for 2 s", "protocol/carriers.ts", "STALL_MS", 2_000],
+    ["no hint answers within 2 s", "dial/dialer.ts", "LAN_CONNECT_TIMEOUT_MS", 2_000],
+    ["none answers within another 500 ms", "dial/dialer.ts", "LAN_FULL_TIMEOUT_MS", 500],
+    ["dialed 64 at a time", "dial/isolated_attempts.ts", "MAX_SLOTS", 64],
+    ["each for at least 1 s", "dial/isolated_attempts.ts", "SLOT_TIMEOUT_MS", 1_000],
+  ];
+
+Deno.test("protocol.md: times and sizes of this program are those of the code", async () => {
+  const text = page.replaceAll(/\s+/g, " ");
+  for (const [words, module, constant, value] of FIGURES) {
+    assert(text.includes(words), words);
+    const code = await Deno.readTextFile(new URL(`../lib/${module}`, import.meta.url));
+    const [, set] = new RegExp(`\\b${constant} = ([^,;]+)[,;]`).exec(code) ?? [];
+    assert.equal(valueOf(set ?? ""), value, `${module}: ${constant}, "${words}"`);
+  }
+});
+
+/** Returns the value of a number, a product, or a number that is shifted. */
+function valueOf(expression: string): number {
+  const [product, shift = "0"] = expression.replaceAll("_", "").split("<<");
+  return product!.split("*").map(Number).reduce((a, b) => a * b) * 2 ** Number(shift);
+}
+
 Deno.test("protocol.md: its table of lane messages has those of the code", async () => {
   const rows = table("Messages on a lane stream", "kind");
   assert.deepEqual(

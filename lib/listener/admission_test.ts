@@ -193,7 +193,7 @@ Deno.test("Admission gives one released permit to one of those who wait", async 
 });
 
 Deno.test("Admission refuses a newcomer if an evicted permit is not released in time", async () => {
-  const scene = new Scene(1, { waitTimeoutMs: 5_000 });
+  const scene = new Scene(1);
   await scene.admission.acquire({ source: "a", isKnown: false }, never);
   const newcomer = scene.ask("b");
   await scene.clock.pass(GRACE_MS);
