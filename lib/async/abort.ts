@@ -72,17 +72,27 @@ export class LinkedSignal implements Disposable {
 
 /** Interval between looks at the clock: short against the timeouts, which are 100 ms and more. */
 const TICK_MS = 10;
-/** Minimum number of ticks in a timeout. In each of them, the process reads what has arrived. */
-const MIN_TICKS = 10;
-/** Bounds of the time that one tick counts for, however long it took: a tick of an idle machine, and of a busy one. */
-const IDLE_TICK_MS = 12, BUSY_TICK_MS = 200;
+/** Maximum time that one tick counts for by default, however long it took: a tick of an idle machine. */
+const MAX_TICK_MS = 12;
+
+/** A time in which this process runs. */
+export interface RunningTime {
+  readonly milliseconds: number;
+  /** Maximum time that one tick counts for, where the wait may be little longer on a busy machine. */
+  readonly maxTickMs: number;
+}
 
 /**
  * Resolves like {@linkcode delay}, but counts only time in which this process ran. While a machine is overloaded or
  * suspended, an answer may have arrived that this process has not read yet.
  */
-export async function delayWhileRunning(milliseconds: number, signal: AbortSignal): Promise<void> {
-  const maxTickMs = Math.min(Math.max(milliseconds / MIN_TICKS, IDLE_TICK_MS), BUSY_TICK_MS);
+export async function delayWhileRunning(
+  time: number | RunningTime,
+  signal: AbortSignal,
+): Promise<void> {
+  const { milliseconds, maxTickMs } = typeof time === "number"
+    ? { milliseconds: time, maxTickMs: MAX_TICK_MS }
+    : time;
   let before = performance.now();
   for (let left = milliseconds; left > 0;) {
     await delay(TICK_MS, signal);
@@ -103,11 +113,11 @@ export class RunningTimeout implements Disposable {
   #linked: LinkedSignal;
 
   /** @param reason What {@linkcode signal} is aborted with. @param signals Other signals that abort it. */
-  constructor(milliseconds: number, reason: Error, ...signals: readonly AbortSignal[]) {
+  constructor(time: number | RunningTime, reason: Error, ...signals: readonly AbortSignal[]) {
     const expired = new AbortController();
     this.#linked = new LinkedSignal([expired.signal, ...signals]);
     this.signal = this.#linked.signal;
-    delayWhileRunning(milliseconds, this.#disposed.signal)
+    delayWhileRunning(time, this.#disposed.signal)
       .then(() => expired.abort(reason), () => {}); // disposed of before
   }
 

@@ -9,6 +9,7 @@
  */
 
 import { join } from "node:path";
+import { delay } from "../async/abort.ts";
 import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
 import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
@@ -57,20 +58,13 @@ export class LocalRegistration implements AsyncDisposable {
   readonly #registration: Registration;
   readonly #folder: string | undefined;
   #path: string | undefined;
-  #timer: ReturnType<typeof setInterval>;
+  #stopping = new AbortController();
+  #keeping: Promise<void> = Promise.resolve();
 
-  private constructor(
-    name: string,
-    registration: Registration,
-    { folder, lookIntervalMs = LOOK_INTERVAL_MS }: PublishOptions,
-  ) {
+  private constructor(name: string, registration: Registration, folder: string | undefined) {
     this.#name = name;
     this.#registration = registration;
     this.#folder = folder;
-    this.#timer = setInterval(() => {
-      // The next look tries again. Until then dialers on this host may need another route.
-      this.#look().catch((error) => debug(() => `same host: cannot write ${name}: ${error}`));
-    }, lookIntervalMs);
   }
 
   /**
@@ -92,9 +86,22 @@ export class LocalRegistration implements AsyncDisposable {
         socket.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:")
       ),
     };
-    const published = new LocalRegistration(fileName(publicKey), registration, options);
+    const published = new LocalRegistration(fileName(publicKey), registration, options.folder);
     await published.#write().catch((error) => options.failed?.(error));
+    published.#keeping = published.#keep(options.lookIntervalMs ?? LOOK_INTERVAL_MS);
     return published;
+  }
+
+  /** Looks at the file, once at a time: a write that is late would replace a later listener's. */
+  async #keep(intervalMs: number): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await delay(intervalMs, signal).catch(() => {}); // it stops
+      if (signal.aborted) return;
+      // The next look tries again. Until then dialers on this host may need another route.
+      await this.#look()
+        .catch((error) => debug(() => `same host: cannot write ${this.#name}: ${error}`));
+    }
   }
 
   /** Writes the file, perhaps in another folder than before. */
@@ -126,7 +133,8 @@ export class LocalRegistration implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
+    this.#stopping.abort();
+    await this.#keeping;
     if (!this.#path || this.#present()?.id !== this.#registration.id) return;
     await Deno.remove(this.#path).catch(ignoreNotFound);
   }

@@ -22,6 +22,8 @@ import type { SendHalf } from "./send_half.ts";
 const LOOK_MS = 500;
 /** Timeout for a lane to be heard after the peer has answered at home: more than a lost packet costs. */
 const STALL_MS = 2_000;
+/** Maximum time that one tick of it counts for. On a busy machine too, a user waits while a lane is dead. */
+const STALL_TICK_MS = 200;
 /** Timeout for the last frames of a peer that reads no further: several round trips of a slow network. */
 const LAST_FRAMES_MS = 1_000;
 /** Maximum by which a generation may be ahead of the newest one. For each the peer needs another carrier. */
@@ -301,7 +303,8 @@ export class Carriers {
       const first = Promise.race([answer, lane.heard().then(() => false)]);
       const isAnsweredAtHome = await abortable(first, lane.dropped).catch(() => false); // dropped
       if (!isAnsweredAtHome || lane.dropped.aborted || lane.piecesReceived !== before) continue;
-      using limit = new RunningTimeout(stallMs, new Error("it is silent"), lane.dropped);
+      const time = { milliseconds: stallMs, maxTickMs: STALL_TICK_MS };
+      using limit = new RunningTimeout(time, new Error("it is silent"), lane.dropped);
       await abortable(lane.heard(), limit.signal).catch((error) => this.#loseLane(lane, error));
     }
   }
