@@ -14,6 +14,9 @@ NO_PEER.addSubnet("224.0.0.0", 3, "ipv4"); // multicast, broadcast and what is r
 NO_PEER.addSubnet("ff00::", 8, "ipv6");
 NO_PEER.addAddress("::", "ipv6");
 
+/** The addresses at which iroh sees a peer on this host. */
+const LOOPBACK = ["127.0.0.1", "::1"];
+
 /** Tells whether a peer may be at a socket address. */
 export function isPeerAddress(address: string): boolean {
   const { host, port } = splitSocketAddress(address);
@@ -22,7 +25,8 @@ export function isPeerAddress(address: string): boolean {
 
 /**
  * Returns a function that tells whether an IP address that a peer offers may be dialed. Loopback, link-local
- * addresses, and those of this host may not, except for the address at which iroh sees the peer.
+ * addresses, and those of this host may not, except for the address at which iroh sees the peer. If that is
+ * 127.0.0.1 or ::1, the other one may be dialed, too.
  *
  * @param observedRemote IP address at which iroh sees the peer, if it does.
  * @param own The addresses of this host.
@@ -38,6 +42,10 @@ export function dialableHosts(
   local.addSubnet("fe80::", 10, "ipv6");
   for (const address of own) add(local, address);
   if (observedRemote !== undefined) add(observed, observedRemote);
+  // The other end may see this one at the other of the two, and offer its ports there.
+  if (LOOPBACK.some((host) => contains(observed, host))) {
+    for (const host of LOOPBACK) add(observed, host);
+  }
   return (host) => !contains(local, host) || contains(observed, host);
 }
 

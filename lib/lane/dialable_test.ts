@@ -66,3 +66,12 @@ Deno.test("dialableHosts(): knows the addresses of this host", () => {
   const isDialable = dialableHosts(undefined);
   for (const address of own) assert(!isDialable(address), address);
 });
+
+Deno.test("dialableHosts(): a peer on this host, whichever version of IP either end sees", () => {
+  for (const observed of ["127.0.0.1", "::1", "::ffff:127.0.0.1"]) {
+    const isDialable = dialableHosts(observed, OWN);
+    assert(isDialable("127.0.0.1") && isDialable("::1"), observed);
+    assert(!isDialable("192.168.7.2") && !isDialable("127.0.0.2"), observed);
+  }
+  assert(!dialableHosts("192.168.7.2", OWN)("::1"));
+});
