@@ -122,6 +122,7 @@ Deno.test("LaneEndpoint: dials no address of this host that a peer elsewhere off
   await assert.rejects(dialing("192.0.2.1"), /nothing gets through/);
   assert.equal(connections, 0);
   await assert.rejects(dialing(HOST), /nothing gets through/); // a peer on this host is dialed
-  assert.equal(connections, 1);
+  const loopback = own.filter((address) => ["127.0.0.1", "::1"].includes(address));
+  assert.equal(connections, loopback.length);
   for (const service of services) service.close();
 });
