@@ -7,8 +7,9 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import type { Annex } from "../../tests/annex.ts";
 import { makeNetwork, type Topology } from "../../tests/network.ts";
-import { type Host, TestEnv } from "../../tests/testenv.ts";
+import type { Host, TestEnv } from "../../tests/testenv.ts";
 import { type Annexes, linkEachWay, makeAnnexes } from "./annex.ts";
+import { inEnv } from "./environment.ts";
 import { inTurn, type Remote, REMOTES, remotesTable, Row } from "./table.ts";
 import { dialForByte, serveBoth } from "./traffic.ts";
 import { serveRepository } from "./warm.ts";
@@ -30,13 +31,8 @@ export async function* benchEveryday(
       const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
       const rows: Row[] = [];
       for (const measure of [measureByte, measureAnnex]) {
-        await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
-        try {
-          rows.push(...await env.within(measure(env, topology, isBusy, runs)));
-        } catch (error) {
-          env.show();
-          throw error;
-        }
+        const measured = inEnv(BENCH_TIMEOUT_MS, (env) => measure(env, topology, isBusy, runs));
+        rows.push(...await measured);
       }
       const title = `Every day, ${where}${isBusy ? ", all cores busy" : ""}, ${runs} runs`;
       yield { title, markdown: remotesTable(rows) };

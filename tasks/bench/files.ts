@@ -4,8 +4,8 @@ import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import type { Annex } from "../../tests/annex.ts";
 import { randomBytes } from "../../tests/pair.ts";
-import { TestEnv } from "../../tests/testenv.ts";
 import { type Annexes, linkEachWay, makeAnnexes } from "./annex.ts";
+import { inEnv } from "./environment.ts";
 import { inTurn, REMOTES, remotesTable, Row } from "./table.ts";
 
 const FILES = 500;
@@ -21,15 +21,12 @@ export async function* benchFiles(
 ): AsyncGenerator<{ title: string; markdown: string }> {
   for (const topology of ["lan", "lan, long cable"] as const) {
     const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
-    await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
-    try {
-      const rows = await env.within(measure(await makeAnnexes(env, topology), runs));
-      const title = `${FILES} small files, ${where}, ${runs} runs`;
-      yield { title, markdown: remotesTable(rows) };
-    } catch (error) {
-      env.show();
-      throw error;
-    }
+    const rows = await inEnv(
+      BENCH_TIMEOUT_MS,
+      async (env) => await measure(await makeAnnexes(env, topology), runs),
+    );
+    const title = `${FILES} small files, ${where}, ${runs} runs`;
+    yield { title, markdown: remotesTable(rows) };
   }
 }
 

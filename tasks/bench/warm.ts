@@ -16,8 +16,9 @@ import {
   silence,
   withDirectAddress,
 } from "../../tests/pair.ts";
-import { type Host, memoryOf, TestEnv } from "../../tests/testenv.ts";
+import { type Host, memoryOf, type TestEnv } from "../../tests/testenv.ts";
 import { helper, makeAnnexes, split } from "./annex.ts";
+import { inEnv } from "./environment.ts";
 import { inTurn, type Name, NAMES, Row } from "./table.ts";
 import { dialForByte, serveBoth, usage } from "./traffic.ts";
 
@@ -47,26 +48,19 @@ export async function* benchWarm(runs: number): AsyncGenerator<Table> {
     const where = topology === "lan" ? "on a LAN" : "round trip of 50 ms";
     const rows = [];
     for (const route of ROUTES) {
-      rows.push(...await inEnv((env) => benchByte(env, topology, route, often)));
+      rows.push(...await inEnv(BENCH_TIMEOUT_MS, (env) => benchByte(env, topology, route, often)));
     }
     yield { title: `One byte there and back, ${where}, ${often} runs`, rows };
   }
   const title = `git annex sync without changes, round trip of 50 ms, ${runs} runs`;
-  yield { title, ...await inEnv((env) => benchSync(env, runs)) };
-  yield { title: `A listener with ${IDLE_PEERS} idle peers`, rows: await inEnv(benchIdle) };
+  yield { title, ...await inEnv(BENCH_TIMEOUT_MS, (env) => benchSync(env, runs)) };
+  yield {
+    title: `A listener with ${IDLE_PEERS} idle peers`,
+    rows: await inEnv(BENCH_TIMEOUT_MS, benchIdle),
+  };
 }
 
 /** Runs a measurement on new hosts. */
-async function inEnv<T>(body: (env: TestEnv) => Promise<T>): Promise<T> {
-  await using env = await TestEnv.make(BENCH_TIMEOUT_MS);
-  try {
-    return await env.within(body(env));
-  } catch (error) {
-    env.show();
-    throw error;
-  }
-}
-
 /** Measures whole processes in a served repository. A relay is at `a`'s end of the long cable. */
 async function benchByte(
   env: TestEnv,
