@@ -135,7 +135,8 @@ function parseRelay(value: string): RelaySetting | undefined {
   return { kind: "custom", urls: [...new Set(urls as string[])] };
 }
 
-function parseRelayUrl(text: string): string | undefined {
+/** Parses the URL of a relay. @returns It in its normal form; undefined if it is none. */
+export function parseRelayUrl(text: string): string | undefined {
   const url = URL.parse(text);
   const fits = url && ["https:", "http:"].includes(url.protocol) && url.hostname &&
     url.href.length <= MAX_URL_CHARACTERS;
