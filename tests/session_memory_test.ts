@@ -9,6 +9,7 @@ import type { Endpoint, Incoming } from "../lib/iroh/endpoint.ts";
 import { ConnectionPool } from "../lib/listener/connection_pool.ts";
 import { ControlServer } from "../lib/listener/control_server.ts";
 import { Listener } from "../lib/listener/listener.ts";
+import { Presence } from "../lib/listener/presence.ts";
 import { TrafficMeter } from "../lib/listener/traffic.ts";
 import { listenerFolder } from "../lib/repository/listener_folder.ts";
 import { parseSettings } from "../lib/repository/settings.ts";
@@ -49,6 +50,7 @@ class Side implements AsyncDisposable {
     const pool: ConnectionPool = new ConnectionPool({
       endpoint: connection.endpoint as Endpoint,
       settings: SETTINGS,
+      presence: new Presence({ lastSeen: { of: () => undefined, note: () => {} } }),
       serve: (connection) => listener.serveDialed(connection),
       signal: stop.signal,
       dial: () => assert.fail("the connection is kept"),
@@ -61,7 +63,7 @@ class Side implements AsyncDisposable {
       report: () => {},
       socketRefused: () => assert.fail("git-annex is there"),
       connected: (mux) => pool.add(mux),
-      disconnected: (mux) => pool.remove(mux),
+      disconnected: (mux, outcome) => pool.remove(mux, outcome),
       meter,
     });
     const running = isDialed ? listener.serveDialed(connection) : listener.run();

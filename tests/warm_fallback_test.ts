@@ -99,7 +99,10 @@ scenario("warm: a process reports why its listener could not reach the peer", {
   );
   a.listener.kill("SIGTERM");
   await a.listener.ended;
-  assert.match(await fails(address), /cannot reach the peer; tried 127\.0\.0\.1:\d+ \(/);
+  assert.match(
+    await fails(address),
+    /the peer is away, last seen [\d: -]+; tried 127\.0\.0\.1:\d+ \(/,
+  );
 });
 
 scenario("warm: if the listener is killed while it dials, the process dials by itself", {

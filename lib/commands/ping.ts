@@ -1,7 +1,8 @@
 /** `git-annex-p2p-iroh ping ADDRESS`: tests whether a peer can be reached, by which route, how fast. */
 
 import { abortable, delay } from "../async/abort.ts";
-import { dialPeer, type DialResult, Unreachable } from "../dial/dialer.ts";
+import { dialPeer, type DialResult } from "../dial/dialer.ts";
+import { Unreachable } from "../dial/unreachable.ts";
 import { reasonFor } from "../console/failure.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { describePath } from "../iroh/path.ts";

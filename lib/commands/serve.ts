@@ -11,6 +11,7 @@ import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
+import { Presence } from "../listener/presence.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
 import { type Identity, readIdentity } from "../repository/identity.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
@@ -106,9 +107,11 @@ async function serveRepository(
   const stopped = new AbortController();
   using meter = new TrafficMeter();
   await using lastSeen = new LastSeenFile(repository);
+  const presence = new Presence({ lastSeen });
   const pool: ConnectionPool = new ConnectionPool({
     endpoint,
     settings,
+    presence,
     serve: (connection) => listener.serveDialed(connection),
     signal: stopped.signal,
   });
@@ -120,11 +123,7 @@ async function serveRepository(
     report,
     socketRefused: () => lifecycle.socketRefused(),
     connected: (mux) => pool.add(mux),
-    disconnected: (mux) => {
-      pool.remove(mux);
-      // A peer that dials without its listener has a fresh key, which is never seen again.
-      if (mux.isDialed) lastSeen.note(mux.connection.publicKey.toHex());
-    },
+    disconnected: (mux, outcome) => pool.remove(mux, outcome),
     meter,
   });
   listener.run().catch((error) => closed.abort(error)).finally(() =>
@@ -133,7 +132,7 @@ async function serveRepository(
   const relayWatch = new RelayWatch(endpoint, stop);
   const watchingRelay = relayWatch.reportTo(report);
   const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
-  const sources = { endpoint, relayWatch, since: new Date(), pool, meter, lastSeen };
+  const sources = { endpoint, relayWatch, since: new Date(), pool, meter, presence };
   {
     // The listener is no longer found as soon as it refuses connections.
     await using _control = await ControlServer.open({

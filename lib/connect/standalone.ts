@@ -21,7 +21,7 @@ import type { OutboundSession } from "./outbound.ts";
  *
  * @param onLane Called when the session migrates to a lane.
  * @throws {SelfDial} if the address is this repository's own.
- * @throws What {@linkcode dialPeer} throws, such as {@linkcode Unreachable}.
+ * @throws What {@linkcode dialPeer} throws, such as `Unreachable`.
  */
 export async function openStandalone(
   ticket: Ticket,

@@ -7,6 +7,7 @@
 import { abortable, LinkedSignal, RunningTimeout } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
+import { type Absence, Away } from "../dial/unreachable.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
 import { Channel, jsonOf, MessageKind, ProxiedStream } from "./channel.ts";
@@ -45,6 +46,7 @@ export interface ProxiedSession extends Disposable {
    *
    * @throws {ControlUnavailable} if the listener cannot open it. The peer has then received nothing.
    * @throws {ConfigChanged} if the listener does not confirm the git config.
+   * @throws {Away} if the listener believes that the peer is away.
    * @throws {Failure} if the listener says that the peer cannot be reached.
    * @throws The signal's reason.
    */
@@ -216,10 +218,21 @@ async function readAnswer(channel: Channel, signal: AbortSignal): Promise<Record
   const message = await abortable(channel.receive(), signal);
   if (message?.kind === MessageKind.ANSWER) return jsonOf(message);
   if (message?.kind !== MessageKind.FAILED) throw new ControlUnavailable("it has ended");
-  const { message: text, hint, exitStatus } = jsonOf(message);
+  const { message: text, hint, exitStatus, away } = jsonOf(message);
   if (typeof text !== "string") throw new ControlUnavailable("it cannot do that");
-  throw new Failure(text, {
+  const options = {
     ...typeof hint === "string" ? { hint } : {},
     ...typeof exitStatus === "number" ? { exitStatus } : {},
-  });
+  };
+  const absence = absenceOf(away);
+  throw absence ? new Away(text, absence, options) : new Failure(text, options);
+}
+
+/** Reads since when a peer is away. @returns Undefined if it is not valid. */
+function absenceOf(away: unknown): Absence | undefined {
+  if (away === null || typeof away !== "object") return undefined;
+  const { since, lastSeen } = away as Record<string, unknown>;
+  const [first, last] = [new Date(String(since)), new Date(String(lastSeen))];
+  if (Number.isNaN(first.getTime())) return undefined;
+  return { since: first, lastSeen: Number.isNaN(last.getTime()) ? undefined : last };
 }

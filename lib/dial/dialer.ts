@@ -22,6 +22,7 @@ import { DialEndpoints } from "./dial_endpoints.ts";
 import { IsolatedAttempts, type LanSearch } from "./isolated_attempts.ts";
 import { describeRoute, knownRoutes, type Route, routeName, routeOf } from "./route.ts";
 import { SharedAttempt } from "./shared_attempt.ts";
+import { Unreachable, type UnreachableOptions } from "./unreachable.ts";
 
 /** Timeout for a dial, as the guide promises; iroh itself gives up after 30 s. */
 const DIAL_TIMEOUT_MS = 25_000;
@@ -35,11 +36,6 @@ const LAN_CONNECT_TIMEOUT_MS = 2_000;
  * and has many interfaces. Then the connection takes milliseconds.
  */
 const LAN_FULL_TIMEOUT_MS = 500;
-
-/** A peer cannot be reached. */
-export class Unreachable extends Failure {
-  override readonly name = "Unreachable";
-}
 
 /** A repository is to connect to itself. */
 export class SelfDial extends Failure {
@@ -103,7 +99,7 @@ export async function dialPeer(
       throw new TicketError("the address is damaged, it names no key");
     }
     if (error instanceof Failure) throw error;
-    throw unreachable(dial.outcomes, error);
+    throw unreachable(dial.outcomes, { meansAbsence: !dial.isRefused, cause: error });
   }
 }
 
@@ -112,9 +108,13 @@ async function browseLan(publicKey: Uint8Array): Promise<MdnsBrowser> {
   return new MdnsBrowser(publicKey);
 }
 
-function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unreachable {
+function unreachable(
+  outcomes: ReadonlyMap<string, string>,
+  options: UnreachableOptions,
+): Unreachable {
   if (outcomes.size === 0) {
     return new Unreachable("cannot reach the peer, no route to it is known", {
+      ...options,
       hint:
         "it is not running on this host, its address names neither relay nor socket address, and " +
         "relay, lookup and lan are off",
@@ -122,8 +122,8 @@ function unreachable(outcomes: ReadonlyMap<string, string>, cause: unknown): Unr
   }
   const tried = [...outcomes].map(([route, outcome]) => `${route} (${outcome})`);
   return new Unreachable(`cannot reach the peer; tried ${tried.join(", ")}`, {
+    ...options,
     hint: "is git annex remotedaemon running there, and is it online?",
-    cause,
   });
 }
 
@@ -165,6 +165,7 @@ export class Dial implements Disposable {
   readonly #lanAddresses = new Set<string>();
   readonly #ended = new AbortController();
   #mode: DialMode = "shared";
+  #isRefused = false;
 
   /** @param browser Undefined if the local network is not to be searched. */
   constructor(
@@ -202,6 +203,11 @@ export class Dial implements Disposable {
   /** The outcome of each route. */
   get outcomes(): ReadonlyMap<string, string> {
     return this.#race.outcomes;
+  }
+
+  /** True if the peer is there, but accepts no connection now, as far as an attempt has shown. */
+  get isRefused(): boolean {
+    return this.#isRefused;
   }
 
   /** Runs the race. @returns Its winner. @param from The endpoint to dial from. */
@@ -270,6 +276,7 @@ export class Dial implements Disposable {
     debug(() => `an attempt failed: ${reason}`);
     if (isDialError(error, "invalid-key")) this.#race.giveUp(error); // the key is invalid on every route
     if (isDialError(error, "key-mismatch")) this.#isolate();
+    if (isDialError(error, "refused")) this.#isRefused = true;
     return reason;
   }
 }

@@ -1,7 +1,8 @@
 /** Keeps the connections of a listener, and opens sessions on them. */
 
 import { abortable } from "../async/abort.ts";
-import { dialPeer, SelfDial, Unreachable } from "../dial/dialer.ts";
+import { dialPeer, SelfDial } from "../dial/dialer.ts";
+import { Unreachable } from "../dial/unreachable.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
@@ -14,13 +15,11 @@ import { MUX_ALPN } from "../protocol/mux.ts";
 import { CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
 import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
+import type { ConnectionOutcome, Presence } from "./presence.ts";
 import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
-/**
- * Timeout for a dial within a minute of one that has failed. git-annex makes four to six attempts in a
- * `sync`, and the user waits for each.
- */
-const UNREACHABLE_MS = 60_000, UNREACHABLE_DIAL_TIMEOUT_MS = 4_000;
+/** Timeout for a dial of a peer that is believed away. git-annex makes four to six dials in a `sync`. */
+const AWAY_DIAL_TIMEOUT_MS = 1_500;
 
 /** Timeout for a dial after a kept connection did not answer: the user then waits less than 30 s in all. */
 const REOPEN_TIMEOUT_MS = 20_000;
@@ -33,14 +32,13 @@ export interface ConnectionPoolOptions {
   /** The listener's endpoint. */
   readonly endpoint: Endpoint;
   readonly settings: Settings;
+  readonly presence: Presence;
   /** Serves the sessions that the peer opens on a dialed connection, until the connection ends. */
   readonly serve: (connection: Connection) => Promise<void>;
   /** Gives up all dials. */
   readonly signal: AbortSignal;
   /** Dials a peer; tests pass another function. */
   readonly dial?: typeof dialPeer;
-  /** Time after a failed dial in which dials are shorter; tests pass a shorter one. */
-  readonly unreachableMs?: number;
   /** Timeout for telling the peer that a session is not resumed; tests pass a shorter one. */
   readonly giveUpTimeoutMs?: number;
 }
@@ -66,10 +64,6 @@ export class ConnectionPool {
   #options: ConnectionPoolOptions;
   /** By public key in hex, oldest first. */
   #connections = new Map<string, MuxConnection[]>();
-  /** Time of a failed dial, by public key in hex. */
-  #unreachableSince = new Map<string, number>();
-  /** Time of the first dial that has failed since the last connection, by public key in hex. */
-  #awaySince = new Map<string, Date>();
   #dialing = new Map<string, Promise<MuxConnection>>();
 
   constructor(options: ConnectionPoolOptions) {
@@ -79,32 +73,22 @@ export class ConnectionPool {
   /** Adds a connection that has begun. */
   add(mux: MuxConnection): void {
     const key = mux.connection.publicKey.toHex();
-    this.#unreachableSince.delete(key);
-    this.#awaySince.delete(key);
+    this.#options.presence.connected(key, mux.isDialed);
     this.#connections.set(key, [...this.of(key), mux]);
   }
 
   /** Removes a connection that has ended. */
-  remove(mux: MuxConnection): void {
+  remove(mux: MuxConnection, outcome: ConnectionOutcome): void {
     const key = mux.connection.publicKey.toHex();
     const left = this.of(key).filter((other) => other !== mux);
     if (left.length > 0) this.#connections.set(key, left);
     else this.#connections.delete(key);
+    this.#options.presence.disconnected(key, outcome);
   }
 
   /** Returns the public keys, in hex, of all connected peers. */
   keys(): Iterable<string> {
     return this.#connections.keys();
-  }
-
-  /** Returns the public keys, in hex, of all peers that cannot be reached. */
-  awayKeys(): Iterable<string> {
-    return this.#awaySince.keys();
-  }
-
-  /** Returns since when a peer cannot be reached; undefined if no dial has failed since the last connection. */
-  awaySince(key: string): Date | undefined {
-    return this.#awaySince.get(key);
   }
 
   /** Returns the connections with a peer, oldest first. @param key Its public key in hex. */
@@ -185,31 +169,23 @@ export class ConnectionPool {
   }
 
   async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
-    const { endpoint, settings, signal, serve, dial = dialPeer, unreachableMs = UNREACHABLE_MS } =
-      this.#options;
+    const { endpoint, settings, signal, serve, presence, dial = dialPeer } = this.#options;
     const alpns = [MUX_ALPN, DUMBPIPE_ALPN];
-    const key = ticket.publicKey.toHex(),
-      unreachableSince = this.#unreachableSince.get(key) ?? -Infinity;
-    const isUnreachable = performance.now() - unreachableSince < unreachableMs;
-    const timeoutMs = isUnreachable ? UNREACHABLE_DIAL_TIMEOUT_MS : limitMs;
+    const key = ticket.publicKey.toHex(), address = [...ticket.relays, ...ticket.direct].join();
+    const failure = presence.failsAtOnce(key, address);
+    if (failure) throw failure;
+    const timeoutMs = presence.of(key) === "away" ? AWAY_DIAL_TIMEOUT_MS : limitMs;
     const options = {
       from: endpoint,
       ...timeoutMs === undefined ? {} : { limitMs: timeoutMs },
     };
-    const { connection } = await dial(ticket, settings, alpns, signal, options).catch(
-      (error) => {
-        if (error instanceof Unreachable && !this.#awaySince.has(key)) {
-          this.#awaySince.set(key, new Date());
-        }
-        // A short dial does not prolong the time of short dials.
-        if (error instanceof Unreachable && !isUnreachable) {
-          this.#unreachableSince.set(key, performance.now());
-        }
-        throw error;
-      },
-    );
+    const { connection } = await dial(ticket, settings, alpns, signal, options).catch((error) => {
+      const isAway = error instanceof Unreachable && error.meansAbsence;
+      throw isAway ? presence.failed(key, address, error) : error;
+    });
     if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
+      presence.seen(key);
       await rememberDumbpipeOnly(ticket.publicKey);
       throw new DumbpipeOnly();
     }

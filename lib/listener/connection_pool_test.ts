@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type DialOptions, Unreachable } from "../dial/dialer.ts";
+import type { DialOptions } from "../dial/dialer.ts";
+import { Away, Unreachable } from "../dial/unreachable.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
@@ -7,6 +8,7 @@ import { CloseCode } from "../protocol/close_codes.ts";
 import { MUX_ALPN } from "../protocol/mux.ts";
 import { parseSettings } from "../repository/settings.ts";
 import type { Ticket } from "../repository/ticket.ts";
+import { Presence } from "./presence.ts";
 import { ConnectionPool, type ConnectionPoolOptions } from "./connection_pool.ts";
 import { pipe } from "../../tests/pipe.ts";
 
@@ -30,6 +32,7 @@ function fakeMux(ticket: Ticket): MuxConnection {
     connection,
     hasRoom: true,
     isClosed: false,
+    isDialed: true,
     isShared: false,
     idleSince: 0,
     open: () => {
@@ -41,6 +44,13 @@ function fakeMux(ticket: Ticket): MuxConnection {
   return mux as unknown as MuxConnection;
 }
 
+function makePresence(clock?: () => number): Presence {
+  return new Presence({
+    lastSeen: { of: () => undefined, note: () => {} },
+    ...clock && { clock },
+  });
+}
+
 /** A pool whose dials do what `dial` says. */
 function makePool(
   dial: (options: DialOptions, ticket: Ticket) => Promise<MuxConnection>,
@@ -50,6 +60,7 @@ function makePool(
   const pool = new ConnectionPool({
     endpoint: { publicKey: new Uint8Array(32) } as unknown as Endpoint,
     settings: parseSettings(""),
+    presence: makePresence(),
     signal: never,
     serve: (connection) => {
       pool.add(muxes.get(connection)!);
@@ -70,39 +81,36 @@ function failure(pool: ConnectionPool, ticket: Ticket): Promise<unknown> {
   return pool.open(ticket, SESSION, never).then(() => undefined, (error) => error);
 }
 
-Deno.test("ConnectionPool dials an unreachable peer for 4 s only, until it is reached", async () => {
+Deno.test("ConnectionPool dials a peer that is away for 1.5 s, and at most every 10 s", async () => {
   const timeouts: (number | undefined)[] = [];
-  let isReachable = false;
+  let isReachable = false, now = 0;
+  const presence = makePresence(() => now);
   const pool = makePool(({ limitMs }, ticket) => {
     timeouts.push(limitMs);
     return isReachable
       ? Promise.resolve(fakeMux(ticket))
-      : Promise.reject(new Unreachable("cannot reach the peer"));
-  });
-  const peer = ticketOf(1), other = ticketOf(2);
+      : Promise.reject(new Unreachable("cannot reach the peer; tried its address"));
+  }, { presence });
+  const peer = ticketOf(1), other = ticketOf(2), key = peer.publicKey.toHex();
   for (const ticket of [peer, peer, other, peer]) {
-    assert(await failure(pool, ticket) instanceof Unreachable);
+    const error = await failure(pool, ticket);
+    assert(error instanceof Away);
+    assert.equal(error.message, "the peer is away, never seen; tried its address");
   }
-  assert.deepEqual(timeouts, [undefined, 4_000, undefined, 4_000]);
+  assert.deepEqual(timeouts, [undefined, undefined]);
+  now += 10_000;
+  for (const _ of [1, 2]) assert(await failure(pool, peer) instanceof Away);
+  assert.deepEqual(timeouts.splice(0), [undefined, undefined, 1_500]);
 
   isReachable = true;
-  using _session = await pool.open(peer, SESSION, never);
-  assert.equal(timeouts.at(-1), 4_000);
-  for (const mux of pool.of("01".repeat(32))) pool.remove(mux);
+  now += 10_000;
+  (await pool.open(peer, SESSION, never))[Symbol.dispose]();
+  assert.deepEqual(timeouts, [1_500]);
+  assert.equal(presence.of(key), "here");
+  for (const mux of pool.of(key)) pool.remove(mux, "broken off");
   isReachable = false;
-  assert(await failure(pool, peer) instanceof Unreachable);
-  assert.equal(timeouts.at(-1), undefined);
-});
-
-Deno.test("ConnectionPool dials for the full time again a while after a failed dial", async () => {
-  const timeouts: (number | undefined)[] = [];
-  const pool = makePool(({ limitMs }) => {
-    timeouts.push(limitMs);
-    return Promise.reject(new Unreachable("cannot reach the peer"));
-  }, { unreachableMs: 0 });
-  await failure(pool, ticketOf(1));
-  await failure(pool, ticketOf(1));
-  assert.deepEqual(timeouts, [undefined, undefined]);
+  assert(await failure(pool, peer) instanceof Away);
+  assert.deepEqual(timeouts, [1_500, undefined]);
 });
 
 Deno.test("ConnectionPool finishes a dial although the process that wanted it has gone", async () => {

@@ -12,6 +12,7 @@ import { onResolved } from "../async/on_resolved.ts";
 import { closeQuietly, isClosedError } from "../platform/socket_errors.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import { Failure } from "../console/failure.ts";
+import { Away } from "../dial/unreachable.ts";
 import { laneAddresses } from "../lane/local_addresses.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { Settings } from "../repository/settings.ts";
@@ -190,7 +191,8 @@ export class ControlServer implements AsyncDisposable {
       if (!(error instanceof Failure)) debug(() => `control: ${error}`);
       // Without a message, the process goes standalone.
       const { message, hint, exitStatus } = error instanceof Failure ? error : {};
-      await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus });
+      const away = error instanceof Away ? error.absence : undefined;
+      await channel.sendJson(MessageKind.FAILED, { message, hint, exitStatus, away });
     }
   }
 

@@ -27,6 +27,7 @@ import { Busy, closeReasonFor, Stopped } from "./close_reasons.ts";
 import { HandshakeLimit } from "./handshake_limit.ts";
 import { dumbpipeSession, muxSession, type PeerSession } from "./peer_session.ts";
 import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./stranger_limits.ts";
+import type { ConnectionOutcome } from "./presence.ts";
 import { StrangerLog } from "./stranger_log.ts";
 
 /** Timeout for connections to end once they were told to; they do so at once, unless there is a bug. */
@@ -57,7 +58,7 @@ export interface ListenerOptions
   readonly bind: string | undefined;
   /** Called when a connection on the mux protocol begins, and when it has ended. */
   readonly connected: (connection: MuxConnection) => void;
-  readonly disconnected: (connection: MuxConnection) => void;
+  readonly disconnected: (connection: MuxConnection, end: ConnectionOutcome) => void;
   readonly limits?: Partial<ListenerLimits>;
 }
 
@@ -232,14 +233,17 @@ export class Listener {
     });
     this.#options.connected(mux);
     if (!isDialed) this.#keep(mux);
+    let outcome: ConnectionOutcome = "broken off";
     try {
       using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
       await mux.serve(exceeded.signal);
     } catch (error) {
+      const isByPeer = error instanceof StreamError && error.kind === "closed";
+      if (isByPeer || error instanceof IdleTimeout) outcome = "idle";
       this.#closeMux(mux, peer, error);
     } finally {
       this.#kept.delete(mux);
-      this.#options.disconnected(mux);
+      this.#options.disconnected(mux, outcome);
     }
   }
 

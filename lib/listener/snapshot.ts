@@ -4,8 +4,8 @@ import config from "../../deno.json" with { type: "json" };
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { describePath } from "../iroh/path.ts";
-import type { LastSeenFile } from "./last_seen.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
+import type { Presence } from "./presence.ts";
 import type { RelayWatch } from "./relay_watch.ts";
 import type { TrafficMeter } from "./traffic.ts";
 
@@ -53,7 +53,7 @@ export interface StatusSources {
   readonly since: Date;
   readonly pool: ConnectionPool;
   readonly meter: TrafficMeter;
-  readonly lastSeen: LastSeenFile;
+  readonly presence: Presence;
 }
 
 /** Returns the state of this listener. */
@@ -64,7 +64,7 @@ export function listenerStatus(
   const connected = [...sources.pool.keys()].filter((key) =>
     sources.pool.of(key).some(({ isAuthenticated }) => isAuthenticated)
   );
-  const keys = new Set([...connected, ...sources.meter.keys(), ...sources.pool.awayKeys()]);
+  const keys = new Set([...connected, ...sources.meter.keys(), ...sources.presence.awayKeys()]);
   return {
     pid: Deno.pid,
     version: config.version,
@@ -77,12 +77,12 @@ export function listenerStatus(
 
 function peerStatus(
   key: string,
-  { pool, meter, lastSeen }: Omit<StatusSources, "endpoint" | "relayWatch" | "since">,
+  { pool, meter, presence }: Omit<StatusSources, "endpoint" | "relayWatch" | "since">,
 ): PeerStatus {
   const moved = meter.of(key);
   const connection: Connection | undefined = pool.of(key).at(-1)?.connection ??
     moved.connections.at(-1);
-  const seen = connection ? new Date() : lastSeen.of(key);
+  const seen = connection ? new Date() : presence.lastSeen(key);
   const roundTripMs = connection?.roundTripMs;
   return {
     key,
@@ -96,6 +96,6 @@ function peerStatus(
     sentPerSecond: moved.sentPerSecond,
     receivedPerSecond: moved.receivedPerSecond,
     lastSeen: seen?.toISOString() ?? null,
-    awaySince: pool.awaySince(key)?.toISOString() ?? null,
+    awaySince: presence.absence(key)?.since.toISOString() ?? null,
   };
 }

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import type { ConnectionPool } from "./connection_pool.ts";
-import type { LastSeenFile } from "./last_seen.ts";
 import { listenerStatus, type StatusSources } from "./snapshot.ts";
 import { TrafficMeter } from "./traffic.ts";
 
@@ -13,17 +12,20 @@ Deno.test("listenerStatus() has peers that are connected or away, and no strange
   ]);
   const pool = {
     keys: () => connections.keys(),
-    awayKeys: () => ["cc"],
-    awaySince: (key: string) => key === "cc" ? new Date(0) : undefined,
     of: (key: string) => connections.get(key) ?? [],
   } as unknown as ConnectionPool;
+  const presence = {
+    awayKeys: () => ["cc"],
+    absence: (key: string) => key === "cc" ? { since: new Date(0) } : undefined,
+    lastSeen: () => undefined,
+  };
   const { peers } = listenerStatus({
     endpoint: { knownAddresses: () => ({ relay: undefined, direct: [] }) },
     relayWatch: { relay: undefined },
     since: new Date(),
     pool,
     meter,
-    lastSeen: { of: () => undefined } as unknown as LastSeenFile,
+    presence,
   } as unknown as StatusSources);
   assert.deepEqual(peers.map(({ key, connected, awaySince }) => [key, connected, awaySince]), [
     ["aa", true, null],

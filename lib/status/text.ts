@@ -1,5 +1,6 @@
 /** The report of `status` as text. */
 
+import { localTime } from "../console/local_time.ts";
 import { printable } from "../console/printable.ts";
 import { PROGRAM } from "../console/program.ts";
 import { shortKey } from "../repository/ticket.ts";
@@ -107,11 +108,4 @@ export function amount(bytes: number): string {
     unit++;
   }
   return `${unit > 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ${UNITS[unit]}`;
-}
-
-/** Returns the local time, to the second. */
-export function localTime(iso: string): string {
-  const date = new Date(iso);
-  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
-  return local.slice(0, "2026-11-21T10:00:00".length).replace("T", " ");
 }

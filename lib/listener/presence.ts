@@ -1,0 +1,257 @@
+/**
+ * What a listener believes of its peers: whether they are there. It is the one source of that, for dials, for
+ * processes that wait for a peer, and for `status`.
+ *
+ * Only a connection proves that a peer is there, since that proves its key. Only a dial that has failed while
+ * this host was online makes a peer away.
+ */
+
+import { abortable } from "../async/abort.ts";
+import { type Absence, Away, type Unreachable } from "../dial/unreachable.ts";
+
+/** Time after a failed dial in which further ones fail at once: those of one `git annex sync`. */
+const FAILS_AT_ONCE_MS = 10_000;
+/** Pauses between attempts to reach a peer that is not connected: the first, and the longest. */
+const FIRST_PAUSE_MS = 60_000, LONGEST_PAUSE_MS = 15 * 60_000;
+/** Part of a pause that is left out at random, so that not all peers are tried at once. */
+const JITTER = 0.2;
+/** Time over which the attempts are spread that become due for all peers at once. */
+const SPREAD_MS = 5_000;
+/** Minimum interval between hints that are taken for one peer. Anyone on the local network can make them up. */
+const HINT_INTERVAL_MS = 5_000;
+/** Maximum peers. A repository has fewer remotes, and those beyond are seldom dialed. */
+const MAX_PEERS = 500;
+
+/** What is believed of a peer. */
+export type Belief = "unknown" | "here" | "away";
+
+/** How a connection has ended. One that was idle has told nothing of the peer. */
+export type ConnectionOutcome = "idle" | "broken off";
+
+/** Remembers when peers were last seen. */
+export interface LastSeenMemory {
+  of(key: string): Date | undefined;
+  note(key: string): void;
+}
+
+/** What {@linkcode Presence} needs. */
+export interface PresenceOptions {
+  readonly lastSeen: LastSeenMemory;
+  /** Milliseconds of a clock that only goes forward; tests pass another. */
+  readonly clock?: () => number;
+  /** A number from 0 to 1, without 1; tests pass another. */
+  readonly random?: () => number;
+}
+
+interface FailedDial {
+  readonly at: number;
+  /** The routes that its address names. */
+  readonly address: string;
+  readonly error: Unreachable;
+}
+
+/** A peer of which something is known. */
+interface Peer {
+  belief: Belief;
+  /** Open connections with it. */
+  connections: number;
+  /** Time of the first dial that has failed since the last connection. */
+  since: Date | undefined;
+  /** The last dial that has failed, while it is away. */
+  failure: FailedDial | undefined;
+  /** Attempts since it was tried for another reason than that a pause was over. */
+  attempts: number;
+  /** Time at which it is to be tried. */
+  dueAt: number;
+  hintedAt: number;
+  waiters: Set<() => void>;
+}
+
+/** What is believed of all peers. Keys are public keys in hex. */
+export class Presence {
+  readonly #lastSeen: LastSeenMemory;
+  readonly #clock: () => number;
+  readonly #random: () => number;
+  readonly #peers = new Map<string, Peer>();
+  /** Keys of the repository's remotes. */
+  #remotes: ReadonlySet<string> = new Set();
+
+  constructor(
+    { lastSeen, clock = () => performance.now(), random = Math.random }: PresenceOptions,
+  ) {
+    this.#lastSeen = lastSeen;
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /** Sets the keys of the repository's remotes, the peers that are tried without a dial. */
+  setRemotes(keys: Iterable<string>): void {
+    this.#remotes = new Set([...keys].slice(0, MAX_PEERS));
+    for (const key of this.#remotes) this.#peer(key);
+  }
+
+  /** Returns what is believed of a peer. */
+  of(key: string): Belief {
+    return this.#peers.get(key)?.belief ?? "unknown";
+  }
+
+  /** Returns the keys of all peers that are believed away. */
+  awayKeys(): string[] {
+    return [...this.#peers.keys()].filter((key) => this.of(key) === "away");
+  }
+
+  /** Returns since when a peer is away, and when it was last seen; undefined unless it is believed away. */
+  absence(key: string): Absence | undefined {
+    const { belief, since } = this.#peers.get(key) ?? {};
+    return belief === "away" ? { since: since!, lastSeen: this.#lastSeen.of(key) } : undefined;
+  }
+
+  /** Returns when a peer was last seen. */
+  lastSeen(key: string): Date | undefined {
+    return this.#lastSeen.of(key);
+  }
+
+  /**
+   * Returns the error with which a dial fails at once; undefined if the peer is to be dialed. Another address of
+   * the same peer may name other routes, so it is dialed.
+   */
+  failsAtOnce(key: string, address: string): Away | undefined {
+    const failure = this.#peers.get(key)?.failure;
+    if (failure?.address !== address) return undefined;
+    if (this.#clock() - failure.at >= FAILS_AT_ONCE_MS) return undefined;
+    return Away.from(failure.error, this.absence(key)!);
+  }
+
+  /** Resolves as soon as a peer is there. @throws The signal's reason. */
+  async untilHere(key: string, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const peer = this.#peer(key);
+    if (peer.belief === "here") return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    peer.waiters.add(resolve);
+    try {
+      await abortable(promise, signal);
+    } finally {
+      peer.waiters.delete(resolve);
+    }
+  }
+
+  /** Notes that a connection with a peer has begun. @param isDialed True if this repository has dialed it. */
+  connected(key: string, isDialed: boolean): void {
+    // A peer that dials without its listener has a fresh key, which is never seen again.
+    if (!isDialed && !this.#peers.has(key)) return;
+    const peer = this.#peer(key);
+    peer.connections++;
+    this.#believe(peer, "here");
+  }
+
+  /** Notes that a connection with a peer has ended. If it was idle, the peer is probably still there. */
+  disconnected(key: string, outcome: ConnectionOutcome): void {
+    const peer = this.#peers.get(key);
+    if (!peer || peer.connections === 0) return;
+    peer.connections--;
+    this.#lastSeen.note(key);
+    if (peer.connections > 0) return;
+    if (outcome === "idle") peer.dueAt = this.#clock() + this.#nextPause(peer);
+    else this.#doubt(peer);
+  }
+
+  /** Notes that a peer was reached on a connection that was not kept. */
+  seen(key: string): void {
+    this.connected(key, true);
+    this.disconnected(key, "idle");
+  }
+
+  /** Notes that a dial has failed although this host was online. @returns The error for the process. */
+  failed(key: string, address: string, error: Unreachable): Away {
+    const peer = this.#peer(key), at = this.#clock();
+    if (peer.belief !== "away") peer.attempts = 0;
+    peer.since ??= new Date();
+    peer.failure = { at, address, error };
+    peer.belief = "away";
+    peer.dueAt = at + this.#nextPause(peer);
+    return Away.from(error, this.absence(key)!);
+  }
+
+  /** Notes a sign that a peer may be there, which anyone could have made: it is tried soon. */
+  hinted(key: string): void {
+    const peer = this.#peers.get(key), now = this.#clock();
+    if (!peer || peer.connections > 0 || now - peer.hintedAt < HINT_INTERVAL_MS) return;
+    peer.hintedAt = now;
+    if (peer.belief !== "here") this.#doubt(peer);
+  }
+
+  /** Forgets who is away, for example since the network has changed. @param key Only that peer; else all. */
+  forget(key?: string): void {
+    const keys = key === undefined ? [...this.#peers.keys()] : [key];
+    for (const key of keys) {
+      const peer = this.#peers.get(key);
+      if (!peer || peer.connections > 0) continue;
+      this.#doubt(peer);
+      peer.dueAt += keys.length > 1 ? SPREAD_MS * this.#random() : 0;
+    }
+  }
+
+  /** Returns the keys of the remotes that are to be tried, those first that wait longest. */
+  due(): string[] {
+    const now = this.#clock();
+    const due = [...this.#peers].filter(([key, { connections, dueAt }]) =>
+      this.#remotes.has(key) && connections === 0 && dueAt <= now
+    );
+    return due.sort(([, a], [, b]) => a.dueAt - b.dueAt).map(([key]) => key);
+  }
+
+  /** Puts off the next attempt to reach a peer, since one is being made, or none makes sense. */
+  postpone(key: string): void {
+    const peer = this.#peers.get(key);
+    if (peer) peer.dueAt = this.#clock() + this.#nextPause(peer);
+  }
+
+  /** Nothing is believed of the peer, and it is to be tried at once. */
+  #doubt(peer: Peer): void {
+    peer.attempts = 0;
+    peer.dueAt = this.#clock();
+    this.#believe(peer, "unknown");
+  }
+
+  #believe(peer: Peer, belief: "unknown" | "here"): void {
+    if (belief === "here" && peer.belief !== "here") peer.attempts = 0;
+    peer.belief = belief;
+    peer.failure = undefined;
+    if (belief === "unknown") return;
+    peer.since = undefined;
+    for (const resolve of peer.waiters) resolve();
+  }
+
+  #nextPause(peer: Peer): number {
+    const pause = Math.min(FIRST_PAUSE_MS * 2 ** peer.attempts++, LONGEST_PAUSE_MS);
+    return pause * (1 - JITTER * this.#random());
+  }
+
+  #peer(key: string): Peer {
+    let peer = this.#peers.get(key);
+    if (peer) return peer;
+    peer = {
+      belief: "unknown",
+      connections: 0,
+      since: undefined,
+      failure: undefined,
+      attempts: 0,
+      dueAt: this.#clock() + SPREAD_MS * this.#random(),
+      hintedAt: -Infinity,
+      waiters: new Set(),
+    };
+    this.#peers.set(key, peer);
+    this.#dropOldest();
+    return peer;
+  }
+
+  /** Drops peers that are neither remotes, connected nor waited for, if there are too many. */
+  #dropOldest(): void {
+    for (const [key, { connections, waiters }] of this.#peers) {
+      if (this.#peers.size <= MAX_PEERS) return;
+      const isUsed = this.#remotes.has(key) || connections > 0 || waiters.size > 0;
+      if (!isUsed) this.#peers.delete(key);
+    }
+  }
+}

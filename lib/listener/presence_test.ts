@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { Away, Unreachable } from "../dial/unreachable.ts";
+import { Presence } from "./presence.ts";
+
+const FRIEND = "ab".repeat(32), OTHER = "cd".repeat(32), ADDRESS = "endpointa", MINUTE_MS = 60_000;
+const never = new AbortController().signal;
+const silent = () => new Unreachable("cannot reach the peer; tried relay (no answer)");
+
+/** A presence whose clock the test sets, without jitter. */
+function makePresence(random: () => number = () => 0): {
+  presence: Presence;
+  clock: { now: number };
+  seen: Map<string, Date>;
+} {
+  const clock = { now: 0 }, seen = new Map<string, Date>();
+  const lastSeen = {
+    of: (key: string) => seen.get(key),
+    note: (key: string) => void seen.set(key, new Date(2026, 10, 28, 12)),
+  };
+  const presence = new Presence({ lastSeen, clock: () => clock.now, random });
+  presence.setRemotes([FRIEND, OTHER]);
+  return { presence, clock, seen };
+}
+
+Deno.test("Presence: a failed dial makes a peer away, and a connection makes it here", () => {
+  const { presence } = makePresence();
+  assert.equal(presence.of(FRIEND), "unknown");
+  presence.failed(FRIEND, ADDRESS, silent());
+  assert.equal(presence.of(FRIEND), "away");
+  assert.deepEqual(presence.awayKeys(), [FRIEND]);
+  presence.connected(FRIEND, false);
+  assert.equal(presence.of(FRIEND), "here");
+  assert.equal(presence.absence(FRIEND), undefined);
+  presence.disconnected(FRIEND, "idle");
+  assert.equal(presence.of(FRIEND), "here");
+  presence.connected(FRIEND, true);
+  presence.disconnected(FRIEND, "broken off");
+  assert.equal(presence.of(FRIEND), "unknown");
+});
+
+Deno.test("Presence: dials fail at once for 10 s after one that has failed, with its reason", () => {
+  const { presence, clock } = makePresence();
+  presence.connected(FRIEND, true);
+  presence.disconnected(FRIEND, "broken off");
+  assert.equal(presence.failsAtOnce(FRIEND, ADDRESS), undefined);
+  const failure = presence.failed(FRIEND, ADDRESS, silent());
+  const reason = "the peer is away, last seen 2026-11-28 12:00:00; tried relay (no answer)";
+  assert.equal(failure.message, reason);
+  clock.now = 9_999;
+  const again = presence.failsAtOnce(FRIEND, ADDRESS);
+  assert(again instanceof Away);
+  assert.deepEqual([again.message, again.absence], [reason, failure.absence]);
+  assert.equal(presence.failsAtOnce(OTHER, ADDRESS), undefined);
+  assert.equal(presence.failsAtOnce(FRIEND, "endpointb"), undefined);
+  clock.now = 10_000;
+  assert.equal(presence.failsAtOnce(FRIEND, ADDRESS), undefined);
+  assert.equal(presence.of(FRIEND), "away");
+});
+
+Deno.test("Presence tries a peer that is away after 1, 2, 4, 8 min, and then every 15 min", () => {
+  const { presence, clock } = makePresence();
+  const pauses: number[] = [];
+  for (let i = 0; i < 6; i++) {
+    presence.failed(FRIEND, ADDRESS, silent());
+    presence.connected(OTHER, true); // it is not due meanwhile
+    const begin = clock.now;
+    while (presence.due().length === 0) clock.now += 1_000;
+    pauses.push((clock.now - begin) / MINUTE_MS);
+  }
+  assert.deepEqual(pauses, [1, 2, 4, 8, 15, 15]);
+  presence.forget(FRIEND);
+  presence.failed(FRIEND, ADDRESS, silent());
+  clock.now += MINUTE_MS;
+  assert.deepEqual(presence.due(), [FRIEND]);
+});
+
+Deno.test("Presence leaves out up to a fifth of a pause", () => {
+  const { presence, clock } = makePresence(() => 0.5);
+  presence.failed(FRIEND, ADDRESS, silent());
+  presence.failed(OTHER, ADDRESS, silent());
+  clock.now = 0.9 * MINUTE_MS - 1;
+  assert.deepEqual(presence.due(), []);
+  clock.now++;
+  assert.deepEqual(presence.due(), [FRIEND, OTHER]);
+});
+
+Deno.test("Presence tries remotes alone, and none that is connected", () => {
+  const { presence, clock } = makePresence(), stranger = "ef".repeat(32);
+  presence.failed(stranger, ADDRESS, silent());
+  presence.connected(OTHER, true);
+  clock.now = MINUTE_MS;
+  assert.deepEqual(presence.due(), [FRIEND]);
+  presence.postpone(FRIEND);
+  assert.deepEqual(presence.due(), []);
+  presence.disconnected(OTHER, "broken off");
+  assert.deepEqual(presence.due(), [OTHER]);
+  presence.setRemotes([FRIEND]);
+  assert.deepEqual(presence.due(), []);
+});
+
+Deno.test("Presence: a hint has a peer tried, but not more often than every 5 s", () => {
+  const { presence, clock } = makePresence();
+  presence.failed(FRIEND, ADDRESS, silent());
+  presence.hinted(FRIEND);
+  assert.deepEqual([presence.of(FRIEND), presence.failsAtOnce(FRIEND, ADDRESS)], [
+    "unknown",
+    undefined,
+  ]);
+  presence.failed(FRIEND, ADDRESS, silent());
+  clock.now = 4_999;
+  presence.hinted(FRIEND);
+  assert.equal(presence.of(FRIEND), "away");
+  clock.now = 5_000;
+  presence.hinted(FRIEND);
+  assert(presence.due().includes(FRIEND));
+  presence.hinted("ef".repeat(32)); // a stranger's
+  assert.equal(presence.of("ef".repeat(32)), "unknown");
+});
+
+Deno.test("Presence.forget has every peer tried that is not connected, spread over 5 s", () => {
+  const { presence, clock } = makePresence(() => 0.5);
+  presence.failed(FRIEND, ADDRESS, silent());
+  presence.connected(OTHER, true);
+  presence.forget();
+  assert.deepEqual([presence.of(FRIEND), presence.of(OTHER)], ["unknown", "here"]);
+  clock.now = 2_499;
+  assert.deepEqual(presence.due(), []);
+  clock.now = 2_500;
+  assert.deepEqual(presence.due(), [FRIEND]);
+});
+
+Deno.test("Presence.untilHere resolves when the peer is there, and can be cancelled", async () => {
+  const { presence } = makePresence();
+  const waiting = presence.untilHere(FRIEND, never), cancel = new AbortController();
+  const cancelled = presence.untilHere(FRIEND, cancel.signal);
+  presence.failed(FRIEND, ADDRESS, silent());
+  cancel.abort(new Error("the process is gone"));
+  await assert.rejects(cancelled, /the process is gone/);
+  presence.connected(FRIEND, false);
+  await waiting;
+  await presence.untilHere(FRIEND, never);
+});
+
+Deno.test("Presence keeps nothing of strangers that dial", () => {
+  const { presence, seen } = makePresence();
+  presence.connected("ef".repeat(32), false);
+  presence.disconnected("ef".repeat(32), "idle");
+  assert.deepEqual([presence.of("ef".repeat(32)), seen.size], ["unknown", 0]);
+});
