@@ -31,12 +31,21 @@ export interface LinkPlan {
  * started if the signal aborts. A {@linkcode Failure} tells the joiner its message; other errors tell it nothing.
  */
 export interface InviterSteps {
-  /** Returns what the joiner needs, with a token that is used again at the next call. */
-  welcome(signal: AbortSignal): Promise<Welcome>;
+  /**
+   * Returns what the joiner needs, with a token of its own: the same one at the next call for this joiner.
+   *
+   * @param joiner What the listener knows the joiner by, such as the hash of the secret that it has used.
+   */
+  welcome(joiner: string, signal: AbortSignal): Promise<Welcome>;
   /** Chooses a name for the joiner's remote. Changes nothing. */
   planLink(joiner: Joiner, signal: AbortSignal): Promise<LinkPlan>;
   /** Makes the joiner a remote with this name. If it is that already, does what is left to do. */
   link(remote: string, line: AnnexLine, signal: AbortSignal): Promise<void>;
   /** Removes a remote that has this name and this URL, and what link() has set. Does nothing if there is none. */
   unlink(remote: string, url: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Called once for each welcomed joiner, when its invitation is over: after its DONE, or after unlink(), or if it has
+   * never linked. @param isLinked Whether the joiner keeps its token; otherwise another joiner gets it.
+   */
+  settle(joiner: string, isLinked: boolean): Promise<void>;
 }

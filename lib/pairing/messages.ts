@@ -64,8 +64,8 @@ export interface Welcome {
   /** The inviter's line. Its token is this joiner's from now on. */
   readonly line: AnnexLine;
   /**
-   * Branch that the inviter's HEAD names, without refs/heads/: of an adjusted branch, the one that it adjusts. Undefined
-   * if there is no commit. The joiner checks it with `git check-ref-format --branch`.
+   * Branch that the inviter's HEAD names, without refs/heads/: of an adjusted branch, the one that it adjusts. It may
+   * have no commit. Undefined if HEAD names none. The joiner checks it with git check-ref-format.
    */
   readonly branch: string | undefined;
 }
