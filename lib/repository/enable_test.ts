@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { Failure } from "../console/failure.ts";
-import { ensureAddress } from "../repository/address.ts";
-import { parseSettings } from "../repository/settings.ts";
-import { decodeTicket, encodeTicket } from "../repository/ticket.ts";
+import { ensureAddress } from "./address.ts";
+import { parseSettings } from "./settings.ts";
+import { decodeTicket, encodeTicket } from "./ticket.ts";
 import { addressListPath, ensureEnabled } from "./enable.ts";
 
 Deno.test("ensureEnabled() enables nothing where git-annex serves the repository's key, in any form", async () => {

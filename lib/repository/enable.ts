@@ -1,22 +1,16 @@
 /** Makes sure that git-annex serves this repository's address. */
 
 import { join } from "node:path";
-import { abortable } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { readTextAtMost } from "../platform/atomic_file.ts";
-import { groupEnds, signalGroup } from "../platform/processes.ts";
-import { ANNEX_URL_PREFIX } from "../repository/address.ts";
-import { credsDir, readIdentity } from "../repository/identity.ts";
-import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
-import type { Repository } from "../repository/repository.ts";
+import { ANNEX_URL_PREFIX } from "./address.ts";
+import { credsDir, readIdentity } from "./identity.ts";
+import { decodeTicket, samePublicKey } from "./ticket.ts";
+import { CommandFailed, outputIn } from "./git_annex.ts";
+import type { Repository } from "./repository.ts";
 
 /** Maximum size of git-annex's list of addresses: some hundred addresses. */
 const MAX_LIST_BYTES = 64 * 1024;
-/** Timeout for `git annex p2p --enable iroh`, which takes a second. */
-const ENABLE_TIMEOUT_MS = 60_000;
-
-/** Timeout for what was killed to be gone. */
-const KILLED_TIMEOUT_MS = 2_000;
 
 /** git-annex cannot give the repository an address. */
 export class EnableError extends Failure {
@@ -78,39 +72,10 @@ function servedAddress(repository: Repository): string | undefined {
 }
 
 async function enable(folder: string, signal: AbortSignal): Promise<void> {
-  const timeout = AbortSignal.timeout(ENABLE_TIMEOUT_MS);
-  const limit = AbortSignal.any([signal, timeout]);
-  let output: Deno.CommandOutput;
   try {
-    const child = new Deno.Command("git", {
-      args: ["annex", "p2p", "--enable", "iroh"],
-      cwd: folder,
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-      detached: true, // a process group, to end git together with git-annex
-    }).spawn();
-    try {
-      output = await abortable(child.output(), limit);
-    } finally {
-      if (signalGroup(child.pid, "SIGKILL")) await groupEnds(child.pid, KILLED_TIMEOUT_MS);
-    }
+    await outputIn(folder, ["annex", "p2p", "--enable", "iroh"], signal);
   } catch (error) {
-    signal.throwIfAborted();
-    const reason = timeout.aborted
-      ? `not done in ${ENABLE_TIMEOUT_MS / 1000} s`
-      : systemReason(error);
-    throw failed(reason, error);
+    if (!(error instanceof CommandFailed)) throw error;
+    throw new EnableError(error.message, { hint: "run git-annex-p2p-iroh doctor", cause: error });
   }
-  if (output.code === 0) return;
-  const text = new TextDecoder().decode(output.stderr).trim();
-  const lines = text.split("\n").map((line) => line.replace(/^git-annex(-p2p-iroh)?: /, ""));
-  throw failed(lines.find((line) => line.trim()) ?? `exit status ${output.code}`);
-}
-
-function failed(reason: string, cause?: unknown): EnableError {
-  return new EnableError(`git annex p2p --enable iroh failed: ${reason}`, {
-    hint: "run git-annex-p2p-iroh doctor",
-    cause,
-  });
 }

@@ -1,0 +1,114 @@
+/** Fetches from a git remote, again if that hangs. */
+
+import { delay } from "../async/abort.ts";
+import { debug } from "../console/stderr.ts";
+import { groupEnds, signalGroup } from "../platform/processes.ts";
+import { reasonOf } from "./git_annex.ts";
+
+/** Interval between looks at a fetch. */
+const LOOK_INTERVAL_MS = 50;
+/** Timeout for what was killed to be gone. */
+const KILLED_TIMEOUT_MS = 2_000;
+/** Maximum length of what is kept of git's stderr: enough for its last words. */
+const MAX_WORDS = 4_096;
+/**
+ * Runs git until stdin ends: then this process has ended, or has had enough. The shell and git are a process group
+ * of their own.
+ */
+const SCRIPT = `exec 3<&0
+(read -r line; kill -s KILL 0) <&3 &
+git fetch --progress "$1" </dev/null
+status=$?
+trap "" TERM
+kill -s TERM 0
+exit "$status"`;
+
+/** When a fetch counts as hanging, and how often it is tried. */
+export interface FetchLimits {
+  readonly attempts: number;
+  /** Time without progress. git reports progress once a second, also that of the other end. */
+  readonly hungMs: number;
+}
+
+/** What has come of a fetch. */
+export interface FetchOutcome {
+  readonly isSuccess: boolean;
+  /** Why it has failed, in git's words. */
+  readonly reason: string;
+}
+
+/**
+ * Fetches from a remote. git-annex's server may drop git's last bytes, with any transport, and then git waits for
+ * them for ever. Such a fetch is ended and tried again.
+ *
+ * @param folder Folder of the repository.
+ * @param env Further variables of git's environment.
+ * @throws The signal's reason.
+ */
+export async function fetchAgain(
+  folder: string,
+  remote: string,
+  signal: AbortSignal,
+  limits: FetchLimits,
+  env: Readonly<Record<string, string>> = {},
+): Promise<FetchOutcome> {
+  for (let attempt = 1; attempt <= limits.attempts; attempt++) {
+    const outcome = await fetchOnce(folder, remote, signal, limits.hungMs, env);
+    debug(() => `git fetch ${remote}, attempt ${attempt}: ${JSON.stringify(outcome)}`);
+    if (outcome !== "hung") return outcome;
+  }
+  const seconds = limits.hungMs / 1000;
+  return {
+    isSuccess: false,
+    reason: `${limits.attempts} attempts made no progress for ${seconds} s`,
+  };
+}
+
+async function fetchOnce(
+  folder: string,
+  remote: string,
+  signal: AbortSignal,
+  hungMs: number,
+  env: Readonly<Record<string, string>>,
+): Promise<FetchOutcome | "hung"> {
+  const child = new Deno.Command("sh", {
+    args: ["-c", SCRIPT, "sh", remote],
+    cwd: folder,
+    env: { ...env },
+    stdin: "piped",
+    stdout: "null",
+    stderr: "piped",
+    detached: true,
+  }).spawn();
+  const stdin = child.stdin.getWriter();
+  stdin.closed.catch(() => {}); // the shell has ended
+  let words = "", progressAt = performance.now();
+  const reading = child.stderr.pipeThrough(new TextDecoderStream()).pipeTo(
+    new WritableStream({
+      write(text) {
+        words = (words + text).slice(-MAX_WORDS);
+        progressAt = performance.now();
+      },
+    }),
+  ).catch(() => {}); // it was killed
+  const ended = new AbortController();
+  let code = 0;
+  child.status.then(async (status) => {
+    await reading;
+    code = status.code;
+    ended.abort();
+  });
+  const wakes = AbortSignal.any([signal, ended.signal]);
+  try {
+    while (!ended.signal.aborted) {
+      if (performance.now() - progressAt > hungMs) return "hung";
+      await delay(LOOK_INTERVAL_MS, wakes).catch(() => {}); // the loop ends, or the next line throws
+      signal.throwIfAborted();
+    }
+    const stderr = words.replaceAll("\r", "\n");
+    return { isSuccess: code === 0, reason: code === 0 ? "" : reasonOf({ code, stderr }) };
+  } finally {
+    stdin.abort().catch(() => {}); // the shell has ended
+    if (signalGroup(child.pid, "SIGKILL")) await groupEnds(child.pid, KILLED_TIMEOUT_MS);
+  }
+}

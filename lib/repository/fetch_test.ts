@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { delimiter, join } from "node:path";
+import { fetchAgain } from "./fetch.ts";
+
+const limits = { attempts: 3, hungMs: 300 };
+const onUnix = { ignore: Deno.build.os === "windows" };
+
+/** Makes a PATH with a `git` that hangs in its first calls, and then exits. */
+async function withGit(
+  hangs: number,
+  exitStatus: number,
+  test: (folder: string, calls: () => number, env: { PATH: string }) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  const env = { PATH: folder + delimiter + Deno.env.get("PATH") };
+  await Deno.symlink("/bin/sh", join(folder, "git"));
+  // The shell runs the file "fetch" when it is called as git fetch.
+  await Deno.writeTextFile(
+    join(folder, "fetch"),
+    `echo "$*" >> calls\n[ $(wc -l < calls) -gt ${hangs} ] || sleep 600\n` +
+      `echo remote: counting >&2\necho fatal: no luck >&2\nexit ${exitStatus}\n`,
+  );
+  try {
+    await test(
+      folder,
+      () => Deno.readTextFileSync(join(folder, "calls")).split("\n").length - 1,
+      env,
+    );
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("fetchAgain() tries again if git hangs, and not if it fails", onUnix, async () => {
+  const { signal } = new AbortController();
+  for (
+    const [hangs, exitStatus, reason, calls] of [
+      [1, 0, "", 2],
+      [0, 1, "no luck", 1],
+      [9, 0, "3 attempts made no progress for 0.3 s", 3],
+    ] as const
+  ) {
+    await withGit(hangs, exitStatus, async (folder, count, env) => {
+      const outcome = await fetchAgain(folder, "friend", signal, limits, env);
+      assert.deepEqual(outcome, { isSuccess: reason === "", reason });
+      assert.equal(count(), calls);
+      assert.match(await Deno.readTextFile(join(folder, "calls")), /^--progress friend$/m);
+    });
+  }
+});
+
+Deno.test("fetchAgain() ends git when its signal aborts", onUnix, async () => {
+  await withGit(9, 0, async (folder, count, env) => {
+    const controller = new AbortController(), reason = new Error("enough");
+    const fetching = fetchAgain(folder, "friend", controller.signal, limits, env);
+    fetching.catch(() => {}); // awaited below
+    while (true) {
+      try {
+        if (count() === 1) break;
+      } catch { /* git has not started yet */ }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    controller.abort(reason);
+    await assert.rejects(fetching, reason);
+  });
+});
+
+Deno.test("fetchAgain() lets git work that makes progress", onUnix, async () => {
+  const { signal } = new AbortController();
+  await withGit(0, 0, async (folder, count, env) => {
+    const slowly = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; printf '%s\\r' $i >&2; done\n";
+    await Deno.writeTextFile(join(folder, "fetch"), `echo "$*" >> calls\n${slowly}`);
+    assert.deepEqual(await fetchAgain(folder, "friend", signal, limits, env), {
+      isSuccess: true,
+      reason: "",
+    });
+    assert.equal(count(), 1);
+  });
+});
