@@ -12,7 +12,10 @@ import { ControlServer } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
 import { Presence } from "../listener/presence.ts";
+import { PairingServer } from "../listener/pairing_server.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
+import { InvitationBook } from "../pairing/invitation_book.ts";
+import { InvitationStore } from "../pairing/invitation_store.ts";
 import { type Identity, readIdentity } from "../repository/identity.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
 import { BindError } from "../iroh/errors.ts";
@@ -50,6 +53,16 @@ export class ServeError extends Failure {
 }
 
 type Report = (message: string) => void;
+
+const unable = () => Promise.reject(new Failure("joiners cannot be linked yet"));
+/** Stands for the steps of git-annex. */
+const NO_STEPS = {
+  welcome: unable,
+  planLink: unable,
+  link: unable,
+  unlink: unable,
+  settle: unable,
+};
 
 /**
  * Serves the repository until a signal stops this process, or until it is no longer wanted.
@@ -108,6 +121,11 @@ async function serveRepository(
   using meter = new TrafficMeter();
   await using lastSeen = new LastSeenFile(repository);
   const presence = new Presence({ lastSeen });
+  await using invitations = await InvitationBook.open({
+    store: new InvitationStore(repository),
+    steps: NO_STEPS,
+    report,
+  });
   const pool: ConnectionPool = new ConnectionPool({
     endpoint,
     settings,
@@ -121,6 +139,7 @@ async function serveRepository(
     maxConnections: settings.maxConnections,
     bind: settings.bind,
     report,
+    pairing: new PairingServer(invitations),
     socketRefused: () => lifecycle.socketRefused(),
     connected: (mux) => pool.add(mux),
     disconnected: (mux, outcome) => pool.remove(mux, outcome),
@@ -140,6 +159,7 @@ async function serveRepository(
       settings,
       pool,
       meter,
+      invitations,
       status: () => listenerStatus(sources),
       report,
       signal: stopped.signal,
@@ -152,6 +172,7 @@ async function serveRepository(
     await using _responder = settings.lan ? await announce(identity, endpoint) : undefined;
     report(`serving ${address}`);
     await untilAborted(stop);
+    await invitations[Symbol.asyncDispose](); // while the processes that wait for joiners can be told
   }
   await watchingRelay;
   await keepingRelay;

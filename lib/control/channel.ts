@@ -37,6 +37,8 @@ export const MessageKind = {
   KEEPALIVE: 10,
   /** Listener, in place of ACCEPTED: the git config is no longer what the locator says. */
   CONFIG_CHANGED: 11,
+  /** Listener: what happens to an invitation. */
+  EVENT: 12,
 } as const;
 export type MessageKind = typeof MessageKind[keyof typeof MessageKind];
 

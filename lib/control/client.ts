@@ -135,7 +135,7 @@ export async function requestStatus(
 }
 
 /** A request that has been sent, or is being sent. */
-interface PendingAnswer {
+export interface PendingAnswer {
   readonly channel: Channel;
   /** Resolves when ACCEPTED has come. */
   readonly accepted: Promise<void>;
@@ -149,7 +149,7 @@ interface PendingAnswer {
  * @param onTimeout Makes the error if ANSWER does not come in time.
  * @throws {ControlUnavailable} if no listener is at the socket.
  */
-async function sendRequest(
+export async function sendRequest(
   { socketPath, cookie }: ControlSocket,
   request: Request,
   { acceptedMs, answerMs }: RequestTimeouts,

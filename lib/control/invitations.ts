@@ -1,57 +1,35 @@
 /** The process's half of the control socket for `invite`: adds, lists and withdraws invitations. */
 
+import { abortable } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
+import { type Channel, ChannelError, jsonOf, MessageKind } from "./channel.ts";
+import { OTHER_TIMEOUTS, sendRequest } from "./client.ts";
 import type { ControlSocket } from "./locator.ts";
+import type { InvitationEvent, ListedInvitation, NewInvitation, Request } from "./request.ts";
 
-/** An invitation for the listener to keep. It never learns the secret. */
-export interface NewInvitation {
-  /** SHA-256 of the secret, in hex (pairing/invitation.ts). */
-  readonly hash: string;
-  /** What the joiner's repository is to be called here; undefined for what the joiner says. */
-  readonly name: string | undefined;
-  /** How long it is valid. */
-  readonly validMs: number;
-  /** Whether it stays valid when the process has ended, and when the listener is started again. */
-  readonly isDetached: boolean;
-}
+export type { InvitationEvent, ListedInvitation, NewInvitation };
 
-/** What is known of an invitation. */
-export interface ListedInvitation {
-  /** Short id for people: the first hexadecimal digits of the hash. */
-  readonly id: string;
-  readonly name: string | undefined;
-  /** When it expires: an ISO 8601 date. */
-  readonly expires: string;
-  readonly isDetached: boolean;
-  /** `open`: not used yet; `joining`: a joiner has used it and is not done; `joined`: it is over. */
-  readonly state: "open" | "joining" | "joined";
-  /** Name of the joiner's remote, once it has been chosen. */
-  readonly remote: string | undefined;
-}
-
-/** What happens to an invitation. */
-export type InvitationEvent =
-  /** A joiner has used it. @param name What the joiner calls itself. */
-  | { readonly kind: "joining"; readonly name: string }
-  /** The joiner is a remote, and has made this repository one. The last event. */
-  | { readonly kind: "joined"; readonly remote: string; readonly wasLinked: boolean }
-  /** A step has failed, here or at the joiner, which may try again. @param message Why. */
-  | { readonly kind: "failed"; readonly message: string }
-  /** It is no longer valid. The last event. @param isUndone Whether a joiner's remote was removed again. */
-  | { readonly kind: "expired" | "withdrawn"; readonly isUndone: boolean };
+/** Timeouts for withdrawing: a step of git-annex that is under way has a minute, if it does not end at once. */
+const WITHDRAW_TIMEOUTS = { ...OTHER_TIMEOUTS, answerMs: 70_000 };
 
 /** An invitation that the listener keeps. Disposed of before its last event, it is withdrawn unless detached. */
 export interface HeldInvitation extends Disposable {
   readonly invitation: ListedInvitation;
   /**
-   * What happens to it, up to its last event. @throws {ListenerGone} if the listener ends. A detached one has no events.
+   * What happens to it, up to its last event; nothing if it is detached. @throws {ListenerGone} if the listener ends.
    */
   readonly events: AsyncIterable<InvitationEvent>;
 }
 
-/** The listener has ended, and the invitation with it unless it is detached. */
+/** The listener has ended, and the invitation with it. */
 export class ListenerGone extends Failure {
   override readonly name = "ListenerGone";
+
+  constructor() {
+    super("this repository's listener has ended, and the invitation is no longer valid", {
+      hint: "see its log, and invite again",
+    });
+  }
 }
 
 /**
@@ -59,20 +37,51 @@ export class ListenerGone extends Failure {
  *
  * @throws {ControlUnavailable} if no listener answers. @throws {Failure} if there are too many already.
  */
-export function addInvitation(
-  _socket: ControlSocket,
-  _invitation: NewInvitation,
-  _signal: AbortSignal,
+export async function addInvitation(
+  socket: ControlSocket,
+  invitation: NewInvitation,
+  signal: AbortSignal,
 ): Promise<HeldInvitation> {
-  return Promise.reject(new Failure("not built yet"));
+  const request = { want: "invite", ...invitation } as const;
+  const { channel, answer } = await sendRequest(socket, request, OTHER_TIMEOUTS, signal);
+  return {
+    invitation: (await answer).invitation as ListedInvitation,
+    events: invitation.isDetached ? noEvents() : eventsOf(channel, signal),
+    [Symbol.dispose]: () => channel[Symbol.dispose](),
+  };
+}
+
+async function* noEvents(): AsyncGenerator<InvitationEvent> {}
+
+async function* eventsOf(
+  channel: Channel,
+  signal: AbortSignal,
+): AsyncGenerator<InvitationEvent> {
+  for (;;) {
+    const message = await abortable(channel.receive(), signal).catch((error) => {
+      signal.throwIfAborted();
+      throw error instanceof ChannelError ? error : new ListenerGone();
+    });
+    if (!message) throw new ListenerGone();
+    if (message.kind !== MessageKind.EVENT) continue; // such as KEEPALIVE
+    const event = jsonOf(message) as unknown as InvitationEvent;
+    yield event;
+    if (isLast(event)) return;
+  }
+}
+
+/** Tells whether no event follows. */
+export function isLast({ kind }: InvitationEvent): boolean {
+  return kind !== "joining" && kind !== "failed";
 }
 
 /** Returns the invitations that the listener keeps. @throws {ControlUnavailable} if no listener answers. */
-export function listInvitations(
-  _socket: ControlSocket,
-  _signal: AbortSignal,
+export async function listInvitations(
+  socket: ControlSocket,
+  signal: AbortSignal,
 ): Promise<ListedInvitation[]> {
-  return Promise.reject(new Failure("not built yet"));
+  const { invitations } = await ask(socket, { want: "invitations" }, signal);
+  return invitations as ListedInvitation[];
 }
 
 /**
@@ -82,10 +91,22 @@ export function listInvitations(
  * @returns The ids of those that were withdrawn.
  * @throws {ControlUnavailable} if no listener answers. @throws {Failure} if there is none with such an id.
  */
-export function withdrawInvitations(
-  _socket: ControlSocket,
-  _ids: readonly string[] | "all",
-  _signal: AbortSignal,
+export async function withdrawInvitations(
+  socket: ControlSocket,
+  ids: readonly string[] | "all",
+  signal: AbortSignal,
 ): Promise<string[]> {
-  return Promise.reject(new Failure("not built yet"));
+  const answer = await ask(socket, { want: "withdraw", ids }, signal, WITHDRAW_TIMEOUTS);
+  return answer.ids as string[];
+}
+
+async function ask(
+  socket: ControlSocket,
+  request: Request,
+  signal: AbortSignal,
+  timeouts = OTHER_TIMEOUTS,
+): Promise<Record<string, unknown>> {
+  const { channel, answer } = await sendRequest(socket, request, timeouts, signal);
+  using _ = channel;
+  return await answer;
 }

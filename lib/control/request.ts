@@ -14,4 +14,51 @@ export type Request =
   /** Opens the signaling stream of a lane. `session` is the id in the answer to the session's request. */
   | { readonly want: "lane"; readonly session: string }
   /** Reports the listener's status. */
-  | { readonly want: "status" };
+  | { readonly want: "status" }
+  /** Has the listener keep an invitation. Events follow the answer, unless it is detached. */
+  | ({ readonly want: "invite" } & NewInvitation)
+  /** Lists the invitations that the listener keeps. */
+  | { readonly want: "invitations" }
+  /** Withdraws invitations. */
+  | { readonly want: "withdraw"; readonly ids: readonly string[] | "all" };
+
+/** An invitation for the listener to keep. It never learns the secret. */
+export interface NewInvitation {
+  /** SHA-256 of the secret, in hex (pairing/invitation.ts). */
+  readonly hash: string;
+  /** What the joiner's repository is to be called here; undefined for what the joiner says. */
+  readonly name: string | undefined;
+  /** How long it is valid. */
+  readonly validMs: number;
+  /** Whether it stays valid when the process has ended, and when the listener is started again. */
+  readonly isDetached: boolean;
+}
+
+/** What the listener says of an invitation. */
+export interface ListedInvitation {
+  /** Short id for people: the first hexadecimal digits of the hash. */
+  readonly id: string;
+  readonly name: string | undefined;
+  /** When it expires: an ISO 8601 date. */
+  readonly expires: string;
+  readonly isDetached: boolean;
+  /** `open`: not used yet; `joining`: a joiner has used it and is not done; `joined`: it is over. */
+  readonly state: "open" | "joining" | "joined";
+  /** Name of the joiner's remote, once it has been chosen. */
+  readonly remote: string | undefined;
+}
+
+/** What happens to an invitation. */
+export type InvitationEvent =
+  /** A joiner has used it. @param name What the joiner calls itself. */
+  | { readonly kind: "joining"; readonly name: string }
+  /** The joiner is a remote, and has made this repository one. The last event. */
+  | { readonly kind: "joined"; readonly remote: string; readonly wasLinked: boolean }
+  /** A step has failed, here or at the joiner, which may try again. @param message Why. */
+  | { readonly kind: "failed"; readonly message: string }
+  /**
+   * It is no longer valid; `stopped`: since the listener stops. The last event.
+   *
+   * @param isUndone Whether a joiner's remote was removed again.
+   */
+  | { readonly kind: "expired" | "withdrawn" | "stopped"; readonly isUndone: boolean };

@@ -59,6 +59,8 @@ export interface DialResult {
 export interface DialOptions {
   /** The endpoint to dial from; by default a new one with a fresh key. */
   readonly from?: LocalEndpoint;
+  /** The secret key of new endpoints; by default each has a fresh one. */
+  readonly secretKey?: Uint8Array;
   /** Timeout for the dial; by default {@linkcode DIAL_TIMEOUT_MS}. */
   readonly limitMs?: number;
 }
@@ -76,14 +78,17 @@ export async function dialPeer(
   settings: Settings,
   alpns: readonly string[],
   signal: AbortSignal,
-  { from, limitMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  { from, secretKey, limitMs = DIAL_TIMEOUT_MS }: DialOptions = {},
 ): Promise<DialResult> {
   debug(() => "dialing");
   const loading = loadIroh(); // while the search begins
   using browser = settings.lan ? await browseLan(ticket.publicKey) : undefined;
   const known = knownRoutes(ticket, settings, await findOnSameHost(ticket.publicKey));
   const { Endpoint } = await loading;
-  using endpoints = new DialEndpoints(settings, (options) => Endpoint.bind(options));
+  using endpoints = new DialEndpoints(
+    settings,
+    (options) => Endpoint.bind(secretKey ? { ...options, secretKey } : options),
+  );
   using limit = new LinkedSignal([signal], { milliseconds: limitMs });
   const target = { publicKey: ticket.publicKey, alpns, signal: limit.signal };
   using dial = new Dial(target, known, browser, endpoints, { limitMs });

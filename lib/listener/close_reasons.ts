@@ -23,6 +23,15 @@ export class NotAuthenticated extends Error {
   }
 }
 
+/** The peer has sent wrong secrets of invitations. */
+export class NotInvited extends Error {
+  override readonly name = "NotInvited";
+
+  constructor() {
+    super("it has no valid invitation");
+  }
+}
+
 /** The listener has no permit left, or the queue of git-annex's socket is full. */
 export class Busy extends Error {
   override readonly name = "Busy";
@@ -47,6 +56,8 @@ function closeCode(error: unknown): bigint {
   if (error instanceof Evicted || error instanceof Busy) return CloseCode.BUSY;
   if (error instanceof NoService) return CloseCode.NO_SERVICE;
   if (error instanceof ProtocolError || error instanceof HandshakeError) return CloseCode.BAD_HELLO;
-  if (error instanceof NotAuthenticated) return CloseCode.NOT_AUTHENTICATED;
+  if (error instanceof NotAuthenticated || error instanceof NotInvited) {
+    return CloseCode.NOT_AUTHENTICATED;
+  }
   return CloseCode.STOPPED;
 }

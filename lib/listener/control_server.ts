@@ -23,8 +23,11 @@ import { Channel, ChannelError, jsonOf, MessageKind, ProxiedStream } from "../co
 import { PublishedLocator } from "../control/locator.ts";
 import { WatchedConfig } from "./watched_config.ts";
 import type { ConnectionPool, PooledSession } from "./connection_pool.ts";
-import type { Request } from "../control/request.ts";
+import type { InvitationEvent, Request } from "../control/request.ts";
 import { isSessionId } from "../protocol/mux.ts";
+import { isLast } from "../control/invitations.ts";
+import type { InvitationBook } from "../pairing/invitation_book.ts";
+import { isName } from "../pairing/messages.ts";
 import type { ByteCounts, TrafficMeter } from "./traffic.ts";
 
 /** Timeout from the accept to REQUEST, which a process sends at once. A busy machine may delay it. */
@@ -51,6 +54,8 @@ export interface ControlServerOptions {
   readonly settings: Settings;
   readonly pool: ConnectionPool;
   readonly meter: TrafficMeter;
+  /** The invitations of the repository. */
+  readonly invitations: Pick<InvitationBook, "add" | "list" | "withdraw" | "withdrawHash">;
   /** Returns the answer to `status`. */
   readonly status: () => object;
   /** Ends all sessions that go through the server. */
@@ -205,18 +210,14 @@ export class ControlServer implements AsyncDisposable {
   async #readRequest(channel: Channel): Promise<Request> {
     const message = await channel.receive(MAX_REQUEST_BYTES);
     if (message?.kind !== MessageKind.REQUEST) throw new ChannelError("no request");
-    const { cookie, want, address, session, id, isResumed, config } = jsonOf(message);
+    const { cookie, ...request } = jsonOf(message);
     const given = Buffer.from(String(cookie)), expected = Buffer.from(this.#locator.cookie);
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new ChannelError("a wrong cookie");
     }
-    if (want === "session" && typeof address === "string" && isSessionId(String(id))) {
-      const trusted = typeof config === "string" ? config : undefined;
-      return { want, address, id: String(id), isResumed: isResumed === true, config: trusted };
-    }
-    if (want === "lane" && typeof session === "string") return { want, session };
-    if (want === "status") return { want };
-    throw new ChannelError("invalid request");
+    const valid = requestOf(request);
+    if (!valid) throw new ChannelError("invalid request");
+    return valid;
   }
 
   async #answer(request: Request, channel: Channel): Promise<void> {
@@ -227,6 +228,52 @@ export class ControlServer implements AsyncDisposable {
         return await this.#openSession(request, channel);
       case "lane":
         return await this.#openLane(request.session, channel);
+      case "invite":
+        return await this.#invite(request, channel);
+      case "invitations":
+        return await channel.sendJson(MessageKind.ANSWER, {
+          invitations: this.#options.invitations.list(),
+        });
+      case "withdraw":
+        return await channel.sendJson(MessageKind.ANSWER, {
+          ids: await this.#options.invitations.withdraw(request.ids),
+        });
+    }
+  }
+
+  /** Adds an invitation, and tells the process what happens to it. When the process is gone, withdraws it. */
+  async #invite(
+    { want: _, ...invitation }: Request & { want: "invite" },
+    channel: Channel,
+  ): Promise<void> {
+    const { invitations, settings, signal } = this.#options;
+    if (!settings.lane) {
+      throw new Failure("with the setting lane = false, no peer can use an invitation", {
+        hint: "remove the setting, or pair with git annex p2p --pair",
+      });
+    }
+    if (invitation.isDetached) {
+      const added = await invitations.add(invitation);
+      return await channel.sendJson(MessageKind.ANSWER, { invitation: added });
+    }
+    const over = Promise.withResolvers<void>();
+    const answered = Promise.withResolvers<void>();
+    const tell = async (event: InvitationEvent) => {
+      await answered.promise; // which comes first
+      await channel.sendJson(MessageKind.EVENT, event);
+      if (isLast(event)) over.resolve();
+    };
+    const added = await invitations.add(invitation, (event) => {
+      tell(event).catch(over.resolve); // the process is gone
+    });
+    try {
+      await channel.sendJson(MessageKind.ANSWER, { invitation: added });
+      answered.resolve();
+      const gone = channel.receive().catch(() => {}); // it sends nothing further
+      await abortable(Promise.race([over.promise, gone]), signal);
+    } finally {
+      answered.resolve();
+      await invitations.withdrawHash(invitation.hash);
     }
   }
 
@@ -294,6 +341,44 @@ async function handOver(channel: Channel, answer: object, stream: Duplex): Promi
   } catch (error) {
     giveUp(stream);
     throw error;
+  }
+}
+
+/** Checks a request without its cookie. @returns Undefined if it is not valid. */
+function requestOf(
+  { want, address, session, id, isResumed, config, ...others }: Record<string, unknown>,
+): Request | undefined {
+  switch (want) {
+    case "session": {
+      if (typeof address !== "string" || !isSessionId(String(id))) return undefined;
+      const trusted = typeof config === "string" ? config : undefined;
+      return { want, address, id: String(id), isResumed: isResumed === true, config: trusted };
+    }
+    case "lane":
+      return typeof session === "string" ? { want, session } : undefined;
+    case "invite": {
+      const { hash, name, validMs, isDetached } = others;
+      const isValid = typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash) &&
+        typeof validMs === "number" && (name === undefined || isName(name));
+      if (!isValid) return undefined;
+      return {
+        want,
+        hash,
+        name: name as string | undefined,
+        validMs,
+        isDetached: isDetached === true,
+      };
+    }
+    case "withdraw": {
+      const { ids } = others;
+      const isList = Array.isArray(ids) && ids.every((id) => typeof id === "string");
+      return isList || ids === "all" ? { want, ids } : undefined;
+    }
+    case "status":
+    case "invitations":
+      return { want };
+    default:
+      return undefined;
   }
 }
 

@@ -18,6 +18,7 @@ function optionsFor(repository: Repository, meter: TrafficMeter): ControlServerO
     settings: parseSettings(""),
     pool: {} as ConnectionPool,
     meter,
+    invitations: {} as ControlServerOptions["invitations"],
     status: () => ({ pid: 17 }),
     report: () => {},
     signal: new AbortController().signal,

@@ -25,6 +25,7 @@ import { AnnexSession, type AnnexSessionOptions } from "./annex_session.ts";
 import type { AnnexSocketLimits } from "./annex_socket.ts";
 import { Busy, closeReasonFor, Stopped } from "./close_reasons.ts";
 import { HandshakeLimit } from "./handshake_limit.ts";
+import type { PairingServer } from "./pairing_server.ts";
 import { dumbpipeSession, muxSession, type PeerSession } from "./peer_session.ts";
 import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./stranger_limits.ts";
 import type { ConnectionOutcome } from "./presence.ts";
@@ -56,6 +57,8 @@ export interface ListenerOptions
   readonly maxConnections: number;
   /** The setting `bind`. */
   readonly bind: string | undefined;
+  /** Answers joiners; none are answered by default. */
+  readonly pairing?: Pick<PairingServer, "serve">;
   /** Called when a connection on the mux protocol begins, and when it has ended. */
   readonly connected: (connection: MuxConnection) => void;
   readonly disconnected: (connection: MuxConnection, end: ConnectionOutcome) => void;
@@ -224,11 +227,13 @@ export class Listener {
     { limits, isDialed }: { limits: StrangerLimits; isDialed: boolean },
   ): Promise<void> {
     const peer = nameOf(connection);
+    const { pairing } = this.#options;
     const mux = new MuxConnection(connection, {
       isDialed,
       bind: this.#options.bind,
       resumable: this.#resumable,
       onAuthenticated: () => limits.markAuthenticated(),
+      pair: pairing && ((...request) => pairing.serve(...request)),
       serve: (session) => this.#serveSession(muxSession(session, peer), source, limits),
     });
     this.#options.connected(mux);

@@ -9,6 +9,7 @@
 import { printable } from "../console/printable.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { MessageFormat } from "../streams/message_format.ts";
+import { ProtocolError, readExactly, StreamType } from "../protocol/mux.ts";
 import { type AnnexLine, parseAnnexLine } from "./annex_line.ts";
 
 /** Kinds of messages. The joiner sends the first four, the inviter the others. */
@@ -87,18 +88,28 @@ export type PairingAnswer =
   /** @param message Why, for people. */
   | { readonly kind: "failed"; readonly message: string };
 
-/** The other end sends no message of a pairing. */
-export class InvalidPairingMessage extends Error {
-  override readonly name = "InvalidPairingMessage";
-}
-
 /** A body, not checked yet. */
 type Fields = Readonly<Record<string, unknown>>;
 
 const FORMAT = new MessageFormat(2);
 
-/** Returns a request as bytes. */
-export function encodeRequest(request: PairingRequest): Uint8Array<ArrayBuffer> {
+/** Sends a request on a new stream, of which it is the first. */
+export async function sendRequest(stream: Duplex, request: PairingRequest): Promise<void> {
+  await send(stream, Uint8Array.of(StreamType.PAIR, ...encodeRequest(request)));
+}
+
+/** Sends the answer. */
+export async function sendAnswer(stream: Duplex, answer: PairingAnswer): Promise<void> {
+  await send(stream, encodeAnswer(answer));
+}
+
+async function send(stream: Duplex, bytes: Uint8Array): Promise<void> {
+  const writer = stream.writable.getWriter();
+  await writer.write(bytes);
+  writer.releaseLock();
+}
+
+function encodeRequest(request: PairingRequest): Uint8Array<ArrayBuffer> {
   const secret = request.secret.toHex();
   switch (request.kind) {
     case "join":
@@ -112,8 +123,7 @@ export function encodeRequest(request: PairingRequest): Uint8Array<ArrayBuffer> 
   }
 }
 
-/** Returns an answer as bytes. */
-export function encodeAnswer(answer: PairingAnswer): Uint8Array<ArrayBuffer> {
+function encodeAnswer(answer: PairingAnswer): Uint8Array<ArrayBuffer> {
   switch (answer.kind) {
     case "welcome": {
       const { name, uuid, line: { line }, branch } = answer;
@@ -132,7 +142,7 @@ export function encodeAnswer(answer: PairingAnswer): Uint8Array<ArrayBuffer> {
   }
 }
 
-/** Reads the joiner's request. @throws {InvalidPairingMessage} if something else comes, or what the stream says. */
+/** Reads the joiner's request. @throws {ProtocolError} if something else comes, or what the stream says. */
 export async function readRequest(stream: Duplex): Promise<PairingRequest> {
   const { kind, fields } = await read(stream);
   const secret = secretOf(fields);
@@ -146,11 +156,11 @@ export async function readRequest(stream: Duplex): Promise<PairingRequest> {
     case PairingKind.CANCEL:
       return { kind: "cancel", secret, reason: textOf(fields, "reason", MAX_TEXT_CHARACTERS) };
     default:
-      throw new InvalidPairingMessage(`a request of kind ${kind}`);
+      throw new ProtocolError(`a request of kind ${kind}`);
   }
 }
 
-/** Reads the inviter's answer. @throws {InvalidPairingMessage} if something else comes, or what the stream says. */
+/** Reads the inviter's answer. @throws {ProtocolError} if something else comes, or what the stream says. */
 export async function readAnswer(stream: Duplex): Promise<PairingAnswer> {
   const { kind, fields } = await read(stream);
   switch (kind) {
@@ -175,7 +185,7 @@ export async function readAnswer(stream: Duplex): Promise<PairingAnswer> {
     case PairingKind.FAILED:
       return { kind: "failed", message: textOf(fields, "message", MAX_TEXT_CHARACTERS) };
     default:
-      throw new InvalidPairingMessage(`an answer of kind ${kind}`);
+      throw new ProtocolError(`an answer of kind ${kind}`);
   }
 }
 
@@ -187,20 +197,9 @@ function encode(kind: number, fields: Fields): Uint8Array<ArrayBuffer> {
 
 async function read(stream: Duplex): Promise<{ kind: number; fields: Fields }> {
   const { kind, length } = FORMAT.decodeHeader(await readExactly(stream, FORMAT.headerBytes));
-  if (length > MAX_PAIRING_BYTES) throw new InvalidPairingMessage(`a message of ${length} bytes`);
+  if (length > MAX_PAIRING_BYTES) throw new ProtocolError(`a message of ${length} bytes`);
   const body = length > 0 ? await readExactly(stream, length) : new Uint8Array();
   return { kind, fields: fieldsOf(body) };
-}
-
-async function readExactly(stream: Duplex, length: number): Promise<Uint8Array> {
-  const reader = stream.readable.getReader({ mode: "byob" });
-  try {
-    const { value } = await reader.read(new Uint8Array(length), { min: length });
-    if (value?.length !== length) throw new InvalidPairingMessage("a message that is cut short");
-    return value;
-  } finally {
-    reader.releaseLock();
-  }
 }
 
 function fieldsOf(body: Uint8Array): Fields {
@@ -210,32 +209,37 @@ function fieldsOf(body: Uint8Array): Fields {
   } catch {
     // reported below
   }
-  throw new InvalidPairingMessage("a message that is no JSON object");
+  throw new ProtocolError("a message that is no JSON object");
 }
 
 function secretOf({ secret }: Fields): Uint8Array {
   if (typeof secret === "string" && /^[0-9a-f]{32}$/.test(secret)) {
     return Uint8Array.fromHex(secret);
   }
-  throw new InvalidPairingMessage("a request without a secret");
+  throw new ProtocolError("a request without a secret");
+}
+
+/** Tells whether a value is a name for a repository, as a message has it. */
+export function isName(value: unknown): value is string {
+  return typeof value === "string" && printable(value, MAX_NAME_CHARACTERS) === value;
 }
 
 /** Returns a text for people: printable, of at most some characters. It may be empty. */
 function textOf(fields: Fields, field: string, maxCharacters: number): string {
   const text = fields[field];
   if (typeof text === "string") return printable(text, maxCharacters);
-  throw new InvalidPairingMessage(`a message without ${field}`);
+  throw new ProtocolError(`a message without ${field}`);
 }
 
 function uuidOf({ uuid }: Fields): string {
   if (typeof uuid === "string" && /^[0-9a-f-]{36}$/.test(uuid)) return uuid;
-  throw new InvalidPairingMessage("a message without a UUID");
+  throw new ProtocolError("a message without a UUID");
 }
 
 function lineOf({ line }: Fields): AnnexLine {
   const parsed = typeof line === "string" ? parseAnnexLine(line) : undefined;
   if (parsed) return parsed;
-  throw new InvalidPairingMessage("a message without a line of git annex p2p --gen-addresses");
+  throw new ProtocolError("a message without a line of git annex p2p --gen-addresses");
 }
 
 function branchOf({ branch }: Fields): string | undefined {
@@ -243,5 +247,5 @@ function branchOf({ branch }: Fields): string | undefined {
   const isName = typeof branch === "string" && branch.length <= MAX_BRANCH_CHARACTERS &&
     /^[^-\s\p{C}][^\s\p{C}]*$/u.test(branch);
   if (isName) return branch;
-  throw new InvalidPairingMessage("an invalid name of a branch");
+  throw new ProtocolError("an invalid name of a branch");
 }

@@ -12,7 +12,7 @@ const ACCEPTED_IDLE_TIMEOUT_MS = 90_000;
 const DONE: CloseReason = [CloseCode.DONE, ""];
 export const NO_HEADER: CloseReason = [CloseCode.BAD_HELLO, "no hello"];
 
-/** Counts the sessions of a connection, and ends the connection when it is no longer needed. */
+/** Counts the sessions and requests of a connection, and ends the connection when it is no longer needed. */
 export class ConnectionUse implements Disposable {
   /** When the last session ended, by the clock of `performance`; undefined while there is one. */
   idleSince: number | undefined = performance.now();
@@ -52,12 +52,28 @@ export class ConnectionUse implements Disposable {
   }
 
   sessionEnded(): void {
+    this.#ended();
+    // A connection is not kept for a stranger.
+    if (this.#sessions === 0 && !this.isAuthenticated) {
+      this.end(new IdleTimeout(this.#refusedWith ?? DONE));
+    }
+  }
+
+  /** Notes that a request begins, during which the connection is in use. */
+  requestBegan(): void {
+    this.sessionBegan();
+  }
+
+  /** Notes that a request is over. A stranger may make another one. */
+  requestEnded(): void {
+    this.#ended();
+  }
+
+  #ended(): void {
     this.#sessions--;
     if (this.#sessions > 0) return;
     this.idleSince = performance.now();
-    // A connection is not kept for a stranger.
-    if (this.isAuthenticated) this.restartTimer();
-    else this.end(new IdleTimeout(this.#refusedWith ?? DONE));
+    this.restartTimer();
   }
 
   /** Begins the time for the next session, if there is none now. */

@@ -22,11 +22,14 @@ export const StreamType = {
   LANE: 3,
   /** A number, and the id of a session whose connection was lost, which goes on on this one. */
   RESUME: 4,
+  /** A request of a joiner, and its answer (pairing/messages.ts). */
+  PAIR: 5,
 } as const;
 
 /** What the opener of a stream says that it is for. */
 export type StreamHeader =
   | { readonly type: typeof StreamType.PING }
+  | { readonly type: typeof StreamType.PAIR }
   /** @param session Number of the session on this connection, given by the end that opens it. */
   | { readonly type: typeof StreamType.LANE; readonly session: number }
   /** @param id Id of the session, on every connection: {@linkcode SESSION_ID_BYTES} random bytes in hex. */
@@ -35,6 +38,9 @@ export type StreamHeader =
     readonly session: number;
     readonly id: string;
   };
+
+/** The header of a stream that belongs to a session. */
+export type SessionHeader = Extract<StreamHeader, { session: number }>;
 
 /**
  * Timeout for a packet of the peer. A heartbeat comes every 5 s. With the time for another dial, the user
@@ -87,10 +93,10 @@ export class UnsupportedStream extends Error {
   }
 }
 
-/** Writes the header of a stream that this end has opened. */
+/** Writes the header of a session's stream that this end has opened. */
 export async function writeStreamHeader(
   stream: Duplex,
-  header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
+  header: SessionHeader,
 ): Promise<void> {
   const id = "id" in header ? Uint8Array.fromHex(header.id) : new Uint8Array();
   const bytes = new Uint8Array(1 + SESSION_NUMBER_BYTES + id.length);
@@ -107,6 +113,7 @@ export async function readStreamHeader(stream: Duplex): Promise<StreamHeader> {
   const [type] = await readExactly(stream, 1);
   switch (type) {
     case StreamType.PING:
+    case StreamType.PAIR:
       return { type };
     case StreamType.LANE:
       return { type, session: await readNumber(stream) };
@@ -147,7 +154,7 @@ export async function answerPing(stream: Duplex): Promise<void> {
 }
 
 /** Reads the end of a stream. Otherwise it would count for ever among those that a peer may have open. */
-async function readEnd(stream: Duplex): Promise<void> {
+export async function readEnd(stream: Duplex): Promise<void> {
   const reader = stream.readable.getReader({ mode: "byob" });
   try {
     const { done } = await reader.read(new Uint8Array(1));
@@ -157,7 +164,8 @@ async function readEnd(stream: Duplex): Promise<void> {
   }
 }
 
-async function readExactly(stream: Duplex, length: number): Promise<Uint8Array> {
+/** Reads as many bytes. @throws {ProtocolError} if the stream ends before, or what the stream says. */
+export async function readExactly(stream: Duplex, length: number): Promise<Uint8Array> {
   const reader = stream.readable.getReader({ mode: "byob" });
   try {
     const { value } = await reader.read(new Uint8Array(length), { min: length });

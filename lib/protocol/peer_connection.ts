@@ -14,7 +14,7 @@ import {
   noticeLossSoon,
   ProtocolError,
   readStreamHeader,
-  type StreamHeader,
+  type SessionHeader,
   StreamType,
   UnsupportedStream,
 } from "./mux.ts";
@@ -41,6 +41,14 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly isDialed: boolean;
   /** Serves a session that the peer has opened, to its end. Never rejects. */
   readonly serve: (session: InboundSession) => Promise<void>;
+  /**
+   * Answers a request of a joiner. Without it, this end does not know streams of that type.
+   *
+   * @throws {StreamError} if the peer gives up the stream. Any other error ends the connection.
+   */
+  readonly pair?:
+    | ((stream: Duplex, mux: MuxConnection, signal: AbortSignal) => Promise<void>)
+    | undefined;
   /** Called each time it turns out that the peer is no stranger. */
   readonly onAuthenticated?: () => void;
   /** Timeout after which a connection without a session is closed. By default it depends on the dialer. */
@@ -206,14 +214,22 @@ export class MuxConnection implements SessionOwner {
     if (header.type === StreamType.PING) {
       await abortable(answerPing(stream), limit.signal);
       this.#use.restartTimer();
-    } else await this.#dispatch(header, stream, until);
+    } else if (header.type === StreamType.PAIR) await this.#pair(stream, until);
+    else await this.#dispatch(header, stream, until);
   }
 
-  async #dispatch(
-    header: Exclude<StreamHeader, { type: typeof StreamType.PING }>,
-    stream: Duplex,
-    until: AbortSignal,
-  ): Promise<void> {
+  async #pair(stream: Duplex, until: AbortSignal): Promise<void> {
+    const { pair } = this.#options;
+    if (!pair) throw new UnsupportedStream(StreamType.PAIR);
+    this.#use.requestBegan();
+    try {
+      await pair(stream, this, until);
+    } finally {
+      this.#use.requestEnded();
+    }
+  }
+
+  async #dispatch(header: SessionHeader, stream: Duplex, until: AbortSignal): Promise<void> {
     if (header.type === StreamType.SESSION) {
       if (this.#hasMaxSessions) await this.#awaitSessionRoom(until);
       if (this.#hasMaxSessions) {

@@ -7,6 +7,7 @@ import { Channel, ChannelError, MessageKind, ProxiedStream } from "../../lib/con
 import { locateControlSocket } from "../../lib/control/locator.ts";
 import type { ConnectionPool } from "../../lib/listener/connection_pool.ts";
 import { ControlServer } from "../../lib/listener/control_server.ts";
+import type { InvitationBook } from "../../lib/pairing/invitation_book.ts";
 import { TrafficMeter } from "../../lib/listener/traffic.ts";
 import { listenerFolder } from "../../lib/repository/listener_folder.ts";
 import { parseSettings } from "../../lib/repository/settings.ts";
@@ -77,6 +78,7 @@ const server = fc.asyncProperty(
         settings: parseSettings(""),
         pool: pool as unknown as ConnectionPool,
         meter,
+        invitations: {} as InvitationBook,
         status: () => ({ pid: 17 }),
         signal: new AbortController().signal,
         report: (message) => assert.fail(message),
