@@ -9,11 +9,8 @@ import type { Endpoint, Incoming } from "../lib/iroh/endpoint.ts";
 import { ConnectionPool } from "../lib/listener/connection_pool.ts";
 import { ControlServer } from "../lib/listener/control_server.ts";
 import { Listener } from "../lib/listener/listener.ts";
-<<<<<<< HEAD
 import { Presence } from "../lib/listener/presence.ts";
-=======
 import type { InvitationBook } from "../lib/pairing/invitation_book.ts";
->>>>>>> 9b75f49 (wip: the listener keeps invitations and answers joiners)
 import { TrafficMeter } from "../lib/listener/traffic.ts";
 import { listenerFolder } from "../lib/repository/listener_folder.ts";
 import { parseSettings } from "../lib/repository/settings.ts";

@@ -3,7 +3,8 @@
 import { abortable, delay, LinkedSignal } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { dialPeer, Unreachable } from "../dial/dialer.ts";
+import { dialPeer } from "../dial/dialer.ts";
+import { Unreachable } from "../dial/unreachable.ts";
 import type { Connection, LocalEndpoint } from "../iroh/connection.ts";
 import { CLOSE_REASONS, CloseCode } from "../protocol/close_codes.ts";
 import { DUMBPIPE_ALPN } from "../protocol/dumbpipe.ts";
