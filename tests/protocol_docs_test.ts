@@ -17,6 +17,8 @@ import {
   MAX_DATA_BYTES,
 } from "../lib/protocol/frames.ts";
 import { MUX_ALPN, readStreamHeader, StreamType, writeStreamHeader } from "../lib/protocol/mux.ts";
+import { decodeInvitation, encodeInvitation } from "../lib/pairing/invitation.ts";
+import { PairingKind } from "../lib/pairing/messages.ts";
 import { decodeTicket } from "../lib/repository/ticket.ts";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import { pipe } from "./pipe.ts";
@@ -181,6 +183,22 @@ const FIGURES:
       "MESSAGE_TIMEOUT_MS",
       15_000,
     ],
+    [
+      "in UTF-8 of at most 4096 bytes",
+      "pairing/messages.ts",
+      "MAX_PAIRING_BYTES",
+      4096,
+    ],
+    [
+      "calls its repository, at most 100 characters",
+      "pairing/messages.ts",
+      "MAX_NAME_CHARACTERS",
+      100,
+    ],
+    ["A stranger has 4 tries", "listener/pairing_server.ts", "MAX_TRIES", 4],
+    ["requests of at most 16 strangers", "listener/pairing_server.ts", "MAX_UNPROVEN", 16],
+    ["each for at most 10 s", "listener/pairing_server.ts", "REQUEST_TIMEOUT_MS", 10_000],
+    ["ends its own, or after 5 s", "listener/pairing_server.ts", "END_TIMEOUT_MS", 5_000],
     ["looks each half second", "protocol/carriers.ts", "LOOK_MS", 500],
     ["stays silent for 2 s", "protocol/carriers.ts", "STALL_MS", 2_000],
     ["no hint answers within 2 s", "dial/dialer.ts", "LAN_CONNECT_TIMEOUT_MS", 2_000],
@@ -216,6 +234,23 @@ Deno.test("protocol.md: its table of lane messages has those of the code", async
   const [, hex] = /`([\da-f ]+)` is NONE/.exec(page)!;
   const sent = await written((stream) => new SignalingStream(stream).send({ kind: "none" }));
   assert.deepEqual(sent, bytesOf(hex!));
+});
+
+Deno.test("protocol.md: its table of pairing messages has those of the code", () => {
+  const rows = table("Pairing", "kind");
+  assert.deepEqual(
+    Object.fromEntries(rows.map(([kind, name]) => [name, Number(kind)])),
+    PairingKind,
+  );
+});
+
+Deno.test("protocol.md: its example of an invitation has the key and the secret that it says", () => {
+  const [, text] = /^ {4}(annexinvite\w+)$/m.exec(page)!;
+  const count = (from: number, length: number) => Uint8Array.from({ length }, (_, i) => from + i);
+  assert.match(page, /the key `00 01 02 … 1f` and the secret `20 21 … 2f`/);
+  const invitation = { publicKey: count(0, 32), secret: count(32, 16), relay: undefined };
+  assert.deepEqual(decodeInvitation(text!), invitation);
+  assert.equal(encodeInvitation(invitation), text);
 });
 
 Deno.test("protocol.md: an offer has the fields of its table, and others are ignored", async () => {

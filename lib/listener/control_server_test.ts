@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { Channel, type ChannelMessage, jsonOf, MessageKind } from "../control/channel.ts";
+import { addInvitation, listInvitations, withdrawInvitations } from "../control/invitations.ts";
+import type { InvitationEvent, ListedInvitation, NewInvitation } from "../control/request.ts";
+import { Failure } from "../console/failure.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
 import type { Repository } from "../repository/repository.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
@@ -80,6 +83,9 @@ const WRONG: [what: string, request: object][] = [
   ["for something unknown", { want: "frob" }],
   ["for a session without an address", { want: "session", id: "00".repeat(16) }],
   ["for a session without an id", { want: "session", address: "endpointa" }],
+  ["for an invitation without a hash", { want: "invite", validMs: 1, isDetached: true }],
+  ["for an invitation without a time", { want: "invite", hash: "ab".repeat(32) }],
+  ["to withdraw what is no list", { want: "withdraw", ids: "some" }],
   ["for a session with an id that is none", { want: "session", address: "endpointa", id: "0" }],
 ];
 
@@ -198,5 +204,117 @@ Deno.test("ControlServer accepts no request that is null, and goes on", onUnix, 
     using next = new Channel(await Deno.connect({ transport: "unix", path }));
     await next.sendJson(MessageKind.REQUEST, { want: "status", cookie });
     assert.equal((await receive(next))?.kind, MessageKind.ACCEPTED);
+  });
+});
+
+const HASH = "ab".repeat(32);
+const LISTED: ListedInvitation = {
+  id: HASH.slice(0, 8),
+  name: "ann",
+  expires: "2026-11-28T12:00:00.000Z",
+  isDetached: false,
+  state: "open",
+  remote: undefined,
+};
+const INVITATION = { hash: HASH, name: "ann", validMs: 60_000, isDetached: false };
+
+/** A book with invitations that a test has added, of which it says what happens to them. */
+class FakeInvitations {
+  readonly added: NewInvitation[] = [];
+  readonly withdrawn: string[] = [];
+  tell: (event: InvitationEvent) => void = () => {};
+
+  add(invitation: NewInvitation, onEvent?: (event: InvitationEvent) => void) {
+    if (invitation.validMs > 60_000) return Promise.reject(new Failure("too long", { hint: "x" }));
+    this.added.push(invitation);
+    if (onEvent) this.tell = onEvent;
+    return Promise.resolve(LISTED);
+  }
+
+  list() {
+    return [LISTED];
+  }
+
+  withdraw(ids: readonly string[] | "all") {
+    return Promise.resolve(ids === "all" ? [LISTED.id] : [...ids]);
+  }
+
+  withdrawHash(hash: string) {
+    this.withdrawn.push(hash);
+    return Promise.resolve();
+  }
+}
+
+const forever = new AbortController().signal;
+
+Deno.test("ControlServer keeps an invitation, and says what happens to it", onUnix, async () => {
+  const invitations = new FakeInvitations();
+  await withServer({ invitations }, async (_, locator) => {
+    using held = await addInvitation(locator, INVITATION, forever);
+    assert.deepEqual(held.invitation, JSON.parse(JSON.stringify(LISTED)));
+    assert.deepEqual(invitations.added, [INVITATION]);
+    const events: InvitationEvent[] = [
+      { kind: "joining", name: "ann" },
+      { kind: "failed", message: "no room" },
+      { kind: "joined", remote: "ann", wasLinked: false },
+    ];
+    for (const event of events) invitations.tell(event);
+    assert.deepEqual(await Array.fromAsync(held.events), events);
+  });
+});
+
+Deno.test("ControlServer withdraws an invitation whose process is gone", onUnix, async () => {
+  const invitations = new FakeInvitations();
+  await withServer({ invitations }, async (_, locator) => {
+    {
+      using _held = await addInvitation(locator, INVITATION, forever);
+      assert.deepEqual(invitations.withdrawn, []);
+    }
+    while (invitations.withdrawn.length === 0) await new Promise((next) => setTimeout(next, 1));
+    assert.deepEqual(invitations.withdrawn, [HASH]);
+  });
+});
+
+Deno.test(
+  "ControlServer keeps a detached invitation when its process is gone",
+  onUnix,
+  async () => {
+    const invitations = new FakeInvitations();
+    await withServer({ invitations }, async (_, locator) => {
+      const detached = { ...INVITATION, name: undefined, isDetached: true };
+      {
+        using held = await addInvitation(locator, detached, forever);
+        assert.deepEqual(await Array.fromAsync(held.events), []);
+      }
+      assert.deepEqual(invitations.added, [detached]);
+      assert.deepEqual(await listInvitations(locator, forever), [
+        JSON.parse(JSON.stringify(LISTED)),
+      ]);
+      assert.deepEqual(await withdrawInvitations(locator, "all", forever), [LISTED.id]);
+      assert.deepEqual(await withdrawInvitations(locator, ["0123"], forever), ["0123"]);
+      assert.deepEqual(invitations.withdrawn, []);
+    });
+  },
+);
+
+Deno.test("ControlServer tells a process why an invitation is not kept", onUnix, async () => {
+  const invitations = new FakeInvitations();
+  await withServer({ invitations }, async (_, locator) => {
+    const long = addInvitation(locator, { ...INVITATION, validMs: 60_001 }, forever);
+    await assert.rejects(long, { name: "Failure", message: "too long", hint: "x" });
+  });
+  const settings = parseSettings("p2p-iroh.lane\nfalse\0");
+  await withServer({ invitations, settings }, async (_, locator) => {
+    const unable = addInvitation(locator, INVITATION, forever);
+    await assert.rejects(unable, /^Failure: with the setting lane = false/);
+  });
+});
+
+Deno.test("addInvitation() says if the listener is gone", onUnix, async () => {
+  const stopped = new AbortController(), invitations = new FakeInvitations();
+  await withServer({ invitations, signal: stopped.signal }, async (_, locator) => {
+    using held = await addInvitation(locator, INVITATION, forever);
+    stopped.abort(new Error("stopped"));
+    await assert.rejects(Array.fromAsync(held.events), { name: "ListenerGone" });
   });
 });

@@ -75,9 +75,13 @@ export class InviterAway extends Failure {
 /** The inviter cannot be reached at this moment, so the request is made again. */
 class NotNow extends InviterAway {}
 
-/** The program at the inviter's side takes no invitations. */
+/** The program at the inviter's side takes no invitations, or not those of this version. */
 export class InviterUnable extends Failure {
   override readonly name = "InviterUnable";
+
+  constructor(message: string, hint = "use the same version of git-annex-p2p-iroh on both sides") {
+    super(message, { hint });
+  }
 }
 
 /** The inviter cannot do its part at present. */
@@ -197,9 +201,7 @@ export class Exchange implements AsyncDisposable {
       connection.close(CloseCode.DONE, "");
       throw new InviterUnable(
         "the other side takes no invitations, it speaks only dumbpipe's protocol",
-        {
-          hint: "pair with git annex p2p --pair, or with its --gen-addresses and --link",
-        },
+        "pair with git annex p2p --pair, or with its --gen-addresses and --link",
       );
     }
     noticeLossSoon(connection);
@@ -256,9 +258,10 @@ function requestFailure(error: unknown): unknown {
   if (!(error instanceof StreamError)) return error;
   switch (error.code) {
     case CloseCode.UNSUPPORTED:
-      return new InviterUnable("the other side takes no invitations", {
-        hint: "git-annex-p2p-iroh there must be updated",
-      });
+      return new InviterUnable(
+        "the other side takes no invitations",
+        "git-annex-p2p-iroh there must be updated",
+      );
     case CloseCode.NOT_AUTHENTICATED:
       return new InvitationRefused();
     default:

@@ -75,7 +75,7 @@ Deno.test("MuxConnection resets a stream of an unknown type alone, with code 7",
   const { connection, served, stop } = serveEchoes();
   const session = await connection.openSession(0);
   await assertEchoes(session);
-  for (const type of [0, 5, 0x80, 0xff]) {
+  for (const type of [0, 6, 0x80, 0xff]) {
     const error = await answerTo(connection.openAsPeer(), [type]);
     assert(error instanceof StreamError && error.code === CloseCode.UNSUPPORTED, `${error}`);
   }
