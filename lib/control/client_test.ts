@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { Channel, MessageKind } from "./channel.ts";
 import { OTHER_TIMEOUTS, requestSession, requestStatus, SESSION_TIMEOUTS } from "./client.ts";
+import { WITHDRAW_TIMEOUTS } from "./invitations.ts";
 import type { ControlSocket } from "./locator.ts";
 
 const SESSION = { id: "00".repeat(16), isResumed: false };
@@ -40,16 +41,13 @@ async function openSession(locator: ControlSocket, limits = timeouts): Promise<v
 
 Deno.test("the timeouts are those of docs/control-socket.md", async () => {
   const page = await Deno.readTextFile(new URL("../../docs/control-socket.md", import.meta.url));
-  const rows = [...page.matchAll(/^\| .*\(process\) +\| (\S+) (m?s) +\| (\S+) (m?s) +\|$/gm)];
-  const milliseconds = (count = "", unit = "") => Number(count) * (unit === "s" ? 1000 : 1);
-  assert.deepEqual(
-    rows.map(([, session, unit]) => milliseconds(session, unit)),
-    [SESSION_TIMEOUTS.acceptedMs, SESSION_TIMEOUTS.answerMs],
-  );
-  assert.deepEqual(
-    rows.map(([, , , other, unit]) => milliseconds(other, unit)),
-    [OTHER_TIMEOUTS.acceptedMs, OTHER_TIMEOUTS.answerMs],
-  );
+  const rows = [...page.matchAll(/^\| .*\(process\) +((?:\| \d+ s +)+)\|$/gm)]
+    .map(([, cells]) => [...cells!.matchAll(/\d+/g)].map(([seconds]) => Number(seconds) * 1000));
+  const columns = [SESSION_TIMEOUTS, WITHDRAW_TIMEOUTS, OTHER_TIMEOUTS];
+  assert.deepEqual(rows, [
+    columns.map(({ acceptedMs }) => acceptedMs),
+    columns.map(({ answerMs }) => answerMs),
+  ]);
 });
 
 Deno.test("a listener that does not accept in time is not waited for", options, async () => {

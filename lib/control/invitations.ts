@@ -3,14 +3,14 @@
 import { abortable } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { type Channel, ChannelError, jsonOf, MessageKind } from "./channel.ts";
-import { OTHER_TIMEOUTS, sendRequest } from "./client.ts";
+import { OTHER_TIMEOUTS, type RequestTimeouts, sendRequest } from "./client.ts";
 import type { ControlSocket } from "./locator.ts";
 import type { InvitationEvent, ListedInvitation, NewInvitation, Request } from "./request.ts";
 
 export type { InvitationEvent, ListedInvitation, NewInvitation };
 
 /** Timeouts for withdrawing: a step of git-annex that is under way has a minute, if it does not end at once. */
-const WITHDRAW_TIMEOUTS = { ...OTHER_TIMEOUTS, answerMs: 70_000 };
+export const WITHDRAW_TIMEOUTS: RequestTimeouts = { ...OTHER_TIMEOUTS, answerMs: 70_000 };
 
 /** An invitation that the listener keeps. Disposed of before its last event, it is withdrawn unless detached. */
 export interface HeldInvitation extends Disposable {

@@ -54,9 +54,8 @@ export class ConnectionUse implements Disposable {
   sessionEnded(): void {
     this.#ended();
     // A connection is not kept for a stranger.
-    if (this.#sessions === 0 && !this.isAuthenticated) {
-      this.end(new IdleTimeout(this.#refusedWith ?? DONE));
-    }
+    if (this.isAuthenticated) this.restartTimer();
+    else if (this.#sessions === 0) this.end(new IdleTimeout(this.#refusedWith ?? DONE));
   }
 
   /** Notes that a request begins, during which the connection is in use. */
@@ -67,13 +66,12 @@ export class ConnectionUse implements Disposable {
   /** Notes that a request is over. A stranger may make another one. */
   requestEnded(): void {
     this.#ended();
+    this.restartTimer();
   }
 
   #ended(): void {
     this.#sessions--;
-    if (this.#sessions > 0) return;
-    this.idleSince = performance.now();
-    this.restartTimer();
+    if (this.#sessions === 0) this.idleSince = performance.now();
   }
 
   /** Begins the time for the next session, if there is none now. */

@@ -40,6 +40,13 @@ Deno.test("ConnectionUse begins its time with the end of the last session", () =
   assert(use.idleSince !== undefined && !use.over.aborted);
 });
 
+Deno.test("ConnectionUse gives a stranger 10 s after a request, as after a ping", () => {
+  using use = new ConnectionUse(false);
+  use.requestBegan();
+  assert.deepEqual(timersOf(() => use.requestEnded()), [10_000]);
+  assert(!use.over.aborted);
+});
+
 Deno.test("ConnectionUse does not keep the connection of a stranger", () => {
   using use = new ConnectionUse(false);
   use.sessionBegan();
