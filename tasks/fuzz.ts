@@ -10,6 +10,7 @@ import fc from "fast-check";
 import { controlTargets } from "../tests/fuzz/control.ts";
 import { decoderTargets } from "../tests/fuzz/decoders.ts";
 import { localNetworkTargets } from "../tests/fuzz/local_network.ts";
+import { pairingTargets } from "../tests/fuzz/pairing.ts";
 import { sessionTargets } from "../tests/fuzz/sessions.ts";
 import type { FuzzTarget } from "../tests/fuzz/target.ts";
 
@@ -84,7 +85,13 @@ async function main(): Promise<number> {
       only: { type: "string" },
     },
   });
-  const all = [...decoderTargets, ...localNetworkTargets, ...sessionTargets, ...controlTargets];
+  const all = [
+    ...decoderTargets,
+    ...localNetworkTargets,
+    ...sessionTargets,
+    ...controlTargets,
+    ...pairingTargets,
+  ];
   const targets = all.filter(({ name }) => (values.only ?? name) === name);
   const seconds = Number(values.seconds), seed = Number(values.seed);
   if (targets.length === 0 || !(seconds > 0) || !Number.isSafeInteger(seed)) {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { Channel, ChannelError, MessageKind, ProxiedStream } from "../../lib/control/channel.ts";
+import type { ListedInvitation, NewInvitation } from "../../lib/control/request.ts";
 import { locateControlSocket } from "../../lib/control/locator.ts";
 import type { ConnectionPool } from "../../lib/listener/connection_pool.ts";
 import { ControlServer } from "../../lib/listener/control_server.ts";
@@ -23,10 +24,17 @@ const ADDRESS = "endpointaaaacaqdaqcqmbyibefawdanbyhraeiscmkbkfqxdamrugy4dupb6ai
 const json = fc.oneof(
   fc.record({
     cookie: fc.oneof(fc.constant(COOKIE), fc.jsonValue()),
-    want: fc.oneof(fc.constantFrom("session", "lane", "status"), fc.jsonValue()),
+    want: fc.oneof(
+      fc.constantFrom("session", "lane", "status", "invite", "invitations", "withdraw"),
+      fc.jsonValue(),
+    ),
     address: fc.oneof(fc.constant(ADDRESS), fc.string(), fc.jsonValue()),
     session: fc.oneof(fc.uuid(), fc.jsonValue()),
     id: fc.oneof(fc.constant("00".repeat(16)), fc.jsonValue()),
+    hash: fc.oneof(fc.constant("00".repeat(32)), fc.jsonValue()),
+    name: fc.oneof(fc.string(), fc.jsonValue()),
+    validMs: fc.oneof(fc.nat(), fc.jsonValue()),
+    ids: fc.oneof(fc.constant("all"), fc.array(fc.string()), fc.jsonValue()),
     isResumed: fc.oneof(fc.boolean(), fc.jsonValue()),
     kind: fc.constantFrom("lost", "reset", "frob"),
     message: fc.oneof(fc.string(), fc.jsonValue()),
@@ -64,6 +72,34 @@ async function send(socket: Deno.Conn, parts: readonly Uint8Array[]): Promise<bo
   }
 }
 
+/** Takes any invitation, and keeps none. */
+class FakeInvitations
+  implements Pick<InvitationBook, "add" | "list" | "withdraw" | "withdrawHash"> {
+  add({ hash, name, validMs, isDetached }: NewInvitation): Promise<ListedInvitation> {
+    assert.match(hash, /^[0-9a-f]{64}$/);
+    assert.equal(typeof validMs, "number");
+    return Promise.resolve({
+      id: hash,
+      name,
+      expires: "",
+      isDetached,
+      state: "open",
+      remote: undefined,
+    });
+  }
+
+  list(): ListedInvitation[] {
+    return [];
+  }
+
+  withdraw(ids: readonly string[] | "all"): Promise<string[]> {
+    assert(ids === "all" || ids.every((id) => typeof id === "string"));
+    return Promise.resolve([]);
+  }
+
+  async withdrawHash(): Promise<void> {}
+}
+
 /** Whatever a process sends, the listener answers the next one. */
 const server = fc.asyncProperty(
   fc.array(fc.tuple(damaged(messages), cuts), { minLength: 1, maxLength: 5 }),
@@ -78,7 +114,7 @@ const server = fc.asyncProperty(
         settings: parseSettings(""),
         pool: pool as unknown as ConnectionPool,
         meter,
-        invitations: {} as InvitationBook,
+        invitations: new FakeInvitations(),
         status: () => ({ pid: 17 }),
         signal: new AbortController().signal,
         report: (message) => assert.fail(message),

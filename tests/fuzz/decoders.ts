@@ -28,7 +28,7 @@ import {
 import { parseSecretKey } from "../../lib/repository/identity.ts";
 import { parseSettings, SettingError } from "../../lib/repository/settings.ts";
 import { decodeTicket, TicketError } from "../../lib/repository/ticket.ts";
-import { type Duplex, StreamError } from "../../lib/streams/duplex.ts";
+import { StreamError } from "../../lib/streams/duplex.ts";
 import { MessageFormat } from "../../lib/streams/message_format.ts";
 import {
   cuts,
@@ -37,6 +37,7 @@ import {
   type FuzzTarget,
   pieces,
   rejectsOnly,
+  streamOf,
   throwsOnly,
 } from "./target.ts";
 
@@ -246,23 +247,6 @@ const headers = fc.asyncProperty(damaged(headerBytes), cuts, async (bytes, at) =
   const isHello = new TextDecoder().decode(bytes.subarray(0, 5)) === "hello";
   assert.equal(await rejectsOnly(handshake, HandshakeError) ?? false, isHello);
 });
-
-/** Returns a stream on which these pieces come, and then its end. */
-function streamOf(pieces: readonly Uint8Array<ArrayBuffer>[]): Duplex {
-  const rest = [...pieces];
-  return {
-    readable: new ReadableStream({
-      type: "bytes",
-      pull(controller) {
-        const piece = rest.shift();
-        if (piece) return controller.enqueue(piece);
-        controller.close();
-        controller.byobRequest?.respond(0);
-      },
-    }),
-    writable: new WritableStream(),
-  };
-}
 
 const annexLines = fc.array(
   fc.oneof(

@@ -1,6 +1,7 @@
 /** What `deno task fuzz` tries, and the random input that several targets share. */
 
 import fc from "fast-check";
+import type { Duplex } from "../../lib/streams/duplex.ts";
 
 /** Something that reads what comes from outside. */
 export interface FuzzTarget {
@@ -81,6 +82,23 @@ export function pieces(bytes: Bytes, at: readonly number[]): Bytes[] {
 
 /** Where to cut. */
 export const cuts = fc.array(fc.nat(), { maxLength: 8 });
+
+/** Returns a stream on which these pieces come, and then its end. */
+export function streamOf(pieces: readonly Uint8Array<ArrayBuffer>[]): Duplex {
+  const rest = [...pieces];
+  return {
+    readable: new ReadableStream({
+      type: "bytes",
+      pull(controller) {
+        const piece = rest.shift();
+        if (piece) return controller.enqueue(piece);
+        controller.close();
+        controller.byobRequest?.respond(0);
+      },
+    }),
+    writable: new WritableStream(),
+  };
+}
 
 /** Runs a function that may throw errors of the given kinds, and no others. */
 export function throwsOnly<T>(
