@@ -9,6 +9,8 @@ import type { Session } from "../protocol/session.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { Listener, type ListenerLimits } from "./listener.ts";
 import { eventLoopTurns } from "../../tests/event_loop.ts";
+import { type PairingAnswer, readAnswer, sendRequest } from "../pairing/messages.ts";
+import { PairingServer } from "./pairing_server.ts";
 import { TrafficMeter } from "./traffic.ts";
 import { MemoryConnection } from "../../tests/memory_connection.ts";
 
@@ -23,6 +25,19 @@ const OPENING: ReadonlyMap<string, string> = new Map([
 ]);
 /** What a connection is closed with that is refused before its handshake. */
 const REFUSED = -1n;
+
+/** The secret of an invitation, one of none, and the answer to a joiner. */
+const RIGHT = new Uint8Array(16).fill(1), WRONG = new Uint8Array(16).fill(2);
+const OVER: PairingAnswer = { kind: "over" };
+
+/** Asks as a joiner would. */
+async function ask(connection: MemoryConnection, secret: Uint8Array): Promise<PairingAnswer> {
+  const stream = connection.openAsPeer();
+  await sendRequest(stream, { kind: "done", secret });
+  const answer = await readAnswer(stream);
+  await stream.writable.close();
+  return answer;
+}
 
 /** A dialed connection, with the peer's half of its only stream. */
 class FakeConnection {
@@ -134,6 +149,9 @@ class Scene implements AsyncDisposable {
       bind: undefined,
       report: (line) => this.log.push(line),
       socketRefused: () => this.socketRefusals++,
+      pairing: new PairingServer({
+        use: ({ secret }) => secret[0] === RIGHT[0] ? () => Promise.resolve(OVER) : undefined,
+      }),
       connected: (mux) => this.muxes.push(mux),
       disconnected: () => {},
       meter: this.meter,
@@ -655,3 +673,33 @@ Deno.test("Listener drains: does not wait longer than it is told", onUnix, async
   await scene.listener.drain(20);
   assert.deepEqual(await connection.closed, [3n, "stopped"]);
 });
+
+Deno.test("Listener: a joiner with an invitation holds no permit", onUnix, async () => {
+  await using scene = await Scene.make({}, 1);
+  using _annex = scene.echo();
+  const joiner = scene.arrive(new MemoryConnection());
+  assert.deepEqual(await ask(joiner, RIGHT), OVER);
+  const friend = scene.dial({ source: "198.51.100.1" });
+  friend.say("hello");
+  assert.equal(await friend.hear(), AUTH_SUCCESS);
+  assert.deepEqual(await ask(joiner, RIGHT), OVER);
+  friend.end();
+  await friend.closed;
+});
+
+Deno.test(
+  "Listener: a peer without an invitation is a stranger, and in the log",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make();
+    const stranger = scene.arrive(new MemoryConnection());
+    for (let i = 0; i < 4; i++) assert.deepEqual(await ask(stranger, WRONG), { kind: "refused" });
+    assert.deepEqual(await stranger.closed, [
+      CloseCode.NOT_AUTHENTICATED,
+      "not authenticated in time",
+    ]);
+    while (scene.log.length === 0) await eventLoopTurns(1);
+    assert.match(scene.log.join(), /abababab.* was turned away, it has no valid invitation/);
+    assert.equal(scene.muxes[0]!.isAuthenticated, false);
+  },
+);
