@@ -230,6 +230,8 @@ Deno.test("InvitationBook: a joiner with another address than before replaces it
   const other = parseAnnexLine(`p2p-annex::iroh:${OTHER}:joiners`)!;
   assert.deepEqual(await scene.link(secret, ANN, other), LINKED);
   assert.deepEqual([...scene.steps.remotes], [["ann", other.url]]);
+  const changes = scene.steps.calls.filter((call) => /link /.test(call));
+  assert.deepEqual(changes, ["link ann", "unlink ann", "link ann"]);
 });
 
 for (const end of ["expired", "withdrawn"] as const) {
@@ -252,6 +254,17 @@ for (const end of ["expired", "withdrawn"] as const) {
     assert.deepEqual([scene.book.list(), scene.files.size], [[], 0]);
   });
 }
+
+Deno.test("InvitationBook: the clock ends an invitation, also if the machine was suspended", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite(), { now } = Date;
+  try {
+    Date.now = () => now() + HOUR_MS;
+    assert.equal(await scene.join(secret), undefined);
+  } finally {
+    Date.now = now;
+  }
+});
 
 Deno.test("InvitationBook: a step that is under way ends when its invitation does", async () => {
   await using scene = await Scene.open();
