@@ -100,6 +100,5 @@ scenario(
     await attacking;
     const [listed] = await listInvitations(socket, env.signal);
     assert.equal(listed?.state, "joining");
-    console.log(`joined in ${took.toFixed()} ms`);
   },
 );
