@@ -44,8 +44,8 @@ export class DialEndpoints implements Disposable {
   async #bind({ relay, lookup }: Pick<Settings, "relay" | "lookup">): Promise<LocalEndpoint> {
     const { bind, external } = this.#settings;
     const endpoint = await this.#bindEndpoint({
-      // No secret key: each endpoint has a fresh one. The repository's key is the listener's, and a relay
-      // gives the packets of two endpoints with one key to the newer one.
+      // No secret key: each endpoint has a fresh one, unless the caller of dialPeer() gives one. The repository's
+      // key is the listener's, and a relay gives the packets of two endpoints with one key to the newer one.
       relay,
       lookup,
       // The port in the setting is the listener's.

@@ -245,11 +245,10 @@ export class InvitationBook implements AsyncDisposable {
   }
 
   async #done(entry: Entry): Promise<PairingAnswer> {
-    const { link, state, hash } = entry.record;
+    const { link, state } = entry.record;
     if (!link?.isMade) throw new Failure("the joiner is not linked here yet");
     if (state === "joined") return { kind: "over" };
     await this.#change(entry, { state: "joined" });
-    await this.#settle(hash, true);
     this.#options.report(`invitation ${idOf(entry.record)}: joined, the remote ${link.remote}`);
     entry.onEvent({ kind: "joined", remote: link.remote, wasLinked: link.wasLinked });
     return { kind: "over" };
@@ -266,14 +265,6 @@ export class InvitationBook implements AsyncDisposable {
 
   async #unlink({ remote, url, wasLinked }: LinkRecord, signal: AbortSignal): Promise<void> {
     if (!wasLinked) await this.#options.steps.unlink(remote, url, signal);
-  }
-
-  async #settle(hash: string, isLinked: boolean): Promise<void> {
-    try {
-      await this.#options.steps.settle(hash, isLinked);
-    } catch (error) {
-      this.#options.report(`an invitation's token: ${systemReason(error)}`);
-    }
   }
 
   /** Changes what is known of an invitation, in its file as well. @throws {Failure} if that cannot be written. */
@@ -318,22 +309,21 @@ export class InvitationBook implements AsyncDisposable {
   #forget(record: InvitationRecord | (() => InvitationRecord)): Promise<boolean> {
     return this.#inTurn(async () => {
       const { state, joiner, link, ...others } = typeof record === "function" ? record() : record;
-      const { store } = this.#options;
-      let isUndone = false;
-      if (state !== "joined" && joiner) {
-        try {
-          await store.save({ ...others, joiner, link, state: "over" });
-          if (link) await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
-          isUndone = link !== undefined && !link.wasLinked;
-        } catch (error) {
-          const what = link ? `the remote ${link.remote} may be left` : "it is not forgotten";
-          this.#options.report(`an invitation is over, ${what}: ${systemReason(error)}`);
-          return false;
-        }
-        await this.#settle(others.hash, false);
+      const { store, steps, report } = this.#options;
+      const isJoined = state === "joined";
+      try {
+        if (joiner && !isJoined) await store.save({ ...others, joiner, link, state: "over" });
+        if (link && !isJoined) await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
+        if (joiner) await steps.settle(others.hash, isJoined);
+      } catch (error) {
+        const what = link && !isJoined
+          ? `the remote ${link.remote} may be left`
+          : "its token is kept";
+        report(`an invitation is over, ${what}: ${systemReason(error)}`);
+        return false;
       }
       await store.remove(others.hash);
-      return isUndone;
+      return link !== undefined && !link.wasLinked && !isJoined;
     });
   }
 
