@@ -23,6 +23,14 @@ async function run(command: Command): Promise<number> {
       return await (await import("./lib/commands/status.ts")).status(command);
     case "up":
       return await (await import("./lib/commands/up.ts")).up(command);
+    case "invite":
+      return await (await import("./lib/commands/invite.ts")).invite(command.options);
+    case "invite --list":
+      return await (await import("./lib/commands/invite.ts")).listValid();
+    case "invite --withdraw":
+      return await (await import("./lib/commands/invite.ts")).withdraw(command.id);
+    case "join":
+      return await (await import("./lib/commands/join.ts")).join(command.options);
     case "connect":
       return await connect(command.address);
     case "ping":

@@ -93,7 +93,7 @@ _git_annex_p2p_iroh() {
     COMPREPLY=($(compgen -W "${options}" -- "$word"))
   elif ((COMP_CWORD == 1)); then
     COMPREPLY=($(compgen -W "${first}" -- "$word"))
-  elif ((COMP_CWORD == 2)) && [[ \${COMP_WORDS[1]} == endpoint* ]]; then
+  elif ((COMP_CWORD == 2)) && [[ \${COMP_WORDS[1]} == endpoint* || \${COMP_WORDS[1]} == join ]]; then
     COMPREPLY=($(compgen -f -- "$word"))
   fi
 }
@@ -116,7 +116,7 @@ first=(${first})
 _arguments \\
 ${options.join("\n")}
   '1: :{_describe call first}' \\
-  '2::SOCKETFILE:_files'
+  '2::FILE:_files'
 `;
 }
 
@@ -128,6 +128,7 @@ function fishCompletion(): string {
     ...commands().map(({ term, text }) =>
       `complete -c ${PROGRAM} -n __fish_use_subcommand -a ${term} -d ${quoted(text)}`
     ),
+    `complete -c ${PROGRAM} -n '__fish_seen_subcommand_from join' -F`,
     ...OPTIONS.map(({ short, long, term, text }) =>
       `complete -c ${PROGRAM} -s ${short.slice(1)} -l ${long.slice(2)}${
         term.split(" ").length > 2 ? " -x" : ""

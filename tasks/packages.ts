@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 /** Name of iroh's package. Each package `@number0/iroh-…` holds the addon of one platform. */
 export const IROH = "@number0/iroh";
 /** Packages that only tests import. */
-const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema"];
+const NOT_IN_PROGRAM = ["fast-check", "@cfworker/json-schema", "jsqr"];
 const PROJECT = dirname(import.meta.dirname!);
 
 /** An installed package. */

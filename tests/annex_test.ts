@@ -245,7 +245,7 @@ scenario("git-annex: pairing with Magic Wormhole", {
   }
   const [one, two] = await Promise.all(
     [a, b].map((annex) =>
-      env.start(python("pair_on_terminal.py"), {
+      env.start(python("type_on_terminal.py", "git", "annex", "p2p", "--pair"), {
         on: annex.host,
         cwd: annex.path,
         stdin: "open",

@@ -223,7 +223,7 @@ Deno.test("release: the list of parts has Deno, each package and the addon of ea
   };
   const names = components.map(({ name }) => name);
   for (const name of Object.keys(config.imports)) {
-    const ofTests = ["fast-check", "@cfworker/json-schema"].includes(name);
+    const ofTests = ["fast-check", "@cfworker/json-schema", "jsqr"].includes(name);
     assert.equal(names.includes(name), !ofTests, name);
   }
   for (const { addon } of Object.values(TARGETS)) assert(names.includes(`@number0/iroh-${addon}`));

@@ -50,7 +50,7 @@ Deno.test("docs: the man page has each command and option that --help lists", as
     .map(([, usage]) => usage!);
   assert(commands.length > 0, "--help lists no commands");
   for (const usage of commands) {
-    const command = usage.replaceAll(/ \[.*?\]/g, "");
+    const command = usage.replaceAll(/ \[(?:OPTION|-.*?)\]/g, "");
     assert(bold.includes(command), `the man page does not explain the command ${command}`);
     assert(page.includes(`\ngit-annex-p2p-iroh ${usage}\n`), `not in its synopsis: ${usage}`);
   }

@@ -9,6 +9,8 @@ import { extras } from "../tasks/extras.ts";
 import { thirdPartyLicenses } from "../tasks/licenses.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
 
+const COMMANDS = ["address", "doctor", "invite", "join", "ping", "status", "up"];
+
 /** Writes one of the extras. @returns Its path. */
 async function written(env: TestEnv, name: string): Promise<string> {
   const path = join((await env.host("host")).dir, name);
@@ -35,10 +37,12 @@ scenario("completion in bash", { needs: ["bash"] }, async (env) => {
     const out = await env.ok(["bash", "-c", script, file, PROGRAM, ...words]);
     return out.split("\n").filter((line) => line).toSorted();
   };
-  assert.deepEqual(await complete(""), ["address", "doctor", "ping", "status", "up"]);
+  assert.deepEqual(await complete(""), COMMANDS);
   assert.deepEqual(await complete("do"), ["doctor"]);
   assert.deepEqual(await complete("ping", "--c"), ["--count"]);
-  assert((await complete("endpointx", "comp")).includes("completions")); // a file in the folder
+  for (const first of ["endpointx", "join"]) { // a file in the folder
+    assert((await complete(first, "comp")).includes("completions"));
+  }
 });
 
 scenario("completion in fish", { needs: ["fish"] }, async (env) => {
@@ -47,8 +51,9 @@ scenario("completion in fish", { needs: ["fish"] }, async (env) => {
     const out = await env.ok(["fish", "-c", `source $argv[1]; complete -C $argv[2]`, file, line]);
     return out.split("\n").filter((line) => line).map((line) => line.split("\t")[0]).toSorted();
   };
-  assert.deepEqual(await complete(`${PROGRAM} `), ["address", "doctor", "ping", "status", "up"]);
+  assert.deepEqual(await complete(`${PROGRAM} `), COMMANDS);
   assert.deepEqual(await complete(`${PROGRAM} --h`), ["--help"]);
+  assert((await complete(`${PROGRAM} join comp`)).includes("completions/"));
 });
 
 scenario("completion in zsh", { needs: ["zsh"] }, async (env) => {
@@ -68,7 +73,7 @@ scenario("completion in zsh", { needs: ["zsh"] }, async (env) => {
 
 Deno.test("a release contains the license of every package that the program imports", async () => {
   const text = await thirdPartyLicenses();
-  const ofTests = ["fast-check", "@cfworker/json-schema"];
+  const ofTests = ["fast-check", "@cfworker/json-schema", "jsqr"];
   for (const name of Object.keys(config.imports)) {
     assert.equal(text.includes(`${name} `) || text.includes(`(${name})`), !ofTests.includes(name));
   }

@@ -3,7 +3,7 @@
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkProxies } from "../doctor/proxy.ts";
-import { checkGitAnnex, checkGitRemote, checkProgram, checkWormhole } from "../doctor/programs.ts";
+import { checkGitAnnex, checkGitRemote, checkPairing, checkProgram } from "../doctor/programs.ts";
 import { checkIdentity, checkListener, checkVersion } from "../doctor/serving.ts";
 import { checkSystem } from "../doctor/system.ts";
 import { Failure, systemReason } from "../console/failure.ts";
@@ -23,7 +23,7 @@ export async function doctor(): Promise<number> {
     checkSystem(),
     checkGitAnnex(),
     checkGitRemote(),
-    checkWormhole(),
+    checkPairing(),
     checkProgram(),
     checkIdentity(repository),
     checkListener(repository),

@@ -14,6 +14,7 @@ import { ConnectionPool } from "../listener/connection_pool.ts";
 import { Presence } from "../listener/presence.ts";
 import { PairingServer } from "../listener/pairing_server.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
+import { AnnexSteps } from "../pairing/annex_steps.ts";
 import { InvitationBook } from "../pairing/invitation_book.ts";
 import { InvitationStore } from "../pairing/invitation_store.ts";
 import { type Identity, readIdentity } from "../repository/identity.ts";
@@ -26,7 +27,12 @@ import { RelayWatch } from "../listener/relay_watch.ts";
 import { LogFile } from "../console/log_file.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import { withRelayToken } from "../repository/relay_token.ts";
-import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
+import {
+  findRepository,
+  readSettings,
+  type Repository,
+  topFolder,
+} from "../repository/repository.ts";
 import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { Signals } from "../console/signals.ts";
 import { debug, describeFailure, reasonWithHint, say } from "../console/stderr.ts";
@@ -53,16 +59,6 @@ export class ServeError extends Failure {
 }
 
 type Report = (message: string) => void;
-
-const unable = () => Promise.reject(new Failure("joiners cannot be linked yet"));
-/** Stands for the steps of git-annex. */
-const NO_STEPS = {
-  welcome: unable,
-  planLink: unable,
-  link: unable,
-  unlink: unable,
-  settle: unable,
-};
 
 /**
  * Serves the repository until a signal stops this process, or until it is no longer wanted.
@@ -123,7 +119,7 @@ async function serveRepository(
   const presence = new Presence({ lastSeen });
   await using invitations = await InvitationBook.open({
     store: new InvitationStore(repository),
-    steps: NO_STEPS,
+    steps: new AnnexSteps({ repository, folder: await topFolder(repository) }, address),
     report,
   });
   const pool: ConnectionPool = new ConnectionPool({

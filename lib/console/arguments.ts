@@ -6,6 +6,30 @@ import { UsageError } from "./failure.ts";
 export type UpAction = "run" | (typeof UP_OPTIONS)[number];
 const UP_OPTIONS = ["background", "install", "uninstall", "status"] as const;
 
+/** How `invite` is called. */
+export interface InviteOptions {
+  /** What the joiner's repository is to be called here. */
+  readonly name: string | undefined;
+  /** How long the invitation is valid, as the user writes it. */
+  readonly valid: string | undefined;
+  /** Prints it as a QR code, too. */
+  readonly isQr: boolean;
+  /** Returns at once, and leaves it valid. */
+  readonly isDetached: boolean;
+}
+
+/** How `join` is called. */
+export interface JoinOptions {
+  /** DIR and the invitation, which may both be missing, in any order. */
+  readonly words: readonly string[];
+  /** What the inviter's repository is to be called here. */
+  readonly name: string | undefined;
+  /** Asks nothing. */
+  readonly isSure: boolean;
+  /** False if the repository is served only until both are linked. */
+  readonly isDaemon: boolean;
+}
+
 /** What the user wants. */
 export type Command =
   | { readonly name: "help" }
@@ -14,9 +38,25 @@ export type Command =
   | { readonly name: "doctor" }
   | { readonly name: "status"; readonly json: boolean; readonly watch: boolean }
   | { readonly name: "up"; readonly action: UpAction; readonly json: boolean }
+  | { readonly name: "invite"; readonly options: InviteOptions }
+  | { readonly name: "invite --list" }
+  | { readonly name: "invite --withdraw"; readonly id: string }
+  | { readonly name: "join"; readonly options: JoinOptions }
   | { readonly name: "connect"; readonly address: string }
   | { readonly name: "ping"; readonly address: string; readonly count: number }
   | { readonly name: "serve"; readonly address: string; readonly socketPath: string };
+
+/** The commands that take an option. */
+const COMMANDS_OF = {
+  name: ["invite", "join"],
+  valid: ["invite"],
+  qr: ["invite"],
+  detach: ["invite"],
+  list: ["invite"],
+  withdraw: ["invite"],
+  yes: ["join"],
+  "no-daemon": ["join"],
+} satisfies Record<string, readonly string[]>;
 
 /** Pings that `ping` sends without `-n`. */
 const DEFAULT_PINGS = "4";
@@ -37,13 +77,24 @@ export async function parseCommand(args: readonly string[]): Promise<Command> {
     throw new UsageError("--json is for status and up");
   }
   if (watch && first !== "status") throw new UsageError("--watch is for status");
+  for (const [option, commands] of Object.entries(COMMANDS_OF)) {
+    if (values[option as keyof typeof COMMANDS_OF] === undefined || commands.includes(first)) {
+      continue;
+    }
+    throw new UsageError(`--${option} is for ${commands.join(" and ")}`);
+  }
   const upOption = UP_OPTIONS.find((option) => values[option]);
   if (upOption && first !== "up") throw new UsageError(`--${upOption} is for up`);
+  if (first === "join") return { name: first, options: joinOptions(positionals.slice(1), values) };
   if (more.length > 0) throw new UsageError(`too many arguments, after "${second}"`);
   if (first === "address" || first === "doctor" || first === "status" || first === "up") {
     if (second !== undefined) throw new UsageError(`${first} takes no argument`);
     if (first === "status") return { name: first, json, watch };
     return first === "up" ? { name: first, json, action: upAction(values) } : { name: first };
+  }
+  if (first === "invite") {
+    if (second !== undefined) throw new UsageError("invite takes no argument");
+    return inviteCommand(values);
   }
   if (first === "ping") {
     if (!second) throw new UsageError("ping needs an address");
@@ -65,6 +116,35 @@ function upAction(values: Arguments["values"]): UpAction {
   return option ?? "run";
 }
 
+function inviteCommand(values: Arguments["values"]): Command {
+  const { name, valid, qr, detach, list, withdraw } = values;
+  const action = list ? "list" : withdraw !== undefined ? "withdraw" : undefined;
+  if (action === undefined) {
+    const options = { name, valid, isQr: qr ?? false, isDetached: detach ?? false };
+    return { name: "invite", options };
+  }
+  if (
+    [name, valid, qr, detach, list && withdraw].some((value) =>
+      value !== undefined && value !== false
+    )
+  ) {
+    throw new UsageError(`--${action} goes with no other option`);
+  }
+  return action === "list"
+    ? { name: "invite --list" }
+    : { name: "invite --withdraw", id: withdraw! };
+}
+
+function joinOptions(words: readonly string[], values: Arguments["values"]): JoinOptions {
+  if (words.length > 2) throw new UsageError(`too many arguments, after "${words[1]}"`);
+  return {
+    words,
+    name: values.name,
+    isSure: values.yes ?? false,
+    isDaemon: !values["no-daemon"],
+  };
+}
+
 function looksLikeCommand(word: string): boolean {
   return /^[\w-]+$/.test(word) && word.length <= MAX_COMMAND_CHARACTERS &&
     !word.startsWith("endpoint");
@@ -81,6 +161,14 @@ interface Arguments {
     readonly install?: boolean;
     readonly uninstall?: boolean;
     readonly status?: boolean;
+    readonly name?: string;
+    readonly valid?: string;
+    readonly qr?: boolean;
+    readonly detach?: boolean;
+    readonly list?: boolean;
+    readonly withdraw?: string;
+    readonly yes?: boolean;
+    readonly "no-daemon"?: boolean;
   };
   readonly positionals: readonly string[];
 }
@@ -108,6 +196,14 @@ async function parse(args: readonly string[]): Promise<Arguments> {
         install: { type: "boolean", short: "i" },
         uninstall: { type: "boolean", short: "u" },
         status: { type: "boolean", short: "s" },
+        name: { type: "string", short: "N" },
+        valid: { type: "string", short: "t" },
+        qr: { type: "boolean", short: "q" },
+        detach: { type: "boolean", short: "d" },
+        list: { type: "boolean", short: "l" },
+        withdraw: { type: "string", short: "x" },
+        yes: { type: "boolean", short: "y" },
+        "no-daemon": { type: "boolean", short: "D" },
       },
       allowPositionals: true,
     });

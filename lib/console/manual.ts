@@ -24,8 +24,8 @@ export const PURPOSE = "Connects git-annex repositories over iroh: directly if p
 
 /** The commands with which the user begins. */
 export const WITH_GIT_ANNEX: readonly ManualEntry[] = [
-  { term: "git-annex-p2p-iroh up", text: "let paired peers connect to this repository" },
-  { term: "git annex p2p --pair", text: "pair this repository with a friend's" },
+  { term: "git-annex-p2p-iroh invite", text: "invite a friend to this repository" },
+  { term: "git-annex-p2p-iroh join FOLDER", text: "join a friend who has invited you" },
   { term: "git annex sync --content", text: "exchange files" },
 ];
 
@@ -45,6 +45,20 @@ export const CALLS: readonly Call[] = [
     by: "git-annex",
     text: "serve: connect each peer to the unix socket SOCKETFILE; end at SIGTERM, or when " +
       "git-annex no longer needs it",
+  },
+  {
+    term: "invite",
+    by: "people",
+    text: "print an invitation that links one other repository with this one, and wait until it " +
+      "has joined; Ctrl-C withdraws it; serve this repository in the background if nothing does",
+    options: ["-N", "-t", "-q", "-d", "-l", "-x"],
+  },
+  {
+    term: "join [DIR]",
+    by: "people",
+    text: "ask for an invitation, or read it from stdin, and link this repository with the " +
+      "inviter's, in both directions; in a DIR that is new or empty, make the repository first",
+    options: ["-N", "-y", "-D"],
   },
   {
     term: "status",
@@ -123,6 +137,49 @@ export const OPTIONS: readonly Option[] = [
     long: "--status",
     term: "-s, --status",
     text: "up: show whether up runs here and where, and the state of that service",
+  },
+  {
+    short: "-N",
+    long: "--name",
+    term: "-N, --name NAME",
+    text: "invite, join: name of the other repository's remote here",
+  },
+  {
+    short: "-t",
+    long: "--valid",
+    term: "-t, --valid TIME",
+    text: "invite: how long it is good, such as 15m, 1h or 1d; default 1h",
+  },
+  { short: "-q", long: "--qr", term: "-q, --qr", text: "invite: print a QR code, too" },
+  {
+    short: "-d",
+    long: "--detach",
+    term: "-d, --detach",
+    text: "invite: return at once; the invitation stays good, also after a restart",
+  },
+  {
+    short: "-l",
+    long: "--list",
+    term: "-l, --list",
+    text: "invite: list the invitations that are good, by short ids",
+  },
+  {
+    short: "-x",
+    long: "--withdraw",
+    term: "-x, --withdraw ID",
+    text: "invite: withdraw the invitation with that id, or all",
+  },
+  {
+    short: "-y",
+    long: "--yes",
+    term: "-y, --yes",
+    text: "join: do not ask whether the inviter may have access to a repository that exists",
+  },
+  {
+    short: "-D",
+    long: "--no-daemon",
+    term: "-D, --no-daemon",
+    text: "join: serve this repository only until both are linked",
   },
   { short: "-h", long: "--help", term: "-h, --help", text: "show this help" },
   { short: "-V", long: "--version", term: "-V, --version", text: "show the version" },

@@ -36,13 +36,12 @@ export function checkGitRemote(os: typeof Deno.build.os = Deno.build.os): Findin
   );
 }
 
-/** Checks the command that `git annex p2p --pair` needs. */
-export function checkWormhole(): Finding {
+/** Tells how this repository can be paired. Only `git annex p2p --pair` needs another command. */
+export function checkPairing(): Finding {
   const path = onPath("wormhole");
-  if (path) return ok(`wormhole is ${path}`);
-  return warning(
-    "wormhole is not on PATH, so git annex p2p --pair does not work",
-    "install magic-wormhole, or pair with git annex p2p --gen-addresses and --link",
+  return ok(
+    `to pair, run ${PROGRAM} invite and join, or git annex p2p --pair` +
+      (path ? ` with ${path}` : ", which needs wormhole"),
   );
 }
 

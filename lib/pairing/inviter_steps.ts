@@ -44,8 +44,9 @@ export interface InviterSteps {
   /** Removes a remote that has this name and this URL, and what link() has set. Does nothing if there is none. */
   unlink(remote: string, url: string, signal: AbortSignal): Promise<void>;
   /**
-   * Called once for each welcomed joiner, when its invitation is over: after its DONE, or after unlink(), or if it has
-   * never linked. @param isLinked Whether the joiner keeps its token; otherwise another joiner gets it.
+   * Called once for each welcomed joiner when its invitation is over.
+   *
+   * @param isLinked Whether the joiner is linked and keeps its token; otherwise another joiner gets it.
    */
   settle(joiner: string, isLinked: boolean): Promise<void>;
 }

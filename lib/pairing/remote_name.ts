@@ -1,13 +1,16 @@
 /** Names of git remotes, made from what a user or a peer calls a repository. */
 
+import { UsageError } from "../console/failure.ts";
+import { printable } from "../console/printable.ts";
+
 /** Maximum length of a name, so that `git remote` stays readable. */
 const MAX_CHARACTERS = 40;
 /** The name of a peer whose own says nothing. */
 const FALLBACK = "peer";
 
 /**
- * Returns a name that git and git-annex take for a remote as it is: ASCII letters, digits, `-`, `_` and single dots,
- * with a letter or digit at both ends. git-annex drops other characters, and git refuses some of them.
+ * Returns a name that git and git-annex take for a remote as it is. It has ASCII letters, digits, `-`, `_` and single
+ * dots, and a letter or digit at both ends. git-annex drops other characters, and git refuses some of them.
  *
  * @param text What a user or a peer calls the repository; it may be anything.
  */
@@ -27,4 +30,14 @@ export function freeName(wanted: string, taken: ReadonlySet<string>): string {
     const name = number === 1 ? wanted : `${wanted}${number}`;
     if (!folded.has(name.toLowerCase())) return name;
   }
+}
+
+/** Returns the name of a remote that a user has chosen. @throws {UsageError} if there is nothing of it left. */
+export function chosenName(text: string): string {
+  const name = remoteName(text);
+  if (name !== FALLBACK || text === FALLBACK) return name;
+  throw new UsageError(
+    `"${printable(text, MAX_CHARACTERS)}" is no name of a git remote`,
+    "use letters from A to Z, digits, - and _",
+  );
 }

@@ -24,7 +24,7 @@ export function statusText(
     ["listener", listenerText({ listener, version }, os)],
     ...up ? [["up", upText(up)]] : [],
     ...peers.map((peer) => ["peer", peerText(peer)]),
-    ...peers.length === 0 ? [["peers", "none; run git annex p2p --pair"]] : [],
+    ...peers.length === 0 ? [["peers", `none; run ${PROGRAM} invite`]] : [],
   ];
   return lines.map(([term, text]) =>
     `${term!.padEnd(TERM_CHARACTERS)}${

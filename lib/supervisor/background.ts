@@ -3,9 +3,10 @@
 import { abortable, delay } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
-import { processInfo, signalGroup } from "../platform/processes.ts";
+import { processInfo, signalGroup, signalProcess } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
 import { runningUp, upLogPath, type UpStatus } from "./entry.ts";
+import { findServer } from "./server.ts";
 
 /** Timeout for an `up` to serve or to wait. It gives up after four attempts, of a second and more. */
 const START_TIMEOUT_MS = 60_000;
@@ -67,6 +68,30 @@ export async function startInBackground(
     const text = await abortable(words, timeout).catch(() => "");
     const last = text.trim().split("\n").at(-1)!.replace(`${PROGRAM}: `, "");
     throw new NotStarted(last || "up has ended at once, without a reason");
+  }
+}
+
+/**
+ * Makes sure that a process serves a repository: one that does so already, or an `up` in the background.
+ *
+ * @returns The `up`, if it was started now. @throws {NotStarted}
+ */
+export async function ensureServed(
+  repository: Repository,
+  folder: string,
+  signal: AbortSignal,
+): Promise<UpStatus | undefined> {
+  if (await findServer(repository)) return undefined;
+  const { up, isNew } = await startInBackground(repository, folder, signal);
+  return isNew ? up : undefined;
+}
+
+/** Ends the `up` of a repository, if one runs on this host, and waits until nothing serves the repository. */
+export async function stopUp(repository: Repository, signal: AbortSignal): Promise<void> {
+  const up = await runningUp(repository);
+  if (up) signalProcess(up.pid, "SIGTERM");
+  while (await runningUp(repository) || await findServer(repository)) {
+    await delay(LOOK_INTERVAL_MS, signal);
   }
 }
 

@@ -63,7 +63,7 @@ exec ${PROGRAM} up
 `;
 
 const COMPOSE = `# Start it:   docker compose up --detach
-# Pair it:    docker compose exec annex git annex p2p --pair
+# Pair it:    docker compose exec annex git-annex-p2p-iroh invite
 # Look at it: docker compose exec annex ${PROGRAM} status
 services:
   annex:

@@ -1,0 +1,206 @@
+/**
+ * The joiner's side in a repository: uses an invitation, lets the inviter in, and makes it a remote. A key in the
+ * repository lets a later run go on with the same invitation, until it is done.
+ */
+
+import { join } from "node:path";
+import { Failure } from "../console/failure.ts";
+import { debug } from "../console/stderr.ts";
+import { ignoreNotFound } from "../platform/atomic_file.ts";
+import { listenerFolder } from "../repository/listener_folder.ts";
+import { readIdentity } from "../repository/identity.ts";
+import type { Settings } from "../repository/settings.ts";
+import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
+import { type AnnexPlace, annexUuid, checkedBranch, ownName } from "./annex_place.ts";
+import { linkRemote, remoteNames, remoteOfPeer, unlinkRemote } from "./annex_remote.ts";
+import { AlreadyJoined, InvitationRefused, InviterUnable, openExchange } from "./exchange.ts";
+import { hashOfSecret, type Invitation } from "./invitation.ts";
+import { joinKey } from "./join_key.ts";
+import type { Linked, Welcome } from "./messages.ts";
+import { forgetLine, lineFor, releaseLine } from "./own_line.ts";
+import { freeName, remoteName } from "./remote_name.ts";
+
+/** Number of hexadecimal digits by which the key of an invitation is found again. */
+const HASH_DIGITS = 16;
+
+/** The invitation cannot be used in this repository, now or later. */
+export class CannotJoin extends Failure {
+  override readonly name = "CannotJoin";
+}
+
+/** What the joiner needs. */
+export interface JoinerOptions {
+  readonly place: AnnexPlace;
+  readonly invitation: Invitation;
+  /** What the user wants to call the inviter's repository. */
+  readonly name: string | undefined;
+  /** The settings, with the token of a relay. */
+  readonly settings: Settings;
+}
+
+/** What has come of a join. */
+export interface Joined {
+  /** Name of the inviter's remote. */
+  readonly remote: string;
+  /** Whether the cost of that remote was set. */
+  readonly isCostSet: boolean;
+  /** What this repository is at the inviter; undefined if an earlier run was told. */
+  readonly there: Linked | undefined;
+  /** The branch that the inviter's HEAD names; undefined if git does not take it. */
+  readonly branch: string | undefined;
+}
+
+/** A join in a repository, from the first run to the one that completes it. */
+export class Joiner {
+  #options: JoinerOptions;
+  #keyPath: string;
+  /** Whether the invitation may be this joiner's. */
+  #isUsed: boolean;
+
+  private constructor(options: JoinerOptions, keyPath: string, isUsed: boolean) {
+    this.#options = options;
+    this.#keyPath = keyPath;
+    this.#isUsed = isUsed;
+  }
+
+  /** Looks at the repository, and changes nothing. @throws {CannotJoin} if the invitation is its own. */
+  static async open(options: JoinerOptions): Promise<Joiner> {
+    const { place: { repository }, invitation } = options;
+    const identity = readIdentity(repository);
+    if (identity && samePublicKey(identity, invitation)) {
+      throw new CannotJoin("this invitation is of this repository itself", {
+        hint: "run join in the repository that is to be linked with it",
+      });
+    }
+    const hash = hashOfSecret(invitation.secret).slice(0, HASH_DIGITS);
+    const keyPath = join(listenerFolder(repository), `join-${hash}`);
+    const isUsed = await Deno.lstat(keyPath).then(() => true, (error) => {
+      ignoreNotFound(error);
+      return false;
+    });
+    return new Joiner(options, keyPath, isUsed);
+  }
+
+  /** Returns the inviter's remote, if the user has linked it before. @throws {RepositoryError} */
+  async linkedAs(): Promise<string | undefined> {
+    if (this.#isUsed) return undefined; // an interrupted run may have made a part of it
+    return (await this.#remote())?.name;
+  }
+
+  /**
+   * Joins.
+   *
+   * @param address The address at which the repository is served.
+   * @param serve Has it served until both are linked: git-annex at the inviter connects to it. Called when the
+   * inviter has taken the invitation, since one that is refused should cost no time.
+   * @throws {InvitationRefused}, {InviterAway}, {InviterUnable}, {InviterFailed}, {CannotJoin}, {CommandFailed},
+   * {LinkFailed}, or the signal's reason.
+   */
+  async run(address: string, serve: () => Promise<void>, signal: AbortSignal): Promise<Joined> {
+    try {
+      return await this.#join(address, serve, signal);
+    } catch (error) {
+      if (!(error instanceof AlreadyJoined)) throw error;
+      await this.#settle(); // an earlier run has not come that far
+      const remote = await this.#remote();
+      this.#isUsed = false;
+      if (!remote) throw error;
+      return { remote: remote.name, isCostSet: false, there: undefined, branch: undefined };
+    }
+  }
+
+  async #join(address: string, serve: () => Promise<void>, signal: AbortSignal): Promise<Joined> {
+    const { place, invitation, settings } = this.#options;
+    const [uuid, name, secretKey] = await Promise.all([
+      annexUuid(place, signal),
+      ownName(place, signal),
+      this.#key(),
+    ]);
+    await using exchange = openExchange(invitation, { secretKey, settings });
+    const welcome = await exchange.join(name, signal);
+    this.#isUsed = true;
+    this.#check(welcome, uuid);
+    const branch = await checkedBranch(place, welcome.branch, signal);
+    await serve();
+    const line = await lineFor(place, address, this.#peer, signal);
+    const there = await exchange.link(line, uuid, signal);
+    const remote = await this.#remoteName(welcome, signal);
+    const { isCostSet } = await linkRemote(place, remote, welcome.line, signal);
+    await exchange.done(signal);
+    await this.#settle();
+    return { remote, isCostSet, there, branch };
+  }
+
+  /** Keeps what was made: both sides are linked. */
+  async #settle(): Promise<void> {
+    await forgetLine(this.#options.place, this.#peer);
+    await this.#forgetKey();
+  }
+
+  /** Tells whether a later run with the same invitation may complete what has failed. */
+  canGoOn(error: unknown): boolean {
+    return this.#isUsed && !(error instanceof InvitationRefused) &&
+      !(error instanceof InviterUnable) && !(error instanceof CannotJoin);
+  }
+
+  /**
+   * Gives up, and removes the remote. Tells the inviter, so that it does the same.
+   *
+   * @param reason Why, for people.
+   * @returns False if the inviter has not heard of this joiner.
+   */
+  async giveUp(reason: string, signal: AbortSignal): Promise<boolean> {
+    const { place, invitation, settings } = this.#options;
+    if (this.#isUsed) {
+      try {
+        await using exchange = openExchange(invitation, { secretKey: await this.#key(), settings });
+        await exchange.cancel(reason, signal);
+      } catch (error) {
+        debug(() => `cannot tell the inviter: ${error}`); // its listener gives up when the time is over
+      }
+      const remote = await this.#remote();
+      if (remote) await unlinkRemote(place, remote.name, remote.url, signal);
+    }
+    await releaseLine(place, this.#peer);
+    await this.#forgetKey();
+    return this.#isUsed;
+  }
+
+  #remote(): ReturnType<typeof remoteOfPeer> {
+    return remoteOfPeer(this.#options.place, this.#options.invitation.publicKey);
+  }
+
+  /** What the inviter is known by here. */
+  get #peer(): string {
+    return this.#options.invitation.publicKey.toHex();
+  }
+
+  async #key(): Promise<Uint8Array> {
+    const folder = listenerFolder(this.#options.place.repository);
+    await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    return await joinKey(this.#keyPath);
+  }
+
+  async #forgetKey(): Promise<void> {
+    await Deno.remove(this.#keyPath).catch(ignoreNotFound);
+  }
+
+  #check({ line, uuid }: Welcome, ownUuid: string): void {
+    if (!samePublicKey(decodeTicket(line.address), this.#options.invitation)) {
+      throw new CannotJoin("the inviter's address is not the one of the invitation", {
+        hint: "ask for a new invitation",
+      });
+    }
+    if (uuid !== ownUuid) return;
+    throw new CannotJoin("both repositories have the same UUID, so one is a copy of the other", {
+      hint: "make a new one with git-annex-p2p-iroh join DIR",
+    });
+  }
+
+  async #remoteName(welcome: Welcome, signal: AbortSignal): Promise<string> {
+    const { place, name } = this.#options;
+    const begun = await this.#remote();
+    if (begun) return begun.name;
+    return freeName(remoteName(name ?? welcome.name), await remoteNames(place, signal));
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * The repository that `join` makes in a folder that is new or empty. A file in it says so until the join is done.
+ * So a later join goes on with it, or removes it.
+ */
+
+import { dirname, join } from "node:path";
+import { Failure, systemReason } from "../console/failure.ts";
+import { debug } from "../console/stderr.ts";
+import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
+import { outputIn, runIn } from "../repository/git_annex.ts";
+
+const MARK = join("annex", "p2p-iroh", "new-repository");
+const MAX_MARK_BYTES = 256;
+/** What the file holds if the folder was there, and then stays. */
+const FOLDER_WAS_THERE = "in a folder that was there\n";
+
+/** The folder cannot be made a repository. */
+export class NoNewRepository extends Failure {
+  override readonly name = "NoNewRepository";
+}
+
+/** What is at a path. */
+export type FolderState =
+  /** Nothing, or an empty folder. */
+  | "free"
+  /** A repository that an unfinished join has made. */
+  | "begun"
+  /** A folder with something in it, such as a repository. */
+  | "used";
+
+/** Returns what is at a path. @throws {NoNewRepository} if it cannot be read, or is no folder. */
+export async function folderState(folder: string): Promise<FolderState> {
+  try {
+    const entries = await Array.fromAsync(Deno.readDir(folder));
+    if (entries.length === 0) return "free";
+    return markOf(folder) === undefined ? "used" : "begun";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "free";
+    throw new NoNewRepository(`cannot use ${folder}, ${systemReason(error)}`, {
+      hint: "name another folder",
+    });
+  }
+}
+
+/**
+ * Makes a repository with git-annex in a free folder, or goes on with one that was begun. Special remotes that the
+ * inviter's branch of git-annex names are not enabled: that would start programs.
+ *
+ * @throws {NoNewRepository} @throws {CommandFailed} @throws The signal's reason.
+ */
+export async function makeRepository(folder: string, signal: AbortSignal): Promise<void> {
+  const gitDir = join(folder, ".git"), mark = join(gitDir, MARK);
+  try {
+    const wasThere = markOf(folder) === FOLDER_WAS_THERE || await exists(folder);
+    await Deno.mkdir(dirname(dirname(mark)), { recursive: true });
+    await Deno.mkdir(dirname(mark), { recursive: true, mode: 0o700 });
+    if (markOf(folder) === undefined) {
+      await Deno.writeTextFile(mark, wasThere ? FOLDER_WAS_THERE : "\n", { mode: 0o600 });
+    }
+  } catch (error) {
+    throw new NoNewRepository(`cannot make ${folder}, ${systemReason(error)}`, {
+      hint: "name another folder",
+    });
+  }
+  await outputIn(folder, ["init", "--quiet"], signal);
+  await outputIn(folder, ["annex", "init", "--no-autoenable", "--quiet"], signal);
+}
+
+/** Keeps the repository: the join is done. */
+export async function keepRepository(folder: string): Promise<void> {
+  await Deno.remove(join(folder, ".git", MARK)).catch(ignoreNotFound);
+}
+
+/**
+ * Removes a repository that was begun, and the folder if it was new. Files that others have put there stay. Nothing
+ * may run in it.
+ *
+ * @returns False if it stays, since it has commits or contents of files.
+ */
+export async function removeRepository(folder: string, signal: AbortSignal): Promise<boolean> {
+  const mark = markOf(folder), gitDir = join(folder, ".git");
+  if (mark === undefined) return false;
+  const head = await runIn(folder, ["rev-parse", "--quiet", "--verify", "HEAD"], signal);
+  if (head.code === 0 || await exists(join(gitDir, "annex", "objects"))) return false;
+  await Deno.remove(gitDir, { recursive: true });
+  if (mark !== FOLDER_WAS_THERE) {
+    await Deno.remove(folder).catch((error) => debug(() => `the folder stays: ${error}`));
+  }
+  return true;
+}
+
+/** Returns the text of the file; undefined if there is none. */
+function markOf(folder: string): string | undefined {
+  try {
+    return readTextAtMost(join(folder, ".git", MARK), MAX_MARK_BYTES);
+  } catch {
+    return undefined; // also where .git is a file, or not readable
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, (error) => {
+    ignoreNotFound(error);
+    return false;
+  });
+}

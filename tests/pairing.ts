@@ -1,0 +1,114 @@
+/** What tests of `invite` and `join` share. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { Annex } from "./annex.ts";
+import {
+  type Host,
+  killQuietly,
+  type Started,
+  type StartOptions,
+  type TestEnv,
+} from "./testenv.ts";
+
+export const CODE = /annexinvite[0-9a-z]{80,}/;
+
+/** Starts `invite`, and waits until it has printed the invitation. */
+export async function invite(
+  annex: Annex,
+  ...args: readonly string[]
+): Promise<{ started: Started; code: string }> {
+  const command = ["git-annex-p2p-iroh", "invite", ...args];
+  const started = await annex.env.start(command, { on: annex.host, cwd: annex.path });
+  return { started, code: await started.says(CODE) };
+}
+
+/** Starts `join` on a host, with an invitation on stdin. */
+export function startJoin(
+  env: TestEnv,
+  on: Host,
+  code: string,
+  args: readonly string[],
+  options: StartOptions = {},
+): Promise<Started> {
+  const command = ["git-annex-p2p-iroh", "join", ...args];
+  return env.start(command, { on, stdin: `${code}\n`, ...options });
+}
+
+/** Checks that a repository has a remote for a peer of iroh, with this cost. */
+export async function assertRemote(annex: Annex, name: string, cost = "150"): Promise<void> {
+  const config = (key: string) => annex.gitOk(["config", "--get", `remote.${name}.${key}`]);
+  assert.match(await config("url"), /^p2p-annex::iroh:endpoint[a-z2-7]+\n$/);
+  assert.match(await config("annex-uuid"), /^[0-9a-f-]{36}\n$/);
+  assert.equal(await config("annex-cost"), `${cost}\n`);
+}
+
+/** Returns the names of a repository's remotes. */
+export async function remotesOf(annex: Annex): Promise<string[]> {
+  return (await annex.gitOk(["remote"])).split("\n").filter((name) => name);
+}
+
+/** Returns the number of tokens that let peers in. */
+export async function tokensOf(annex: Annex): Promise<number> {
+  const path = join(annex.path, ".git", "annex", "creds", "p2pauth");
+  return (await Deno.readTextFile(path)).trim().split("\n").length;
+}
+
+/** Tells whether nothing is at a path. */
+export async function isGone(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => false, () => true);
+}
+
+/**
+ * Stops each git-annex of a host in a command whose words match, before it does anything. The file `stopped` then has
+ * the process id of the stopped one.
+ */
+export async function stopGitAnnexAt(host: Host, words: string): Promise<StoppedAnnex> {
+  const stopped = join(host.dir, "stopped");
+  const replaced = await replaceGitAnnex(host, words, `echo $$ >'${stopped}'; exec sleep 600`);
+  const release = async () => {
+    const pid = Number(await Deno.readTextFile(stopped).catch(() => "0"));
+    if (pid > 0) killQuietly(pid, "SIGKILL");
+    await Deno.remove(stopped).catch(() => {}); // it is not reached
+  };
+  return {
+    isReached: async () => !await isGone(stopped),
+    release,
+    async [Symbol.asyncDispose]() {
+      await replaced[Symbol.asyncDispose]();
+      await release();
+    },
+  };
+}
+
+/** Commands of git-annex that are stopped, until it is disposed of. */
+export interface StoppedAnnex extends AsyncDisposable {
+  /** Tells whether one is stopped now. */
+  isReached(): Promise<boolean>;
+  /** Kills the one that is stopped. The next one will be stopped, too. */
+  release(): Promise<void>;
+}
+
+/** Returns the process id of a repository's listener. */
+export async function listenerOf(annex: Annex): Promise<number> {
+  const path = join(annex.path, ".git", "annex", "p2p-iroh", "listener");
+  return JSON.parse(await Deno.readTextFile(path)).pid;
+}
+
+/** Has a shell command run in place of each git-annex of a host whose words match, until it is disposed of. */
+export async function replaceGitAnnex(
+  host: Host,
+  words: string,
+  command: string,
+): Promise<AsyncDisposable> {
+  const path = join(host.dir, "bin", "git-annex"), real = await realGitAnnex();
+  const script = `#!/bin/sh\ncase "$*" in *"${words}"*) ${command};; esac\nexec '${real}' "$@"\n`;
+  await Deno.writeTextFile(`${path}.new`, script, { mode: 0o755 });
+  await Deno.rename(`${path}.new`, path);
+  return { [Symbol.asyncDispose]: () => Deno.remove(path) };
+}
+
+async function realGitAnnex(): Promise<string> {
+  const command = new Deno.Command("sh", { args: ["-c", "command -v git-annex"] });
+  return new TextDecoder().decode((await command.output()).stdout).trim();
+}
