@@ -1,11 +1,11 @@
 /**
  * deno task demo
  *
- * Shows the main job on one machine, without set-up and without the internet. Two repositories are linked;
- * one adds a file, and the other fetches it. All files are in a temporary folder, which is removed.
+ * Shows the main job on one machine, without set-up and without the internet. Alice has a file and invites Bob, who
+ * joins, and fetches it. All files are in a temporary folder, which is removed.
  */
 
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import { PERMISSIONS } from "./run_flags.ts";
 import { denoDir, installProgram } from "./program.ts";
@@ -18,8 +18,10 @@ const DEMO_TIMEOUT_MS = 5 * 60_000;
 const COMMAND_TIMEOUT_MS = 20_000;
 /** Maximum number of attempts at a step in which git-annex may get stuck. */
 const MAX_ATTEMPTS = 5;
+/** Interval between looks at a process that ends. */
+const STOP_INTERVAL_MS = 100;
 const FILE_BYTES = 5_000_000;
-const ENDPOINT = /endpoint[a-z2-7]+/;
+const INVITATION = /^annexinvite\w+$/m;
 
 const root = dirname(import.meta.dirname!);
 
@@ -93,42 +95,95 @@ class Repository {
     return await this.git(["annex", ...args], stdin);
   }
 
-  /** Starts `up`, and waits until peers can connect. */
-  async serve(): Promise<Deno.ChildProcess> {
-    tell(`  ${this.name}$ git-annex-p2p-iroh up`);
-    const up = new Deno.Command("git-annex-p2p-iroh", {
-      args: ["up"],
-      cwd: this.path,
-      env: this.env,
-      stdin: "null",
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    const timeout = setTimeout(() => up.kill("SIGTERM"), COMMAND_TIMEOUT_MS);
-    let text = "";
-    const reader = up.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    while (!/^ready/m.test(text)) {
-      const { value, done } = await reader.read();
-      if (done) throw new DemoFailed(`${this.name} is not being served`);
-      text += value;
-    }
-    clearTimeout(timeout);
-    for (const line of text.trim().split("\n")) tell(`    ${line}`);
-    this.#readOn(reader);
-    return up;
+  /** Prints and starts a command of the program, and prints what it says. */
+  start(args: string[], cwd = this.path): Started {
+    tell(`  ${this.name}$ git-annex-p2p-iroh ${args.join(" ")}`);
+    return new Started(
+      new Deno.Command("git-annex-p2p-iroh", {
+        args,
+        cwd,
+        env: this.env,
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "inherit",
+      }).spawn(),
+    );
   }
 
-  /** Prints what `up` reports later. */
-  async #readOn(reader: ReadableStreamDefaultReader<string>): Promise<void> {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      for (const line of value.trim().split("\n")) tell(`    (${this.name}'s up: ${line})`);
-    }
+  /** Ends what serves the repository. */
+  async stop(): Promise<void> {
+    const path = join(this.path, ".git", "annex", "p2p-iroh", "up");
+    const text = await Deno.readTextFile(path).catch(() => undefined); // nothing serves it
+    const isAlive = (pid: number) => {
+      try {
+        process.kill(pid, 0);
+        return true;
+      } catch {
+        return false; // it has ended
+      }
+    };
+    if (text === undefined) return;
+    const { pid } = JSON.parse(text);
+    if (isAlive(pid)) process.kill(pid, "SIGTERM");
+    while (isAlive(pid)) await delay(STOP_INTERVAL_MS);
   }
 }
 
-async function makeRepository(folder: string, name: string): Promise<Repository> {
+/** A command of the program that runs. */
+class Started {
+  #child: Deno.ChildProcess;
+  #timer: ReturnType<typeof setTimeout>;
+  #reading: Promise<void>;
+  #text = "";
+  #said = Promise.withResolvers<void>();
+
+  constructor(child: Deno.ChildProcess) {
+    this.#child = child;
+    this.#timer = setTimeout(() => child.kill("SIGKILL"), COMMAND_TIMEOUT_MS);
+    this.#reading = this.#read();
+  }
+
+  async #read(): Promise<void> {
+    const lines = this.#child.stdout.pipeThrough(new TextDecoderStream());
+    for await (const text of lines) {
+      this.#text += text;
+      for (const line of text.split("\n").filter((line) => line)) tell(`    ${line}`);
+      this.#said.resolve();
+      this.#said = Promise.withResolvers();
+    }
+    this.#said.resolve();
+  }
+
+  /** Waits until it has printed something. @throws {DemoFailed} if it ends before. */
+  async says(pattern: RegExp): Promise<string> {
+    let isOver = false;
+    this.#reading.then(() => isOver = true);
+    for (;;) {
+      const found = pattern.exec(this.#text)?.[0];
+      if (found !== undefined) return found;
+      if (isOver) throw new DemoFailed(`it ended without saying ${pattern}`);
+      await this.#said.promise;
+    }
+  }
+
+  /** Gives it a line, and waits until it has ended. @throws {DemoFailed} if it fails. */
+  async end(line?: string): Promise<void> {
+    const stdin = this.#child.stdin.getWriter();
+    if (line !== undefined) await stdin.write(new TextEncoder().encode(`${line}\n`));
+    await stdin.close();
+    const { success } = await this.#child.status;
+    clearTimeout(this.#timer);
+    await this.#reading;
+    if (!success) throw new DemoFailed("it failed");
+  }
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Makes a user with settings of its own. There is no repository yet. */
+async function makeUser(folder: string, name: string): Promise<Repository> {
   const home = join(folder, `${name}-home`), path = join(folder, name);
   await Deno.mkdir(home);
   const env = {
@@ -149,10 +204,7 @@ async function makeRepository(folder: string, name: string): Promise<Repository>
     env.GIT_CONFIG_GLOBAL,
     `[user]\nname = ${name}\nemail = ${name}@example.com\n[init]\ndefaultBranch = main\n`,
   );
-  const repository = new Repository(name, path, env);
-  await new Deno.Command("git", { args: ["init", "--quiet", path], env }).output();
-  await repository.git(["annex", "init", "--quiet", name]);
-  return repository;
+  return new Repository(name, path, env);
 }
 
 /** Repeats a step, in which git-annex may get stuck, until it is done. */
@@ -164,11 +216,7 @@ async function untilDone(what: string, attempt: () => Promise<boolean>): Promise
       tell("  (not there yet; again)");
     } catch (error) {
       if (!(error instanceof DemoFailed) || i === MAX_ATTEMPTS) throw error;
-      tell(
-        /no commits yet/.test(error.message)
-          ? "  (the first sync of an empty repository reports that; again)"
-          : "  (git-annex failed; again)",
-      );
+      tell("  (git-annex failed; again)");
     }
   }
 }
@@ -181,50 +229,45 @@ async function checksum(path: string): Promise<string | undefined> {
 
 /** Runs the demo, and prints each step. @returns The exit status. */
 async function demo(folder: string): Promise<number> {
-  const ups: Deno.ChildProcess[] = [];
+  const alice = await makeUser(folder, "alice"), bob = await makeUser(folder, "bob");
   try {
     await Deno.mkdir(join(folder, "bin"));
     await Deno.mkdir(join(folder, "run"), { mode: 0o700 });
     await installProgram(join(folder, "bin"));
     tell(
       sandbox() === "namespaces"
-        ? "Alice and Bob each have a repository, in a sandbox without this machine's network."
-        : "Alice and Bob each have a repository. Nothing leaves this machine's loopback.",
+        ? "Alice has a repository with a file of 5 MB, in a sandbox without this machine's network."
+        : "Alice has a repository with a file of 5 MB. Nothing leaves this machine's loopback.",
     );
-    const alice = await makeRepository(folder, "alice");
-    const bob = await makeRepository(folder, "bob");
-
-    tell("\n1. Each lets peers connect, by an address that is a public key:");
-    for (const repository of [alice, bob]) ups.push(await repository.serve());
-
-    tell("\n2. Each gets the other's address (on two machines, git annex p2p --pair does this):");
-    for (const [from, to] of [[alice, bob], [bob, alice]] as const) {
-      const addresses = await from.annex(["p2p", "--gen-addresses"]);
-      tell(`    ${ENDPOINT.exec(addresses)![0]}`);
-      await to.annex(["p2p", "--link", `--name=${from.name}`], addresses);
-    }
-
-    tell("\n3. Alice adds a file of 5 MB, and syncs its name:");
+    await Deno.mkdir(alice.path);
+    await alice.git(["init", "--quiet"]);
+    await alice.annex(["init", "--quiet"]);
     const photo = new Uint8Array(FILE_BYTES);
     for (let i = 0; i < photo.length; i += 65536) {
       crypto.getRandomValues(photo.subarray(i, i + 65536));
     }
     await Deno.writeFile(join(alice.path, "photo.jpg"), photo);
-    await alice.annex(["add", "photo.jpg"]);
-    await untilDone("sending the name", async () => {
-      await alice.annex(["sync", "--no-content"]);
-      await bob.annex(["sync", "--no-content"]);
-      return await bob.git(["ls-files", "photo.jpg"]) === "photo.jpg";
-    });
+    await alice.annex(["add", "--quiet", "photo.jpg"]);
+    await alice.git(["commit", "--quiet", "--message", "a photo"]);
 
-    tell("\n4. Bob fetches it from Alice:");
+    tell("\n1. Alice invites Bob:");
+    const inviting = alice.start(["invite"]);
+    const invitation = await inviting.says(INVITATION);
+
+    tell("\n2. Bob joins with the invitation, in a new folder:");
+    const begun = performance.now();
+    await bob.start(["join", basename(bob.path)], folder).end(invitation);
+    await inviting.end();
+    tell(`  Both are linked after ${seconds(begun)} s.`);
+
+    tell("\n3. Bob fetches the photo from Alice:");
     const started = performance.now();
     await untilDone("fetching the file", async () => {
       await bob.annex(["get", "photo.jpg"]);
       return await checksum(join(bob.path, "photo.jpg")) ===
         await checksum(join(alice.path, "photo.jpg"));
     });
-    tell(`    ${((performance.now() - started) / 1000).toFixed(1)} s, and the checksums agree`);
+    tell(`    ${seconds(started)} s, and the checksums agree`);
     tell("\nAlice's listener logs in .git/annex/p2p-iroh/log:");
     const log = await Deno.readTextFile(join(alice.path, ".git", "annex", "p2p-iroh", "log"));
     for (const line of log.trim().split("\n").slice(-2)) tell(`    ${line}`);
@@ -235,11 +278,12 @@ async function demo(folder: string): Promise<number> {
     tell(`The demo failed: ${error.message}`);
     return 1;
   } finally {
-    for (const up of ups) {
-      up.kill("SIGTERM");
-      await up.status; // by then all that it has started has ended, too
-    }
+    await Promise.all([alice.stop(), bob.stop()]); // by then all that they have started has ended, too
   }
+}
+
+function seconds(since: number): string {
+  return ((performance.now() - since) / 1000).toFixed(1);
 }
 
 if (import.meta.main) {
