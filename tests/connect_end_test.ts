@@ -57,6 +57,14 @@ async function writtenBy(pid: number): Promise<number> {
   return Number(/wchar: (\d+)/.exec(await Deno.readTextFile(`/proc/${pid}/io`))![1]);
 }
 
+/**
+ * Less than iroh's close of an endpoint takes, which is more than a second. A process that waits for it does so each
+ * time. A busy machine takes as long only now and then.
+ */
+const WAIT_MS = 700;
+/** A peer that is not told notices the loss after 15 s or more. */
+const UNTOLD_MS = 14_000;
+
 async function served(env: TestEnv, pair: Pair): Promise<Started> {
   const dialer = await pair.connect({ stdin: "open" });
   await dialer.says(/AUTH-SUCCESS/);
@@ -78,7 +86,7 @@ for (const route of ROUTES) {
       const { code, stderr } = await dialer.ended;
       assert.deepEqual([code, stderr], [status, ""]); // no message: the sender of the signal knows
       await env.until("git-annex's side to be closed", () => pair.fakeAnnex.open === 0);
-      assert((performance.now() - started) < 5_000);
+      assert(performance.now() - started < UNTOLD_MS);
     }
   });
 
@@ -89,13 +97,11 @@ for (const route of ROUTES) {
     });
     let closed = 0;
     const times: number[] = [];
-    for (let i = 0; i < 5; i++) {
+    while (times.every((time) => time >= WAIT_MS) && times.length < 5) {
       const run = await (await pair.connect({ stdin: "hello\n" })).ended;
       times.push(performance.now() - closed);
       assert.equal(run.code, 0);
     }
-    // endpoint.close() alone takes more than a second. The median ignores up to two runs in which other
-    // tests kept the processors busy.
-    assert(times.toSorted((a, b) => a - b)[2]! < 700, `${times} ms`);
+    assert(Math.min(...times) < WAIT_MS, `${times} ms`);
   });
 }

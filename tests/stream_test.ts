@@ -15,6 +15,12 @@ import {
 } from "./pair.ts";
 import { scenario } from "./testenv.ts";
 
+/**
+ * Less than iroh's close of an endpoint takes, the shortest of all waits at the end. A process that waits does so
+ * each time. A busy machine takes as long only now and then.
+ */
+const WAIT_MS = 1_000;
+
 for (const route of ROUTES) {
   const needs = toolsFor(route);
 
@@ -83,19 +89,23 @@ for (const route of ROUTES) {
       await writeAll(connection, data);
       connection.close();
     });
-    const dialer = await pair.connect({ stdin: "open" });
-    await env.until(
-      "all to be there",
-      () => dialer.stdout.length === AUTH_SUCCESS_BYTES.length + data.length,
-    );
-    const all = performance.now();
-    const { code, stdoutBytes } = await dialer.ended;
-    assert.equal(code, 0);
-    assert(performance.now() - all < 1_000, `${performance.now() - all} ms`);
-    assert.equal(
-      await checksumOf(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
-      await checksumOf(data),
-    );
+    const times: number[] = [];
+    while (times.every((time) => time >= WAIT_MS) && times.length < 5) {
+      const dialer = await pair.connect({ stdin: "open" });
+      await env.until(
+        "all to be there",
+        () => dialer.stdout.length === AUTH_SUCCESS_BYTES.length + data.length,
+      );
+      const all = performance.now();
+      const { code, stdoutBytes } = await dialer.ended;
+      times.push(performance.now() - all);
+      assert.equal(code, 0);
+      assert.equal(
+        await checksumOf(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
+        await checksumOf(data),
+      );
+    }
+    assert(Math.min(...times) < WAIT_MS, `${times} ms`);
   });
 
   scenario(`${route}: the peer gets what git-annex wrote before it closed with input unread`, {

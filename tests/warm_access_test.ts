@@ -58,13 +58,18 @@ scenario(
       const asking = openSession({ ...locator, cookie }, address, env.signal);
       await assert.rejects(asking, { name: "ControlUnavailable" });
     }
-    const raw = await Deno.connect({ transport: "unix", path: locator.socketPath });
-    const header = Uint8Array.of(0, 0, 0, 0x20, 1); // of a request of 8193 bytes
-    await raw.write(header);
-    const sent = performance.now();
-    assert.equal(await raw.read(new Uint8Array(1)), null);
-    assert(performance.now() - sent < 1_500, "the listener has waited for the body");
-    raw.close();
+    const times: number[] = [];
+    // A listener that waits for the body closes each time after 2 s, a busy machine only now and then.
+    while (times.every((time) => time >= 1_500) && times.length < 5) {
+      const raw = await Deno.connect({ transport: "unix", path: locator.socketPath });
+      const header = Uint8Array.of(0, 0, 0, 0x20, 1); // of a request of 8193 bytes
+      await raw.write(header);
+      const sent = performance.now();
+      assert.equal(await raw.read(new Uint8Array(1)), null);
+      times.push(performance.now() - sent);
+      raw.close();
+    }
+    assert(Math.min(...times) < 1_500, `${times} ms`);
     const wrong = new Channel(await Deno.connect({ transport: "unix", path: locator.socketPath }));
     await wrong.sendJson(MessageKind.REQUEST, { want: "nonsense", cookie: locator.cookie });
     assert.equal(await wrong.receive(), undefined);

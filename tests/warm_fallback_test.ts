@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { makeFriends } from "./friends.ts";
 import { scenario, type StartOptions } from "./testenv.ts";
-import { answered, controlFiles, exchange, fallSilent, locatorFileOf, THROUGH } from "./warm.ts";
+import { answered, controlFiles, exchange, locatorFileOf, THROUGH } from "./warm.ts";
 
 scenario("warm: a process connects by itself if the listener cannot or must not do it", {
   limitMs: 90_000,
@@ -57,12 +57,12 @@ scenario("warm: a listener that is slow to answer is used if that is sooner", {
     return process;
   };
   // The listener must dial. The attempt of the process ends meanwhile, which ends nothing else.
-  const { address, bind, silent } = await fallSilent(a);
+  const address = await a.at();
+  a.listener.kill("SIGSTOP");
   const process = await slow(address);
   b.listener.kill("SIGCONT");
   await process.says(/not by itself: Error: the listener was sooner/);
-  silent.close();
-  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
+  a.listener.kill("SIGCONT"); // a start may take longer than the dial waits
   const { code, stdout, stderr } = await process.ended;
   assert.deepEqual([code, stdout], [0, answered("word")], stderr);
   assert.match(stderr, THROUGH);
@@ -109,13 +109,13 @@ scenario("warm: if the listener is killed while it dials, the process dials by i
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const { address, bind, silent } = await fallSilent(a);
+  const address = await a.at();
+  a.listener.kill("SIGSTOP");
   const process = await b.connect(address, { stdin: "word" });
   await process.says(THROUGH);
   b.listener.kill("SIGKILL");
   await process.says(/not through the running listener: it has ended/);
-  silent.close();
-  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
+  a.listener.kill("SIGCONT"); // a start may take longer than the dial waits
   const { code, stdout, stderr } = await process.ended;
   assert.deepEqual([code, stdout], [0, answered("word")], stderr);
 });

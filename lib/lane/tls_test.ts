@@ -6,8 +6,8 @@ import { connectTls, TlsPort } from "./tls.ts";
 
 const HOST = "127.0.0.1";
 const EXCHANGES = 50;
-/** Maximum time of an exchange: far from the 1 ms it takes, and from Linux's delayed acknowledgement, 40 ms. */
-const MAX_MS = 20;
+/** Less than Linux's delayed acknowledgement takes, 40 ms. An exchange takes 1 ms. */
+const MAX_MS = 30;
 
 /** Returns both ends of a lane over TLS. */
 async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: Lane }> {
@@ -48,8 +48,8 @@ for (const asks of ["dialed", "accepted"] as const) {
     }
     lanes.dialed.close();
     lanes.accepted.close();
-    const median = times.sort((a, b) => a - b)[EXCHANGES / 2]!;
-    assert(median < MAX_MS, `an exchange takes ${median} ms`);
+    // What is held back is so in each exchange. A busy machine delays only some.
+    assert(Math.min(...times) < MAX_MS, `exchanges take ${times} ms`);
   });
 }
 
