@@ -26,7 +26,7 @@ const REDIAL_TIMEOUT_MS = 10_000;
 /** That timeout if there is a lane, which is not lost: the peer's process may stand still for a while. */
 const REDIAL_WITH_LANE_TIMEOUT_MS = 20_000;
 
-/** A stream on which to agree on a lane. Dispose of it with the session. */
+/** A stream on which to agree on a lane. Dispose of it once there is another, or with the session. */
 export interface LaneSignaling extends Disposable {
   readonly stream: Duplex;
   readonly addresses: LaneAddresses;
@@ -63,7 +63,7 @@ export class LaneUpgrade implements Disposable {
   #lostPauseMs = LOST_PAUSE_MS;
   /** Whether this host has other IP addresses than when the lane was made. */
   #hasMoved = () => false;
-  #resources = new DisposableStack();
+  #signaling: Disposable | undefined;
 
   constructor(options: LaneUpgradeOptions) {
     this.#options = options;
@@ -108,7 +108,9 @@ export class LaneUpgrade implements Disposable {
       openLane(),
       peerKey(),
     ]);
-    const { stream, addresses } = this.#resources.use(signaling);
+    this.#signaling?.[Symbol.dispose]();
+    this.#signaling = signaling;
+    const { stream, addresses } = signaling;
     const before = localHosts();
     this.#hasMoved = () => localHosts() !== before;
     const failures = LaneFailures.load(key);
@@ -156,6 +158,6 @@ export class LaneUpgrade implements Disposable {
 
   [Symbol.dispose](): void {
     this.session.detach();
-    this.#resources.dispose();
+    this.#signaling?.[Symbol.dispose]();
   }
 }

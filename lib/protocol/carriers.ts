@@ -208,7 +208,7 @@ export class Carriers {
     this.#dropLane(lane, reason);
     // The peer closes the lane also if the session is through or aborted. If something comes at home, the
     // session goes on, so the lane is to blame.
-    if (this.#receive.hasEnded) return;
+    if (this.#receive.hasEnded && this.#send.state !== "open") return;
     this.#heardAtHome().then(() => this.#options.onLaneLost(lane.carrier, reason));
   }
 
@@ -271,9 +271,13 @@ export class Carriers {
     from.generation = generation;
     if (generation <= this.#generation) return; // the peer has changed the carrier again
     const isReturn = from === this.#home && this.#generation > 0;
+    // A peer that has begun nothing on the lane has sent this before it had the lane, and lost only the one before.
+    const isLate = this.#lane?.generation === 0 && generation === this.#generation + 1;
     this.#generation = generation;
     this.#receive.restart();
-    if (isReturn && this.#lane) this.#loseLane(this.#lane, new Error("the peer has given it up"));
+    if (isReturn && !isLate && this.#lane) {
+      this.#loseLane(this.#lane, new Error("the peer has given it up"));
+    }
   }
 
   #onReceived(): void {

@@ -212,6 +212,70 @@ Deno.test("Session gives a lane up when the peer begins again at home", async ()
   await endAll(side);
 });
 
+Deno.test("Session keeps a new lane if the peer's word that it gave up the lane before comes late", async () => {
+  const { side, home, lane: first } = makeSide();
+  await first.send((f) => f.start(1));
+  await turns(5);
+  const lane = attachRaw(side);
+  await home.send((f) => f.start(2));
+  await turns(5);
+  assert(side.session.lane);
+  await lane.send((f) => {
+    f.start(3);
+    f.data(0, Uint8Array.of(1));
+  });
+  await until(() => side.session.received === 1);
+  assert(side.session.lane);
+  assert.deepEqual(side.lost, []);
+  await endAll(side);
+});
+
+Deno.test("Session gives a lane up on which the peer's beginning was lost", async () => {
+  const { side, home, lane: first } = makeSide();
+  await first.send((f) => f.start(1));
+  await turns(5);
+  attachRaw(side);
+  await home.send((f) => f.start(3)); // 2 was on the new lane
+  await until(() => side.session.lane === undefined);
+  assert.match(side.lost.join(), /the peer has given it up/);
+  await endAll(side);
+});
+
+Deno.test("Session reports a lane that is lost after all of the peer's data has come", async () => {
+  const { side, home, lane } = makeSide();
+  await lane.send((f) => {
+    f.start(1);
+    f.end(0); // what this end sends goes on
+  });
+  await turns(5);
+  side.session.lane!.close();
+  await until(() => side.session.lane === undefined);
+  await home.send((f) => f.start(2));
+  await until(() => side.lost.length === 1);
+  await endAll(side);
+});
+
+Deno.test("Session does not report a lane that the peer closes when it is through", async () => {
+  const { side, home, lane } = makeSide();
+  await lane.send((f) => {
+    f.start(1);
+    f.end(0);
+  });
+  await side.writer.write(Uint8Array.of(1));
+  const closing = side.writer.close();
+  await lane.expect("end");
+  side.session.lane!.close();
+  await until(() => side.session.lane === undefined);
+  await home.send((f) => {
+    f.start(2);
+    f.ack(2, LIMIT);
+  });
+  await closing;
+  await turns(5);
+  assert.deepEqual(side.lost, []);
+  await endAll(side);
+});
+
 Deno.test("Session tells the peer at home that it gave up a lane, even if it never got to use it", async () => {
   const [mine, peersHome] = memoryStream(), home = new RawHome(peersHome);
   const side = new SessionEnd(mine, QUICK);
