@@ -72,6 +72,17 @@ class Scene implements AsyncDisposable {
     await Deno.rename(this.socketPath, `${this.socketPath}-dead`);
     this.#server?.close();
     await Deno.rename(`${this.socketPath}-dead`, this.socketPath);
+    while (await this.#answers()); // Deno may close the socket a moment later
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      (await Deno.connect({ transport: "unix", path: this.socketPath })).close();
+      return true;
+    } catch (error) {
+      assert(error instanceof Deno.errors.ConnectionRefused);
+      return false;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
