@@ -214,6 +214,11 @@ export class Incoming {
     await this.#incoming.retry();
   }
 
+  /** Does not answer. The dialer sends its first packet again, after 1 s and in growing intervals. */
+  async ignore(): Promise<void> {
+    await this.#incoming.ignore();
+  }
+
   /** Refuses it, before any cryptography. */
   async refuse(): Promise<void> {
     await this.#incoming.refuse();

@@ -136,16 +136,17 @@ export class Listener {
       return await incoming.demandProof();
     }
     if (!isPermitted) {
-      this.#strangerLog.add(`${source} was refused, it does not end its handshakes`);
-      return await incoming.refuse();
+      this.#strangerLog.add(`${source} was not answered, too many dials from there are in vain`);
+      return await incoming.ignore(); // it may share its address with those, and gets in a little later
     }
     const permit = await this.#admit({ source, isKnown: false }, "connection");
     if (!permit) return await incoming.refuse();
-    using limits = new StrangerLimits(permit, this.#options.limits);
+    const handshake = this.#handshakes.begin(dialer);
+    using limits = new StrangerLimits(permit, this.#options.limits, () => handshake.letIn());
     let connection: Connection;
     using exceeded = new LinkedSignal([this.#stopping.signal, limits.exceeded]);
     try {
-      connection = await incoming.accept(exceeded.signal, this.#handshakes.begin(dialer));
+      connection = await incoming.accept(exceeded.signal, () => handshake.over());
     } catch (error) {
       return this.#strangerLog.add(`a connection from ${source} failed, ${systemReason(error)}`);
     }

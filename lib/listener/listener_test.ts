@@ -208,7 +208,7 @@ class Scene implements AsyncDisposable {
     return this.arrive(new FakeConnection(alpn, opensStream), source, isProven);
   }
 
-  /** Has a connection arrive. If it is refused, or has to prove its address, it ends with code -1. */
+  /** Has a connection arrive. If it is refused or ignored, or has to prove its address, it ends with code -1. */
   arrive<T extends Pick<FakeConnection, "close">>(
     connection: T,
     source = "192.0.2.1",
@@ -250,6 +250,7 @@ class Scene implements AsyncDisposable {
         Promise.resolve({ name: source, dialer: isProven ? source : `${source}?`, isProven }),
       demandProof: () => Promise.resolve(connection.close(REFUSED, "proof")),
       refuse: () => Promise.resolve(connection.close(REFUSED, "refused")),
+      ignore: () => Promise.resolve(connection.close(REFUSED, "ignored")),
       accept,
     };
     this.#writer.write(incoming as unknown as Incoming);
@@ -534,7 +535,7 @@ Deno.test(
     program.collectGarbage = () => collections++;
     try {
       for (let i = 0; i < 201; i++) {
-        const stranger = scene.dial();
+        const stranger = scene.dial({ source: `192.0.2.${i}` });
         stranger.say("GET / HTTP");
         await stranger.closed;
       }
@@ -546,25 +547,47 @@ Deno.test(
 );
 
 Deno.test(
-  "Listener refuses a dialer that does not end its handshakes, and no other",
+  "Listener does not answer a dialer that does not end its handshakes, and no other",
   onUnix,
   async () => {
     await using scene = await Scene.make({ handshakeTimeoutMs: 100 }, 100);
     using _keepAlive = interval();
-    let refused = 0;
-    const hang = () => scene.hang("192.0.2.2", () => refused++);
+    const told: string[] = [];
+    const hang = () => scene.hang("192.0.2.2", (_code, why) => told.push(why));
     const hanging = Array.from({ length: 32 }, hang);
     const inVain = () => scene.log.filter((line) => line.includes("no hello in time")).length;
     while (inVain() < 10) await eventLoopTurns(2); // their permits are free again, but iroh's memory is not
     hang();
     await eventLoopTurns(5);
-    assert.equal(refused, 1);
+    assert.deepEqual(told, ["ignored"]);
     const other = scene.dial({ opensStream: false });
     assert.equal(await Promise.race([other.closed, eventLoopTurns(5)]), undefined);
     hanging[0]!.over();
-    hang();
-    await eventLoopTurns(5);
-    assert.equal(refused, 1);
+    for (let before = -1; told.length > before;) { // a second after it began
+      before = told.length;
+      hang();
+      await eventLoopTurns(5);
+    }
+    assert.deepEqual(new Set(told), new Set(["ignored"]));
+  },
+);
+
+Deno.test(
+  "Listener answers 32 dials of a source in a second, unless git-annex lets them in",
+  onUnix,
+  async () => {
+    await using scene = await Scene.make({}, 100);
+    using _ = scene.echo();
+    for (let i = 0; i < 40; i++) {
+      const friend = scene.dial();
+      friend.say("hello");
+      while (!(await friend.hear()).includes(AUTH_SUCCESS));
+    }
+    const strangers = Array.from({ length: 33 }, () => scene.dial({ opensStream: false }));
+    assert.deepEqual(await strangers[32]!.closed, [REFUSED, "ignored"]);
+    const ended = strangers.slice(0, 32).map(({ closed }) => closed);
+    const other = scene.dial({ source: "192.0.2.2", opensStream: false });
+    assert.equal(await Promise.race([...ended, other.closed, eventLoopTurns(5)]), undefined);
   },
 );
 

@@ -43,6 +43,7 @@ export const STRANGER_LIMITS: StrangerLimitValues = {
  */
 export class StrangerLimits implements Disposable {
   #values: StrangerLimitValues;
+  #onAuthenticated: () => void;
   #state: "handshake" | "stranger" | "authenticated";
   /** Undefined if the first session has taken it. */
   #permit: Permit | undefined;
@@ -57,8 +58,14 @@ export class StrangerLimits implements Disposable {
   /**
    * @param permit Undefined if this repository has dialed the connection. The peer is no stranger then,
    * and no limit applies.
+   * @param onAuthenticated Called when the limits are lifted.
    */
-  constructor(permit: Permit | undefined, values: Partial<StrangerLimitValues> = {}) {
+  constructor(
+    permit: Permit | undefined,
+    values: Partial<StrangerLimitValues> = {},
+    onAuthenticated = () => {},
+  ) {
+    this.#onAuthenticated = onAuthenticated;
     this.#values = { ...STRANGER_LIMITS, ...values };
     this.#permit = permit;
     this.#state = permit ? "handshake" : "authenticated";
@@ -141,6 +148,7 @@ export class StrangerLimits implements Disposable {
   markAuthenticated(): void {
     this.handshakeDone();
     this.#state = "authenticated";
+    this.#onAuthenticated();
     this.takePermit()?.release();
     this.#stopLooking();
   }

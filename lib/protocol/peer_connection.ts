@@ -30,7 +30,10 @@ import { type OpenedSession, SessionOpener, type SessionRequest } from "./sessio
 /** Timeout for the header of each stream. */
 const HEADER_TIMEOUT_MS = 10_000;
 
-/** Time for which a further session of a stranger waits for the peer to be let in. So a flood is slow. */
+/**
+ * Time for which a further session of a stranger waits for the peer to be let in, and for which each session of a
+ * stranger counts at least. So a flood is slow.
+ */
 const STRANGER_WAIT_MS = 1_000;
 /** Maximum number of a stranger's streams that are read at once. Others wait in iroh, where they cost little. */
 const MAX_STRANGER_STREAMS = 2 * MAX_STRANGER_SESSIONS;
@@ -55,7 +58,7 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly idleTimeoutMs?: number;
   /** Timeout for the header of each stream. By default {@linkcode HEADER_TIMEOUT_MS}. */
   readonly headerTimeoutMs?: number;
-  /** Time for which a session of a stranger waits. By default {@linkcode STRANGER_WAIT_MS}. */
+  /** Time for which a session of a stranger waits and counts. By default {@linkcode STRANGER_WAIT_MS}. */
   readonly strangerWaitMs?: number;
 }
 
@@ -68,6 +71,8 @@ export class MuxConnection implements SessionOwner {
   /** Sessions that the peer has opened, by number. */
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
+  /** Times until which sessions of a stranger count that have ended before, by the clock of `performance`. */
+  #counted: number[] = [];
   /** Number of streams of the peer that are no session yet. */
   #receiving = 0;
   #changed = new Notifier();
@@ -194,13 +199,19 @@ export class MuxConnection implements SessionOwner {
 
   /** Whether the peer is a stranger that must not have another session now. */
   get #hasMaxSessions(): boolean {
-    return !this.isAuthenticated && this.#sessions.size >= MAX_STRANGER_SESSIONS;
+    if (this.isAuthenticated) return false;
+    const now = performance.now();
+    this.#counted = this.#counted.filter((untilMs) => untilMs > now);
+    return this.#sessions.size + this.#counted.length >= MAX_STRANGER_SESSIONS;
+  }
+
+  get #strangerWaitMs(): number {
+    return this.#options.strangerWaitMs ?? STRANGER_WAIT_MS;
   }
 
   /** Waits until the peer may have another session, but not for long. Never rejects. */
   async #awaitSessionRoom(until: AbortSignal): Promise<void> {
-    const { strangerWaitMs = STRANGER_WAIT_MS } = this.#options;
-    using limit = new LinkedSignal([until], { milliseconds: strangerWaitMs });
+    using limit = new LinkedSignal([until], { milliseconds: this.#strangerWaitMs });
     while (this.#hasMaxSessions && !limit.signal.aborted) {
       await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
     }
@@ -269,8 +280,10 @@ export class MuxConnection implements SessionOwner {
   #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
     this.#sessions.set(number, inbound);
     this.#use.sessionBegan();
+    const countsUntilMs = performance.now() + this.#strangerWaitMs;
     const leaving = Promise.race([over, inbound.moved]).finally(() => {
       this.#sessions.delete(number);
+      if (!this.isAuthenticated) this.#counted.push(countsUntilMs);
       this.#serving.delete(leaving);
       this.#use.sessionEnded();
       this.#changed.notify();

@@ -180,6 +180,22 @@ Deno.test("MuxConnection resets the fifth session of a stranger with code 1, unl
   stop();
 });
 
+Deno.test("MuxConnection begins four sessions of a stranger in a second, however soon they end", async () => {
+  const strangerWaitMs = 200, since = performance.now();
+  const inbounds: InboundSession[] = [];
+  const { connection, stop } = serveEchoes({ strangerWaitMs }, (inbound) => inbounds.push(inbound));
+  await assertEchoes(await connection.openSession(0)); // keeps the connection
+  for (const number of [1, 2, 3]) {
+    const session = await connection.openSession(number);
+    await assertEchoes(session);
+    session.abort(new StreamError("reset", "given up"));
+    await until(() => inbounds[number]!.ended.aborted);
+  }
+  await assertEchoes(await connection.openSession(4));
+  assert(performance.now() - since >= strangerWaitMs);
+  stop();
+});
+
 Deno.test("MuxConnection reads eight streams of a stranger at once, and all of a peer that is let in", async () => {
   const inbounds: InboundSession[] = [];
   const { connection, stop } = serveEchoes({}, (inbound) => inbounds.push(inbound));
