@@ -4,8 +4,8 @@
  * Measures this program and dumbpipe in turn, on test hosts, and prints medians and their ratio as Markdown.
  * The hosts are network namespaces, so it needs Linux and root.
  *
- * It needs dumbpipe and iroh-relay on PATH. The scenarios annex, files, everyday and warm also need git-annex
- * and socat. If GIT_ANNEX_P2P_IROH_PROGRAM names a compiled program, it measures that one.
+ * It needs dumbpipe and iroh-relay on PATH. The scenarios absent, annex, files, everyday and warm also need
+ * git-annex and socat. If GIT_ANNEX_P2P_IROH_PROGRAM names a compiled program, it measures that one.
  */
 
 import { cpus } from "node:os";
@@ -20,6 +20,7 @@ import {
 } from "../tests/network.ts";
 import { DUMBPIPE_PORT, listenerPort, makeRepository } from "../tests/pair.ts";
 import { TestEnv } from "../tests/testenv.ts";
+import { benchAbsent, benchSearch } from "./bench/absent.ts";
 import { benchAnnex } from "./bench/annex.ts";
 import { benchEveryday } from "./bench/everyday.ts";
 import { benchDying, benchHoles, benchMoving, losePackets } from "./bench/faults.ts";
@@ -138,6 +139,13 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
     const tables = benchEveryday(runs);
     for await (const { title, markdown } of tables) say(`\n### ${title}\n\n${markdown}`);
   },
+  async absent() {
+    for await (const { title, markdown } of benchAbsent()) say(`\n### ${title}\n\n${markdown}`);
+  },
+  async search() {
+    const { title, markdown } = await benchSearch();
+    say(`\n### ${title}\n\n${markdown}`);
+  },
   async warm(_env, { runs }) {
     for await (const { title, rows, note } of benchWarm(runs)) {
       printTable(title, rows);
@@ -147,7 +155,7 @@ const SCENARIOS: Record<string, (env: TestEnv, amount: Amount) => Promise<void>>
 };
 
 /** Scenarios that run git-annex. */
-const WITH_GIT_ANNEX = ["annex", "files", "everyday", "warm"];
+const WITH_GIT_ANNEX = ["absent", "annex", "files", "everyday", "warm"];
 const STALLS: readonly Verb[] = ["up-stall", "down-stall"];
 const VERB_NAMES: Record<Verb, string> = {
   up: "sending",

@@ -69,7 +69,9 @@ export async function makeNetworkOf<Name extends string>(
   const cables = names.map((_, i) => `to-${i}`);
   if (topology === "nat") await bridge(relay, "203.0.113.254/24", cables);
   else if (topology !== "relay only") await bridge(relay, "10.77.0.254/24", cables);
-  if (topology === "lan, long cable") await lengthen(env, id, ips[1]!);
+  if (topology === "lan, long cable") {
+    await lengthen(env, { prefix: prefix(`${id}-b`), ip: ips[1]! }, 1, LONG_CABLE_MS);
+  }
   // The relay needs one address that both hosts can reach.
   const relayIp = topology === "nat" ? "203.0.113.254" : "10.77.9.9";
   if (topology !== "nat") await ip("-n", relay, "addr", "add", `${relayIp}/32`, "dev", "lo");
@@ -119,13 +121,18 @@ async function behindRouter(env: TestEnv, id: string, name: string, i: number): 
   return "192.168.7.2";
 }
 
-/** Replaces the cable of `b` by a long one. */
-async function lengthen(env: TestEnv, id: string, address: string): Promise<void> {
-  const [host, hub] = [`${id}-b`, `${id}-r`];
+/** Replaces the cable of a host on one network by one that takes `milliseconds` each way. @param i Its number. */
+export async function lengthen(
+  env: TestEnv,
+  { prefix, ip: address }: Pick<Host, "prefix" | "ip">,
+  i: number,
+  milliseconds: number,
+): Promise<void> {
+  const host = prefix.at(-1)!, hub = host.replace(/-[^-]*$/, "-r");
   await ip("-n", host, "link", "del", "eth0");
-  const ends = [host, `${address}/24`, hub, "to-1", "br0"];
-  const cable = await env.start(python("delay_link.py", ...ends, `${LONG_CABLE_MS}`), {
-    on: await env.host("cable"),
+  const ends = [host, `${address}/24`, hub, `to-${i}`, "br0"];
+  const cable = await env.start(python("delay_link.py", ...ends, `${milliseconds}`), {
+    on: await env.host(`cable-${i}`),
   });
   await cable.says(/ready/);
   await ip("-n", host, "route", "add", "default", "via", "10.77.0.254");

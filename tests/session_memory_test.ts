@@ -48,10 +48,11 @@ class Side implements AsyncDisposable {
     const side = new Side(connection, gitDir), meter = side.#resources.use(new TrafficMeter());
     const stop = new AbortController();
     const annex = new FakeAnnex(env, join(gitDir, "socket"), echo);
+    const presence = new Presence({ lastSeen: { of: () => undefined, note: () => {} } });
     const pool: ConnectionPool = new ConnectionPool({
       endpoint: connection.endpoint as Endpoint,
       settings: SETTINGS,
-      presence: new Presence({ lastSeen: { of: () => undefined, note: () => {} } }),
+      presence,
       serve: (connection) => listener.serveDialed(connection),
       signal: stop.signal,
       dial: () => assert.fail("the connection is kept"),
@@ -77,6 +78,7 @@ class Side implements AsyncDisposable {
         repository: side.#repository,
         settings: SETTINGS,
         pool,
+        presence,
         meter,
         status: () => ({}),
         report: () => {},

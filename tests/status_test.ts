@@ -2,32 +2,12 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type OutputUnit, Validator } from "@cfworker/json-schema";
 import { decodeTicket } from "../lib/repository/ticket.ts";
-import type { StatusReport } from "../lib/status/report.ts";
 import { type Friend, makeFriend, makeFriends } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
 import { AUTH_SUCCESS, AUTH_SUCCESS_BYTES, makeRepository, randomBytes, writeAll } from "./pair.ts";
+import { checked, statusOf } from "./status.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
-
-const schema = JSON.parse(
-  await Deno.readTextFile(new URL("../docs/status.schema.json", import.meta.url)),
-);
-
-/** Returns the report of `status --json` in a repository, checked against its schema. */
-export async function statusOf(env: TestEnv, { host, repository }: Friend): Promise<StatusReport> {
-  const command = ["git-annex-p2p-iroh", "status", "--json"];
-  const lines = (await env.ok(command, { on: host, cwd: repository })).trimEnd().split("\n");
-  assert.equal(lines.length, 1);
-  return checked(lines[0]!);
-}
-
-function checked(line: string): StatusReport {
-  const report = JSON.parse(line);
-  const { valid, errors } = new Validator(schema, "2020-12").validate(report);
-  assert(valid, `${line}\n${errors.map(({ error }: OutputUnit) => error).join("\n")}`);
-  return report;
-}
 
 async function addRemote(env: TestEnv, at: Friend, name: string, to: Friend): Promise<void> {
   const url = `p2p-annex::iroh:${to.address}`;
@@ -129,7 +109,9 @@ scenario("status says since when a remote is away, and how it would be reached",
   assert.match(text, new RegExp(`^ {10}to be reached by ${direct}$`, "m"));
 
   a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: direct! } });
-  assert.equal((await (await b.connect(address, { stdin: "x" })).ended).code, 0);
+  await env.until("it to be reached", async () => { // for 10 s, dials fail at once
+    return (await (await b.connect(address, { stdin: "x" })).ended).code === 0;
+  });
   const [here] = (await statusOf(env, b)).peers;
   assert.deepEqual([here!.state, here!.awaySince], ["here", null]);
 });

@@ -42,7 +42,7 @@ scenario("warm: after a failed dial, the next dials of the same peer fail at onc
   const fails = async () => {
     const { code, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
     assert.equal(code, 1);
-    return /: (the peer is away, never seen; tried .*)\n$/.exec(stderr)?.[1] ?? assert.fail(stderr);
+    return /: (cannot reach the peer; tried .*)\n$/.exec(stderr)?.[1] ?? assert.fail(stderr);
   };
   const reason = await fails(), begin = performance.now();
   assert.equal(await fails(), reason);

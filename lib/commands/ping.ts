@@ -1,6 +1,9 @@
 /** `git-annex-p2p-iroh ping ADDRESS`: tests whether a peer can be reached, by which route, how fast. */
 
 import { abortable, delay } from "../async/abort.ts";
+import { requestForget } from "../control/client.ts";
+import { locateControlSocket } from "../control/locator.ts";
+import { AbsenceMemory } from "../dial/absence_memory.ts";
 import { dialPeer, type DialResult } from "../dial/dialer.ts";
 import { Unreachable } from "../dial/unreachable.ts";
 import { reasonFor } from "../console/failure.ts";
@@ -8,9 +11,9 @@ import type { Connection } from "../iroh/connection.ts";
 import { describePath } from "../iroh/path.ts";
 import { describeRoute } from "../dial/route.ts";
 import { withRelayToken } from "../repository/relay_token.ts";
-import { readWorkingContext } from "../repository/repository.ts";
+import { readWorkingContext, type Repository } from "../repository/repository.ts";
 import { END_TIMEOUT_MS, Signals } from "../console/signals.ts";
-import { say } from "../console/stderr.ts";
+import { debug, say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { decodeTicket, shortKey, type Ticket } from "../repository/ticket.ts";
 import { MUX_ALPN, ping as pingStream } from "../protocol/mux.ts";
@@ -29,6 +32,7 @@ export async function ping(address: string, count: number): Promise<number> {
   using signals = new Signals(END_TIMEOUT_MS);
   const begin = performance.now();
   const context = await abortable(readWorkingContext(), signals.signal);
+  await forgetAbsence(address, context.repository, signals.signal);
   const settings = await withRelayToken(context.settings, context.repository);
   const reached = await dialPeer(ticket, settings, [MUX_ALPN, DUMBPIPE_ALPN], signals.signal);
   const key = shortKey(ticket.publicKey);
@@ -45,6 +49,21 @@ export async function ping(address: string, count: number): Promise<number> {
   await printSummary(times, reached);
   await reached.connection.closeAndSend(CloseCode.DONE, "");
   return times.some((time) => time !== undefined) ? 0 : 1;
+}
+
+/** Has dials forget that the peer was away, since the user expects it to be there. */
+async function forgetAbsence(
+  address: string,
+  repository: Repository | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  await AbsenceMemory.forget(decodeTicket(address));
+  const locator = repository && locateControlSocket(repository);
+  if (!locator) return;
+  await requestForget(locator, address, signal).catch((error) => {
+    signal.throwIfAborted();
+    debug(() => `the listener forgets nothing: ${error}`); // it tries a peer from time to time
+  });
 }
 
 /** Pings `count` times. @returns The time of each reply in milliseconds, undefined if it is lost. */

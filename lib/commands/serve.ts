@@ -11,6 +11,8 @@ import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer } from "../listener/control_server.ts";
 import { LastSeenFile } from "../listener/last_seen.ts";
 import { ConnectionPool } from "../listener/connection_pool.ts";
+import { HostWatch } from "../listener/host_watch.ts";
+import { PeerSearch } from "../listener/peer_search.ts";
 import { Presence } from "../listener/presence.ts";
 import { PairingServer } from "../listener/pairing_server.ts";
 import { TrafficMeter } from "../listener/traffic.ts";
@@ -116,7 +118,12 @@ async function serveRepository(
   const stopped = new AbortController();
   using meter = new TrafficMeter();
   await using lastSeen = new LastSeenFile(repository);
-  const presence = new Presence({ lastSeen });
+  const relayWatch = new RelayWatch(endpoint, stop);
+  const host = new HostWatch({ relay: () => relayWatch.relay });
+  const presence: Presence = new Presence({
+    lastSeen,
+    onAway: async () => await host.isOnline(stop) || presence.withdraw(),
+  });
   await using invitations = await InvitationBook.open({
     store: new InvitationStore(repository),
     steps: new AnnexSteps({ repository, folder: await topFolder(repository) }, address),
@@ -144,7 +151,6 @@ async function serveRepository(
   listener.run().catch((error) => closed.abort(error)).finally(() =>
     closed.abort(new Error("the endpoint is closed"))
   );
-  const relayWatch = new RelayWatch(endpoint, stop);
   const watchingRelay = relayWatch.reportTo(report);
   const keepingRelay = choice && keepHomeRelay(endpoint, choice, stop);
   const sources = { endpoint, relayWatch, since: new Date(), pool, meter, presence };
@@ -154,6 +160,7 @@ async function serveRepository(
       repository,
       settings,
       pool,
+      presence,
       meter,
       invitations,
       status: () => listenerStatus(sources),
@@ -165,9 +172,16 @@ async function serveRepository(
       endpoint.boundSockets(),
       { failed: (error) => report(`${NOT_ON_HOST}: ${reasonWithHint(error)}`) },
     );
-    await using _responder = settings.lan ? await announce(identity, endpoint) : undefined;
+    await using _responder = settings.lan
+      ? await announce(identity, endpoint, (key) => presence.hinted(key))
+      : undefined;
+    // Otherwise no process goes through this listener.
+    const searching = settings.warm && settings.lane &&
+      new PeerSearch({ repository, presence, host, probe: (ticket) => pool.probe(ticket) })
+        .run(stop);
     report(`serving ${address}`);
     await untilAborted(stop);
+    await searching;
     await invitations[Symbol.asyncDispose](); // while the processes that wait for joiners can be told
   }
   await watchingRelay;
@@ -240,10 +254,14 @@ async function bindEndpoint(
   }
 }
 
-/** Makes this repository findable on the local network. */
-async function announce(identity: Identity, endpoint: Endpoint): Promise<AsyncDisposable> {
+/** Makes this repository findable on the local network. @param heard Called when a peer announces itself. */
+async function announce(
+  identity: Identity,
+  endpoint: Endpoint,
+  heard: (key: string) => void,
+): Promise<AsyncDisposable> {
   const { MdnsResponder } = await import("../discovery/mdns.ts");
-  return new MdnsResponder(identity.publicKey, endpoint.boundSockets());
+  return new MdnsResponder(identity.publicKey, endpoint.boundSockets(), { heard });
 }
 
 async function closeEndpoint(endpoint: Endpoint): Promise<void> {

@@ -1,7 +1,9 @@
 /** An outbound session without the listener: this process dials with its own endpoint. */
 
 import { abortable } from "../async/abort.ts";
+import { AbsenceMemory } from "../dial/absence_memory.ts";
 import { dialPeer, SelfDial } from "../dial/dialer.ts";
+import { Unreachable } from "../dial/unreachable.ts";
 import { Failure } from "../console/failure.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Connection } from "../iroh/connection.ts";
@@ -35,7 +37,7 @@ export async function openStandalone(
   const withToken = await withRelayToken(settings, repository);
   // It is loaded meanwhile, unless the peer speaks only dumbpipe's protocol.
   const loading = alpns.includes(MUX_ALPN) ? import("./standalone_mux.ts") : undefined;
-  const { connection } = await dialPeer(ticket, withToken, alpns, signal);
+  const connection = await dialUnlessAway(ticket, withToken, repository, alpns, signal);
   if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberDumbpipeOnly(ticket.publicKey);
   }
@@ -51,6 +53,43 @@ export async function openStandalone(
     await connection.closeAndSend(CloseCode.STOPPED, "stopped");
     throw error;
   }
+}
+
+/**
+ * Dials a peer, but only briefly if it has not answered in the last minute.
+ *
+ * @throws {Away} if it has not answered in the last seconds, or does not answer now.
+ */
+async function dialUnlessAway(
+  ticket: Ticket,
+  settings: Settings,
+  repository: Repository | undefined,
+  alpns: readonly string[],
+  signal: AbortSignal,
+): Promise<Connection> {
+  let memory = await AbsenceMemory.load(ticket, settings);
+  if (memory.isAway && await (await import("./pairing.ts")).isPairing()) {
+    await AbsenceMemory.forget(ticket); // the user knows that the peer is there
+    memory = await AbsenceMemory.load(ticket, settings);
+  }
+  if (memory.failure) throw memory.failure;
+  try {
+    const { limits } = memory;
+    const { connection } = await dialPeer(ticket, settings, alpns, signal, { limits });
+    if (memory.isAway) await AbsenceMemory.forget(ticket);
+    return connection;
+  } catch (error) {
+    if (!(error instanceof Unreachable && error.verdict === "away")) throw error;
+    throw await memory.failed(error, await lastSeenOf(ticket, repository));
+  }
+}
+
+async function lastSeenOf(
+  { publicKey }: Ticket,
+  repository: Repository | undefined,
+): Promise<Date | undefined> {
+  const { readLastSeen } = await import("../listener/last_seen.ts");
+  return repository && readLastSeen(repository).get(publicKey.toHex());
 }
 
 async function openDumbpipe(

@@ -2,9 +2,10 @@
 
 import { abortable, delayWhileRunning, LinkedSignal } from "../async/abort.ts";
 import { StreamError } from "../streams/duplex.ts";
-import { requestSession } from "../control/client.ts";
+import { requestForget, requestSession } from "../control/client.ts";
 import type { ControlSocket } from "../control/locator.ts";
 import { ConfigChanged, ControlUnavailable } from "../control/unavailable.ts";
+import { Away } from "../dial/unreachable.ts";
 import { debug } from "../console/stderr.ts";
 import { newSessionId } from "../protocol/mux.ts";
 import type { Session } from "../protocol/session.ts";
@@ -22,6 +23,9 @@ const REPORT_INTERVAL_MS = 250;
  */
 const SLOW_MS = 200;
 
+/** A dial that has failed sooner was not tried for the whole time, since the peer was believed away. */
+const SHORT_DIAL_MS = 5_000;
+
 /** A request for a session. */
 export interface ListenerRequest extends Wanted {
   /** The id of the git config that the settings come from, if that is the one in the locator. */
@@ -36,10 +40,30 @@ export interface ListenerRequest extends Wanted {
  * Asks the listener for a session with a peer.
  *
  * @returns Undefined if this process must dial by itself. The peer has then received nothing.
- * @throws {Failure} if the listener says that the peer cannot be reached.
+ * @throws {Away} if the peer has not answered. @throws {Failure} if the listener says that the peer cannot be reached.
  * @throws {ConfigChanged} if it does not confirm those settings.
  */
 export async function openViaListener(
+  locator: ControlSocket,
+  request: ListenerRequest,
+): Promise<OutboundSession | undefined> {
+  const begin = performance.now();
+  try {
+    return await openOnce(locator, request);
+  } catch (error) {
+    const wasShort = performance.now() - begin < SHORT_DIAL_MS;
+    if (!(error instanceof Away && wasShort)) throw error;
+    const { isPairing } = await import("./pairing.ts");
+    if (!await isPairing()) throw error;
+    // The user expects the peer to be there.
+    await requestForget(locator, request.address, request.signal).catch(() => {
+      throw error;
+    });
+    return await openOnce(locator, request);
+  }
+}
+
+async function openOnce(
   locator: ControlSocket,
   { address, onLane, signal, config, onSlow, onAccepted }: ListenerRequest,
 ): Promise<OutboundSession | undefined> {

@@ -123,6 +123,18 @@ async function requestLane(
   };
 }
 
+/** Has the listener forget that a peer was away. @throws {ControlUnavailable} if it does not answer. */
+export async function requestForget(
+  locator: ControlSocket,
+  address: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const request = { want: "forget", address } as const;
+  const { channel, answer } = await sendRequest(locator, request, OTHER_TIMEOUTS, signal);
+  using _ = channel;
+  await answer;
+}
+
 /** Asks for the listener's status. @throws {ControlUnavailable} if it does not answer. */
 export async function requestStatus(
   locator: ControlSocket,

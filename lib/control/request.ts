@@ -13,6 +13,8 @@ export type Request =
   }
   /** Opens the signaling stream of a lane. `session` is the id in the answer to the session's request. */
   | { readonly want: "lane"; readonly session: string }
+  /** Forgets that a peer was away, since the user knows better. */
+  | { readonly want: "forget"; readonly address: string }
   /** Reports the listener's status. */
   | { readonly want: "status" }
   /** Has the listener keep an invitation. Events follow the answer, unless it is detached. */

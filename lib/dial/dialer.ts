@@ -6,7 +6,7 @@
  * (isolated_attempts.ts). Attempts of both stages take part in one race.
  */
 
-import { abortable, delay, LinkedSignal } from "../async/abort.ts";
+import { abortable, delay } from "../async/abort.ts";
 import { Race } from "../async/race.ts";
 import { Failure, reasonFor } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
@@ -19,13 +19,12 @@ import type { Settings } from "../repository/settings.ts";
 import { type Ticket, TicketError } from "../repository/ticket.ts";
 import { type DialTarget, isDialError } from "./attempt.ts";
 import { DialEndpoints } from "./dial_endpoints.ts";
+import { DialDeadline, type DialLimits, isOnline, PATIENT_LIMITS } from "./dial_limits.ts";
 import { IsolatedAttempts, type LanSearch } from "./isolated_attempts.ts";
 import { describeRoute, knownRoutes, type Route, routeName, routeOf } from "./route.ts";
 import { SharedAttempt } from "./shared_attempt.ts";
 import { Unreachable, type UnreachableOptions } from "./unreachable.ts";
 
-/** Timeout for a dial, as the guide promises; iroh itself gives up after 30 s. */
-const DIAL_TIMEOUT_MS = 25_000;
 /** Timeout for the first answer on the local network, if no other route is left. Peers answer in milliseconds. */
 const LAN_SEARCH_TIMEOUT_MS = 5_000;
 /** Timeout for a connection to what was found on the local network. It may be false, and keep out the peer. */
@@ -61,8 +60,8 @@ export interface DialOptions {
   readonly from?: LocalEndpoint;
   /** The secret key of new endpoints; by default each has a fresh one. */
   readonly secretKey?: Uint8Array;
-  /** Timeout for the dial; by default {@linkcode DIAL_TIMEOUT_MS}. */
-  readonly limitMs?: number;
+  /** By default {@linkcode PATIENT_LIMITS}. */
+  readonly limits?: DialLimits;
 }
 
 /**
@@ -78,7 +77,7 @@ export async function dialPeer(
   settings: Settings,
   alpns: readonly string[],
   signal: AbortSignal,
-  { from, secretKey, limitMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  { from, secretKey, limits = PATIENT_LIMITS }: DialOptions = {},
 ): Promise<DialResult> {
   debug(() => "dialing");
   const loading = loadIroh(); // while the search begins
@@ -89,11 +88,13 @@ export async function dialPeer(
     settings,
     (options) => Endpoint.bind(secretKey ? { ...options, secretKey } : options),
   );
-  using limit = new LinkedSignal([signal], { milliseconds: limitMs });
-  const target = { publicKey: ticket.publicKey, alpns, signal: limit.signal };
-  using dial = new Dial(target, known, browser, endpoints, { limitMs });
+  using deadline = new DialDeadline(limits, signal);
+  const target = { publicKey: ticket.publicKey, alpns, signal: deadline.signal };
+  using dial = new Dial(target, known, browser, endpoints);
   try {
-    const connection = await abortable(dial.run(from), signal);
+    const endpoint = from ?? await endpoints.bindShared();
+    deadline.begin(() => isOnline(endpoint, settings, ticket));
+    const connection = await abortable(dial.run(endpoint), signal);
     endpoints.release(connection.endpoint);
     const route = routeOf(connection.path, [...known, dial.lanRoute]);
     debug(() => `connected, found by ${describeRoute(route)}, ${describePath(connection.path)}`);
@@ -104,7 +105,8 @@ export async function dialPeer(
       throw new TicketError("the address is damaged, it names no key");
     }
     if (error instanceof Failure) throw error;
-    throw unreachable(dial.outcomes, { meansAbsence: !dial.isRefused, cause: error });
+    const verdict = dial.isRefused ? "refused" : deadline.hadTime ? "away" : "unclear";
+    throw unreachable(dial.outcomes, { verdict, cause: error });
   }
 }
 
@@ -120,6 +122,7 @@ function unreachable(
   if (outcomes.size === 0) {
     return new Unreachable("cannot reach the peer, no route to it is known", {
       ...options,
+      verdict: "unclear",
       hint:
         "it is not running on this host, its address names neither relay nor socket address, and " +
         "relay, lookup and lan are off",
@@ -146,10 +149,8 @@ type DialMode =
 /** What {@linkcode Dial} needs of the search on the local network. */
 type DialSearch = LanSearch & Pick<MdnsBrowser, "onFound">;
 
-/** Time limits of a dial, all but the first with a default. */
+/** Time limits within a dial; tests pass others. */
 export interface DialTimeouts {
-  /** Time until the target's signal is aborted, for people. */
-  readonly limitMs: number;
   readonly lanSearchMs?: number;
   readonly lanConnectMs?: number;
   readonly lanFullMs?: number;
@@ -162,7 +163,6 @@ export class Dial implements Disposable {
   readonly #target: DialTarget;
   readonly #known: readonly Route[];
   readonly #browser: DialSearch | undefined;
-  readonly #endpoints: DialEndpoints;
   readonly #timeouts: DialTimeouts;
   readonly #race: Race<Connection>;
   readonly #isolated: IsolatedAttempts;
@@ -178,13 +178,12 @@ export class Dial implements Disposable {
     known: readonly Route[],
     browser: DialSearch | undefined,
     endpoints: DialEndpoints,
-    timeouts: DialTimeouts,
+    timeouts: DialTimeouts = {},
   ) {
     const signal = AbortSignal.any([target.signal, this.#ended.signal]);
     this.#target = { ...target, signal };
     this.#known = known;
     this.#browser = browser;
-    this.#endpoints = endpoints;
     this.#timeouts = timeouts;
     this.#race = new Race(
       (late) => late.close(0n, "another route was faster"),
@@ -215,9 +214,8 @@ export class Dial implements Disposable {
     return this.#isRefused;
   }
 
-  /** Runs the race. @returns Its winner. @param from The endpoint to dial from. */
-  async run(from?: LocalEndpoint): Promise<Connection> {
-    const endpoint = from ?? await this.#endpoints.bindShared();
+  /** Runs the race. @param endpoint The one that tries all routes. @returns Its winner. */
+  async run(endpoint: LocalEndpoint): Promise<Connection> {
     const shared = new SharedAttempt(
       endpoint,
       this.#target,
@@ -277,7 +275,7 @@ export class Dial implements Disposable {
 
   /** Draws the conclusions from an attempt's failure. @returns Its reason, for people. */
   #handleFailure(error: unknown): string {
-    const reason = reasonFor(error, `no answer within ${this.#timeouts.limitMs / 1000} s`);
+    const reason = reasonFor(error, "no answer in time");
     debug(() => `an attempt failed: ${reason}`);
     if (isDialError(error, "invalid-key")) this.#race.giveUp(error); // the key is invalid on every route
     if (isDialError(error, "key-mismatch")) this.#isolate();

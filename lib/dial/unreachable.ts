@@ -3,21 +3,32 @@
 import { Failure, type FailureOptions } from "../console/failure.ts";
 import { localTime } from "../console/local_time.ts";
 
+/** With what the message of a dial begins. */
+const CANNOT_REACH = /^cannot reach the peer/;
+
+/** What a failed dial tells of the peer. */
+export type Verdict =
+  /** It has not answered, although this host was online: it is probably away. */
+  | "away"
+  /** Nothing: this host was not online for long enough, or no route is known. */
+  | "unclear"
+  /** It is there, but accepts no connection now. */
+  | "refused";
+
 /** What an {@linkcode Unreachable} carries beside its message. */
 export interface UnreachableOptions extends FailureOptions {
-  /** False if the peer may be there all the same. */
-  readonly meansAbsence?: boolean;
+  /** By default, the peer is away. */
+  readonly verdict?: Verdict;
 }
 
 /** A peer cannot be reached. */
 export class Unreachable extends Failure {
   override readonly name: string = "Unreachable";
-  /** True if the peer is probably away: it has not answered, although this host was online. */
-  readonly meansAbsence: boolean;
+  readonly verdict: Verdict;
 
   constructor(message: string, options: UnreachableOptions = {}) {
     super(message, options);
-    this.meansAbsence = options.meansAbsence ?? true;
+    this.verdict = options.verdict ?? "away";
   }
 }
 
@@ -29,21 +40,23 @@ export interface Absence {
   readonly lastSeen: Date | undefined;
 }
 
-/** A peer is believed away: dials have failed, and nothing has been heard of it since. */
+/** A peer has not answered. It may come back, so a process may wait for it. */
 export class Away extends Unreachable {
   override readonly name = "Away";
   readonly absence: Absence;
 
-  constructor(message: string, absence: Absence, options?: FailureOptions) {
+  constructor(message: string, absence: Absence, options?: UnreachableOptions) {
     super(message, options);
     this.absence = absence;
   }
 
-  /** Returns the error for a peer that a dial has not reached. @param error The dial's. */
+  /** Returns the error for a peer that is believed away. @param error The dial's. */
   static from(error: Unreachable, absence: Absence): Away {
-    const seen = absence.lastSeen ? `last seen ${localTime(absence.lastSeen)}` : "never seen";
-    const rest = error.message.replace(/^(?:cannot reach the peer|the peer is away, [^;]*)/, "");
-    return new Away(`the peer is away, ${seen}${rest}`, absence, {
+    const { lastSeen } = absence;
+    const message = lastSeen
+      ? error.message.replace(CANNOT_REACH, `the peer is away, last seen ${localTime(lastSeen)}`)
+      : error.message; // it may never have been there
+    return new Away(message, absence, {
       ...error.hint === undefined ? {} : { hint: error.hint },
       cause: error,
     });

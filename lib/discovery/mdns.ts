@@ -19,6 +19,7 @@ import {
   isQuery,
   isQueryFor,
   keyLabel,
+  keyOfInstance,
   othersAnnounced,
   queryFor,
 } from "./mdns_records.ts";
@@ -46,10 +47,12 @@ type Timer = ReturnType<typeof setTimeout>;
 /** The part of {@linkcode Multicast} that is used here. */
 export type MulticastGroup = Pick<Multicast, "query" | "respond"> & Disposable;
 
-/** The multicast group, the local network, and time limits; tests replace them. */
+/** What is called, and what tests replace: the multicast group, the local network, and time limits. */
 export interface MdnsOptions {
   readonly join?: (options: MulticastOptions) => MulticastGroup;
   readonly localNetwork?: typeof onLocalNetwork;
+  /** Called with the public key, in hex, of each endpoint that is announced. Anyone can make that up. */
+  readonly heard?: (key: string) => void;
   readonly announceIntervalMs?: number;
   readonly repeatAfterMs?: number;
   readonly goodbyeTimeoutMs?: number;
@@ -112,7 +115,11 @@ export class MdnsResponder implements AsyncDisposable {
     if (isQueryFor(this.#publicKey, packet)) return this.#announceSoon();
     if (isQuery(packet)) return this.#answerLater(version);
     const others = othersAnnounced(this.#publicKey, packet), now = performance.now();
-    for (const other of others) this.#suppression.heard(other, now);
+    for (const other of others) {
+      this.#suppression.heard(other, now);
+      const key = this.#options.heard && keyOfInstance(other);
+      if (key !== undefined) this.#options.heard?.(key);
+    }
     const query = this.#pendingQueries.get(version);
     if (!query || (query.answers += others.length) < SUFFICIENT_ANSWERS) return;
     clearTimeout(query.timer);

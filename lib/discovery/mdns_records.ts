@@ -93,6 +93,16 @@ export function othersAnnounced(publicKey: Uint8Array, packet: DnsPacket): strin
   return [...new Set(names)];
 }
 
+/** Returns the public key, in hex, of an instance name; undefined if it has none. */
+export function keyOfInstance(name: string): string | undefined {
+  try {
+    const key = base32nopad.decode(name.split(".", 1)[0]!.toUpperCase());
+    return key.length === PUBLIC_KEY_BYTES ? key.toHex() : undefined;
+  } catch {
+    return undefined; // another program's name
+  }
+}
+
 /**
  * Makes the announcement of an endpoint's addresses.
  *

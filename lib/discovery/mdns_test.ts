@@ -6,6 +6,7 @@ import {
   addressesOf,
   announcement,
   type DnsPacket,
+  goodbye,
   isQuery,
   isQueryFor,
   queryFor,
@@ -188,4 +189,19 @@ Deno.test("MdnsBrowser ignores addresses and senders beyond the local network", 
   assert.equal(browser.hasNext, false);
   browser.resetTried();
   assert.equal(browser.next(), "10.0.0.1:1");
+});
+
+Deno.test("MdnsResponder tells of each endpoint that is announced, but not of one that says goodbye", async () => {
+  const group = new FakeGroup(), heard: string[] = [], other = new Uint8Array(32).fill(8);
+  const options = { ...NOT_SOON, join: group.join, heard: (key: string) => heard.push(key) };
+  await using _responder = new MdnsResponder(KEY, SOCKETS, options);
+  group.send(announcement(other, ANNOUNCED));
+  group.send(announcement(KEY, ANNOUNCED));
+  group.send(goodbye(other));
+  const damaged = announcement(other, ANNOUNCED).answers!.map((answer) => ({
+    ...answer,
+    name: answer.name.replace(/^\w+(?=\._irohv1)/, "notakey"),
+  }));
+  group.send({ answers: damaged });
+  assert.deepEqual(heard, [other.toHex()]);
 });

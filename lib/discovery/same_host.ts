@@ -161,6 +161,27 @@ export async function findOnSameHost(
   return found;
 }
 
+/**
+ * Lists the registrations on this host, some of which may be stale. Never throws.
+ *
+ * @returns By public key in hex, text that differs for each listener.
+ */
+export function registrationsOnSameHost(folders = runtimeFolders()): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const folder of folders) {
+    try {
+      for (const { name } of Deno.readDirSync(folder)) {
+        const key = /^([0-9a-f]{64})\.json$/.exec(name)?.[1];
+        if (key === undefined || found.size >= MAX_FILES) continue;
+        found.set(key, `${found.get(key) ?? ""} ${Deno.lstatSync(join(folder, name)).ino}`);
+      }
+    } catch (error) {
+      debug(() => `same host: ${folder}: ${error}`); // a listener may have removed a file just now
+    }
+  }
+  return found;
+}
+
 function fileName(publicKey: Uint8Array): string {
   return `${publicKey.toHex()}.json`;
 }

@@ -3,7 +3,12 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { eventLoopTurns } from "../../tests/event_loop.ts";
 import { thisHost } from "../platform/host.ts";
-import { findOnSameHost, HEARTBEAT_INTERVAL_MS, LocalRegistration } from "./same_host.ts";
+import {
+  findOnSameHost,
+  HEARTBEAT_INTERVAL_MS,
+  LocalRegistration,
+  registrationsOnSameHost,
+} from "./same_host.ts";
 
 const container = { ...thisHost(), pidNamespace: "pid:[1]" };
 const key = new Uint8Array(32).fill(7);
@@ -180,5 +185,18 @@ Deno.test("LocalRegistration: an earlier listener does not touch a later one's f
     } while (await isTouched());
     await heartbeats();
     assert.equal(await isTouched(), false);
+  });
+});
+
+Deno.test("registrationsOnSameHost() tells a listener from its successor", async () => {
+  await withFolder(async (dir) => {
+    const list = () => registrationsOnSameHost([dir, join(dir, "missing")]);
+    assert.equal(list().size, 0);
+    await using _first = await LocalRegistration.publish(key, sockets, { folder: dir });
+    const first = list();
+    assert.deepEqual([...first.keys()], [key.toHex()]);
+    assert.deepEqual(list(), first);
+    await using _second = await LocalRegistration.publish(key, sockets, { folder: dir });
+    assert.notDeepEqual(list(), first);
   });
 });

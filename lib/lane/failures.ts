@@ -4,9 +4,8 @@
  */
 
 import { join } from "node:path";
-import { debug } from "../console/stderr.ts";
-import { readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";
+import { readRuntimeJson, writeRuntimeJson } from "../platform/runtime_json.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Lane } from "./lane.ts";
 
@@ -16,9 +15,6 @@ const REMEMBERED_MS = 5 * 60_000;
 const MAX_FAILURES = 16;
 /** Maximum length of a file that is read: more than {@linkcode MAX_FAILURES} take. */
 const MAX_FILE_BYTES = 4_096;
-
-/** A file that need not survive a loss of power. */
-const PRIVATE_FILE = { mode: 0o600, ifPresent: "replace", isFlushed: false } as const;
 
 /** A lane that was lost. */
 interface LostLane {
@@ -62,18 +58,13 @@ export class LaneFailures {
     const path = join(folder, fileName(peerKey)), { host } = splitSocketAddress(remote);
     const others = read(path).filter((failure) => failure.kind !== kind || failure.host !== host);
     const failures = [...others, { kind, host, at: Date.now() }].slice(-MAX_FAILURES);
-    await writeAtomically(path, JSON.stringify(failures), PRIVATE_FILE);
+    await writeRuntimeJson(path, failures);
   }
 }
 
 function read(path: string): LostLane[] {
-  try {
-    const value: unknown = JSON.parse(readTextAtMost(path, MAX_FILE_BYTES));
-    return Array.isArray(value) ? value.filter(isFresh) : [];
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) debug(() => `lane: ${path}: ${error}`);
-    return []; // the next loss is noted again
-  }
+  const value = readRuntimeJson(path, MAX_FILE_BYTES);
+  return Array.isArray(value) ? value.filter(isFresh) : [];
 }
 
 function isFresh(value: unknown): value is LostLane {

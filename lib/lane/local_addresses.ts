@@ -1,5 +1,6 @@
 /** Finds the addresses at which the two ends of an iroh connection may reach each other directly. */
 
+import { isLoopback } from "../platform/ip_address.ts";
 import { hostAddresses } from "../platform/network_interfaces.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { isAnyHost, splitSocketAddress } from "../platform/socket_address.ts";
@@ -31,8 +32,4 @@ function localHosts(
 function addressesFromOutside(connection: Connection): string[] {
   const { direct } = connection.endpoint.knownAddresses();
   return direct.map((address) => splitSocketAddress(address).host);
-}
-
-function isLoopback(host: string): boolean {
-  return host === "::1" || host.startsWith("127.");
 }

@@ -1,7 +1,8 @@
 /** Keeps the connections of a listener, and opens sessions on them. */
 
-import { abortable } from "../async/abort.ts";
+import { abortable, delay } from "../async/abort.ts";
 import { dialPeer, SelfDial } from "../dial/dialer.ts";
+import { DIAL_LIMITS, type DialLimits, PATIENT_LIMITS } from "../dial/dial_limits.ts";
 import { Unreachable } from "../dial/unreachable.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
@@ -18,11 +19,8 @@ import { rememberDumbpipeOnly, speaksDumbpipeOnly } from "../dial/alpn_cache.ts"
 import type { ConnectionOutcome, Presence } from "./presence.ts";
 import { type PooledStream, ReplayStream } from "./replay_stream.ts";
 
-/** Timeout for a dial of a peer that is believed away. git-annex makes four to six dials in a `sync`. */
-const AWAY_DIAL_TIMEOUT_MS = 1_500;
-
-/** Timeout for a dial after a kept connection did not answer: the user then waits less than 30 s in all. */
-const REOPEN_TIMEOUT_MS = 20_000;
+/** Time for which a connection is kept that tells only that the peer is there. A stranger's is closed after 10 s. */
+const PROBE_KEPT_MS = 5_000;
 
 /** Timeout for telling the peer that a session is not resumed: many round trips. */
 const GIVE_UP_TIMEOUT_MS = 5_000;
@@ -52,6 +50,9 @@ export class DumbpipeOnly extends Error {
   }
 }
 
+/** Why a peer is dialed. A dial for one purpose takes longer, or tries less, than one for another. */
+type Purpose = "session" | "resumption" | "probe";
+
 /** A session with a peer. Dispose of it when it is over. */
 export interface PooledSession extends Disposable {
   readonly stream: Duplex;
@@ -64,6 +65,7 @@ export class ConnectionPool {
   #options: ConnectionPoolOptions;
   /** By public key in hex, oldest first. */
   #connections = new Map<string, MuxConnection[]>();
+  /** Dials that are under way, by public key in hex and purpose. */
   #dialing = new Map<string, Promise<MuxConnection>>();
 
   constructor(options: ConnectionPoolOptions) {
@@ -133,7 +135,7 @@ export class ConnectionPool {
         const code = idleSince === undefined ? CloseCode.LOST : CloseCode.DONE;
         connection.close(code, "it does not answer");
       }
-      return this.#openOnNew(ticket, request, signal, REOPEN_TIMEOUT_MS);
+      return this.#openOnNew(ticket, request, signal);
     };
     const isShared = () =>
       before.some((mux) => mux === kept ? mux.isShared : mux.idleSince === undefined);
@@ -147,41 +149,67 @@ export class ConnectionPool {
     };
   }
 
+  /**
+   * Tries whether a peer is there, and keeps the connection for a moment if it is. One that is believed away is not
+   * searched for on the local network: it announces itself there when it is back.
+   *
+   * @throws As {@linkcode open}.
+   */
+  async probe(ticket: Ticket): Promise<void> {
+    if (samePublicKey(ticket, this.#options.endpoint)) throw new SelfDial();
+    const isAway = this.#options.presence.of(ticket.publicKey.toHex()) === "away";
+    const mux = await this.#connect(ticket, DIAL_LIMITS, isAway ? "probe" : "session");
+    const unusedSince = mux.idleSince;
+    await delay(PROBE_KEPT_MS, this.#options.signal);
+    if (unusedSince !== undefined && mux.idleSince === unusedSince) mux.closeGracefully();
+  }
+
   async #openOnNew(
     ticket: Ticket,
     request: SessionRequest,
     signal: AbortSignal,
-    limitMs?: number,
   ): Promise<PooledStream> {
-    const key = ticket.publicKey.toHex();
-    let dialing = this.#dialing.get(key);
-    if (!dialing) {
-      // The dial goes on if the process that wanted it has gone: the next session can use it.
-      dialing = this.#dial(ticket, limitMs).finally(() => this.#dialing.delete(key));
-      dialing.catch(() => {}); // those that wait below get the error
-      this.#dialing.set(key, dialing);
-    }
     const { giveUpTimeoutMs = GIVE_UP_TIMEOUT_MS } = this.#options;
     const tooLate = request.isResumed
       ? (mux: MuxConnection) => giveUpOn(mux, request, giveUpTimeoutMs)
       : undefined;
-    return await openOn(await abortable(dialing, signal, tooLate), request, signal);
+    const connecting = request.isResumed
+      ? this.#connect(ticket, PATIENT_LIMITS, "resumption") // the peer was there a moment ago
+      : this.#connectUnlessAway(ticket);
+    return await openOn(await abortable(connecting, signal, tooLate), request, signal);
   }
 
-  async #dial(ticket: Ticket, limitMs?: number): Promise<MuxConnection> {
-    const { endpoint, settings, signal, serve, presence, dial = dialPeer } = this.#options;
-    const alpns = [MUX_ALPN, DUMBPIPE_ALPN];
-    const key = ticket.publicKey.toHex(), address = [...ticket.relays, ...ticket.direct].join();
-    const failure = presence.failsAtOnce(key, address);
+  /** Connects, but not at once again with a peer that has just failed to answer. */
+  async #connectUnlessAway(ticket: Ticket): Promise<MuxConnection> {
+    const key = ticket.publicKey.toHex(), { presence } = this.#options;
+    const failure = this.#dialing.has(`${key} session`)
+      ? undefined
+      : presence.failsAtOnce(key, routesIn(ticket));
     if (failure) throw failure;
-    const timeoutMs = presence.of(key) === "away" ? AWAY_DIAL_TIMEOUT_MS : limitMs;
-    const options = {
-      from: endpoint,
-      ...timeoutMs === undefined ? {} : { limitMs: timeoutMs },
-    };
+    return await this.#connect(ticket, presence.limits(key), "session");
+  }
+
+  /** Dials a peer, or waits for the dial for that purpose which is under way. */
+  #connect(ticket: Ticket, limits: DialLimits, purpose: Purpose): Promise<MuxConnection> {
+    const id = `${ticket.publicKey.toHex()} ${purpose}`;
+    const other = this.#dialing.get(id);
+    if (other) return other;
+    // The dial goes on if the process that wanted it has gone: the next session can use it.
+    const result = this.#dial(ticket, limits, purpose).finally(() => this.#dialing.delete(id));
+    result.catch(() => {}); // those that wait get the error
+    this.#dialing.set(id, result);
+    return result;
+  }
+
+  async #dial(ticket: Ticket, limits: DialLimits, purpose: Purpose): Promise<MuxConnection> {
+    const { endpoint, signal, serve, presence, dial = dialPeer } = this.#options;
+    const settings = purpose === "probe"
+      ? { ...this.#options.settings, lan: false }
+      : this.#options.settings;
+    const alpns = [MUX_ALPN, DUMBPIPE_ALPN], key = ticket.publicKey.toHex();
+    const options = { from: endpoint, limits };
     const { connection } = await dial(ticket, settings, alpns, signal, options).catch((error) => {
-      const isAway = error instanceof Unreachable && error.meansAbsence;
-      throw isAway ? presence.failed(key, address, error) : error;
+      throw error instanceof Unreachable ? presence.failed(key, routesIn(ticket), error) : error;
     });
     if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
@@ -194,6 +222,11 @@ export class ConnectionPool {
     if (!mux) throw new StreamError("lost", "the connection has already ended");
     return mux;
   }
+}
+
+/** Returns the routes that an address names, as text. */
+function routesIn({ relays, direct }: Ticket): string {
+  return [...relays, ...direct].join(" ");
 }
 
 /** Tells the peer that a session which waits to be resumed is given up: its process has gone. Never rejects. */

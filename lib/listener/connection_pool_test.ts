@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
 import type { DialOptions } from "../dial/dialer.ts";
+import {
+  AWAY_LIMITS,
+  DIAL_LIMITS,
+  type DialLimits,
+  PATIENT_LIMITS,
+  REPEATED_LIMITS,
+} from "../dial/dial_limits.ts";
 import { Away, Unreachable } from "../dial/unreachable.ts";
 import type { Connection } from "../iroh/connection.ts";
 import type { Endpoint } from "../iroh/endpoint.ts";
@@ -81,12 +88,12 @@ function failure(pool: ConnectionPool, ticket: Ticket): Promise<unknown> {
   return pool.open(ticket, SESSION, never).then(() => undefined, (error) => error);
 }
 
-Deno.test("ConnectionPool dials a peer that is away for 1.5 s, and at most every 10 s", async () => {
-  const timeouts: (number | undefined)[] = [];
+Deno.test("ConnectionPool dials a peer that is away for a short time, and at most every 10 s", async () => {
+  const tried: (DialLimits | undefined)[] = [];
   let isReachable = false, now = 0;
   const presence = makePresence(() => now);
-  const pool = makePool(({ limitMs }, ticket) => {
-    timeouts.push(limitMs);
+  const pool = makePool(({ limits }, ticket) => {
+    tried.push(limits);
     return isReachable
       ? Promise.resolve(fakeMux(ticket))
       : Promise.reject(new Unreachable("cannot reach the peer; tried its address"));
@@ -95,22 +102,71 @@ Deno.test("ConnectionPool dials a peer that is away for 1.5 s, and at most every
   for (const ticket of [peer, peer, other, peer]) {
     const error = await failure(pool, ticket);
     assert(error instanceof Away);
-    assert.equal(error.message, "the peer is away, never seen; tried its address");
+    assert.equal(error.message, "cannot reach the peer; tried its address");
   }
-  assert.deepEqual(timeouts, [undefined, undefined]);
+  assert.deepEqual(tried, [DIAL_LIMITS, DIAL_LIMITS]);
+  assert(await failure(pool, { ...peer, direct: ["10.0.0.1:1"] }) instanceof Away);
+  assert.deepEqual(tried.splice(0).at(-1), AWAY_LIMITS); // by another address
   now += 10_000;
   for (const _ of [1, 2]) assert(await failure(pool, peer) instanceof Away);
-  assert.deepEqual(timeouts.splice(0), [undefined, undefined, 1_500]);
+  assert.deepEqual(tried.splice(0), [AWAY_LIMITS]);
 
   isReachable = true;
   now += 10_000;
   (await pool.open(peer, SESSION, never))[Symbol.dispose]();
-  assert.deepEqual(timeouts, [1_500]);
+  assert.deepEqual(tried.splice(0), [AWAY_LIMITS]);
   assert.equal(presence.of(key), "here");
   for (const mux of pool.of(key)) pool.remove(mux, "broken off");
   isReachable = false;
   assert(await failure(pool, peer) instanceof Away);
-  assert.deepEqual(timeouts, [1_500, undefined]);
+  assert.deepEqual(tried, [DIAL_LIMITS]);
+});
+
+Deno.test("ConnectionPool: a dial that tells nothing of the peer makes it not away", async () => {
+  const presence = makePresence(), key = "01".repeat(32);
+  const pool = makePool(() => {
+    return Promise.reject(new Unreachable("cannot reach the peer", { verdict: "unclear" }));
+  }, { presence });
+  for (const limits of [DIAL_LIMITS, REPEATED_LIMITS]) {
+    assert.deepEqual(presence.limits(key), limits);
+    assert(await failure(pool, ticketOf(1)) instanceof Away);
+  }
+  assert.equal(presence.of(key), "unknown");
+});
+
+Deno.test("ConnectionPool resumes a session patiently, although the peer is believed away", async () => {
+  const tried: (DialLimits | undefined)[] = [], resumed = Promise.withResolvers<MuxConnection>();
+  const pool = makePool(({ limits }) => {
+    tried.push(limits);
+    return limits === PATIENT_LIMITS
+      ? resumed.promise
+      : Promise.reject(new Unreachable("cannot reach the peer"));
+  });
+  assert(await failure(pool, ticketOf(1)) instanceof Away);
+  const resuming = pool.open(ticketOf(1), { ...SESSION, isResumed: true }, never);
+  while (tried.length === 1) await new Promise((next) => setTimeout(next, 0));
+  assert(await failure(pool, ticketOf(1)) instanceof Away, "another session does not wait as long");
+  resumed.resolve(fakeMux(ticketOf(1)));
+  (await resuming)[Symbol.dispose]();
+  assert.deepEqual(tried, [DIAL_LIMITS, PATIENT_LIMITS]);
+});
+
+Deno.test("ConnectionPool: a probe of a peer that is away makes no dial wait", async () => {
+  const tried: (DialLimits | undefined)[] = [], probed = Promise.withResolvers<MuxConnection>();
+  let now = 0;
+  const pool = makePool(({ limits }) => {
+    tried.push(limits);
+    return tried.length === 2
+      ? probed.promise
+      : Promise.reject(new Unreachable("cannot reach the peer"));
+  }, { presence: makePresence(() => now) });
+  assert(await failure(pool, ticketOf(1)) instanceof Away);
+  const probing = pool.probe(ticketOf(1)).catch((error) => error);
+  now = 10_000;
+  assert(await failure(pool, ticketOf(1)) instanceof Away);
+  assert.deepEqual(tried, [DIAL_LIMITS, DIAL_LIMITS, AWAY_LIMITS]);
+  probed.reject(new Unreachable("cannot reach the peer"));
+  assert(await probing instanceof Away);
 });
 
 Deno.test("ConnectionPool finishes a dial although the process that wanted it has gone", async () => {

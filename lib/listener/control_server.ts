@@ -28,6 +28,7 @@ import { isSessionId } from "../protocol/mux.ts";
 import { isLast } from "../control/invitations.ts";
 import type { InvitationBook } from "../pairing/invitation_book.ts";
 import { isName } from "../pairing/messages.ts";
+import type { Presence } from "./presence.ts";
 import type { ByteCounts, TrafficMeter } from "./traffic.ts";
 
 /** Timeout from the accept to REQUEST, which a process sends at once. A busy machine may delay it. */
@@ -53,6 +54,7 @@ export interface ControlServerOptions {
   readonly repository: Repository;
   readonly settings: Settings;
   readonly pool: ConnectionPool;
+  readonly presence: Pick<Presence, "forget">;
   readonly meter: TrafficMeter;
   /** The invitations of the repository. */
   readonly invitations: Pick<InvitationBook, "add" | "list" | "withdraw" | "withdrawHash">;
@@ -228,6 +230,9 @@ export class ControlServer implements AsyncDisposable {
         return await this.#openSession(request, channel);
       case "lane":
         return await this.#openLane(request.session, channel);
+      case "forget":
+        this.#options.presence.forget(decodeTicket(request.address).publicKey.toHex());
+        return await channel.sendJson(MessageKind.ANSWER, {});
       case "invite":
         return await this.#invite(request, channel);
       case "invitations":
@@ -356,6 +361,8 @@ function requestOf(
     }
     case "lane":
       return typeof session === "string" ? { want, session } : undefined;
+    case "forget":
+      return typeof address === "string" ? { want, address } : undefined;
     case "invite": {
       const { hash, name, validMs, isDetached } = others;
       const isValid = typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash) &&

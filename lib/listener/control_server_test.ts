@@ -2,13 +2,16 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { abortable } from "../async/abort.ts";
 import { Channel, type ChannelMessage, jsonOf, MessageKind } from "../control/channel.ts";
+import { requestForget } from "../control/client.ts";
 import { addInvitation, listInvitations, withdrawInvitations } from "../control/invitations.ts";
 import type { InvitationEvent, ListedInvitation, NewInvitation } from "../control/request.ts";
 import { Failure } from "../console/failure.ts";
 import { type ControlLocator, locateControlSocket } from "../control/locator.ts";
 import type { Repository } from "../repository/repository.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
+import { newIdentity } from "../repository/identity.ts";
 import { parseSettings } from "../repository/settings.ts";
+import { encodeTicket } from "../repository/ticket.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 import { ControlServer, type ControlServerOptions } from "./control_server.ts";
 import { TrafficMeter } from "./traffic.ts";
@@ -20,6 +23,7 @@ function optionsFor(repository: Repository, meter: TrafficMeter): ControlServerO
     repository,
     settings: parseSettings(""),
     pool: {} as ConnectionPool,
+    presence: { forget: () => {} },
     meter,
     invitations: {} as ControlServerOptions["invitations"],
     status: () => ({ pid: 17 }),
@@ -162,6 +166,19 @@ Deno.test("ControlServer leaves the locator of a later listener alone", onUnix, 
     await new Promise((next) => setTimeout(next, 20));
     assert.equal(await Deno.readTextFile(file), text);
   });
+});
+
+Deno.test("ControlServer forgets that a peer was away", onUnix, async () => {
+  const forgotten: (string | undefined)[] = [], { publicKey } = newIdentity();
+  const presence = { forget: (key?: string) => void forgotten.push(key) };
+  await withServer({ presence }, async (_, locator) => {
+    await requestForget(
+      locator,
+      encodeTicket({ publicKey, relays: [] }),
+      AbortSignal.timeout(9_000),
+    );
+  });
+  assert.deepEqual(forgotten, [publicKey.toHex()]);
 });
 
 Deno.test("ControlServer opens its socket later if it cannot at first", onUnix, async () => {

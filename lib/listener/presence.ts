@@ -7,17 +7,27 @@
  */
 
 import { abortable } from "../async/abort.ts";
+import {
+  AWAY_LIMITS,
+  DIAL_LIMITS,
+  type DialLimits,
+  FAILS_AT_ONCE_MS,
+  REPEATED_LIMITS,
+} from "../dial/dial_limits.ts";
 import { type Absence, Away, type Unreachable } from "../dial/unreachable.ts";
 
-/** Time after a failed dial in which further ones fail at once: those of one `git annex sync`. */
-const FAILS_AT_ONCE_MS = 10_000;
 /** Pauses between attempts to reach a peer that is not connected: the first, and the longest. */
 const FIRST_PAUSE_MS = 60_000, LONGEST_PAUSE_MS = 15 * 60_000;
 /** Part of a pause that is left out at random, so that not all peers are tried at once. */
 const JITTER = 0.2;
 /** Time over which the attempts are spread that become due for all peers at once. */
 const SPREAD_MS = 5_000;
-/** Minimum interval between hints that are taken for one peer. Anyone on the local network can make them up. */
+/** Time after a dial that told nothing, in which dials of the same peer are shorter. */
+const REPEATED_MS = 60_000;
+/**
+ * Minimum interval between hints that are taken for one peer. Anyone on the local network can make them up, so it
+ * doubles with each hint that was of no use.
+ */
 const HINT_INTERVAL_MS = 5_000;
 /** Maximum peers. A repository has fewer remotes, and those beyond are seldom dialed. */
 const MAX_PEERS = 500;
@@ -37,6 +47,8 @@ export interface LastSeenMemory {
 /** What {@linkcode Presence} needs. */
 export interface PresenceOptions {
   readonly lastSeen: LastSeenMemory;
+  /** Called when a peer has become away, before which it was not. */
+  readonly onAway?: () => void;
   /** Milliseconds of a clock that only goes forward; tests pass another. */
   readonly clock?: () => number;
   /** A number from 0 to 1, without 1; tests pass another. */
@@ -59,17 +71,22 @@ interface Peer {
   since: Date | undefined;
   /** The last dial that has failed, while it is away. */
   failure: FailedDial | undefined;
+  /** Time of the last dial that told nothing of it. */
+  unclearAt: number;
   /** Attempts since it was tried for another reason than that a pause was over. */
   attempts: number;
   /** Time at which it is to be tried. */
   dueAt: number;
-  hintedAt: number;
+  /** Time from which a hint is taken, and the interval until the one after it. */
+  hintsFrom: number;
+  hintIntervalMs: number;
   waiters: Set<() => void>;
 }
 
 /** What is believed of all peers. Keys are public keys in hex. */
 export class Presence {
   readonly #lastSeen: LastSeenMemory;
+  readonly #onAway: () => void;
   readonly #clock: () => number;
   readonly #random: () => number;
   readonly #peers = new Map<string, Peer>();
@@ -77,9 +94,11 @@ export class Presence {
   #remotes: ReadonlySet<string> = new Set();
 
   constructor(
-    { lastSeen, clock = () => performance.now(), random = Math.random }: PresenceOptions,
+    { lastSeen, onAway = () => {}, clock = () => performance.now(), random = Math.random }:
+      PresenceOptions,
   ) {
     this.#lastSeen = lastSeen;
+    this.#onAway = onAway;
     this.#clock = clock;
     this.#random = random;
   }
@@ -122,6 +141,14 @@ export class Presence {
     return Away.from(failure.error, this.absence(key)!);
   }
 
+  /** Returns how long a dial may take. */
+  limits(key: string): DialLimits {
+    const { belief, unclearAt } = this.#peers.get(key) ?? {};
+    if (belief === "away") return AWAY_LIMITS;
+    const isRepeated = unclearAt !== undefined && this.#clock() - unclearAt < REPEATED_MS;
+    return isRepeated ? REPEATED_LIMITS : DIAL_LIMITS;
+  }
+
   /** Resolves as soon as a peer is there. @throws The signal's reason. */
   async untilHere(key: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
@@ -162,23 +189,27 @@ export class Presence {
     this.disconnected(key, "idle");
   }
 
-  /** Notes that a dial has failed although this host was online. @returns The error for the process. */
-  failed(key: string, address: string, error: Unreachable): Away {
+  /** Notes that a dial has failed. @returns The error for the process. */
+  failed(key: string, address: string, error: Unreachable): Unreachable {
+    if (error.verdict !== "away") return this.#unclear(key, error);
     const peer = this.#peer(key), at = this.#clock();
-    if (peer.belief !== "away") peer.attempts = 0;
+    const isNew = peer.belief !== "away";
+    if (isNew) peer.attempts = 0;
     peer.since ??= new Date();
     peer.failure = { at, address, error };
     peer.belief = "away";
     peer.dueAt = at + this.#nextPause(peer);
+    if (isNew) this.#onAway();
     return Away.from(error, this.absence(key)!);
   }
 
   /** Notes a sign that a peer may be there, which anyone could have made: it is tried soon. */
   hinted(key: string): void {
     const peer = this.#peers.get(key), now = this.#clock();
-    if (!peer || peer.connections > 0 || now - peer.hintedAt < HINT_INTERVAL_MS) return;
-    peer.hintedAt = now;
-    if (peer.belief !== "here") this.#doubt(peer);
+    if (!peer || peer.belief === "here" || now < peer.hintsFrom) return;
+    peer.hintsFrom = now + peer.hintIntervalMs;
+    peer.hintIntervalMs = Math.min(2 * peer.hintIntervalMs, LONGEST_PAUSE_MS);
+    this.#doubt(peer);
   }
 
   /** Forgets who is away, for example since the network has changed. @param key Only that peer; else all. */
@@ -188,7 +219,18 @@ export class Presence {
       const peer = this.#peers.get(key);
       if (!peer || peer.connections > 0) continue;
       this.#doubt(peer);
+      peer.hintsFrom = -Infinity;
+      peer.hintIntervalMs = HINT_INTERVAL_MS;
       peer.dueAt += keys.length > 1 ? SPREAD_MS * this.#random() : 0;
+    }
+  }
+
+  /** Withdraws what failed dials have told, since this host was not online. */
+  withdraw(): void {
+    for (const key of this.awayKeys()) {
+      const peer = this.#peer(key);
+      this.#believe(peer, "unknown");
+      this.#putOff(peer);
     }
   }
 
@@ -204,7 +246,27 @@ export class Presence {
   /** Puts off the next attempt to reach a peer, since one is being made, or none makes sense. */
   postpone(key: string): void {
     const peer = this.#peers.get(key);
-    if (peer) peer.dueAt = this.#clock() + this.#nextPause(peer);
+    if (peer) peer.dueAt = this.#clock() + FIRST_PAUSE_MS;
+  }
+
+  /** Notes that a dial has failed, but not because the peer is away, as far as is known. */
+  #unclear(key: string, error: Unreachable): Unreachable {
+    const peer = this.#peer(key);
+    this.#putOff(peer);
+    if (error.verdict === "refused") return error;
+    const { message, hint, verdict } = error;
+    const absence = { since: peer.since ?? new Date(), lastSeen: this.#lastSeen.of(key) };
+    return new Away(message, absence, {
+      verdict,
+      ...hint === undefined ? {} : { hint },
+      cause: error,
+    });
+  }
+
+  /** Shortens the next dials, and puts off the next attempt. */
+  #putOff(peer: Peer): void {
+    peer.unclearAt = this.#clock();
+    peer.dueAt = this.#clock() + this.#nextPause(peer);
   }
 
   /** Nothing is believed of the peer, and it is to be tried at once. */
@@ -218,8 +280,10 @@ export class Presence {
     if (belief === "here" && peer.belief !== "here") peer.attempts = 0;
     peer.belief = belief;
     peer.failure = undefined;
+    peer.unclearAt = -Infinity;
     if (belief === "unknown") return;
     peer.since = undefined;
+    peer.hintIntervalMs = HINT_INTERVAL_MS;
     for (const resolve of peer.waiters) resolve();
   }
 
@@ -236,9 +300,11 @@ export class Presence {
       connections: 0,
       since: undefined,
       failure: undefined,
+      unclearAt: -Infinity,
       attempts: 0,
       dueAt: this.#clock() + SPREAD_MS * this.#random(),
-      hintedAt: -Infinity,
+      hintsFrom: -Infinity,
+      hintIntervalMs: HINT_INTERVAL_MS,
       waiters: new Set(),
     };
     this.#peers.set(key, peer);

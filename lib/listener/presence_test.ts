@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { AWAY_LIMITS, DIAL_LIMITS, REPEATED_LIMITS } from "../dial/dial_limits.ts";
 import { Away, Unreachable } from "../dial/unreachable.ts";
 import { Presence } from "./presence.ts";
 
 const FRIEND = "ab".repeat(32), OTHER = "cd".repeat(32), ADDRESS = "endpointa", MINUTE_MS = 60_000;
 const never = new AbortController().signal;
 const silent = () => new Unreachable("cannot reach the peer; tried relay (no answer)");
+
+const offline = () => new Unreachable("cannot reach the peer; tried relay", { verdict: "unclear" });
 
 /** A presence whose clock the test sets, without jitter. */
 function makePresence(random: () => number = () => 0): {
@@ -48,7 +51,7 @@ Deno.test("Presence: dials fail at once for 10 s after one that has failed, with
   assert.equal(failure.message, reason);
   clock.now = 9_999;
   const again = presence.failsAtOnce(FRIEND, ADDRESS);
-  assert(again instanceof Away);
+  assert(failure instanceof Away && again instanceof Away);
   assert.deepEqual([again.message, again.absence], [reason, failure.absence]);
   assert.equal(presence.failsAtOnce(OTHER, ADDRESS), undefined);
   assert.equal(presence.failsAtOnce(FRIEND, "endpointb"), undefined);
@@ -98,23 +101,44 @@ Deno.test("Presence tries remotes alone, and none that is connected", () => {
   assert.deepEqual(presence.due(), []);
 });
 
-Deno.test("Presence: a hint has a peer tried, but not more often than every 5 s", () => {
-  const { presence, clock } = makePresence();
+Deno.test("Presence: a hint has a peer tried at once, and useless ones are taken ever less often", () => {
+  const { presence, clock } = makePresence(), taken: number[] = [];
   presence.failed(FRIEND, ADDRESS, silent());
-  presence.hinted(FRIEND);
-  assert.deepEqual([presence.of(FRIEND), presence.failsAtOnce(FRIEND, ADDRESS)], [
-    "unknown",
-    undefined,
-  ]);
-  presence.failed(FRIEND, ADDRESS, silent());
-  clock.now = 4_999;
-  presence.hinted(FRIEND);
-  assert.equal(presence.of(FRIEND), "away");
-  clock.now = 5_000;
-  presence.hinted(FRIEND);
-  assert(presence.due().includes(FRIEND));
+  for (; clock.now < 40_000; clock.now += 100) {
+    presence.hinted(FRIEND);
+    if (presence.of(FRIEND) === "away") continue;
+    assert(presence.due().includes(FRIEND));
+    assert.equal(presence.failsAtOnce(FRIEND, ADDRESS), undefined);
+    taken.push(clock.now);
+    presence.failed(FRIEND, ADDRESS, silent());
+  }
+  assert.deepEqual(taken, [0, 5_000, 15_000, 35_000]);
+  presence.connected(FRIEND, false);
+  presence.disconnected(FRIEND, "broken off");
+  for (let i = 0; i < 2; i++) {
+    clock.now += 40_000;
+    presence.failed(FRIEND, ADDRESS, silent());
+    presence.hinted(FRIEND);
+    assert.equal(presence.of(FRIEND), "unknown");
+  }
   presence.hinted("ef".repeat(32)); // a stranger's
   assert.equal(presence.of("ef".repeat(32)), "unknown");
+});
+
+Deno.test("Presence: a dial that told nothing makes no peer away, but later ones shorter for a minute", () => {
+  const { presence, clock } = makePresence();
+  assert.equal(presence.limits(FRIEND), DIAL_LIMITS);
+  const unclear = presence.failed(FRIEND, ADDRESS, offline());
+  assert.equal(unclear.message, offline().message);
+  assert(unclear instanceof Away, "remotedaemon's dial may wait");
+  assert.deepEqual([presence.of(FRIEND), presence.limits(FRIEND)], ["unknown", REPEATED_LIMITS]);
+  clock.now = MINUTE_MS;
+  assert.equal(presence.limits(FRIEND), DIAL_LIMITS);
+  presence.failed(FRIEND, ADDRESS, silent());
+  assert.equal(presence.limits(FRIEND), AWAY_LIMITS);
+  presence.failed(FRIEND, ADDRESS, offline());
+  presence.forget();
+  assert.equal(presence.limits(FRIEND), DIAL_LIMITS);
 });
 
 Deno.test("Presence.forget has every peer tried that is not connected, spread over 5 s", () => {
@@ -146,4 +170,20 @@ Deno.test("Presence keeps nothing of strangers that dial", () => {
   presence.connected("ef".repeat(32), false);
   presence.disconnected("ef".repeat(32), "idle");
   assert.deepEqual([presence.of("ef".repeat(32)), seen.size], ["unknown", 0]);
+});
+
+Deno.test("Presence: a peer that refuses a dial is not away, and is not waited for", () => {
+  const { presence } = makePresence();
+  const refused = new Unreachable("cannot reach the peer; tried relay", { verdict: "refused" });
+  assert.equal(presence.failed(FRIEND, ADDRESS, refused), refused);
+  assert.equal(presence.of(FRIEND), "unknown");
+});
+
+Deno.test("Presence.withdraw takes back that peers are away, since this host was offline", () => {
+  const { presence } = makePresence();
+  presence.failed(FRIEND, ADDRESS, silent());
+  presence.connected(OTHER, true);
+  presence.withdraw();
+  assert.deepEqual([presence.of(FRIEND), presence.of(OTHER)], ["unknown", "here"]);
+  assert.deepEqual([presence.limits(FRIEND), presence.due()], [REPEATED_LIMITS, []]);
 });

@@ -25,3 +25,8 @@ export function isIPv6(text: string): boolean {
 export function isIP(text: string): 0 | 4 | 6 {
   return isIPv4(text) ? 4 : isIPv6(text) ? 6 : 0;
 }
+
+/** Tells whether an IP address is one of the loopback, which leads to this host. */
+export function isLoopback(host: string): boolean {
+  return host === "::1" || host.startsWith("127.");
+}

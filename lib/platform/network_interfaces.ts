@@ -40,6 +40,33 @@ export function localHosts(): string {
   return interfaces().flatMap(({ addresses }) => addresses).toSorted().join(" ");
 }
 
+/**
+ * Returns the IP addresses from which this host can send to others, as text that changes when they do. The system
+ * also lists the addresses of an interface that is down, but it has no route there.
+ */
+export function sendingHosts(): string {
+  const tables = Deno.build.os === "linux"
+    ? [read("/proc/net/route"), read("/proc/net/ipv6_route")]
+    : [];
+  if (!tables.some((table) => table)) return localHosts(); // only the system knows
+  const routed = new Set(tables.flatMap(routesIn));
+  return interfaces().filter(({ name }) => routed.has(name))
+    .flatMap(({ addresses }) => addresses).toSorted().join(" ");
+}
+
+/** Returns the interfaces with a route in the text of a routing table of Linux. Link-local IPv6 does not count. */
+export function routesIn(table: string): string[] {
+  const routes = table.split("\n").map((line) => line.trim().split(/\s+/));
+  const names = routes.flatMap((fields) =>
+    fields.length === 11
+      ? fields[0] === "Iface" ? [] : [fields[0]!]
+      : fields.length === 10 && !/^f[ef]/.test(fields[0]!)
+      ? [fields[9]!]
+      : []
+  );
+  return names.filter((name) => name !== "lo");
+}
+
 /** The IP addresses of this host, without link-local IPv6 addresses. */
 export interface HostAddresses {
   /** Those on a network of the other host, and then those of interfaces that lead to the internet. */

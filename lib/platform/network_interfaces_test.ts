@@ -5,6 +5,7 @@ import {
   type Interface,
   interfaces,
   onLocalNetwork,
+  routesIn,
 } from "./network_interfaces.ts";
 
 function named(name: string, ...networks: string[]): Interface {
@@ -28,7 +29,7 @@ Deno.test("hostAddresses(): those on the other host's network first, then those 
   assert.deepEqual([likely.length, others.length], [0, 53]);
 });
 
-Deno.test("defaultRoutesIn() reads the routing tables of Linux", () => {
+Deno.test("defaultRoutesIn() and routesIn() read the routing tables of Linux", () => {
   const ipv4 = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\tFE00A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
 eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
@@ -42,6 +43,9 @@ ${zeros} 00 ${zeros} 00 ${zeros} ffffffff 00000001 00000000 00200200 lo
   assert.deepEqual(defaultRoutesIn(ipv4), ["eth0"]);
   assert.deepEqual(defaultRoutesIn(ipv6), ["wlan0"]);
   assert.deepEqual(defaultRoutesIn(""), []);
+  assert.deepEqual(routesIn(ipv4), ["eth0", "eth0", "tun0"]);
+  assert.deepEqual(routesIn(ipv6), ["wlan0"]);
+  assert.deepEqual(routesIn(""), []);
 });
 
 Deno.test("interfaces(): each address is on a network of this host", () => {

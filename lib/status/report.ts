@@ -15,7 +15,7 @@ import { decodeTicket } from "../repository/ticket.ts";
 import { Failure } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
 import { runningUp, type UpStatus } from "../supervisor/entry.ts";
-import { irohRemotes } from "./remotes.ts";
+import { irohRemotes } from "../repository/remotes.ts";
 
 /** Number of the format. A format that drops or changes a field gets another number. */
 const FORMAT = 1;

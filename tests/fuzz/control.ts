@@ -25,7 +25,7 @@ const json = fc.oneof(
   fc.record({
     cookie: fc.oneof(fc.constant(COOKIE), fc.jsonValue()),
     want: fc.oneof(
-      fc.constantFrom("session", "lane", "status", "invite", "invitations", "withdraw"),
+      fc.constantFrom("session", "lane", "forget", "status", "invite", "invitations", "withdraw"),
       fc.jsonValue(),
     ),
     address: fc.oneof(fc.constant(ADDRESS), fc.string(), fc.jsonValue()),
@@ -113,6 +113,7 @@ const server = fc.asyncProperty(
         repository,
         settings: parseSettings(""),
         pool: pool as unknown as ConnectionPool,
+        presence: { forget: () => {} },
         meter,
         invitations: new FakeInvitations(),
         status: () => ({ pid: 17 }),

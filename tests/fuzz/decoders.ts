@@ -11,6 +11,8 @@ import { listenerFolder } from "../../lib/repository/listener_folder.ts";
 import config from "../../deno.json" with { type: "json" };
 import { findOnSameHost } from "../../lib/discovery/same_host.ts";
 import { isPeerAddress } from "../../lib/lane/dialable.ts";
+import { AbsenceMemory } from "../../lib/dial/absence_memory.ts";
+import { Unreachable } from "../../lib/dial/unreachable.ts";
 import { LaneFailures } from "../../lib/lane/failures.ts";
 import { LaneError } from "../../lib/lane/lane.ts";
 import { decodeOffer, InvalidOffer } from "../../lib/lane/offer.ts";
@@ -284,9 +286,16 @@ const KEY = new Uint8Array(32);
 const FILES = [
   join(folder, `${KEY.toHex()}.json`),
   join(folder, `${KEY.toHex()}.lanes`),
+  join(folder, `${KEY.toHex()}.away`),
   join(listenerFolder(repository), "control"),
   join(listenerFolder(repository), "listener"),
 ];
+const loadAbsence = () => {
+  const settings = { relay: { kind: "none" }, lookup: false, lan: false } as const;
+  return AbsenceMemory.load({ publicKey: KEY, relays: [], direct: [] }, settings, [folder]);
+};
+await (await loadAbsence()).failed(new Unreachable("cannot reach the peer"), undefined);
+const { routes } = JSON.parse(await Deno.readTextFile(join(folder, `${KEY.toHex()}.away`)));
 await Deno.mkdir(listenerFolder(repository), { recursive: true });
 
 const host = fc.oneof(
@@ -314,6 +323,14 @@ const runtimeFile = fc.oneof(
     host: fc.oneof(fc.ipV4(), fc.jsonValue()),
     at: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
   }, { requiredKeys: [] })),
+  fc.record({
+    at: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
+    since: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
+    lastSeen: fc.oneof(fc.constant(null), fc.jsonValue()),
+    routes: fc.oneof(fc.constant(routes), fc.jsonValue()),
+    message: fc.oneof(fc.string(), fc.jsonValue()),
+    hint: fc.oneof(fc.constant(null), fc.string(), fc.jsonValue()),
+  }, { requiredKeys: [] }),
   fc.jsonValue(),
 ).map((value) => new TextEncoder().encode(JSON.stringify(value)));
 const runtimeFiles = fc.asyncProperty(damaged(runtimeFile), async (bytes) => {
@@ -322,6 +339,8 @@ const runtimeFiles = fc.asyncProperty(damaged(runtimeFile), async (bytes) => {
   for (const address of found) assert.equal(parseSocketAddress(address), address);
   const failures = LaneFailures.load(KEY.toHex(), [folder]);
   assert.equal(typeof failures.has("TLS", "192.0.2.1"), "boolean");
+  const { failure } = await loadAbsence();
+  if (failure) assert.doesNotMatch(failure.message, /\p{Cc}/u);
   assert.equal(locateControlSocket(repository), undefined);
   await servingOf(repository);
 });

@@ -1,9 +1,9 @@
 /** Git remotes that git-annex reaches over iroh. */
 
-import { ANNEX_URL_PREFIX } from "../repository/address.ts";
-import { remoteUrls, type Repository } from "../repository/repository.ts";
+import { ANNEX_URL_PREFIX } from "./address.ts";
+import { remoteUrls, type Repository } from "./repository.ts";
 import { debug } from "../console/stderr.ts";
-import { decodeTicket } from "../repository/ticket.ts";
+import { decodeTicket } from "./ticket.ts";
 
 /** A git remote with an address of this program. */
 export interface Remote {

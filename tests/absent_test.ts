@@ -1,0 +1,113 @@
+/** Nobody waits for a peer that is away, and a peer that is back is believed at once. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { decodeTicket } from "../lib/repository/ticket.ts";
+import { ANNEX_TOOLS, makeAnnexes } from "./annex.ts";
+import { type Friend, makeFriend } from "./friends.ts";
+import { changeAddress, LAN } from "./lan.ts";
+import { makeNetwork, unplug } from "./network.ts";
+import { echo, makePair } from "./pair.ts";
+import { statusOf } from "./status.ts";
+import { type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
+import { exchange } from "./warm.ts";
+
+/** Runs a dial that must fail because the peer is away. @returns The reason, and the seconds that it took. */
+async function isAway(start: () => Promise<Started>): Promise<{ reason: string; seconds: number }> {
+  const begin = performance.now();
+  const { code, stderr } = await (await start()).ended;
+  const seconds = (performance.now() - begin) / 1000;
+  assert.equal(code, 1);
+  const reason =
+    /: ((?:cannot reach the peer|the peer is away, last seen [\d: -]{19}); tried .*)\n$/.exec(
+      stderr,
+    )?.[1];
+  assert(reason, stderr);
+  return { reason, seconds };
+}
+
+async function stateOf(env: TestEnv, at: Friend, peer: Friend): Promise<string | undefined> {
+  const { peers } = await statusOf(env, at);
+  return peers.find(({ key }) => key.startsWith(peer.key))?.state;
+}
+
+scenario(
+  "absent: the listener knows that a friend's network has gone, and that it is back at another address",
+  { waits: true, needs: ["namespaces"], limitMs: 120_000 },
+  async (env) => {
+    const network = await makeNetwork(env, "lan");
+    for (const host of [network.a, network.b]) Object.assign(host.env, LAN);
+    const a = await makeFriend(env, network.a), b = await makeFriend(env, network.b);
+    await env.ok(["git", "remote", "add", "a", `p2p-annex::iroh:${a.address}`], {
+      on: b.host,
+      cwd: b.repository,
+    });
+    // Nobody has dialed it: the listener has looked for the peers of its remotes.
+    await env.until("b to find a", async () => await stateOf(env, b, a) === "here");
+    const session = await b.connect(a.address, { stdin: "open" });
+    await session.says(/AUTH-SUCCESS/);
+
+    await unplug(a.host);
+    await env.until("b to know that a is away", async () => await stateOf(env, b, a) === "away");
+    const first = await isAway(() => b.connect(a.address, { stdin: "x" }));
+    assert(first.seconds < 3, `${first.seconds} s`);
+    const second = await isAway(() => b.connect(a.address, { stdin: "x" }));
+    assert(second.seconds < 1, `${second.seconds} s`);
+    assert.equal(second.reason, first.reason);
+    assert.match(first.reason, /^the peer is away, last seen [\d: -]{19}; tried the local network/);
+
+    await env.ok(["ip", "link", "set", "eth0", "up"], { on: a.host });
+    await changeAddress(env, a.host, "10.77.0.1", "10.77.0.11");
+    await env.until("b to know that a is back", async () => await stateOf(env, b, a) === "here");
+    assert.equal((await exchange(b, a.address)).isWarm, true);
+  },
+);
+
+scenario(
+  "absent: without a listener a failed dial is remembered, until the peer is back as dumbpipe",
+  { waits: true, needs: ["dumbpipe", "namespaces"], limitMs: 120_000 },
+  async (env) => {
+    const pair = await makePair(env, "direct", echo);
+    const { a } = pair.network, [bound] = decodeTicket(pair.dialed).direct;
+    pair.listener.kill("SIGKILL");
+    await pair.listener.ended;
+    const first = await isAway(() => pair.connect({ stdin: "" }));
+    assert(first.seconds > 8 && first.seconds < 12, `${first.seconds} s`);
+    assert.match(first.reason, /\(no answer within 8 s\)/);
+    const second = await isAway(() => pair.connect({ stdin: "" }));
+    assert(second.seconds < 1, `${second.seconds} s`);
+    assert.equal(second.reason, first.reason);
+
+    const secret = await Deno.readTextFile(join(pair.repository, ".git/annex/creds/iroh-secret"));
+    const command = ["dumbpipe", "listen-unix", "--socket-path", pair.fakeAnnex.path];
+    const dumbpipe = await env.start([...command, "--ipv4-addr", bound!], {
+      on: a,
+      env: { IROH_SECRET: secret.trim() },
+    });
+    await dumbpipe.says(/endpoint[a-z2-7]{50,}/);
+    let run: Run | undefined;
+    await env.until("the peer to be reached", async () => {
+      run = await (await pair.connect({ stdin: "word" })).ended;
+      return run.code === 0;
+    });
+    assert.match(run!.stdout, /word$/);
+  },
+);
+
+for (const isServed of [false, true]) {
+  scenario(
+    `absent: git annex p2p --link tries a peer that was just away, ${
+      isServed ? "through the" : "without a"
+    } listener`,
+    { waits: true, needs: ANNEX_TOOLS, limitMs: 90_000 },
+    async (env) => {
+      const { a, b } = await makeAnnexes(env);
+      if (isServed) await b.serve();
+      const addresses = await a.addresses();
+      const link = () => b.run(["p2p", "--link", "--name=friend"], { stdin: addresses });
+      assert.notEqual((await link()).code, 0);
+      await a.serve();
+      assert.equal((await link()).code, 0);
+    },
+  );
+}
