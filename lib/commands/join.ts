@@ -234,17 +234,23 @@ async function finish(
   await print(`linked    it is the remote ${remote} here${thereAs}\n`);
   if (isCostSet) await print(`cost      ${REMOTE_COST}, less than that of special remotes\n`);
   if (isNew && branch !== undefined) await nameBranch(place, branch, signal);
+  await print(`fetching  from ${remote}\n`);
   const fetched = await firstFetch(place, { remote, branch, isNew }, signal);
-  for (const [term, text] of fetchLines(fetched, remote)) {
+  for (const [term, text] of fetchLines(fetched, remote, isNew)) {
     await print(`${term.padEnd(10)}${text}\n`);
   }
 }
 
-function fetchLines(fetched: FirstFetch, remote: string): [term: string, text: string][] {
-  if (fetched.failed) return [["fetch", `not done, ${fetched.failed}; git annex sync repeats it`]];
+function fetchLines(
+  fetched: FirstFetch,
+  remote: string,
+  isNew: boolean,
+): [term: string, text: string][] {
+  if (fetched.failed) return [["failed", `${fetched.failed}; git annex sync fetches again`]];
   const { checkedOut, isUnrelated, specialRemotes } = fetched;
   const lines: [string, string][] = [];
   if (checkedOut) lines.push(["branch", `${checkedOut} is checked out`]);
+  else if (isNew) lines.push(["branch", `none, since ${remote} has no commit yet`]);
   if (isUnrelated) {
     const sync = `git annex sync --allow-unrelated-histories ${remote}`;
     lines.push(["history", `both have commits, and none in common; to merge them, run ${sync}`]);
