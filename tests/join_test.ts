@@ -273,7 +273,7 @@ scenario(
 );
 
 scenario(
-  "join: given up, or killed until the invitation expires, it leaves no remote and no repository",
+  "join: given up, or killed and never completed, it leaves no remote and no repository",
   { needs, limitMs: 120_000 },
   async (env) => {
     const { a, b } = await makeLoopback(env);
@@ -282,7 +282,7 @@ scenario(
     await using stopped = await stopGitAnnexAt(b, "p2p --link");
     const folder = join(b.dir, "photos");
     for (const signal of ["SIGINT", "SIGKILL"] as const) {
-      const { started, code } = await invite(ann, "--valid", "9s");
+      const { started, code } = await invite(ann);
       const joining = await startJoin(env, b, code, ["photos"]);
       await env.until("the join to be half done", stopped.isReached);
       assert.deepEqual(await remotesOf(ann), ["b"]);
@@ -295,9 +295,11 @@ scenario(
         started.kill("SIGINT");
       } else {
         await stopped.release();
+        const withdraw = ["git-annex-p2p-iroh", "invite", "--withdraw", "all"];
+        await env.ok(withdraw, { on: a, cwd: ann.path });
         const invited = await started.ended;
         assert.equal(invited.code, 1);
-        assert.match(invited.stderr, /its time is up; the joiner's remote is removed again/);
+        assert.match(invited.stderr, /it was withdrawn; the joiner's remote is removed again/);
         const again = await (await startJoin(env, b, code, ["photos"])).ended;
         assert.match(again.stderr, /\/photos is removed again\n.*: the invitation is not valid/);
       }

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { named } from "../../tests/testenv.ts";
+import { outputIn } from "../repository/git_annex.ts";
+import { folderState, keepRepository, makeRepository, removeRepository } from "./new_repository.ts";
+
+const { signal } = new AbortController();
+
+async function isThere(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
+}
+
+Deno.test({
+  ...named("a repository that join has begun is removed, and nothing else", "git-annex"),
+  fn: async () => {
+    const root = await Deno.makeTempDir();
+    try {
+      const [made, empty, used] = ["made", "empty", "used"].map((name) => join(root, name));
+      for (const folder of [empty!, used!]) await Deno.mkdir(folder);
+      await Deno.writeTextFile(join(used!, "file"), "text");
+      assert.equal(await folderState(used!), "used");
+      assert.equal(await removeRepository(used!, signal), false);
+      await assert.rejects(folderState(join(used!, "file")), /cannot use /);
+
+      for (const folder of [made!, empty!]) {
+        assert.equal(await folderState(folder), "free");
+        await makeRepository(folder, signal);
+        await makeRepository(folder, signal); // as after an interruption
+        assert.equal(await folderState(folder), "begun");
+        assert.equal(await removeRepository(folder, signal), true);
+      }
+      assert.deepEqual([await isThere(made!), await isThere(empty!)], [false, true]);
+
+      // Files of the user stay, and so does a repository in which the user has worked.
+      await makeRepository(made!, signal);
+      await Deno.writeTextFile(join(made!, "mine"), "text");
+      assert.equal(await removeRepository(made!, signal), true);
+      assert.deepEqual((await Array.fromAsync(Deno.readDir(made!))).map(({ name }) => name), [
+        "mine",
+      ]);
+      await makeRepository(empty!, signal);
+      const identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
+      await outputIn(empty!, [...identity, "commit", "-q", "--allow-empty", "-m", "x"], signal);
+      assert.equal(await removeRepository(empty!, signal), false);
+      await keepRepository(empty!);
+      assert.equal(await folderState(empty!), "used");
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+});
