@@ -11,6 +11,7 @@ import {
   INVITATION_PREFIX,
   InvitationError,
   type InvitationProblem,
+  inviterRelay,
   newInvitationSecret,
 } from "./invitation.ts";
 
@@ -174,4 +175,13 @@ Deno.test("newInvitationSecret() gives 128 bits, and hashOfSecret() their SHA-25
     hashOfSecret(new Uint8Array(16)),
     "374708fff7719dd5979ec875d56cd2286f6d3cf7ec317a3b25632aab28ec37bb",
   );
+});
+
+Deno.test("inviterRelay() names the relay at which the listener is, unless that is iroh's", () => {
+  const [a, b] = ["https://a.example/", "https://b.example/"];
+  assert.equal(inviterRelay({ kind: "n0" }, [a]), undefined);
+  assert.equal(inviterRelay({ kind: "none" }, [a]), undefined);
+  assert.equal(inviterRelay({ kind: "custom", urls: [a] }, [b]), a);
+  assert.equal(inviterRelay({ kind: "custom", urls: [a, b] }, []), a);
+  assert.equal(inviterRelay({ kind: "custom", urls: [a, b] }, [b]), b);
 });
