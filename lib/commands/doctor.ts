@@ -1,5 +1,6 @@
 /** `git-annex-p2p-iroh doctor`: finds what is wrong and says what to do. It changes nothing. */
 
+import { checkCosts } from "../doctor/costs.ts";
 import { failure, type Finding } from "../doctor/finding.ts";
 import { checkMulticast, checkRelayed } from "../doctor/network.ts";
 import { checkProxies } from "../doctor/proxy.ts";
@@ -28,6 +29,7 @@ export async function doctor(): Promise<number> {
     checkIdentity(repository),
     checkListener(repository),
     checkVersion(repository),
+    checkCosts(repository),
     checkNetwork(repository),
   ].map(async (check) => {
     try {

@@ -1,7 +1,8 @@
 /** Checks that a repository has an identity and is being served. */
 
-import { basename, dirname } from "node:path";
+import { dirname } from "node:path";
 import config from "../../deno.json" with { type: "json" };
+import { isRemoteDaemon } from "../connect/remote_daemon.ts";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";
@@ -107,7 +108,7 @@ async function processesOf(
     const commandLine = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => ""); // it has ended
     const args = commandLine.split("\0").slice(0, -1);
     if (identity && serves(args, identity)) listeners.push(Number(name));
-    if (basename(args[0] ?? "") !== "git-annex" || args[1] !== "remotedaemon") continue;
+    if (!isRemoteDaemon(args.join(" "))) continue;
     const cwd = await Deno.readLink(`/proc/${name}/cwd`).catch(() => ""); // a process of another user
     if (folders.includes(cwd)) daemons.push(Number(name));
   }

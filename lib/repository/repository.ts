@@ -139,14 +139,36 @@ export async function readWorkingContext(): Promise<WorkingContext> {
 
 /** Returns the URLs of the git remotes, as configured. @throws {RepositoryError} @throws {GitMissing} */
 export async function remoteUrls(
-  { gitDir }: Repository,
+  repository: Repository,
 ): Promise<{ readonly name: string; readonly url: string }[]> {
-  const pattern = "^remote\\..*\\.(url|annexurl)$";
+  const entries = await configEntries(repository, "^remote\\..*\\.(url|annexurl)$");
+  return entries.map(({ key, value }) => {
+    return { name: key.split(".").slice(1, -1).join("."), url: value };
+  });
+}
+
+/** An entry of git config. */
+export interface ConfigEntry {
+  /** In lower case, but for the middle part. */
+  readonly key: string;
+  /** Empty for a key without a value. */
+  readonly value: string;
+}
+
+/**
+ * Returns the entries of git config whose key matches, those that count most last.
+ *
+ * @throws {RepositoryError} if git fails. @throws {GitMissing}
+ */
+export async function configEntries(
+  { gitDir }: Repository,
+  pattern: string,
+): Promise<ConfigEntry[]> {
   const run = await git("--git-dir", gitDir, "config", "--null", "--get-regexp", pattern);
   if (run.code > CONFIG_NOTHING_FOUND) throw new RepositoryError(gitReason(run.stderr));
   return run.stdout.split("\0").filter((entry) => entry).map((entry) => {
-    const [key = "", url = ""] = entry.split("\n");
-    return { name: key.split(".").slice(1, -1).join("."), url };
+    const [key = "", ...lines] = entry.split("\n");
+    return { key, value: lines.join("\n") };
   });
 }
 

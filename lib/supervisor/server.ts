@@ -1,5 +1,6 @@
 /** Tells which process serves a repository, also one that no `up` has started. */
 
+import { isRemoteDaemon } from "../connect/remote_daemon.ts";
 import { servingOf } from "../listener/listener_file.ts";
 import { processInfo } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -29,7 +30,7 @@ export async function whoRuns(pid: number): Promise<{ pid: number; by: string }>
     if (/git-annex assistant\b/.test(info.command)) {
       return { pid: info.pid, by: "git annex assistant" };
     }
-    if (/git-annex remotedaemon\b/.test(info.command)) daemon ??= info.pid;
+    if (isRemoteDaemon(info.command)) daemon ??= info.pid;
   }
   return daemon ? { pid: daemon, by: "git annex remotedaemon" } : { pid, by: "another program" };
 }
