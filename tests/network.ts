@@ -162,6 +162,11 @@ export async function unplug({ prefix }: Host): Promise<void> {
   await done(prefix[0]!, [...prefix.slice(1), "ip", "link", "set", "eth0", "down"]);
 }
 
+/** Puts a host on its network again. Its routes are gone. */
+export async function plugIn({ prefix }: Host): Promise<void> {
+  await done(prefix[0]!, [...prefix.slice(1), "ip", "link", "set", "eth0", "up"]);
+}
+
 async function plug({ from, name, address, to, toName }: Cable): Promise<void> {
   const peer = ["type", "veth", "peer", "name", toName, "netns", to];
   await ip("link", "add", name, "netns", from, ...peer);

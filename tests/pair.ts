@@ -271,11 +271,11 @@ export async function makeConnection(
   return { dialer, acceptor, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
-/** Adds a socket address to an address. */
-export function addressAt(address: string, socketAddress: string): string {
+/** Adds socket addresses to an address. */
+export function addressAt(address: string, ...socketAddresses: string[]): string {
   const { publicKey, relays } = decodeTicket(address);
   const id = iroh.EndpointId.fromBytes([...publicKey]);
-  const at = new iroh.EndpointAddr(id, relays[0], [socketAddress]);
+  const at = new iroh.EndpointAddr(id, relays[0], socketAddresses);
   return iroh.EndpointTicket.fromAddr(at).toString();
 }
 

@@ -96,6 +96,7 @@ class Side implements AsyncDisposable {
       address: peer.address,
       config: undefined,
       onLane() {},
+      isCallerThere: () => true,
       onSlow() {},
       onAccepted() {},
       signal,

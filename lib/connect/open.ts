@@ -4,6 +4,7 @@ import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { type ControlLocator, locateControlSocket, otherVersion } from "../control/locator.ts";
 import { ConfigChanged, ControlUnavailable } from "../control/unavailable.ts";
+import { Away } from "../dial/unreachable.ts";
 import type { WorkingContext } from "../repository/repository.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { peerFailure } from "./failures.ts";
@@ -24,7 +25,7 @@ export async function openOutbound(
 ): Promise<OutboundSession> {
   if (certain) {
     try {
-      return await openSooner(wanted, certain, certain.config?.id, context);
+      return await openOrWait(wanted, certain, certain.config?.id, context);
     } catch (error) {
       if (!(error instanceof ConfigChanged)) throw error;
       debug(() => error.message);
@@ -32,7 +33,7 @@ export async function openOutbound(
   }
   const found = await abortable(context(), wanted.signal);
   const locator = isAddressLike(wanted.address) ? locatorFor(found) : undefined;
-  if (locator) return await openSooner(wanted, locator, undefined, () => Promise.resolve(found));
+  if (locator) return await openOrWait(wanted, locator, undefined, () => Promise.resolve(found));
   await noteVersion(found);
   return await openAlone(wanted, found);
 }
@@ -52,12 +53,28 @@ async function noteVersion({ settings, repository }: WorkingContext): Promise<vo
   await noteOtherVersion(repository!, version);
 }
 
+/** Opens a session as {@linkcode openSooner} does. If the peer is away, a dial of remotedaemon waits for it. */
+async function openOrWait(
+  wanted: Wanted,
+  locator: ControlLocator,
+  config: string | undefined,
+  context: () => Promise<WorkingContext>,
+): Promise<OutboundSession> {
+  for (;;) {
+    const opened = await openSooner(wanted, locator, config, context);
+    if (!(opened instanceof Away)) return opened;
+    const { awaitReturn } = await import("./peer_return.ts");
+    await awaitReturn(opened, locator, wanted);
+  }
+}
+
 /**
  * Opens a session through the listener. If the listener is slow to accept the request, this process also
  * connects by itself, and whichever is sooner counts: the machine may be busy, or the listener may hang.
  *
  * @param config The id of the git config in the locator, if the settings come from it.
  * @param context Called if this process must connect by itself.
+ * @returns {Away} if the listener believes that the peer is away. It tells when the peer is back.
  * @throws {ConfigChanged} if the listener does not confirm the git config.
  */
 async function openSooner(
@@ -65,7 +82,7 @@ async function openSooner(
   locator: ControlLocator,
   config: string | undefined,
   context: () => Promise<WorkingContext>,
-): Promise<OutboundSession> {
+): Promise<OutboundSession | Away> {
   const { signal } = wanted;
   const cancelListener = new AbortController(), cancelAlone = new AbortController();
   let alone: Promise<OutboundSession> | undefined;
@@ -92,6 +109,7 @@ async function openSooner(
     if (outbound) return outbound;
   } catch (error) {
     onAccepted(); // the listener has decided
+    if (error instanceof Away) return error;
     throw error;
   }
   return await (alone ?? openNow(signal));

@@ -9,6 +9,8 @@ export interface Wanted {
   readonly address: string;
   /** Called when the session migrates to a lane. */
   readonly onLane: () => void;
+  /** Tells whether git-annex has closed neither stdin nor stdout. */
+  readonly isCallerThere: () => boolean;
   readonly signal: AbortSignal;
 }
 

@@ -27,7 +27,12 @@ export async function pipeStdio(
   using signals = new Signals(END_TIMEOUT_MS);
   const { signal } = signals;
   const stdio = new Stdio();
-  const wanted = { address, onLane: () => stdio.expectMuch(), signal };
+  const wanted = {
+    address,
+    onLane: () => stdio.expectMuch(),
+    isCallerThere: () => stdio.isOpen(),
+    signal,
+  };
   using outbound = await openOutbound(wanted, certain, context);
   try {
     const result = await splice(stdio, outbound.stream, signal);

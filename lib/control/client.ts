@@ -19,8 +19,8 @@ import { ConfigChanged, ControlUnavailable } from "./unavailable.ts";
 export interface RequestTimeouts {
   /** Timeout from the connect to ACCEPTED. Only time counts in which this process ran. */
   readonly acceptedMs: number;
-  /** Timeout from ACCEPTED to ANSWER. */
-  readonly answerMs: number;
+  /** Timeout from ACCEPTED to ANSWER; undefined if there is none. */
+  readonly answerMs: number | undefined;
 }
 
 /**
@@ -31,6 +31,9 @@ export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 
 
 /** Timeouts for a lane or for `status`, during which no session stands still. */
 export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_000 };
+
+/** Timeouts for a peer to be there, which may take days. The end of the listener ends the wait. */
+const PEER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: undefined };
 
 const TIMEOUT = new Error("no answer in time");
 const GONE = "this repository's listener has ended";
@@ -135,6 +138,24 @@ export async function requestForget(
   await answer;
 }
 
+/**
+ * Waits until a peer is there.
+ *
+ * @param daemon Process id of the remotedaemon that dials the peer.
+ * @throws {ControlUnavailable} if the listener lets this process not wait, or no longer.
+ */
+export async function requestPeer(
+  locator: ControlSocket,
+  address: string,
+  daemon: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const request = { want: "peer", address, daemon } as const;
+  const { channel, answer } = await sendRequest(locator, request, PEER_TIMEOUTS, signal);
+  using _ = channel;
+  await answer;
+}
+
 /** Asks for the listener's status. @throws {ControlUnavailable} if it does not answer. */
 export async function requestStatus(
   locator: ControlSocket,
@@ -195,7 +216,10 @@ export async function sendRequest(
       }
       onAccepted();
       debug(() => "through the running listener");
-      using limit = new LinkedSignal([signal], { milliseconds: answerMs, reason: TIMEOUT });
+      const timeout = answerMs === undefined
+        ? undefined
+        : { milliseconds: answerMs, reason: TIMEOUT };
+      using limit = new LinkedSignal([signal], timeout);
       return await readAnswer(channel, limit.signal).catch((error) => {
         throw error === TIMEOUT ? onTimeout() : error;
       });

@@ -15,6 +15,8 @@ export type Request =
   | { readonly want: "lane"; readonly session: string }
   /** Forgets that a peer was away, since the user knows better. */
   | { readonly want: "forget"; readonly address: string }
+  /** Waits until a peer is there. `daemon` is the process id of the remotedaemon that dials the peer. */
+  | { readonly want: "peer"; readonly address: string; readonly daemon: number }
   /** Reports the listener's status. */
   | { readonly want: "status" }
   /** Has the listener keep an invitation. Events follow the answer, unless it is detached. */

@@ -1,7 +1,7 @@
 /** Checks what git-annex counts remotes of this program as costing. It takes a file from the cheapest first. */
 
 import { configEntries, type Repository } from "../repository/repository.ts";
-import { irohRemotes } from "../status/remotes.ts";
+import { irohRemotes } from "../repository/remotes.ts";
 import { type Finding, warning } from "./finding.ts";
 
 /** Entries of git config by which git-annex decides (git-annex(1)). A remote's own come before `annex.cost`. */

@@ -30,6 +30,7 @@ import type { InvitationBook } from "../pairing/invitation_book.ts";
 import { isName } from "../pairing/messages.ts";
 import type { Presence } from "./presence.ts";
 import type { ByteCounts, TrafficMeter } from "./traffic.ts";
+import { WaitingDials } from "./waiting_dials.ts";
 
 /** Timeout from the accept to REQUEST, which a process sends at once. A busy machine may delay it. */
 const REQUEST_TIMEOUT_MS = 2_000;
@@ -54,7 +55,7 @@ export interface ControlServerOptions {
   readonly repository: Repository;
   readonly settings: Settings;
   readonly pool: ConnectionPool;
-  readonly presence: Pick<Presence, "forget">;
+  readonly presence: Pick<Presence, "forget" | "untilHere">;
   readonly meter: TrafficMeter;
   /** The invitations of the repository. */
   readonly invitations: Pick<InvitationBook, "add" | "list" | "withdraw" | "withdrawHash">;
@@ -89,9 +90,11 @@ export class ControlServer implements AsyncDisposable {
   #connections = 0;
   /** Open sessions, by the id in ANSWER. */
   #sessions = new Map<string, PooledSession>();
+  #waiting: WaitingDials;
 
   private constructor(options: ControlServerOptions) {
     this.#options = options;
+    this.#waiting = new WaitingDials(options.presence);
     this.#locator = new PublishedLocator(options.repository);
     this.#config = new WatchedConfig(options.repository, async () => {
       // A later listener's locator is left alone.
@@ -115,9 +118,9 @@ export class ControlServer implements AsyncDisposable {
     return server;
   }
 
-  /** Accepts no further connection. Those that are open go on. */
+  /** Accepts no further connection, and ends the wait for peers. Sessions go on. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stopped.abort();
+    this.#stopped.abort(new Error("the listener stops"));
     await Promise.all([this.#keeping, this.#config.settled]);
     if (this.#listener) closeQuietly(this.#listener);
     await this.#locator[Symbol.asyncDispose]();
@@ -233,6 +236,8 @@ export class ControlServer implements AsyncDisposable {
       case "forget":
         this.#options.presence.forget(decodeTicket(request.address).publicKey.toHex());
         return await channel.sendJson(MessageKind.ANSWER, {});
+      case "peer":
+        return await this.#awaitPeer(request, channel);
       case "invite":
         return await this.#invite(request, channel);
       case "invitations":
@@ -312,6 +317,18 @@ export class ControlServer implements AsyncDisposable {
     await splice(stream, pooled.stream, signal);
   }
 
+  async #awaitPeer(
+    { address, daemon }: Request & { want: "peer" },
+    channel: Channel,
+  ): Promise<void> {
+    const key = decodeTicket(address).publicKey.toHex(), gone = new AbortController();
+    // The process sends nothing more, so that whatever comes is its end.
+    channel.receive().catch(() => {}).finally(() => gone.abort(new Error(GONE)));
+    using until = new LinkedSignal([this.#stopped.signal, gone.signal]);
+    await this.#waiting.wait(daemon, key, until.signal);
+    await channel.sendJson(MessageKind.ANSWER, {});
+  }
+
   async #openLane(id: string, channel: Channel): Promise<void> {
     const pooled = this.#sessions.get(id);
     if (!pooled) throw new StreamError("closed", "the session is over");
@@ -363,6 +380,10 @@ function requestOf(
       return typeof session === "string" ? { want, session } : undefined;
     case "forget":
       return typeof address === "string" ? { want, address } : undefined;
+    case "peer":
+      return typeof address === "string" && isProcessId(others.daemon)
+        ? { want, address, daemon: others.daemon }
+        : undefined;
     case "invite": {
       const { hash, name, validMs, isDetached } = others;
       const isValid = typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash) &&
@@ -387,6 +408,10 @@ function requestOf(
     default:
       return undefined;
   }
+}
+
+function isProcessId(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
 /** Reads a REPORT. @returns Undefined if it is not valid. */

@@ -23,7 +23,7 @@ function optionsFor(repository: Repository, meter: TrafficMeter): ControlServerO
     repository,
     settings: parseSettings(""),
     pool: {} as ConnectionPool,
-    presence: { forget: () => {} },
+    presence: { forget: () => {}, untilHere: () => Promise.resolve() },
     meter,
     invitations: {} as ControlServerOptions["invitations"],
     status: () => ({ pid: 17 }),
@@ -170,7 +170,10 @@ Deno.test("ControlServer leaves the locator of a later listener alone", onUnix, 
 
 Deno.test("ControlServer forgets that a peer was away", onUnix, async () => {
   const forgotten: (string | undefined)[] = [], { publicKey } = newIdentity();
-  const presence = { forget: (key?: string) => void forgotten.push(key) };
+  const presence = {
+    untilHere: () => Promise.resolve(),
+    forget: (key?: string) => void forgotten.push(key),
+  };
   await withServer({ presence }, async (_, locator) => {
     await requestForget(
       locator,
@@ -179,6 +182,65 @@ Deno.test("ControlServer forgets that a peer was away", onUnix, async () => {
     );
   });
   assert.deepEqual(forgotten, [publicKey.toHex()]);
+});
+
+/** Asks through a channel to wait for a peer, and waits until that is accepted. */
+async function askForPeer(channel: Channel, cookie: string, daemon = 17): Promise<void> {
+  const address = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+  await channel.sendJson(MessageKind.REQUEST, { want: "peer", address, daemon, cookie });
+  assert.equal((await receive(channel))?.kind, MessageKind.ACCEPTED);
+}
+
+Deno.test("ControlServer answers when a peer is there", onUnix, async () => {
+  const here = Promise.withResolvers<void>();
+  await withServer(
+    { presence: { forget: () => {}, untilHere: () => here.promise } },
+    async (channel, { cookie }) => {
+      await askForPeer(channel, cookie);
+      const answer = receive(channel);
+      here.resolve();
+      assert.equal((await answer)?.kind, MessageKind.ANSWER);
+    },
+  );
+});
+
+Deno.test(
+  "ControlServer waits no longer for a peer when the process or the listener ends",
+  onUnix,
+  async () => {
+    const ended: unknown[] = [], asked = Promise.withResolvers<void>();
+    const untilHere = (_: string, signal: AbortSignal) => {
+      return new Promise<void>((_, reject) => {
+        signal.addEventListener("abort", () => {
+          ended.push(signal.reason.message);
+          asked.resolve();
+          reject(signal.reason);
+        });
+      });
+    };
+    let last: Channel | undefined;
+    await withServer(
+      { presence: { forget: () => {}, untilHere } },
+      async (channel, { cookie, socketPath: path }) => {
+        await askForPeer(channel, cookie, 1);
+        channel[Symbol.dispose]();
+        await asked.promise;
+        last = new Channel(await Deno.connect({ transport: "unix", path }));
+        await askForPeer(last, cookie, 2);
+      },
+    );
+    using channel = last!;
+    assert.equal((await receive(channel))?.kind, MessageKind.FAILED);
+    assert.deepEqual(ended, ["the process is gone", "the listener stops"]);
+  },
+);
+
+Deno.test("ControlServer refuses to wait for a peer for what is no process", onUnix, async () => {
+  await withServer({}, async (channel, { cookie }) => {
+    const request = { want: "peer", address: "endpointa", daemon: "17", cookie };
+    await channel.sendJson(MessageKind.REQUEST, request);
+    assert.equal(await receive(channel), undefined);
+  });
 });
 
 Deno.test("ControlServer opens its socket later if it cannot at first", onUnix, async () => {

@@ -80,7 +80,16 @@ interface Peer {
   /** Time from which a hint is taken, and the interval until the one after it. */
   hintsFrom: number;
   hintIntervalMs: number;
-  waiters: Set<() => void>;
+  waiters: Set<PromiseWithResolvers<void>>;
+}
+
+/** No remote of the repository has the peer's address, so the peer is not waited for. */
+export class NoSuchRemote extends Error {
+  override readonly name = "NoSuchRemote";
+
+  constructor() {
+    super("no remote has this address");
+  }
 }
 
 /** What is believed of all peers. Keys are public keys in hex. */
@@ -107,6 +116,10 @@ export class Presence {
   setRemotes(keys: Iterable<string>): void {
     this.#remotes = new Set([...keys].slice(0, MAX_PEERS));
     for (const key of this.#remotes) this.#peer(key);
+    for (const [key, { waiters }] of this.#peers) {
+      if (this.#remotes.has(key)) continue;
+      for (const { reject } of waiters) reject(new NoSuchRemote());
+    }
   }
 
   /** Returns what is believed of a peer. */
@@ -149,17 +162,22 @@ export class Presence {
     return isRepeated ? REPEATED_LIMITS : DIAL_LIMITS;
   }
 
-  /** Resolves as soon as a peer is there. @throws The signal's reason. */
+  /**
+   * Resolves as soon as a peer is there.
+   *
+   * @throws {NoSuchRemote} if it is no remote, or as soon as it no longer is. @throws The signal's reason.
+   */
   async untilHere(key: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
+    if (!this.#remotes.has(key)) throw new NoSuchRemote();
     const peer = this.#peer(key);
     if (peer.belief === "here") return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    peer.waiters.add(resolve);
+    const waiter = Promise.withResolvers<void>();
+    peer.waiters.add(waiter);
     try {
-      await abortable(promise, signal);
+      await abortable(waiter.promise, signal);
     } finally {
-      peer.waiters.delete(resolve);
+      peer.waiters.delete(waiter);
     }
   }
 
@@ -254,6 +272,8 @@ export class Presence {
     const peer = this.#peer(key);
     this.#putOff(peer);
     if (error.verdict === "refused") return error;
+    // A process that waits would else dial again at once, and again.
+    if (peer.connections === 0 && peer.belief === "here") peer.belief = "unknown";
     const { message, hint, verdict } = error;
     const absence = { since: peer.since ?? new Date(), lastSeen: this.#lastSeen.of(key) };
     return new Away(message, absence, {
@@ -284,7 +304,7 @@ export class Presence {
     if (belief === "unknown") return;
     peer.since = undefined;
     peer.hintIntervalMs = HINT_INTERVAL_MS;
-    for (const resolve of peer.waiters) resolve();
+    for (const { resolve } of peer.waiters) resolve();
   }
 
   #nextPause(peer: Peer): number {

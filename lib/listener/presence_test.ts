@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { AWAY_LIMITS, DIAL_LIMITS, REPEATED_LIMITS } from "../dial/dial_limits.ts";
 import { Away, Unreachable } from "../dial/unreachable.ts";
-import { Presence } from "./presence.ts";
+import { NoSuchRemote, Presence } from "./presence.ts";
 
 const FRIEND = "ab".repeat(32), OTHER = "cd".repeat(32), ADDRESS = "endpointa", MINUTE_MS = 60_000;
 const never = new AbortController().signal;
@@ -186,4 +186,24 @@ Deno.test("Presence.withdraw takes back that peers are away, since this host was
   presence.withdraw();
   assert.deepEqual([presence.of(FRIEND), presence.of(OTHER)], ["unknown", "here"]);
   assert.deepEqual([presence.limits(FRIEND), presence.due()], [REPEATED_LIMITS, []]);
+});
+
+Deno.test("Presence.untilHere fails for a peer that is no remote, also if that ends while it waits", async () => {
+  const { presence } = makePresence();
+  await assert.rejects(presence.untilHere("ef".repeat(32), never), NoSuchRemote);
+  const waiting = presence.untilHere(FRIEND, never), other = presence.untilHere(OTHER, never);
+  presence.setRemotes([OTHER]);
+  await assert.rejects(waiting, NoSuchRemote);
+  presence.connected(OTHER, true);
+  await other;
+});
+
+Deno.test("Presence.untilHere waits after a dial that told nothing of a peer which was there", async () => {
+  const { presence } = makePresence();
+  presence.seen(FRIEND);
+  await presence.untilHere(FRIEND, never);
+  presence.failed(FRIEND, ADDRESS, offline());
+  const cancel = new AbortController(), waiting = presence.untilHere(FRIEND, cancel.signal);
+  cancel.abort(new Error("still waiting"));
+  await assert.rejects(waiting, /still waiting/);
 });

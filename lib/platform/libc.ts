@@ -30,6 +30,7 @@ function dlopen(name: string) {
     close: { parameters: ["i32"], result: "i32" },
     read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
     write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+    poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
     dup2: { parameters: ["i32", "i32"], result: "i32" },
     // A variadic function. Only Linux calls it, where variadic arguments are passed like others.
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },

@@ -3,6 +3,7 @@
 import { NonblockingPipe } from "./nonblocking_pipe.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { cString, type Libc, O_NONBLOCK, O_WRONLY, openLibc } from "./libc.ts";
+import { isReaderGone } from "./reader_gone.ts";
 import { ReadAhead } from "../streams/read_ahead.ts";
 import { debug } from "../console/stderr.ts";
 import { writeStdout } from "../console/stdout.ts";
@@ -36,9 +37,14 @@ export class Stdio implements Duplex {
     makeStdoutBlocking();
     const buffer = new Uint8Array(READ_BYTES);
     this.#ahead = new ReadAhead(async () => {
-      const direct = this.#stdin?.read(buffer);
-      const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
-      if (length !== null) return buffer.subarray(0, length);
+      try {
+        const direct = this.#stdin?.read(buffer);
+        const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
+        if (length !== null) return buffer.subarray(0, length);
+      } catch (error) {
+        this.#isStdinEnded = true;
+        throw error;
+      }
       this.#isStdinEnded = true;
       debug(() => "all of stdin has been read");
       return undefined;
@@ -57,6 +63,15 @@ export class Stdio implements Duplex {
 
   release(chunk: Uint8Array<ArrayBuffer>): void {
     this.#ahead.release(chunk);
+  }
+
+  /**
+   * Tells whether the other ends of stdin and stdout are open, as far as the system tells. For that, stdin is read
+   * from now on. What is read is kept.
+   */
+  isOpen(): boolean {
+    this.#ahead.begin();
+    return !this.#isStdinEnded && !isReaderGone(STDOUT);
   }
 
   /** Closes stdout: at once, or after a delay if stdin has ended. */

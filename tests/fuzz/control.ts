@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
+import { abortable } from "../../lib/async/abort.ts";
 import { Channel, ChannelError, MessageKind, ProxiedStream } from "../../lib/control/channel.ts";
 import type { ListedInvitation, NewInvitation } from "../../lib/control/request.ts";
 import { locateControlSocket } from "../../lib/control/locator.ts";
@@ -25,7 +26,16 @@ const json = fc.oneof(
   fc.record({
     cookie: fc.oneof(fc.constant(COOKIE), fc.jsonValue()),
     want: fc.oneof(
-      fc.constantFrom("session", "lane", "forget", "status", "invite", "invitations", "withdraw"),
+      fc.constantFrom(
+        "session",
+        "lane",
+        "forget",
+        "peer",
+        "status",
+        "invite",
+        "invitations",
+        "withdraw",
+      ),
       fc.jsonValue(),
     ),
     address: fc.oneof(fc.constant(ADDRESS), fc.string(), fc.jsonValue()),
@@ -35,6 +45,7 @@ const json = fc.oneof(
     name: fc.oneof(fc.string(), fc.jsonValue()),
     validMs: fc.oneof(fc.nat(), fc.jsonValue()),
     ids: fc.oneof(fc.constant("all"), fc.array(fc.string()), fc.jsonValue()),
+    daemon: fc.oneof(fc.constant(17), fc.jsonValue()),
     isResumed: fc.oneof(fc.boolean(), fc.jsonValue()),
     kind: fc.constantFrom("lost", "reset", "frob"),
     message: fc.oneof(fc.string(), fc.jsonValue()),
@@ -113,7 +124,10 @@ const server = fc.asyncProperty(
         repository,
         settings: parseSettings(""),
         pool: pool as unknown as ConnectionPool,
-        presence: { forget: () => {} },
+        presence: {
+          forget: () => {},
+          untilHere: (_, signal) => abortable(new Promise<never>(() => {}), signal),
+        },
         meter,
         invitations: new FakeInvitations(),
         status: () => ({ pid: 17 }),
