@@ -1,4 +1,4 @@
-/** Fetches from a git remote, again if that hangs. */
+/** Fetches from a git remote, again if that hangs or fails. */
 
 import { delay } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
@@ -38,8 +38,8 @@ export interface FetchOutcome {
 }
 
 /**
- * Fetches from a remote. git-annex's server may drop git's last bytes, with any transport, and then git waits for
- * them for ever. Such a fetch is ended and tried again.
+ * Fetches from a remote. git-annex's server may drop git's last bytes, with any transport. Then git fails, or waits
+ * for them for ever. Such a fetch is ended and tried again.
  *
  * @param folder Folder of the repository.
  * @param env Further variables of git's environment.
@@ -52,16 +52,14 @@ export async function fetchAgain(
   limits: FetchLimits,
   env: Readonly<Record<string, string>> = {},
 ): Promise<FetchOutcome> {
-  for (let attempt = 1; attempt <= limits.attempts; attempt++) {
-    const outcome = await fetchOnce(folder, remote, signal, limits.hungMs, env);
+  const hung = { isSuccess: false, reason: `it made no progress for ${limits.hungMs / 1000} s` };
+  let outcome: FetchOutcome = hung;
+  for (let attempt = 1; attempt <= limits.attempts && !outcome.isSuccess; attempt++) {
+    const once = await fetchOnce(folder, remote, signal, limits.hungMs, env);
+    outcome = once === "hung" ? hung : once;
     debug(() => `git fetch ${remote}, attempt ${attempt}: ${JSON.stringify(outcome)}`);
-    if (outcome !== "hung") return outcome;
   }
-  const seconds = limits.hungMs / 1000;
-  return {
-    isSuccess: false,
-    reason: `${limits.attempts} attempts made no progress for ${seconds} s`,
-  };
+  return outcome;
 }
 
 async function fetchOnce(

@@ -5,10 +5,10 @@ import { fetchAgain } from "./fetch.ts";
 const limits = { attempts: 3, hungMs: 300 };
 const onUnix = { ignore: Deno.build.os === "windows" };
 
-/** Makes a PATH with a `git` that hangs in its first calls, and then exits. */
+/** Makes a PATH with a `git` that hangs in its first calls, or fails in them, and then exits in order. */
 async function withGit(
   hangs: number,
-  exitStatus: number,
+  failures: number,
   test: (folder: string, calls: () => number, env: { PATH: string }) => Promise<void>,
 ): Promise<void> {
   const folder = await Deno.makeTempDir();
@@ -18,7 +18,8 @@ async function withGit(
   await Deno.writeTextFile(
     join(folder, "fetch"),
     `echo "$*" >> calls\n[ $(wc -l < calls) -gt ${hangs} ] || sleep 600\n` +
-      `echo remote: counting >&2\necho fatal: no luck >&2\nexit ${exitStatus}\n`,
+      `echo remote: counting >&2\n[ $(wc -l < calls) -gt ${failures} ] && exit 0\n` +
+      "echo fatal: no luck >&2\nexit 1\n",
   );
   try {
     await test(
@@ -31,16 +32,17 @@ async function withGit(
   }
 }
 
-Deno.test("fetchAgain() tries again if git hangs, and not if it fails", onUnix, async () => {
+Deno.test("fetchAgain() tries again if git hangs or fails", onUnix, async () => {
   const { signal } = new AbortController();
   for (
-    const [hangs, exitStatus, reason, calls] of [
+    const [hangs, failures, reason, calls] of [
       [1, 0, "", 2],
-      [0, 1, "no luck", 1],
-      [9, 0, "3 attempts made no progress for 0.3 s", 3],
+      [0, 1, "", 2],
+      [0, 9, "no luck", 3],
+      [9, 0, "it made no progress for 0.3 s", 3],
     ] as const
   ) {
-    await withGit(hangs, exitStatus, async (folder, count, env) => {
+    await withGit(hangs, failures, async (folder, count, env) => {
       const outcome = await fetchAgain(folder, "friend", signal, limits, env);
       assert.deepEqual(outcome, { isSuccess: reason === "", reason });
       assert.equal(count(), calls);

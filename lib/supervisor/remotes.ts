@@ -15,6 +15,8 @@ export class Remotes {
   #here = new Map<string, string>();
   /** URLs of the remotes from which git fetches. */
   #fetching = new Set<string>();
+  /** Names of the remotes from which git has failed to fetch. */
+  #failed = new Set<string>();
   /** Resolves when all messages until now have become events, in their order. */
   #heard: Promise<void> = Promise.resolve();
 
@@ -37,6 +39,13 @@ export class Remotes {
     return this.#fetching.size > 0;
   }
 
+  /** Returns the remotes from which git has failed to fetch since the last call. Each is to be fetched from again. */
+  takeFailed(): string[] {
+    const failed = [...this.#failed];
+    this.#failed.clear();
+    return failed;
+  }
+
   /** Tells whether git, started by another than remotedaemon, has fetched from a remote that is here. */
   fetched(remote: string, isSuccess: boolean): void {
     for (const [url, name] of this.#here) {
@@ -57,6 +66,7 @@ export class Remotes {
     }
     this.#here.clear();
     this.#fetching.clear();
+    this.#failed.clear();
   }
 
   #tell({ kind, url, rest }: DaemonMessage, remote: string): void {
@@ -74,7 +84,10 @@ export class Remotes {
         return tell("changes");
       case "DONESYNCING":
         this.#fetching.delete(url);
-        return tell(rest === "1" ? "synced" : "not-synced");
+        // git-annex loses the end of a fetch now and then, with any transport.
+        if (rest === "1") return tell("synced");
+        this.#failed.add(remote);
+        break;
       case "WARNING":
         this.#emit({ event: "message", text: `${remote}: ${rest}` });
     }

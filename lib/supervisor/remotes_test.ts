@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { eventLoopTurns } from "../../tests/event_loop.ts";
 import { join } from "node:path";
 import { parseDaemonMessage } from "./daemon_message.ts";
 import { eventText, type UpEvent } from "./event.ts";
@@ -38,6 +39,10 @@ Deno.test("Remotes names remotes, and tells each change once and in order", asyn
     // The remote is added after the names were read.
     await Deno.writeTextFile(config, `[core]\nbare = true\n[remote "ann"]\nurl = ${URL}\n`);
     hear(`CONNECTED ${URL}`, `CONNECTED ${URL}`, `SYNCING ${URL}`, `DONESYNCING ${URL} 0`);
+    while (!events.some(({ event }) => event === "changes")) await eventLoopTurns(1);
+    await eventLoopTurns(1);
+    assert.deepEqual([remotes.takeFailed(), remotes.takeFailed()], [["ann"], []]);
+    remotes.fetched("ann", false); // the fetch in its place has failed, too
     hear(
       `DONESYNCING ${URL} 1`,
       `WARNING ${URL} odd`,
