@@ -291,7 +291,7 @@ scenario(
       if (signal === "SIGINT") {
         assert.equal(exitStatus, 130);
         assert.match(stderr, /\/photos is removed again/);
-        await started.says(/not joined yet, ended by SIGINT/);
+        await started.says(/not joined yet, interrupted there/);
         started.kill("SIGINT");
       } else {
         await stopped.release();

@@ -5,7 +5,7 @@ import type { JoinOptions } from "../console/arguments.ts";
 import { Failure, systemReason, UsageError } from "../console/failure.ts";
 import { Input } from "../platform/input.ts";
 import { PROGRAM } from "../console/program.ts";
-import { Signals } from "../console/signals.ts";
+import { Signalled, Signals } from "../console/signals.ts";
 import { describeFailure, say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { type AnnexPlace, annexUuid } from "../pairing/annex_place.ts";
@@ -212,8 +212,8 @@ async function undo(
   joiner: Joiner | undefined,
 ): Promise<void> {
   try {
-    const { line } = describeFailure(error);
-    const wasUsed = await joiner?.giveUp(line, AbortSignal.timeout(TELL_TIMEOUT_MS)) ?? false;
+    const reason = error instanceof Signalled ? "interrupted there" : describeFailure(error).line;
+    const wasUsed = await joiner?.giveUp(reason, AbortSignal.timeout(TELL_TIMEOUT_MS)) ?? false;
     if (made === undefined) return wasUsed ? say("no remote is left") : undefined;
     if (place) await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
     const isRemoved = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
