@@ -96,6 +96,7 @@ scenario(
       await annex.add();
       for (const name of ["a", "b", "B2"]) await annex.gitOk(["remote", "add", name, "/nowhere"]);
     }
+    await ann.gitOk(["config", "annex.cost", "175"]);
     const { started, code } = await invite(ann, "--name", "b");
     assert(code.length <= 100 + 1.6 * url.length);
 
@@ -122,7 +123,7 @@ scenario(
     assert.equal((await started.ended).code, 0);
     assert.equal(joined.code, 0);
     assert.match(joined.stdout, /git annex sync --allow-unrelated-histories a2/);
-    await assertRemote(ann, "b3");
+    await assertRemote(ann, "b3", ""); // the user has set annex.cost
     await assertRemote(bob, "a2");
     const running = await env.marked();
     const ofBob = await Promise.all(running.map(async (pid) => {

@@ -92,12 +92,13 @@ export async function unlinkRemote(
   await outputIn(folder, ["remote", "remove", name], signal);
 }
 
-/** Sets the cost of a remote, unless the user has set one. @returns Whether it is set now. */
+/** Sets the cost of a remote, unless the user has set one, perhaps for all. @returns Whether it is set now. */
 async function setCost(folder: string, name: string, signal: AbortSignal): Promise<boolean> {
-  for (const key of ["annex-cost", "annex-cost-command"]) {
-    if (await configValue(folder, `remote.${name}.${key}`, signal) !== undefined) return false;
+  const own = `remote.${name}.annex-cost`;
+  for (const key of [own, `${own}-command`, "annex.cost"]) {
+    if (await configValue(folder, key, signal) !== undefined) return false;
   }
-  await outputIn(folder, ["config", `remote.${name}.annex-cost`, `${REMOTE_COST}`], signal);
+  await outputIn(folder, ["config", own, `${REMOTE_COST}`], signal);
   return true;
 }
 
