@@ -33,7 +33,7 @@ export const SESSION_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 
 export const OTHER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: 5_000 };
 
 /** Timeouts for a peer to be there, which may take days. The end of the listener ends the wait. */
-const PEER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: undefined };
+export const PEER_TIMEOUTS: RequestTimeouts = { acceptedMs: 5_000, answerMs: undefined };
 
 const TIMEOUT = new Error("no answer in time");
 const GONE = "this repository's listener has ended";

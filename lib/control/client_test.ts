@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Failure } from "../console/failure.ts";
 import { Channel, MessageKind } from "./channel.ts";
-import { OTHER_TIMEOUTS, requestSession, requestStatus, SESSION_TIMEOUTS } from "./client.ts";
+import {
+  OTHER_TIMEOUTS,
+  PEER_TIMEOUTS,
+  requestSession,
+  requestStatus,
+  SESSION_TIMEOUTS,
+} from "./client.ts";
 import { WITHDRAW_TIMEOUTS } from "./invitations.ts";
 import type { ControlSocket } from "./locator.ts";
 
@@ -41,9 +47,11 @@ async function openSession(locator: ControlSocket, limits = timeouts): Promise<v
 
 Deno.test("the timeouts are those of docs/control-socket.md", async () => {
   const page = await Deno.readTextFile(new URL("../../docs/control-socket.md", import.meta.url));
-  const rows = [...page.matchAll(/^\| .*\(process\) +((?:\| \d+ s +)+)\|$/gm)]
-    .map(([, cells]) => [...cells!.matchAll(/\d+/g)].map(([seconds]) => Number(seconds) * 1000));
-  const columns = [SESSION_TIMEOUTS, WITHDRAW_TIMEOUTS, OTHER_TIMEOUTS];
+  const rows = [...page.matchAll(/^\| .*\(process\) +((?:\| (?:\d+ s|none) +)+)\|$/gm)]
+    .map(([, cells]) =>
+      [...cells!.matchAll(/(\d+) s|none/g)].map(([, seconds]) => seconds && Number(seconds) * 1000)
+    );
+  const columns = [SESSION_TIMEOUTS, WITHDRAW_TIMEOUTS, PEER_TIMEOUTS, OTHER_TIMEOUTS];
   assert.deepEqual(rows, [
     columns.map(({ acceptedMs }) => acceptedMs),
     columns.map(({ answerMs }) => answerMs),
