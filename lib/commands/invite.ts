@@ -17,9 +17,13 @@ import {
   withdrawInvitations,
 } from "../control/invitations.ts";
 import { type ControlSocket, locateControlSocket } from "../control/locator.ts";
-import { homeRelay } from "../iroh/home_relay.ts";
 import { annexUuid } from "../pairing/annex_place.ts";
-import { encodeInvitation, hashOfSecret, newInvitationSecret } from "../pairing/invitation.ts";
+import {
+  encodeInvitation,
+  hashOfSecret,
+  inviterRelay,
+  newInvitationSecret,
+} from "../pairing/invitation.ts";
 import { chosenName } from "../pairing/remote_name.ts";
 import { DEFAULT_VALIDITY, parseValidity, validityText } from "../pairing/validity.ts";
 import { ensureEnabled } from "../repository/enable.ts";
@@ -29,7 +33,6 @@ import {
   type Repository,
   topFolder,
 } from "../repository/repository.ts";
-import type { RelaySetting } from "../repository/settings.ts";
 import { decodeTicket } from "../repository/ticket.ts";
 import { ensureServed } from "../supervisor/background.ts";
 import { upLogPath } from "../supervisor/entry.ts";
@@ -67,7 +70,7 @@ export async function invite(options: InviteOptions): Promise<number> {
   const secret = newInvitationSecret(), hash = hashOfSecret(secret);
   const socket = requireListener(repository);
   using held = await addInvitation(socket, { hash, name, validMs, isDetached }, signal);
-  const code = encodeInvitation({ publicKey, secret, relay: ownRelay(settings.relay, relays) });
+  const code = encodeInvitation({ publicKey, secret, relay: inviterRelay(settings.relay, relays) });
   await print(
     `Send this invitation in a private way. It is good for ${
       validityText(validMs)
@@ -88,12 +91,6 @@ export async function invite(options: InviteOptions): Promise<number> {
     if (signal.aborted) say("the invitation is withdrawn");
     throw error;
   }
-}
-
-/** Returns the relay that an invitation has to name: the one at which the listener is. */
-function ownRelay(setting: RelaySetting, named: readonly string[]): string | undefined {
-  if (setting.kind !== "custom") return undefined;
-  return homeRelay(setting, named)?.home ?? setting.urls[0];
 }
 
 /** Says what happens to an invitation. @throws {NoJoiner} @throws The signal's reason. */

@@ -239,11 +239,6 @@ export class Exchange implements AsyncDisposable {
   }
 }
 
-/** Returns the joiner's side for an invitation. Nothing is sent yet. */
-export function openExchange(invitation: Invitation, options: ExchangeOptions): Exchange {
-  return new Exchange(invitation, options);
-}
-
 /** Ends a stream in both directions. Not awaited: that takes a round trip. */
 function end(stream: Duplex): void {
   stream.writable.close().catch(() => {}); // the connection is closed before

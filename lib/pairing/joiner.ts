@@ -13,7 +13,7 @@ import type { Settings } from "../repository/settings.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
 import { type AnnexPlace, annexUuid, checkedBranch, ownName } from "./annex_place.ts";
 import { linkRemote, remoteNames, remoteOfPeer, unlinkRemote } from "./annex_remote.ts";
-import { AlreadyJoined, InvitationRefused, InviterUnable, openExchange } from "./exchange.ts";
+import { AlreadyJoined, Exchange, InvitationRefused, InviterUnable } from "./exchange.ts";
 import { hashOfSecret, type Invitation } from "./invitation.ts";
 import { joinKey } from "./join_key.ts";
 import type { Linked, Welcome } from "./messages.ts";
@@ -116,7 +116,7 @@ export class Joiner {
       ownName(place, signal),
       this.#key(),
     ]);
-    await using exchange = openExchange(invitation, { secretKey, settings });
+    await using exchange = new Exchange(invitation, { secretKey, settings });
     const welcome = await exchange.join(name, signal);
     this.#isUsed = true;
     this.#check(welcome, uuid);
@@ -153,7 +153,7 @@ export class Joiner {
     const { place, invitation, settings } = this.#options;
     if (this.#isUsed) {
       try {
-        await using exchange = openExchange(invitation, { secretKey: await this.#key(), settings });
+        await using exchange = new Exchange(invitation, { secretKey: await this.#key(), settings });
         await exchange.cancel(reason, signal);
       } catch (error) {
         debug(() => `cannot tell the inviter: ${error}`); // its listener gives up when the time is over
