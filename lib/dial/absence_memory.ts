@@ -12,10 +12,15 @@ import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.
 import { readRuntimeJson, writeRuntimeJson } from "../platform/runtime_json.ts";
 import type { Settings } from "../repository/settings.ts";
 import type { Ticket } from "../repository/ticket.ts";
-import { AWAY_LIMITS, DIAL_LIMITS, type DialLimits, FAILS_AT_ONCE_MS } from "./dial_limits.ts";
+import {
+  AWAY_ALONE_LIMITS,
+  DIAL_LIMITS,
+  type DialLimits,
+  FAILS_AT_ONCE_MS,
+} from "./dial_limits.ts";
 import { Away, Unreachable } from "./unreachable.ts";
 
-/** Time for which a failed dial is remembered. */
+/** Time for which a dial that had its whole time is remembered. A short one does not prolong it. */
 const REMEMBERED_MS = 60_000;
 /** Maximum length of a message that is remembered: it may list 20 routes. */
 const MAX_MESSAGE_CHARACTERS = 2_000;
@@ -24,8 +29,9 @@ const MAX_FILE_BYTES = 8 * 1024;
 
 /** The content of a file. Times are in milliseconds since 1970. */
 interface Entry {
-  /** When a dial failed last, and when the first one did. */
+  /** When a dial failed last, when one that had its whole time, and when the first one did. */
   readonly at: number;
+  readonly dialedAt: number;
   readonly since: number;
   readonly lastSeen: number | null;
   /** Stands for the routes and the network on which the peer was dialed. */
@@ -90,7 +96,7 @@ export class AbsenceMemory {
 
   /** How long a dial may take. */
   get limits(): DialLimits {
-    return this.isAway ? AWAY_LIMITS : DIAL_LIMITS;
+    return this.isAway ? AWAY_ALONE_LIMITS : DIAL_LIMITS;
   }
 
   /** The error with which a dial fails at once; undefined if the peer is to be dialed. */
@@ -112,6 +118,7 @@ export class AbsenceMemory {
     const at = Date.now();
     const entry: Entry = {
       at,
+      dialedAt: this.#entry?.dialedAt ?? at,
       since: this.#entry?.since ?? at,
       lastSeen: lastSeen?.getTime() ?? null,
       routes: await digest(this.#ticket, this.#settings),
@@ -130,8 +137,11 @@ export class AbsenceMemory {
 
 function isEntry(value: unknown): value is Entry {
   if (value === null || typeof value !== "object") return false;
-  const { at, since, lastSeen, routes, message, hint } = value as Record<string, unknown>;
-  return isTime(at) && Date.now() - at < REMEMBERED_MS && isTime(since) &&
+  const { at, dialedAt, since, lastSeen, routes, message, hint } = value as Record<
+    string,
+    unknown
+  >;
+  return isTime(at) && isTime(dialedAt) && Date.now() - dialedAt < REMEMBERED_MS && isTime(since) &&
     (lastSeen === null || isTime(lastSeen)) && typeof routes === "string" &&
     typeof message === "string" && (hint === null || typeof hint === "string");
 }

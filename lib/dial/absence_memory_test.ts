@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { AbsenceMemory } from "./absence_memory.ts";
-import { AWAY_LIMITS, DIAL_LIMITS } from "./dial_limits.ts";
+import { AWAY_ALONE_LIMITS, DIAL_LIMITS } from "./dial_limits.ts";
 import { Away, Unreachable } from "./unreachable.ts";
 
 const TICKET = { publicKey: new Uint8Array(32).fill(7), relays: [], direct: ["10.0.0.1:1"] };
@@ -39,11 +39,17 @@ Deno.test("AbsenceMemory: dials fail at once for 10 s after a failed one, and ar
   await withFailure(async (load, path) => {
     const { failure, limits } = await load();
     assert(failure instanceof Away);
-    assert.deepEqual([failure.message, failure.hint, limits], [REASON, "try again", AWAY_LIMITS]);
+    assert.deepEqual([failure.message, failure.hint, limits], [
+      REASON,
+      "try again",
+      AWAY_ALONE_LIMITS,
+    ]);
     await change(path, { at: Date.now() - 10_000 });
     const later = await load();
-    assert.deepEqual([later.failure, later.limits], [undefined, AWAY_LIMITS]);
-    await change(path, { at: Date.now() - 60_000 });
+    assert.deepEqual([later.failure, later.limits], [undefined, AWAY_ALONE_LIMITS]);
+    await later.failed(SILENT, undefined); // a short dial does not prolong the time of short dials
+    assert(later.isAway && (await load()).failure);
+    await change(path, { dialedAt: Date.now() - 60_000 });
     assert.equal((await load()).isAway, false);
   });
 });

@@ -325,6 +325,7 @@ const runtimeFile = fc.oneof(
   }, { requiredKeys: [] })),
   fc.record({
     at: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
+    dialedAt: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
     since: fc.oneof(fc.constant(Date.now()), fc.jsonValue()),
     lastSeen: fc.oneof(fc.constant(null), fc.jsonValue()),
     routes: fc.oneof(fc.constant(routes), fc.jsonValue()),
