@@ -93,6 +93,17 @@ scenario(
     assert.deepEqual([(await upA.ended).code, upA.stderr], [0, ""]);
     assert.match(upA.stdout, /\nstopping, ended by SIGTERM\n$/);
     await upB.says(/"event":"gone","remote":"friend"/);
+    // What is committed while the friend is away is fetched when it is here again.
+    await a.write("while away", new TextEncoder().encode("content"));
+    await a.add();
+    const head = await a.gitOk(["rev-parse", "HEAD"]);
+    const again = await startUp(a);
+    await env.until("the commit to be fetched", async () => {
+      const refs = ["for-each-ref", "--format=%(objectname)", "refs/remotes/friend"];
+      return (await b.gitOk(refs)).includes(head);
+    });
+    again.kill("SIGTERM");
+    await again.ended;
     upB.kill("SIGTERM");
     assert.equal((await upB.ended).code, 0);
     assert.deepEqual(await env.marked(), []);

@@ -15,8 +15,10 @@ export class Remotes {
   #here = new Map<string, string>();
   /** URLs of the remotes from which git fetches. */
   #fetching = new Set<string>();
-  /** Names of the remotes from which git has failed to fetch. */
-  #failed = new Set<string>();
+  /** URLs of the remotes that were connected, and are gone. */
+  #gone = new Set<string>();
+  /** Names of the remotes from which git has to fetch, though remotedaemon does not. */
+  #due = new Set<string>();
   /** Resolves when all messages until now have become events, in their order. */
   #heard: Promise<void> = Promise.resolve();
 
@@ -39,11 +41,14 @@ export class Remotes {
     return this.#fetching.size > 0;
   }
 
-  /** Returns the remotes from which git has failed to fetch since the last call. Each is to be fetched from again. */
-  takeFailed(): string[] {
-    const failed = [...this.#failed];
-    this.#failed.clear();
-    return failed;
+  /**
+   * Returns the remotes from which git has to fetch in place of remotedaemon, each once. From some, its fetch has
+   * failed. Others are here again, and remotedaemon hears only of changes from then on.
+   */
+  takeDue(): string[] {
+    const due = [...this.#due];
+    this.#due.clear();
+    return due;
   }
 
   /** Tells whether git, started by another than remotedaemon, has fetched from a remote that is here. */
@@ -63,10 +68,11 @@ export class Remotes {
     await this.#heard;
     for (const [url, remote] of this.#here) {
       if (isTold) this.#emit({ event: "gone", remote, url });
+      this.#gone.add(url);
     }
     this.#here.clear();
     this.#fetching.clear();
-    this.#failed.clear();
+    this.#due.clear();
   }
 
   #tell({ kind, url, rest }: DaemonMessage, remote: string): void {
@@ -75,10 +81,12 @@ export class Remotes {
       case "CONNECTED":
         if (!this.#here.has(url)) tell("here");
         this.#here.set(url, remote);
+        if (this.#gone.delete(url)) this.#due.add(remote);
         break;
       case "DISCONNECTED":
-        if (this.#here.delete(url)) tell("gone");
-        break;
+        if (!this.#here.delete(url)) break;
+        this.#gone.add(url);
+        return tell("gone");
       case "SYNCING":
         this.#fetching.add(url);
         return tell("changes");
@@ -86,7 +94,7 @@ export class Remotes {
         this.#fetching.delete(url);
         // git-annex loses the end of a fetch now and then, with any transport.
         if (rest === "1") return tell("synced");
-        this.#failed.add(remote);
+        this.#due.add(remote);
         break;
       case "WARNING":
         this.#emit({ event: "message", text: `${remote}: ${rest}` });

@@ -41,7 +41,7 @@ Deno.test("Remotes names remotes, and tells each change once and in order", asyn
     hear(`CONNECTED ${URL}`, `CONNECTED ${URL}`, `SYNCING ${URL}`, `DONESYNCING ${URL} 0`);
     while (!events.some(({ event }) => event === "changes")) await eventLoopTurns(1);
     await eventLoopTurns(1);
-    assert.deepEqual([remotes.takeFailed(), remotes.takeFailed()], [["ann"], []]);
+    assert.deepEqual([remotes.takeDue(), remotes.takeDue()], [["ann"], []]);
     remotes.fetched("ann", false); // the fetch in its place has failed, too
     hear(
       `DONESYNCING ${URL} 1`,
@@ -50,6 +50,9 @@ Deno.test("Remotes names remotes, and tells each change once and in order", asyn
       `DISCONNECTED ${URL}`,
     );
     hear(`CONNECTED ${URL}`);
+    while (events.at(-1)?.event !== "here") await eventLoopTurns(1);
+    await eventLoopTurns(1);
+    assert.deepEqual(remotes.takeDue(), ["ann"]); // it is here again
     await remotes.forget(true);
     hear(`CONNECTED ${URL}`);
     await remotes.forget(false);

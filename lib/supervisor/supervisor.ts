@@ -184,7 +184,7 @@ export class Supervisor {
       if (this.#remotes.isFetching) {
         for (const remote of await fetches.look()) refetches.start(remote);
       }
-      for (const remote of this.#remotes.takeFailed()) refetches.start(remote);
+      for (const remote of this.#remotes.takeDue()) refetches.start(remote);
       const state = await listener.look(signal);
       switch (state.kind) {
         case "none":
