@@ -6,7 +6,12 @@
 
 import { abortable, LinkedSignal } from "../async/abort.ts";
 import type { InvitationBook } from "../pairing/invitation_book.ts";
-import { type PairingRequest, readRequest, sendAnswer } from "../pairing/messages.ts";
+import {
+  type PairingAnswer,
+  type PairingRequest,
+  readRequest,
+  sendAnswer,
+} from "../pairing/messages.ts";
 import { IdleTimeout, NO_HEADER } from "../protocol/connection_use.ts";
 import type { MuxConnection } from "../protocol/peer_connection.ts";
 import { readEnd } from "../protocol/mux.ts";
@@ -20,7 +25,7 @@ const MAX_TRIES = 4;
 const MAX_UNPROVEN = 16;
 /** Timeout for a request, the same as for a stream's header. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Timeout for the joiner to end its stream after the answer: several round trips of a slow network. */
+/** Timeout for a peer to take the answer, and then to end its stream: several round trips of a slow network. */
 const END_TIMEOUT_MS = 5_000;
 
 /** The limits of a pairing server. Tests pass others. */
@@ -67,8 +72,8 @@ export class PairingServer {
     if (answer) {
       this.#tries.delete(joiner);
       joiner.markAuthenticated(); // it gets a token of git-annex
-      await sendAnswer(stream, await abortable(answer(), signal));
-    } else await sendAnswer(stream, { kind: "refused" });
+      await this.#send(stream, await abortable(answer(), signal), signal);
+    } else await this.#send(stream, { kind: "refused" }, signal);
     await this.#finish(stream, signal);
     if (!answer && tries === MAX_TRIES) throw new NotInvited();
   }
@@ -98,6 +103,15 @@ export class PairingServer {
     if (this.#reading.size <= MAX_UNPROVEN) return;
     this.#reading.delete(oldest!);
     oldest!.abort(new Evicted());
+  }
+
+  /** Sends an answer. A peer may take no bytes, and would keep its connection so. */
+  async #send(stream: Duplex, answer: PairingAnswer, signal: AbortSignal): Promise<void> {
+    using limit = new LinkedSignal([signal], {
+      milliseconds: this.#limits.endTimeoutMs,
+      reason: new IdleTimeout(NO_HEADER),
+    });
+    await abortable(sendAnswer(stream, answer), limit.signal);
   }
 
   /** Ends the stream. The joiner ends its direction when it has read the answer. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { eventLoopTurns } from "../../tests/event_loop.ts";
 import { MemoryConnection } from "../../tests/memory_connection.ts";
+import { pipe } from "../../tests/pipe.ts";
 import { encodeTicket } from "../repository/ticket.ts";
 import { parseAnnexLine } from "../pairing/annex_line.ts";
 import {
@@ -10,7 +11,7 @@ import {
   sendRequest,
 } from "../pairing/messages.ts";
 import { IdleTimeout } from "../protocol/connection_use.ts";
-import { readEnd, StreamType } from "../protocol/mux.ts";
+import { readEnd, readStreamHeader, StreamType } from "../protocol/mux.ts";
 import { MuxConnection } from "../protocol/peer_connection.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { closeReasonFor } from "./close_reasons.ts";
@@ -174,6 +175,23 @@ Deno.test("PairingServer: a peer that does not end its stream does not hold it f
   while (joiner.mux.idleSince === undefined) await new Promise((next) => setTimeout(next, 1));
   joiner.stop();
   await joiner.closed;
+});
+
+Deno.test("PairingServer: a peer that takes no answer ends its connection", async () => {
+  const { server, peer } = scene({ endTimeoutMs: 5 });
+  for (const secret of [WRONG, RIGHT]) {
+    const stranger = peer(), [near, far] = pipe();
+    await sendRequest(near, { kind: "join", secret, name: "eve" });
+    await readStreamHeader(far);
+    const blocked = new WritableStream<Uint8Array>({ write: () => new Promise(() => {}) });
+    const { signal } = new AbortController();
+    await assert.rejects(
+      server.serve({ readable: far.readable, writable: blocked }, stranger.mux, signal),
+      { name: "IdleTimeout" },
+    );
+    stranger.stop();
+    await stranger.closed;
+  }
 });
 
 Deno.test("MuxConnection: without a pairing server, a joiner's stream is unsupported", async () => {
