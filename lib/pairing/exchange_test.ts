@@ -105,14 +105,14 @@ Deno.test("Exchange asks one request after another, on one connection", async ()
   {
     await using exchange = exchangeWith(inviter);
     assert.deepEqual(await exchange.join("ann", signal), WELCOME);
-    assert.deepEqual(await exchange.link(LINE, UUID, signal), LINKED);
+    assert.deepEqual(await exchange.link(LINE, signal), LINKED);
     await exchange.done(signal);
     await exchange.cancel("no room", signal);
   }
   const { secret } = INVITATION;
   assert.deepEqual(inviter.requests, [
     { kind: "join", secret, name: "ann" },
-    { kind: "link", secret, line: LINE, uuid: UUID },
+    { kind: "link", secret, line: LINE },
     { kind: "done", secret },
     { kind: "cancel", secret, reason: "no room" },
   ]);
@@ -134,16 +134,6 @@ for (const reply of ["lost", 1n, 3n, 8n] as const) {
     assert.notEqual(inviter.dials[1]!.options.from, undefined); // two endpoints of one key disturb each other
   });
 }
-
-Deno.test("Exchange tells whether the inviter may have heard of the joiner", async () => {
-  const away = new Inviter([WELCOME]);
-  away.dialErrors = Array.from({ length: 9 }, () => new Unreachable("no route"));
-  for (const [inviter, hasAsked] of [[away, false], [new Inviter(["lost"]), true]] as const) {
-    await using exchange = exchangeWith(inviter);
-    await assert.rejects(exchange.join("ann", signal), Failure);
-    assert.equal(exchange.hasAsked, hasAsked);
-  }
-});
 
 Deno.test("Exchange asks five times, and then says that the inviter is away", async () => {
   const inviter = new Inviter(["lost"]);

@@ -11,11 +11,12 @@ import type { InvitationRecord, InvitationStore, LinkRecord } from "./invitation
 import { hashOfSecret } from "./invitation.ts";
 import type { InviterSteps } from "./inviter_steps.ts";
 import type { PairingAnswer, PairingRequest } from "./messages.ts";
+import { MAX_VALID_MS } from "./validity.ts";
 
 /** Maximum number of invitations that are valid at a time: more than a person keeps in mind. */
 const MAX_INVITATIONS = 20;
-/** Maximum time of an invitation: a week. */
-const MAX_VALID_MS = 7 * 24 * 60 * 60 * 1000;
+/** Interval between looks at the clock, which may be set, or go on while the machine is suspended. */
+const LOOK_INTERVAL_MS = 30_000;
 /** Timeout for a step: git-annex connects to the joiner, for which the dial alone has 25 s. */
 const STEP_TIMEOUT_MS = 60_000;
 /** Timeout for undoing: some calls of git. The end of the listener waits for it. */
@@ -31,6 +32,8 @@ export interface InvitationBookOptions {
   readonly report: (message: string) => void;
   /** Tests pass a shorter one. */
   readonly stepTimeoutMs?: number;
+  /** Tests pass a shorter one. */
+  readonly lookIntervalMs?: number;
 }
 
 /** An invitation that is kept. */
@@ -38,8 +41,10 @@ interface Entry {
   record: InvitationRecord;
   /** Aborted when it is no longer valid. */
   readonly over: AbortController;
-  readonly timer: ReturnType<typeof setTimeout>;
+  timer: ReturnType<typeof setTimeout> | undefined;
   readonly onEvent: (event: InvitationEvent) => void;
+  /** The joiner's last request. Earlier ones that still wait for their turn are no longer done. */
+  latest: PairingRequest | undefined;
   /** Whether the log says that another peer has tried it. */
   isTriedByOther: boolean;
 }
@@ -67,8 +72,9 @@ export class InvitationBook implements AsyncDisposable {
   static async open(options: InvitationBookOptions): Promise<InvitationBook> {
     const book = new InvitationBook(options);
     for (const record of await options.store.load()) {
-      const isValid = record.isDetached && record.state !== "over" && record.expires > Date.now();
-      if (isValid) book.#keep(record);
+      const left = record.expires - Date.now();
+      const isInTime = left > 0 && left <= MAX_VALID_MS;
+      if (isInTime && record.state !== "over" && isKeptAtEnd(record)) book.#keep(record);
       else book.#forget(record); // not awaited, since peers wait for the listener
     }
     return book;
@@ -162,6 +168,7 @@ export class InvitationBook implements AsyncDisposable {
       entry.record = { ...entry.record, state: "joining", joiner: { key, name } };
       entry.onEvent({ kind: "joining", name });
     }
+    entry.latest = request;
     return () => this.#answer(entry, request);
   }
 
@@ -202,6 +209,8 @@ export class InvitationBook implements AsyncDisposable {
     });
     const { signal } = limit;
     signal.throwIfAborted();
+    // So a joiner that asks again and again does not keep another one waiting.
+    if (entry.latest !== request) return { kind: "failed", message: "you have asked again" };
     switch (request.kind) {
       case "join":
         if (entry.record.state === "joined") return { kind: "over" };
@@ -219,7 +228,7 @@ export class InvitationBook implements AsyncDisposable {
 
   async #link(
     entry: Entry,
-    { line, uuid }: PairingRequest & { kind: "link" },
+    { line }: PairingRequest & { kind: "link" },
     signal: AbortSignal,
   ): Promise<PairingAnswer> {
     const { steps } = this.#options;
@@ -231,7 +240,7 @@ export class InvitationBook implements AsyncDisposable {
     }
     if (!link) {
       const name = entry.record.name ?? entry.record.joiner!.name;
-      const plan = await steps.planLink({ name, url: line.url, uuid }, signal);
+      const plan = await steps.planLink({ name, url: line.url }, signal);
       const wasLinked = plan.isLinked;
       // It is written before the remote is made: if this program is killed meanwhile, the next one removes it.
       link = { remote: plan.remote, url: line.url, wasLinked, isMade: wasLinked };
@@ -275,13 +284,20 @@ export class InvitationBook implements AsyncDisposable {
   }
 
   #keep(record: InvitationRecord, onEvent: Entry["onEvent"] = () => {}): Entry {
-    const expire = () => this.#end(entry, "expired");
-    const timer = setTimeout(expire, Math.max(0, record.expires - Date.now()));
-    Deno.unrefTimer(timer);
-    const over = new AbortController();
-    const entry: Entry = { record, over, timer, onEvent, isTriedByOther: false };
+    const over = new AbortController(), timer = undefined, latest = undefined;
+    const entry: Entry = { record, over, timer, onEvent, latest, isTriedByOther: false };
     this.#entries.set(record.hash, entry);
+    this.#watch(entry, performance.now() + record.expires - Date.now());
     return entry;
+  }
+
+  /** Ends an invitation by the clock, or at `endMs` of `performance`, whichever comes first. */
+  #watch(entry: Entry, endMs: number): void {
+    const { lookIntervalMs = LOOK_INTERVAL_MS } = this.#options;
+    const left = Math.min(entry.record.expires - Date.now(), endMs - performance.now());
+    const look = left > 0 ? () => this.#watch(entry, endMs) : () => this.#end(entry, "expired");
+    entry.timer = setTimeout(look, Math.max(0, Math.min(left, lookIntervalMs)));
+    Deno.unrefTimer(entry.timer);
   }
 
   /** Makes an invitation invalid. */
@@ -311,32 +327,40 @@ export class InvitationBook implements AsyncDisposable {
       const { state, joiner, link, ...others } = typeof record === "function" ? record() : record;
       const { store, steps, report } = this.#options;
       const isJoined = state === "joined";
+      let left = `the remote ${link?.remote} may be left`;
       try {
-        if (joiner && !isJoined) await store.save({ ...others, joiner, link, state: "over" });
+        if (joiner && !isJoined) {
+          const saved = store.save({ ...others, joiner, link, state: "over" });
+          await saved.catch(() => store.remove(others.hash)); // else the next listener takes it for valid
+        }
         if (link && !isJoined) await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
+        left = "its token is kept";
         if (joiner) await steps.settle(others.hash, isJoined);
+        left = "the next listener may keep it";
+        await store.remove(others.hash);
       } catch (error) {
-        const what = link && !isJoined
-          ? `the remote ${link.remote} may be left`
-          : "its token is kept";
-        report(`an invitation is over, ${what}: ${systemReason(error)}`);
+        report(`an invitation is over, ${left}: ${systemReason(error)}`);
         return false;
       }
-      await store.remove(others.hash);
       return link !== undefined && !link.wasLinked && !isJoined;
     });
   }
 
-  /** Ends all invitations but those that are detached, with what was begun for them. */
+  /** Ends all invitations but those that the next listener keeps, with what was begun for them. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort(new Error("this listener stops"));
     const entries = [...this.#entries.values()];
     for (const entry of entries) {
-      if (entry.record.isDetached) this.#drop(entry);
+      if (isKeptAtEnd(entry.record)) this.#drop(entry);
     }
     await Promise.all(entries.map((entry) => this.#end(entry, "stopped")));
     await this.#turn;
   }
+}
+
+/** Tells whether the next listener keeps an invitation. A joiner that is done may not have been told so yet. */
+function isKeptAtEnd({ isDetached, state }: InvitationRecord): boolean {
+  return isDetached || state === "joined";
 }
 
 function idOf({ hash }: InvitationRecord): string {

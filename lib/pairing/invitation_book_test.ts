@@ -71,17 +71,24 @@ class Scene implements AsyncDisposable {
 
   private constructor(readonly files: Map<string, InvitationRecord>) {}
 
+  /** Called before a file is written. */
+  beforeSave: () => Promise<void> = () => Promise.resolve();
+
   static async open(files = new Map<string, InvitationRecord>()): Promise<Scene> {
     const scene = new Scene(files);
     scene.book = await InvitationBook.open({
       steps: scene.steps,
       store: {
         load: () => Promise.resolve([...files.values()]),
-        save: (record) => Promise.resolve(void files.set(record.hash, structuredClone(record))),
+        save: async (record) => {
+          await scene.beforeSave();
+          files.set(record.hash, structuredClone(record));
+        },
         remove: (hash) => Promise.resolve(void files.delete(hash)),
       },
       report: (line) => scene.log.push(line),
       stepTimeoutMs: 50,
+      lookIntervalMs: 5,
     });
     return scene;
   }
@@ -102,7 +109,7 @@ class Scene implements AsyncDisposable {
   }
 
   async link(secret: Uint8Array, key = ANN, line = LINE): Promise<PairingAnswer | undefined> {
-    return await this.book.use({ kind: "link", secret, line, uuid: UUID }, key)?.();
+    return await this.book.use({ kind: "link", secret, line }, key)?.();
   }
 
   async done(secret: Uint8Array, key = ANN): Promise<PairingAnswer | undefined> {
@@ -138,9 +145,41 @@ Deno.test("InvitationBook: a joiner joins, links and is done", async () => {
     { kind: "joined", remote: "ann", wasLinked: false },
   ]);
   assert.deepEqual(scene.steps.calls, ["welcome", "plan ann", "link ann"]);
-  await scene[Symbol.asyncDispose]();
+});
+
+Deno.test("InvitationBook: a joined remote stays when the time is over", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite({ validMs: 30 });
+  await scene.join(secret);
+  await scene.link(secret);
+  await scene.done(secret);
+  while (scene.files.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   assert.deepEqual(scene.steps.calls.slice(3), ["settle true"]);
+  assert.equal(scene.events.at(-1)?.kind, "joined");
   assert.deepEqual([...scene.steps.remotes.keys()], ["ann"]);
+});
+
+Deno.test("InvitationBook: a done joiner that has not heard so hears it from the next listener", async () => {
+  const first = await Scene.open();
+  const secret = await first.invite();
+  await first.join(secret);
+  await first.link(secret);
+  await first.done(secret);
+  await first[Symbol.asyncDispose]();
+  await using next = await Scene.open(first.files);
+  assert.deepEqual(await next.done(secret), { kind: "over" });
+  assert.equal(await next.join(secret, EVE), undefined);
+  assert.deepEqual(next.steps.calls, []);
+});
+
+Deno.test("InvitationBook: a joiner that is done may still give up", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite();
+  await scene.join(secret);
+  await scene.link(secret);
+  await scene.done(secret);
+  assert.deepEqual(await scene.cancel(secret), { kind: "over" });
+  assert.equal(scene.steps.remotes.size, 0);
 });
 
 Deno.test("InvitationBook: a done joiner is told so again, and gets no token", async () => {
@@ -149,8 +188,8 @@ Deno.test("InvitationBook: a done joiner is told so again, and gets no token", a
   await scene.join(secret);
   await scene.link(secret);
   await scene.done(secret);
-  for (const again of [scene.done(secret), scene.join(secret), scene.link(secret)]) {
-    assert.deepEqual(await again, { kind: "over" });
+  for (const again of [scene.done, scene.join, scene.link]) {
+    assert.deepEqual(await again.call(scene, secret), { kind: "over" });
   }
   assert.equal(scene.steps.calls.filter((call) => call === "welcome").length, 1);
 });
@@ -256,15 +295,29 @@ for (const end of ["expired", "withdrawn"] as const) {
   });
 }
 
+/** Sets the clock until it is disposed of. */
+function setClock(differenceMs: number): Disposable {
+  const { now } = Date;
+  Date.now = () => now() + differenceMs;
+  return { [Symbol.dispose]: () => void (Date.now = now) };
+}
+
 Deno.test("InvitationBook: the clock ends an invitation, also if the machine was suspended", async () => {
   await using scene = await Scene.open();
-  const secret = await scene.invite(), { now } = Date;
-  try {
-    Date.now = () => now() + HOUR_MS;
-    assert.equal(await scene.join(secret), undefined);
-  } finally {
-    Date.now = now;
-  }
+  const secret = await scene.invite();
+  using _ = setClock(HOUR_MS);
+  assert.equal(await scene.join(secret), undefined);
+  await scene.event("expired");
+});
+
+Deno.test("InvitationBook: a clock that is set back lengthens no invitation", async () => {
+  await using scene = await Scene.open();
+  await scene.invite({ validMs: 30, isDetached: true });
+  const files = structuredClone(scene.files);
+  using _ = setClock(-48 * HOUR_MS);
+  await scene.event("expired");
+  await using next = await Scene.open(files);
+  assert.deepEqual(next.book.list(), []);
 });
 
 Deno.test("InvitationBook: a step that is under way ends when its invitation does", async () => {
@@ -312,6 +365,20 @@ Deno.test("InvitationBook: a step that fails or takes too long is said on both s
   assert.deepEqual(await scene.link(secret), LINKED);
 });
 
+Deno.test("InvitationBook: a joiner that asks again and again keeps no other one waiting", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite(), other = await scene.invite();
+  const all = await Promise.all([
+    ...Array.from({ length: 9 }, () => scene.join(secret, EVE)),
+    scene.join(other),
+  ]);
+  assert.deepEqual(all.map((answer) => answer?.kind), [
+    ...Array.from({ length: 8 }, () => "failed"),
+    "welcome",
+    "welcome",
+  ]);
+});
+
 Deno.test("InvitationBook: steps of two joiners do not overlap", async () => {
   await using scene = await Scene.open();
   const secrets = [await scene.invite(), await scene.invite()];
@@ -336,7 +403,7 @@ Deno.test("InvitationBook keeps 20 invitations at a time, and no second one of a
   await scene.book.withdraw("all");
   const hash = hashOfSecret(await scene.invite());
   await assert.rejects(scene.invite({ hash }), { message: "that is no new invitation" });
-  for (const validMs of [0, -1, NaN, Infinity]) {
+  for (const validMs of [0, -1, NaN, Infinity, 25 * HOUR_MS]) {
     await assert.rejects(scene.invite({ validMs }), { message: "that is no new invitation" });
   }
 });
@@ -395,6 +462,19 @@ Deno.test("InvitationBook: what a killed listener has left is undone by the next
   assert.deepEqual(next.steps.calls, ["unlink ann", "settle false"]);
   assert.equal(files.size, 0);
   await killed[Symbol.asyncDispose]();
+});
+
+Deno.test("InvitationBook: on a full disk, what was begun is undone all the same", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite({ isDetached: true });
+  await scene.join(secret);
+  await scene.link(secret);
+  scene.beforeSave = () => Promise.reject(new Failure("no room"));
+  scene.steps.before = (step) =>
+    step === "settle" ? Promise.reject(new Failure("no room")) : Promise.resolve();
+  await scene.book.withdraw("all");
+  assert.deepEqual([scene.steps.remotes.size, scene.files.size], [0, 0]);
+  assert.match(scene.log.at(-1)!, /its token is kept: no room/);
 });
 
 Deno.test("InvitationBook: what cannot be undone is tried again by the next listener", async () => {

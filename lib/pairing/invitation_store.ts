@@ -1,6 +1,6 @@
 /**
  * Keeps invitations in private files, one for each, in the folder `invitations` beside the listener's log. From
- * them the next listener goes on with those that are detached. Of the others, it undoes what was begun.
+ * them the next listener goes on with those that are detached or joined. Of the others, it undoes what was begun.
  */
 
 import { join } from "node:path";
@@ -58,14 +58,15 @@ export class InvitationStore {
     this.#folder = join(listenerFolder(repository), "invitations");
   }
 
-  /** Returns all that is kept. Removes damaged files. Never throws. */
+  /** Returns all that is kept. Removes damaged files, and leaves those that cannot be read now. Never throws. */
   async load(): Promise<InvitationRecord[]> {
     const records: InvitationRecord[] = [];
     try {
       for (const name of await this.#names()) {
-        const record = this.#read(name);
-        if (record) records.push(record);
-        else await this.remove(name);
+        const text = this.#read(name);
+        const record = text === undefined ? undefined : parseRecord(text);
+        if (record?.hash === name) records.push(record);
+        else if (text !== undefined) await this.remove(name);
       }
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) debug(() => `invitations: ${error}`);
@@ -81,10 +82,9 @@ export class InvitationStore {
     return names;
   }
 
-  #read(name: string): InvitationRecord | undefined {
+  #read(name: string): string | undefined {
     try {
-      const record = parseRecord(readTextAtMost(join(this.#folder, name), MAX_FILE_BYTES));
-      return record?.hash === name ? record : undefined;
+      return readTextAtMost(join(this.#folder, name), MAX_FILE_BYTES);
     } catch (error) {
       debug(() => `an invitation: ${error}`);
       return undefined;
@@ -111,13 +111,9 @@ export class InvitationStore {
     });
   }
 
-  /** Forgets a record. Never throws. */
+  /** Forgets a record. @throws An error of the system. */
   async remove(hash: string): Promise<void> {
-    try {
-      await Deno.remove(join(this.#folder, hash)).catch(ignoreNotFound);
-    } catch (error) {
-      debug(() => `an invitation cannot be removed: ${error}`);
-    }
+    await Deno.remove(join(this.#folder, hash)).catch(ignoreNotFound);
   }
 }
 

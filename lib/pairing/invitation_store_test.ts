@@ -64,9 +64,10 @@ Deno.test("InvitationStore removes damaged files, and leaves others alone", asyn
     await Deno.writeTextFile(join(folder, USED.hash), '{"hash":');
     await Deno.writeTextFile(join(folder, "ef".repeat(32)), JSON.stringify(USED)); // of another name
     await Deno.writeTextFile(join(folder, "note"), "");
+    await Deno.mkdir(join(folder, "01".repeat(32))); // it cannot be read
     assert.deepEqual(await store.load(), [OPEN]);
     const left = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
-    assert.deepEqual(left.toSorted(), [OPEN.hash, "note"]);
+    assert.deepEqual(left.toSorted(), ["01".repeat(32), OPEN.hash, "note"]);
   });
 });
 

@@ -12,8 +12,6 @@ export interface Joiner {
   readonly name: string;
   /** URL of its remote, without token: `p2p-annex::iroh:ADDRESS`. */
   readonly url: string;
-  /** git-annex's UUID of its repository. */
-  readonly uuid: string;
 }
 
 /** What is to be done for a joiner. */

@@ -117,18 +117,13 @@ export class Joiner {
       this.#key(),
     ]);
     await using exchange = new Exchange(invitation, { secretKey, settings });
-    let welcome: Welcome;
-    try {
-      welcome = await exchange.join(name, signal);
-    } finally {
-      // If the answer is lost, or is a failure of git-annex there, the invitation is for this key alone.
-      this.#isUsed ||= exchange.hasAsked;
-    }
+    const welcome = await exchange.join(name, signal);
+    this.#isUsed = true;
     this.#check(welcome, uuid);
     const branch = await checkedBranch(place, welcome.branch, signal);
     await serve();
     const line = await lineFor(place, address, this.#peer, signal);
-    const there = await exchange.link(line, uuid, signal);
+    const there = await exchange.link(line, signal);
     const remote = await this.#remoteName(welcome, signal);
     const { isCostSet } = await linkRemote(place, remote, welcome.line, signal);
     await exchange.done(signal);

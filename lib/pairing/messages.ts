@@ -49,8 +49,7 @@ export type PairingRequest =
   & (
     /** @param name What the joiner calls its repository. The inviter makes a name of a remote of it. */
     | { readonly kind: "join"; readonly name: string }
-    /** @param uuid git-annex's UUID of the joiner's repository. */
-    | { readonly kind: "link"; readonly line: AnnexLine; readonly uuid: string }
+    | { readonly kind: "link"; readonly line: AnnexLine }
     | { readonly kind: "done" }
     /** @param reason Why, for people. */
     | { readonly kind: "cancel"; readonly reason: string }
@@ -115,7 +114,7 @@ function encodeRequest(request: PairingRequest): Uint8Array<ArrayBuffer> {
     case "join":
       return encode(PairingKind.JOIN, { secret, name: request.name });
     case "link":
-      return encode(PairingKind.LINK, { secret, line: request.line.line, uuid: request.uuid });
+      return encode(PairingKind.LINK, { secret, line: request.line.line });
     case "done":
       return encode(PairingKind.DONE, { secret });
     case "cancel":
@@ -150,7 +149,7 @@ export async function readRequest(stream: Duplex): Promise<PairingRequest> {
     case PairingKind.JOIN:
       return { kind: "join", secret, name: textOf(fields, "name", MAX_NAME_CHARACTERS) };
     case PairingKind.LINK:
-      return { kind: "link", secret, line: lineOf(fields), uuid: uuidOf(fields) };
+      return { kind: "link", secret, line: lineOf(fields) };
     case PairingKind.DONE:
       return { kind: "done", secret };
     case PairingKind.CANCEL:

@@ -22,7 +22,7 @@ const secret = new Uint8Array(16).fill(0xab);
 
 const REQUESTS: PairingRequest[] = [
   { kind: "join", secret, name: "ann's laptop" },
-  { kind: "link", secret, line: LINE, uuid: UUID },
+  { kind: "link", secret, line: LINE },
   { kind: "done", secret },
   { kind: "cancel", secret, reason: "no room" },
 ];
@@ -82,8 +82,7 @@ const INVALID_REQUESTS: [what: string, kind: number, body: unknown][] = [
   ["without a secret", PairingKind.DONE, {}],
   ["with a secret that is too short", PairingKind.DONE, { secret: hex.slice(2) }],
   ["without a name", PairingKind.JOIN, { secret: hex }],
-  ["without a UUID", PairingKind.LINK, { secret: hex, line: LINE.line, uuid: "x" }],
-  ["without a line", PairingKind.LINK, { secret: hex, uuid: UUID }],
+  ["without a line", PairingKind.LINK, { secret: hex }],
   ["that is too long", PairingKind.JOIN, { secret: hex, name: "x".repeat(MAX_PAIRING_BYTES) }],
 ];
 for (const [what, kind, body] of INVALID_REQUESTS) {
@@ -131,6 +130,7 @@ Deno.test("readAnswer() makes text printable, and takes no branch with control c
       name: "ProtocolError",
     });
   }
+  await assert.rejects(read(readAnswer, PairingKind.WELCOME, { ...welcome, uuid: "x" }), /UUID/);
 });
 
 Deno.test("a longest line, name and branch fit into a message", async () => {

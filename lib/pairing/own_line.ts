@@ -13,11 +13,10 @@ import { outputIn } from "../repository/git_annex.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import { type AnnexLine, MAX_LINE_CHARACTERS, parseAnnexLine } from "./annex_line.ts";
 import type { AnnexPlace } from "./annex_place.ts";
+import { MAX_VALID_MS } from "./validity.ts";
 
 /** Maximum number of lines that are kept: one for each invitation at a time, and some. */
 const MAX_KEPT = 32;
-/** Time after which a line may be another peer's: the longest that an invitation is valid. */
-const RESERVED_MS = 24 * 60 * 60_000;
 const MAX_FILE_BYTES = MAX_KEPT * (MAX_LINE_CHARACTERS + 200);
 /** Maximum size of git-annex's list of tokens that is read: some thousand tokens. */
 const MAX_LIST_BYTES = 1024 * 1024;
@@ -52,7 +51,7 @@ export async function lineFor(
   const kept = keptLines(place, address);
   const now = Date.now();
   const own = kept.find((line) => line.peer === peer) ??
-    kept.find((line) => line.peer === "" || now - line.since > RESERVED_MS);
+    kept.find((line) => line.peer === "" || now - line.since > MAX_VALID_MS); // no longer to be completed
   const line = own ? parseAnnexLine(own.line)! : await newLine(place, address, signal);
   const others = kept.filter((other) => other !== own).slice(0, MAX_KEPT - 1);
   await keep(place, [{ line: line.line, peer, since: now }, ...others]);

@@ -5,13 +5,14 @@ import { UsageError } from "../console/failure.ts";
 /** Without `--valid`: long enough for a message to be read, and short for one that is not. */
 export const DEFAULT_VALIDITY = "1h";
 const UNITS = { s: 1, m: 60, h: 60 * 60, d: 24 * 60 * 60 } as const;
-const MAX_SECONDS = UNITS.d;
+/** Maximum time of an invitation: a day, within which most people read a message. */
+export const MAX_VALID_MS = UNITS.d * 1000;
 
 /** Returns a time such as `15m`, `1h` or `1d` in milliseconds. @throws {UsageError} if it is not valid. */
 export function parseValidity(text: string): number {
   const [, number, unit] = /^([1-9]\d{0,4})([smhd])$/.exec(text) ?? [];
-  const seconds = Number(number) * UNITS[unit as keyof typeof UNITS];
-  if (seconds <= MAX_SECONDS) return seconds * 1000;
+  const milliseconds = Number(number) * UNITS[unit as keyof typeof UNITS] * 1000;
+  if (milliseconds <= MAX_VALID_MS) return milliseconds;
   throw new UsageError(`--valid ${text} is no time`, "write 15m, 1h or 1d, which is the longest");
 }
 
