@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { decodeInvitation } from "../lib/pairing/invitation.ts";
 import type { Annex } from "./annex.ts";
 import {
   type Host,
@@ -51,8 +52,47 @@ export async function remotesOf(annex: Annex): Promise<string[]> {
 
 /** Returns the number of tokens that let peers in. */
 export async function tokensOf(annex: Annex): Promise<number> {
-  const path = join(annex.path, ".git", "annex", "creds", "p2pauth");
-  return (await Deno.readTextFile(path)).trim().split("\n").length;
+  return (await tokenList(annex)).length;
+}
+
+async function tokenList({ path }: Annex): Promise<string[]> {
+  const list = await Deno.readTextFile(join(path, ".git", "annex", "creds", "p2pauth"));
+  return list.trim().split("\n").map((line) => line.split(" ", 1)[0]!);
+}
+
+/**
+ * Checks that neither an invitation nor a token is on a command line, in an environment or in a log, and that the
+ * files of the pairing are private.
+ */
+export async function assertNoSecretShown(
+  env: TestEnv,
+  annexes: readonly Annex[],
+  code: string,
+): Promise<void> {
+  const secrets = [code, decodeInvitation(code).secret.toHex()];
+  const shown = new Map<string, string>();
+  const look = async (path: string) =>
+    void shown.set(path, await Deno.readTextFile(path).catch(() => "")); // it has ended, or is not there
+  for (const annex of annexes) {
+    secrets.push(...await tokenList(annex));
+    const folder = join(annex.path, ".git", "annex", "p2p-iroh");
+    for (const log of ["log", "up.log"]) await look(join(folder, log));
+    for await (const { name } of Deno.readDir(folder)) {
+      if (!/^(invitations|pairing-lines|join-.*)$/.test(name)) continue;
+      const { mode } = await Deno.stat(join(folder, name));
+      assert.equal(mode! & 0o077, 0, `${name} is open to others`);
+    }
+  }
+  for (const pid of await env.marked()) {
+    for (const name of ["cmdline", "environ"]) await look(`/proc/${pid}/${name}`);
+  }
+  assert(
+    shown.values().some((text) => text.includes("--link")),
+    "git annex p2p --link was not seen",
+  );
+  for (const [path, text] of shown) {
+    assert(!secrets.some((secret) => text.includes(secret)), `${path} has a secret`);
+  }
 }
 
 /** Tells whether nothing is at a path. */

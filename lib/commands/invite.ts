@@ -96,12 +96,23 @@ export async function invite(options: InviteOptions): Promise<number> {
 /** Says what happens to an invitation. @throws {NoJoiner} @throws The signal's reason. */
 async function untilJoined({ events }: HeldInvitation, signal: AbortSignal): Promise<number> {
   const iterator = events[Symbol.asyncIterator]();
-  for (;;) {
-    const { value: event, done } = await abortable(iterator.next(), signal);
-    if (done) throw new NoJoiner("the invitation is over");
-    if (await tell(event)) return 0;
+  let hasBegun = false;
+  try {
+    for (;;) {
+      const { value: event, done } = await abortable(iterator.next(), signal);
+      if (done) throw new NoJoiner("the invitation is over");
+      if (await tell(event)) return 0;
+      hasBegun = true;
+    }
+  } catch (error) {
+    if (hasBegun) say(KEEPS_TOKEN);
+    throw error;
   }
 }
+
+/** git-annex has no command that removes a token. */
+const KEEPS_TOKEN =
+  "the joiner keeps the token that it got; if it is a stranger, docs/security.md says how to shut it out";
 
 /** How an invitation ends that no repository has joined. */
 const ENDS = {
