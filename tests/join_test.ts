@@ -281,7 +281,8 @@ scenario(
     const { a, b } = await makeLoopback(env);
     b.env.XDG_RUNTIME_DIR = a.env.XDG_RUNTIME_DIR!;
     const ann = await Annex.make(env, a);
-    await using stopped = await stopGitAnnexAt(b, "p2p --link");
+    await using cleanup = new AsyncDisposableStack();
+    const stopped = cleanup.use(await stopGitAnnexAt(b, "p2p --link"));
     const folder = join(b.dir, "photos");
     for (const signal of ["SIGINT", "SIGKILL"] as const) {
       const { started, code } = await invite(ann);
@@ -313,5 +314,23 @@ scenario(
     }
     // The token of the first one was given to the second.
     assert.equal(await tokensOf(ann), 1);
+
+    // One that was killed in a repository that exists leaves a remote. The next invitation completes it.
+    const bob = await Annex.make(env, b);
+    const first = await startJoin(env, b, (await invite(ann)).code, ["--yes"], { cwd: bob.path });
+    await env.until("the join to be half done", stopped.isReached);
+    first.kill("SIGKILL");
+    await first.ended;
+    await cleanup.disposeAsync();
+    const address = await env.ok(["git-annex-p2p-iroh", "address"], { on: a, cwd: ann.path });
+    await bob.gitOk(["remote", "add", "a", `p2p-annex::iroh:${address.trim()}`]);
+    const { started, code } = await invite(ann);
+    const second = await (await startJoin(env, b, code, ["--yes"], { cwd: bob.path })).ended;
+    assert.equal(second.code, 0);
+    assert.equal((await started.ended).code, 0);
+    await env.ok(["git-annex-p2p-iroh", "invite", "--withdraw", "all"], { on: a, cwd: ann.path });
+    await assertRemote(ann, "b");
+    await assertRemote(bob, "a");
+    assert.equal(await tokensOf(ann), 2); // that of the first invitation, which was still valid
   },
 );

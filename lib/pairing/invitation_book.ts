@@ -239,6 +239,7 @@ export class InvitationBook implements AsyncDisposable {
       link = undefined;
     }
     if (!link) {
+      await this.#undoOthers(entry, line.url, signal);
       const name = entry.record.name ?? entry.record.joiner!.name;
       const plan = await steps.planLink({ name, url: line.url }, signal);
       const wasLinked = plan.isLinked;
@@ -251,6 +252,19 @@ export class InvitationBook implements AsyncDisposable {
       await this.#change(entry, { link: { ...link, isMade: true } });
     }
     return { kind: "linked", remote: link.remote, wasLinked: link.wasLinked };
+  }
+
+  /**
+   * Undoes what the same repository has begun with another invitation. Otherwise the end of that one would remove
+   * the remote that this one makes.
+   */
+  async #undoOthers(entry: Entry, url: string, signal: AbortSignal): Promise<void> {
+    for (const other of this.#entries.values()) {
+      const { link, state } = other.record;
+      if (other === entry || link?.url !== url || state === "joined") continue;
+      await this.#unlink(link, signal);
+      await this.#change(other, { link: undefined });
+    }
   }
 
   async #done(entry: Entry): Promise<PairingAnswer> {

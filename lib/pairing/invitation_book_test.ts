@@ -262,6 +262,18 @@ Deno.test("InvitationBook: a joiner that gives up leaves no remote, and may begi
   assert.deepEqual(await scene.done(secret), { kind: "over" });
 });
 
+Deno.test("InvitationBook: what a repository completes outlives what it has begun with another", async () => {
+  await using scene = await Scene.open();
+  const [first, second] = [await scene.invite(), await scene.invite()];
+  await scene.join(first);
+  await scene.link(first);
+  await scene.join(second, EVE); // the same repository, with the key of another invitation
+  assert.deepEqual(await scene.link(second, EVE), LINKED);
+  assert.deepEqual(await scene.done(second, EVE), { kind: "over" });
+  await scene.book.withdraw("all");
+  assert.deepEqual([...scene.steps.remotes.values()], [LINE.url]);
+});
+
 Deno.test("InvitationBook: a joiner with another address than before replaces its remote", async () => {
   await using scene = await Scene.open();
   const secret = await scene.invite();

@@ -20,8 +20,8 @@ import type { Linked, Welcome } from "./messages.ts";
 import { forgetLine, lineFor, releaseLine } from "./own_line.ts";
 import { freeName, remoteName } from "./remote_name.ts";
 
-/** Number of hexadecimal digits by which the key of an invitation is found again. */
-const HASH_DIGITS = 16;
+/** Number of hexadecimal digits by which the keys of an inviter, and the one of an invitation, are found again. */
+const ID_DIGITS = 16;
 
 /** The invitation cannot be used in this repository, now or later. */
 export class CannotJoin extends Failure {
@@ -54,13 +54,16 @@ export interface Joined {
 export class Joiner {
   #options: JoinerOptions;
   #keyPath: string;
+  /** The keys of joins with this inviter that are not complete, also with other invitations. */
+  #begun: ReadonlySet<string>;
   /** Whether the invitation may be this joiner's. */
   #isUsed: boolean;
 
-  private constructor(options: JoinerOptions, keyPath: string, isUsed: boolean) {
+  private constructor(options: JoinerOptions, keyPath: string, begun: ReadonlySet<string>) {
     this.#options = options;
     this.#keyPath = keyPath;
-    this.#isUsed = isUsed;
+    this.#begun = begun;
+    this.#isUsed = begun.has(keyPath);
   }
 
   /** Looks at the repository, and changes nothing. @throws {CannotJoin} if the invitation is its own. */
@@ -72,18 +75,21 @@ export class Joiner {
         hint: "run join in the repository that is to be linked with it",
       });
     }
-    const hash = hashOfSecret(invitation.secret).slice(0, HASH_DIGITS);
-    const keyPath = join(listenerFolder(repository), `join-${hash}`);
-    const isUsed = await Deno.lstat(keyPath).then(() => true, (error) => {
-      ignoreNotFound(error);
-      return false;
-    });
-    return new Joiner(options, keyPath, isUsed);
+    const folder = listenerFolder(repository);
+    const prefix = `join-${invitation.publicKey.toHex().slice(0, ID_DIGITS)}-`;
+    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)
+      .catch((error): string[] => {
+        ignoreNotFound(error);
+        return [];
+      });
+    const begun = names.filter((name) => name.startsWith(prefix)).map((name) => join(folder, name));
+    const keyPath = join(folder, prefix + hashOfSecret(invitation.secret).slice(0, ID_DIGITS));
+    return new Joiner(options, keyPath, new Set(begun));
   }
 
   /** Returns the inviter's remote, if the user has linked it before. @throws {RepositoryError} */
   async linkedAs(): Promise<string | undefined> {
-    if (this.#isUsed) return undefined; // an interrupted run may have made a part of it
+    if (this.#begun.size > 0) return undefined; // an interrupted run may have made a part of it
     return (await this.#remote())?.name;
   }
 
@@ -134,7 +140,7 @@ export class Joiner {
   /** Keeps what was made: both sides are linked. */
   async #settle(): Promise<void> {
     await forgetLine(this.#options.place, this.#peer);
-    await this.#forgetKey();
+    await this.#forgetKeys();
   }
 
   /** Tells whether a later run with the same invitation may complete what has failed. */
@@ -160,9 +166,10 @@ export class Joiner {
       }
       const remote = await this.#remote();
       if (remote) await unlinkRemote(place, remote.name, remote.url, signal);
+      await this.#forgetKeys();
     }
     await releaseLine(place, this.#peer);
-    await this.#forgetKey();
+    await this.#forgetKey(this.#keyPath);
     return this.#isUsed;
   }
 
@@ -181,8 +188,13 @@ export class Joiner {
     return await joinKey(this.#keyPath);
   }
 
-  async #forgetKey(): Promise<void> {
-    await Deno.remove(this.#keyPath).catch(ignoreNotFound);
+  /** Forgets what was begun with this inviter: both sides are linked, or no remote of it is left. */
+  async #forgetKeys(): Promise<void> {
+    for (const path of [...this.#begun, this.#keyPath]) await this.#forgetKey(path);
+  }
+
+  async #forgetKey(path: string): Promise<void> {
+    await Deno.remove(path).catch(ignoreNotFound);
   }
 
   #check({ line, uuid }: Welcome, ownUuid: string): void {
