@@ -191,7 +191,7 @@ for (const alpn of [MUX_ALPN, DUMBPIPE_ALPN]) {
       // In dumbpipe's protocol each direction ends by itself, so stdin must end, too.
       if (alpn === DUMBPIPE_ALPN) await dialer.end();
       const { code, stdout, stderr } = await dialer.ended;
-      assert(performance.now() - started < 14_000); // a lost peer would take 15 s
+      assert(performance.now() - started < 5_000); // a lost peer would take longer
       assert.deepEqual([code, stdout], [1, `${AUTH_SUCCESS}DATA 1000000\n`]);
       assertOneLine(stderr);
       assert.match(

@@ -217,9 +217,8 @@ scenario(
 );
 
 /** The commands of git-annex in which a side is killed, in their order: the joiner `b`, or the listener of `a`. */
-const STEPS = [
-  ["b", "init --no-autoenable"],
-  ["b", "p2p --enable"],
+const FIRST_STEPS = [["b", "init --no-autoenable"], ["b", "p2p --enable"]] as const;
+const NEXT_STEPS = [
   ["a", "p2p --gen-addresses"],
   ["b", "p2p --gen-addresses"],
   ["a", "p2p --link"],
@@ -227,7 +226,7 @@ const STEPS = [
 ] as const;
 
 scenario(
-  "join: each side killed at each step, the same invitation completes it",
+  "join: each side killed at each step, or its git-annex failing, the same invitation completes it",
   { needs, limitMs: 120_000, waits: true },
   async (env) => {
     const { a, b } = await makeLoopback(env);
@@ -238,16 +237,27 @@ scenario(
     const { code } = await invite(ann, "--detach");
     const startAgain = () => startJoin(env, b, code, ["photos"]);
     let joining = await startAgain();
-    // up starts the listener again; the joiner notices after 15 s that one was killed.
-    for (const [side, step] of STEPS) {
+    const killAt = async (side: "a" | "b", step: string) => {
       await using stopped = await stopGitAnnexAt(side === "a" ? a : b, step);
       await env.until(`git annex ${step}`, async () => {
         if (joining.code !== undefined) joining = await startAgain();
         return await stopped.isReached();
       });
+      // up starts the listener again; the joiner notices after 15 s that one was killed.
       if (side === "b") joining.kill("SIGKILL");
       else killQuietly(await listenerOf(ann), step === "p2p --link" ? "SIGKILL" : "SIGTERM");
+    };
+    for (const [side, step] of FIRST_STEPS) await killAt(side, step);
+    {
+      await using _ = await replaceGitAnnex(a, "p2p --gen-addresses", "echo no luck >&2; exit 1");
+      const { code: exitStatus, stderr } = await (await startAgain()).ended;
+      assert.equal(exitStatus, 1);
+      assert.match(
+        stderr,
+        /: not complete; .*\n.*: the other side could not do its part: .*no luck/,
+      );
     }
+    for (const [side, step] of NEXT_STEPS) await killAt(side, step);
     const bob = new Annex(env, b, join(b.dir, "photos"));
     {
       await using _ = await replaceGitAnnex(b, "p2p --link", "echo no luck >&2; exit 1");

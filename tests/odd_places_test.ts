@@ -219,8 +219,7 @@ scenario("SIGTERM ends every command within a second, whatever it waits for", {}
     process.kill("SIGTERM");
     const { code } = await process.ended;
     const ms = performance.now() - begin;
-    // It takes 1 s at most, and longer on a busy machine. Who waits for git waits for ever.
-    assert(ms < 10_000, `${command[0]} took ${ms} ms`);
+    assert(ms < 1_500, `${command[0]} took ${ms} ms`); // on a busy machine
     assert.equal(code, command.some((word) => word === "--watch") ? 0 : 143, command[0]);
   }
 });

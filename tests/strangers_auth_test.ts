@@ -39,7 +39,7 @@ scenario(
     const notAuthenticated = { by: "peer", code: 5n, reason: "not authenticated in time" };
     for (const end of ends) assert.deepEqual(end, notAuthenticated);
     const seconds = (performance.now() - started) / 1000;
-    assert(seconds > 29 && seconds < 60, `${seconds} s`); // 30 s, and no later limit
+    assert(seconds > 29 && seconds < 35, `${seconds} s`);
     await env.until("git-annex's sides to be closed", () => pair.fakeAnnex.open === 1);
     await good.write("still there\n");
     await good.says(/still there/);
@@ -71,7 +71,7 @@ scenario("serve ends a session that git-annex has not admitted after 30 s, and n
   await bad.says(/AUTH-FAILURE/);
   const { code, stderr } = await bad.ended;
   const seconds = (performance.now() - started) / 1000;
-  assert(seconds > 29 && seconds < 60, `${seconds} s`); // 30 s, and no later limit
+  assert(seconds > 29 && seconds < 35, `${seconds} s`);
   assert.equal(code, 1);
   assert.match(
     stderr,

@@ -84,7 +84,7 @@ scenario(
     const linked = performance.now();
     await upB.says(/"event":"here","remote":"friend"/);
     const seconds = (performance.now() - linked) / 1000;
-    assert(seconds < 30, `heard after ${seconds} s`); // by itself, git-annex looks once an hour
+    assert(seconds < 3, `heard after ${seconds} s`);
 
     await changeUntilSynced(env, a, upB);
     assert.match(await b.gitOk(["branch", "--remotes"]), /^ {2}friend\//m);

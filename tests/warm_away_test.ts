@@ -28,7 +28,7 @@ for (const others of [0, 1]) {
         stderr,
         /it no longer answers, and was dialed again: the peer is away, last seen [\d: -]+; tried /,
       );
-      assert(took < 40_000, `${took} ms`); // and the start of the process
+      assert(took < 30_000, `${took} ms`);
     },
   );
 }

@@ -61,7 +61,7 @@ scenario("warm: the next process reaches a peer whose listener was restarted", {
   const begin = performance.now();
   assert.equal((await exchange(b, await a.at())).isWarm, true);
   const took = performance.now() - begin;
-  assert(took < 20_000, `${took} ms`); // iroh itself would notice after 25 s
+  assert(took < 10_000, `${took} ms`); // iroh itself would notice after 25 s
   // The same if the restarted side connects.
   a.listener.kill("SIGKILL");
   await a.listener.ended;

@@ -120,6 +120,7 @@ export class Exchange implements AsyncDisposable {
   /** Kept for the next dial, since each endpoint of this key takes the packets of the one before. */
   #endpoint: LocalEndpoint | undefined;
   #connection: Connection | undefined;
+  #hasAsked = false;
 
   /** Nothing is sent yet. The caller has made sure that the invitation is not this repository's own. */
   constructor(invitation: Invitation, options: ExchangeOptions) {
@@ -153,6 +154,11 @@ export class Exchange implements AsyncDisposable {
   /** Gives up, in place of the rest: the inviter removes the remote. @param reason Why, for people. */
   async cancel(reason: string, signal: AbortSignal): Promise<void> {
     expected(await this.#ask({ kind: "cancel", reason }, signal), "over");
+  }
+
+  /** Whether a request may have reached the inviter, so that it may know this joiner. */
+  get hasAsked(): boolean {
+    return this.#hasAsked;
   }
 
   /** Closes the connection and its endpoint. */
@@ -226,6 +232,7 @@ export class Exchange implements AsyncDisposable {
     const { secret } = this.#invitation;
     try {
       const stream = await abortable(connection.open(), limit.signal, giveUp);
+      this.#hasAsked = true;
       await abortable(sendRequest(stream, { ...request, secret }), limit.signal);
       const answer = await abortable(readAnswer(stream), limit.signal);
       end(stream);

@@ -135,6 +135,16 @@ for (const reply of ["lost", 1n, 3n, 8n] as const) {
   });
 }
 
+Deno.test("Exchange tells whether the inviter may have heard of the joiner", async () => {
+  const away = new Inviter([WELCOME]);
+  away.dialErrors = Array.from({ length: 9 }, () => new Unreachable("no route"));
+  for (const [inviter, hasAsked] of [[away, false], [new Inviter(["lost"]), true]] as const) {
+    await using exchange = exchangeWith(inviter);
+    await assert.rejects(exchange.join("ann", signal), Failure);
+    assert.equal(exchange.hasAsked, hasAsked);
+  }
+});
+
 Deno.test("Exchange asks five times, and then says that the inviter is away", async () => {
   const inviter = new Inviter(["lost"]);
   await using exchange = exchangeWith(inviter);

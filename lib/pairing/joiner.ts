@@ -123,8 +123,13 @@ export class Joiner {
       this.#key(),
     ]);
     await using exchange = new Exchange(invitation, { secretKey, settings });
-    const welcome = await exchange.join(name, signal);
-    this.#isUsed = true;
+    let welcome: Welcome;
+    try {
+      welcome = await exchange.join(name, signal);
+    } finally {
+      // If the answer is lost, or is a failure of git-annex there, the invitation is for this key alone.
+      this.#isUsed ||= exchange.hasAsked;
+    }
     this.#check(welcome, uuid);
     const branch = await checkedBranch(place, welcome.branch, signal);
     await serve();
