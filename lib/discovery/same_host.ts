@@ -186,11 +186,11 @@ function fileName(publicKey: Uint8Array): string {
   return `${publicKey.toHex()}.json`;
 }
 
-/** Removes what killed listeners have left: registrations, unfinished files, and old sockets. */
+/** Removes what killed listeners have left, unfinished files, and what dial/absence_memory.ts no longer counts. */
 async function removeStale(folder: string): Promise<void> {
   let checked = 0;
   for await (const { name } of Deno.readDir(folder)) {
-    if (!/^([0-9a-f]{64}\.json|\.new-.*|socket-.*)$/.test(name) || ++checked > MAX_FILES) {
+    if (!/^([0-9a-f]{64}\.(json|away)|\.new-.*|socket-.*)$/.test(name) || ++checked > MAX_FILES) {
       continue;
     }
     const path = join(folder, name);

@@ -133,7 +133,15 @@ Deno.test("LocalRegistration.publish() removes what dead listeners have left, an
     await writeRegistration(dir, { pid: await deadPid() });
     await Deno.writeTextFile(join(dir, "other"), "");
     const old = new Date(Date.now() - 4 * HEARTBEAT_INTERVAL_MS);
-    for (const name of [`${"05".repeat(32)}.json`, ".new-1", "socket-1", "other"]) {
+    for (
+      const name of [
+        `${"05".repeat(32)}.json`,
+        `${"06".repeat(32)}.away`,
+        ".new-1",
+        "socket-1",
+        "other",
+      ]
+    ) {
       await Deno.writeTextFile(join(dir, name), "");
       await Deno.utime(join(dir, name), old, old);
     }

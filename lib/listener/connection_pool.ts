@@ -208,9 +208,17 @@ export class ConnectionPool {
       : this.#options.settings;
     const alpns = [MUX_ALPN, DUMBPIPE_ALPN], key = ticket.publicKey.toHex();
     const options = { from: endpoint, limits };
-    const { connection } = await dial(ticket, settings, alpns, signal, options).catch((error) => {
-      throw error instanceof Unreachable ? presence.failed(key, routesIn(ticket), error) : error;
-    });
+    const before = this.of(key), begunAt = presence.now;
+    let connection: Connection;
+    try {
+      ({ connection } = await dial(ticket, settings, alpns, signal, options));
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error;
+      const failure = presence.failed(key, routesIn(ticket), error, begunAt);
+      const other = this.of(key).findLast((mux) => mux.hasRoom && !before.includes(mux));
+      if (other) return other; // the peer has connected meanwhile
+      throw failure;
+    }
     if (connection.alpn === DUMBPIPE_ALPN) {
       connection.close(0n, "");
       presence.seen(key);

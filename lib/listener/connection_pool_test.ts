@@ -169,6 +169,17 @@ Deno.test("ConnectionPool: a probe of a peer that is away makes no dial wait", a
   assert(await probing instanceof Away);
 });
 
+Deno.test("ConnectionPool uses a connection that the peer has dialed while a dial to it fails", async () => {
+  const presence = makePresence(), dialed = fakeMux(ticketOf(1));
+  const pool: ConnectionPool = makePool(() => {
+    pool.add(dialed);
+    return Promise.reject(new Unreachable("cannot reach the peer"));
+  }, { presence });
+  const pooled = await pool.open(ticketOf(1), SESSION, never);
+  assert.equal((await pooled.opened).mux, dialed);
+  pooled[Symbol.dispose]();
+});
+
 Deno.test("ConnectionPool finishes a dial although the process that wanted it has gone", async () => {
   const dialing = Promise.withResolvers<MuxConnection>(), begun = Promise.withResolvers<void>();
   const pool = makePool(() => {

@@ -22,6 +22,8 @@ import type { Presence } from "./presence.ts";
 const LOOK_INTERVAL_MS = 1_000;
 /** Maximum tries at once: a try may take 8 s, and each searches the local network. */
 const MAX_TRIES = 4;
+/** Maximum relays, and maximum socket addresses, of a peer that several remotes name: those of a long address. */
+const MAX_ROUTES = 32;
 
 /** What a {@linkcode PeerSearch} needs; tests pass other functions. */
 export interface PeerSearchOptions {
@@ -88,8 +90,7 @@ export class PeerSearch {
     const { repository, presence, remotes } = this.#options;
     const state = stateOf(join(repository.gitDir, "config"));
     if (state === this.#configState) return;
-    const tickets = (await remotes(repository)).map(({ address }) => decodeTicket(address));
-    this.#tickets = new Map(tickets.map((ticket) => [ticket.publicKey.toHex(), ticket]));
+    this.#tickets = ticketsByKey(await remotes(repository));
     presence.setRemotes(this.#tickets.keys());
     this.#configState = state;
   }
@@ -108,7 +109,8 @@ export class PeerSearch {
     const { hasNetwork, isDumbpipeOnly } = this.#options;
     this.#tries++;
     try {
-      if (!hasNetwork(ticket) || await isDumbpipeOnly(ticket.publicKey)) return;
+      const isOnHost = this.#registrations?.has(ticket.publicKey.toHex());
+      if (!isOnHost && !hasNetwork(ticket) || await isDumbpipeOnly(ticket.publicKey)) return;
       await this.#options.probe(ticket);
     } catch (error) {
       debug(() => `a peer was tried: ${error}`); // the presence knows
@@ -116,6 +118,21 @@ export class PeerSearch {
       this.#tries--;
     }
   }
+}
+
+/** Returns the ticket of each peer by its public key in hex. If several remotes are one peer, it has all routes. */
+function ticketsByKey(remotes: readonly Remote[]): Map<string, Ticket> {
+  const tickets = new Map<string, Ticket>();
+  for (const { address } of remotes) {
+    const { publicKey, relays, direct } = decodeTicket(address);
+    const key = publicKey.toHex(), other = tickets.get(key);
+    tickets.set(key, {
+      publicKey,
+      relays: [...new Set([...other?.relays ?? [], ...relays])].slice(0, MAX_ROUTES),
+      direct: [...new Set([...other?.direct ?? [], ...direct])].slice(0, MAX_ROUTES),
+    });
+  }
+  return tickets;
 }
 
 /** Describes what a file is at present. */

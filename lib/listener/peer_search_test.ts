@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Unreachable } from "../dial/unreachable.ts";
 import type { Repository } from "../repository/repository.ts";
-import { encodeTicket } from "../repository/ticket.ts";
+import { encodeTicket, type Ticket } from "../repository/ticket.ts";
 import { PeerSearch, type PeerSearchOptions } from "./peer_search.ts";
 import { Presence } from "./presence.ts";
 
@@ -15,6 +15,7 @@ class TestSearch implements Disposable {
   /** Keys of peers that were tried, by their first byte. */
   readonly tried: number[] = [];
   readonly host = { hasChanged: () => false };
+  #looking = Promise.withResolvers<void>();
   #gitDir = Deno.makeTempDirSync();
   #search: PeerSearch;
 
@@ -36,10 +37,13 @@ class TestSearch implements Disposable {
         return Promise.reject(error);
       },
       remotes: readRemotes,
-      registrations: () => new Map(),
       hasNetwork: () => true,
       isDumbpipeOnly: () => Promise.resolve(false),
       ...options,
+      registrations: () => {
+        this.#looking.resolve();
+        return options.registrations?.() ?? new Map();
+      },
     });
   }
 
@@ -50,8 +54,10 @@ class TestSearch implements Disposable {
 
   /** Looks once, and returns what was tried. */
   async look(): Promise<number[]> {
+    this.#looking = Promise.withResolvers();
     const stop = new AbortController(), running = this.#search.run(stop.signal);
-    await new Promise((next) => setTimeout(next, 5));
+    await this.#looking.promise;
+    await new Promise((next) => setTimeout(next, 0)); // the tries have begun
     stop.abort();
     await running;
     return this.tried.splice(0);
@@ -105,6 +111,32 @@ Deno.test("PeerSearch tries no peer without a network, and none that speaks only
   hasNetwork = true;
   search.host.hasChanged = () => true;
   assert.deepEqual(await search.look(), [2]);
+});
+
+Deno.test("PeerSearch tries a peer on this host without a network", async () => {
+  using search = new TestSearch(2, {
+    hasNetwork: () => false,
+    registrations: () => new Map([[keyOf(2), "5"]]),
+  });
+  assert.deepEqual(await search.look(), [2]);
+});
+
+Deno.test("PeerSearch tries all routes of a peer that two remotes name", async () => {
+  const tried: Ticket[] = [], publicKey = new Uint8Array(32).fill(1);
+  const remotes = ["a", "b"].map((name) => ({
+    name,
+    publicKey,
+    address: encodeTicket({ publicKey, relays: [`https://${name}.example/`] }),
+  }));
+  using search = new TestSearch(2, {
+    remotes: () => Promise.resolve(remotes),
+    probe: (ticket) => Promise.resolve(void tried.push(ticket)),
+  });
+  await search.look();
+  assert.deepEqual(tried.map(({ relays }) => relays), [[
+    "https://a.example/",
+    "https://b.example/",
+  ]]);
 });
 
 Deno.test("PeerSearch tries all peers again when this host is on another network, or was asleep", async () => {

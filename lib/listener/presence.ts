@@ -71,6 +71,8 @@ interface Peer {
   since: Date | undefined;
   /** The last dial that has failed, while it is away. */
   failure: FailedDial | undefined;
+  /** A dial that began before this time, of a connection, a hint or a change of network, tells nothing of it. */
+  tellsFrom: number;
   /** Time of the last dial that told nothing of it. */
   unclearAt: number;
   /** Attempts since it was tried for another reason than that a pause was over. */
@@ -110,6 +112,11 @@ export class Presence {
     this.#onAway = onAway;
     this.#clock = clock;
     this.#random = random;
+  }
+
+  /** The time by the clock of this presence. */
+  get now(): number {
+    return this.#clock();
   }
 
   /** Sets the keys of the repository's remotes, the peers that are tried without a dial. */
@@ -187,6 +194,7 @@ export class Presence {
     if (!isDialed && !this.#peers.has(key)) return;
     const peer = this.#peer(key);
     peer.connections++;
+    peer.tellsFrom = this.now;
     this.#believe(peer, "here");
   }
 
@@ -207,10 +215,20 @@ export class Presence {
     this.disconnected(key, "idle");
   }
 
-  /** Notes that a dial has failed. @returns The error for the process. */
-  failed(key: string, address: string, error: Unreachable): Unreachable {
+  /**
+   * Notes that a dial has failed. It tells nothing of the peer if there was a sign of the peer since it began, or a
+   * reason to forget what is believed.
+   *
+   * @param begunAt When the dial began, as {@linkcode now} tells.
+   * @returns The error for the process.
+   */
+  failed(key: string, address: string, error: Unreachable, begunAt = this.now): Unreachable {
     if (error.verdict !== "away") return this.#unclear(key, error);
-    const peer = this.#peer(key), at = this.#clock();
+    const peer = this.#peer(key), at = this.now;
+    if (peer.tellsFrom > begunAt) {
+      if (peer.belief !== "here") peer.dueAt = at;
+      return this.#unclearError(key, error);
+    }
     const isNew = peer.belief !== "away";
     if (isNew) peer.attempts = 0;
     peer.since ??= new Date();
@@ -225,6 +243,7 @@ export class Presence {
   hinted(key: string): void {
     const peer = this.#peers.get(key), now = this.#clock();
     if (!peer || peer.belief === "here" || now < peer.hintsFrom) return;
+    peer.tellsFrom = now;
     peer.hintsFrom = now + peer.hintIntervalMs;
     peer.hintIntervalMs = Math.min(2 * peer.hintIntervalMs, LONGEST_PAUSE_MS);
     this.#doubt(peer);
@@ -237,6 +256,7 @@ export class Presence {
       const peer = this.#peers.get(key);
       if (!peer || peer.connections > 0) continue;
       this.#doubt(peer);
+      peer.tellsFrom = this.now;
       peer.hintsFrom = -Infinity;
       peer.hintIntervalMs = HINT_INTERVAL_MS;
       peer.dueAt += keys.length > 1 ? SPREAD_MS * this.#random() : 0;
@@ -252,13 +272,14 @@ export class Presence {
     }
   }
 
-  /** Returns the keys of the remotes that are to be tried, those first that wait longest. */
+  /** Returns the keys of the remotes that are to be tried: first those for which a process waits, then the oldest. */
   due(): string[] {
     const now = this.#clock();
     const due = [...this.#peers].filter(([key, { connections, dueAt }]) =>
       this.#remotes.has(key) && connections === 0 && dueAt <= now
     );
-    return due.sort(([, a], [, b]) => a.dueAt - b.dueAt).map(([key]) => key);
+    return due.sort(([, a], [, b]) => isAwaited(b) - isAwaited(a) || a.dueAt - b.dueAt)
+      .map(([key]) => key);
   }
 
   /** Puts off the next attempt to reach a peer, since one is being made, or none makes sense. */
@@ -274,10 +295,15 @@ export class Presence {
     if (error.verdict === "refused") return error;
     // A process that waits would else dial again at once, and again.
     if (peer.connections === 0 && peer.belief === "here") peer.belief = "unknown";
-    const { message, hint, verdict } = error;
-    const absence = { since: peer.since ?? new Date(), lastSeen: this.#lastSeen.of(key) };
-    return new Away(message, absence, {
-      verdict,
+    return this.#unclearError(key, error);
+  }
+
+  /** Returns the error for a process whose dial has failed, although the peer is not believed away. */
+  #unclearError(key: string, error: Unreachable): Away {
+    const { message, hint } = error;
+    const since = this.#peers.get(key)?.since ?? new Date();
+    return new Away(message, { since, lastSeen: this.#lastSeen.of(key) }, {
+      verdict: "unclear",
       ...hint === undefined ? {} : { hint },
       cause: error,
     });
@@ -320,6 +346,7 @@ export class Presence {
       connections: 0,
       since: undefined,
       failure: undefined,
+      tellsFrom: -Infinity,
       unclearAt: -Infinity,
       attempts: 0,
       dueAt: this.#clock() + SPREAD_MS * this.#random(),
@@ -327,17 +354,22 @@ export class Presence {
       hintIntervalMs: HINT_INTERVAL_MS,
       waiters: new Set(),
     };
+    this.#makeRoom();
     this.#peers.set(key, peer);
-    this.#dropOldest();
     return peer;
   }
 
-  /** Drops peers that are neither remotes, connected nor waited for, if there are too many. */
-  #dropOldest(): void {
+  /** Drops peers that are neither remotes, connected nor waited for, if there are too many for another one. */
+  #makeRoom(): void {
     for (const [key, { connections, waiters }] of this.#peers) {
-      if (this.#peers.size <= MAX_PEERS) return;
+      if (this.#peers.size < MAX_PEERS) return;
       const isUsed = this.#remotes.has(key) || connections > 0 || waiters.size > 0;
       if (!isUsed) this.#peers.delete(key);
     }
   }
+}
+
+/** Returns 1 if a process waits for a peer, else 0. */
+function isAwaited({ waiters }: Peer): number {
+  return waiters.size > 0 ? 1 : 0;
 }

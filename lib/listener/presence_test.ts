@@ -125,6 +125,55 @@ Deno.test("Presence: a hint has a peer tried at once, and useless ones are taken
   assert.equal(presence.of("ef".repeat(32)), "unknown");
 });
 
+Deno.test("Presence: a dial that began before a sign of the peer, or another network, makes it not away", () => {
+  const { presence, clock } = makePresence();
+  const failsLater = (begunAt: number) => presence.failed(FRIEND, ADDRESS, silent(), begunAt);
+  clock.now = 1_000;
+  presence.connected(FRIEND, false);
+  presence.disconnected(FRIEND, "idle");
+  clock.now = 8_000;
+  assert(failsLater(0) instanceof Away, "remotedaemon's dial may wait");
+  assert.deepEqual([presence.of(FRIEND), presence.failsAtOnce(FRIEND, ADDRESS)], [
+    "here",
+    undefined,
+  ]);
+  failsLater(2_000);
+  assert.equal(presence.of(FRIEND), "away");
+  clock.now = 9_000;
+  presence.hinted(FRIEND);
+  presence.postpone(FRIEND); // the try waits for the dial that is under way
+  clock.now = 10_000;
+  failsLater(8_000);
+  assert.equal(presence.of(FRIEND), "unknown");
+  assert(presence.due().includes(FRIEND));
+  clock.now = 20_000;
+  presence.forget(); // this host was asleep
+  failsLater(10_000);
+  assert.equal(presence.of(FRIEND), "unknown");
+});
+
+Deno.test("Presence believes a peer away that is one too many", () => {
+  const { presence } = makePresence();
+  presence.setRemotes(Array.from({ length: 1_000 }, (_, i) => `${i}`.padStart(64, "0")));
+  for (const key of ["ef".repeat(32), "fe".repeat(32)]) {
+    assert(presence.failed(key, ADDRESS, silent()) instanceof Away);
+    assert.deepEqual([presence.awayKeys(), presence.of(key)], [[key], "away"]);
+  }
+});
+
+Deno.test("Presence has a peer tried first for which a process waits", async () => {
+  const { presence, clock } = makePresence(), cancel = new AbortController();
+  presence.failed(OTHER, ADDRESS, silent());
+  clock.now = 1_000;
+  presence.failed(FRIEND, ADDRESS, silent());
+  clock.now += MINUTE_MS;
+  assert.deepEqual(presence.due(), [OTHER, FRIEND]);
+  const waiting = presence.untilHere(FRIEND, cancel.signal);
+  assert.deepEqual(presence.due(), [FRIEND, OTHER]);
+  cancel.abort(new Error("the process is gone"));
+  await assert.rejects(waiting, /the process is gone/);
+});
+
 Deno.test("Presence: a dial that told nothing makes no peer away, but later ones shorter for a minute", () => {
   const { presence, clock } = makePresence();
   assert.equal(presence.limits(FRIEND), DIAL_LIMITS);
