@@ -304,9 +304,10 @@ scenario(
       const { code: exitStatus, stderr } = await joining.ended;
       if (signal === "SIGINT") {
         assert.equal(exitStatus, 130);
-        assert.match(stderr, /\/photos is removed again/);
-        await started.says(/not joined yet, interrupted there/);
-        started.kill("SIGINT");
+        assert.match(stderr, /\/photos is removed again; the invitation is used up/);
+        const invited = await started.ended;
+        assert.equal(invited.code, 1);
+        assert.match(invited.stderr, /: the invitation is over, .* given up: interrupted there; /);
       } else {
         await stopped.release();
         const withdraw = ["git-annex-p2p-iroh", "invite", "--withdraw", "all"];

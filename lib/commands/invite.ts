@@ -138,6 +138,10 @@ async function tell(event: InvitationEvent): Promise<boolean> {
     case "failed":
       say(`not joined yet, ${event.message}`);
       return false;
+    case "cancelled":
+      throw new NoJoiner(`the invitation is over, the joiner has given up: ${event.message}`, {
+        hint: `for another one, run ${PROGRAM} invite`,
+      });
     case "expired":
     case "withdrawn":
     case "stopped":

@@ -6,10 +6,11 @@ import { Failure, systemReason, UsageError } from "../console/failure.ts";
 import { Input } from "../platform/input.ts";
 import { PROGRAM } from "../console/program.ts";
 import { Signalled, Signals } from "../console/signals.ts";
-import { describeFailure, say } from "../console/stderr.ts";
+import { say } from "../console/stderr.ts";
 import { print } from "../console/stdout.ts";
 import { type AnnexPlace, annexUuid } from "../pairing/annex_place.ts";
 import { REMOTE_COST } from "../pairing/annex_remote.ts";
+import { InvitationRefused } from "../pairing/exchange.ts";
 import { type FirstFetch, firstFetch, nameBranch } from "../pairing/first_fetch.ts";
 import { decodeInvitation, type Invitation, INVITATION_PREFIX } from "../pairing/invitation.ts";
 import { type Joined, Joiner } from "../pairing/joiner.ts";
@@ -212,12 +213,15 @@ async function undo(
   joiner: Joiner | undefined,
 ): Promise<void> {
   try {
-    const reason = error instanceof Signalled ? "interrupted there" : describeFailure(error).line;
+    const reason = error instanceof Signalled ? "interrupted there" : systemReason(error);
     const wasUsed = await joiner?.giveUp(reason, AbortSignal.timeout(TELL_TIMEOUT_MS)) ?? false;
-    if (made === undefined) return wasUsed ? say("no remote is left") : undefined;
+    const next = wasUsed && !(error instanceof InvitationRefused)
+      ? "; the invitation is used up, so ask for a new one"
+      : "";
+    if (made === undefined) return wasUsed ? say(`no remote is left${next}`) : undefined;
     if (place) await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
     const isRemoved = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
-    say(isRemoved ? `${made} is removed again` : `${made} has files, and stays`);
+    say((isRemoved ? `${made} is removed again` : `${made} has files, and stays`) + next);
   } catch (error) {
     say(`what was begun may be left in ${made ?? place?.folder}: ${systemReason(error)}`);
   }

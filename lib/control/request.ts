@@ -65,4 +65,6 @@ export type InvitationEvent =
    *
    * @param isUndone Whether a joiner's remote was removed again.
    */
-  | { readonly kind: "expired" | "withdrawn" | "stopped"; readonly isUndone: boolean };
+  | { readonly kind: "expired" | "withdrawn" | "stopped"; readonly isUndone: boolean }
+  /** The joiner has given up, and what was begun is undone. The last event. @param message Why. */
+  | { readonly kind: "cancelled"; readonly message: string; readonly isUndone: boolean };

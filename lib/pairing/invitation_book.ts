@@ -50,7 +50,14 @@ interface Entry {
 }
 
 /** How an invitation ends that no joiner has used to the end. */
-type EndKind = "expired" | "withdrawn" | "stopped";
+type End = { readonly kind: "expired" | "withdrawn" | "stopped" } | {
+  readonly kind: "cancelled";
+  /** Why the joiner gives up. */
+  readonly message: string;
+};
+
+/** A request that takes its turn. */
+type StepRequest = Exclude<PairingRequest, { kind: "cancel" }>;
 
 /** The invitation is no longer valid. */
 class Over extends Error {}
@@ -135,14 +142,14 @@ export class InvitationBook implements AsyncDisposable {
         hint: "git-annex-p2p-iroh invite --list shows those that are valid",
       });
     }
-    await Promise.all(wanted.map((id) => this.#end(valid.get(id)!, "withdrawn")));
+    await Promise.all(wanted.map((id) => this.#end(valid.get(id)!, { kind: "withdrawn" })));
     return wanted;
   }
 
   /** Withdraws an invitation if it is still valid. @param hash Of its secret. */
   async withdrawHash(hash: string): Promise<void> {
     const entry = this.#entries.get(hash);
-    if (entry && entry.record.state !== "joined") await this.#end(entry, "withdrawn");
+    if (entry && entry.record.state !== "joined") await this.#end(entry, { kind: "withdrawn" });
   }
 
   /**
@@ -169,7 +176,10 @@ export class InvitationBook implements AsyncDisposable {
       entry.onEvent({ kind: "joining", name });
     }
     entry.latest = request;
-    return () => this.#answer(entry, request);
+    return () =>
+      request.kind === "cancel"
+        ? this.#cancel(entry, request.reason)
+        : this.#answer(entry, request);
   }
 
   #reportOther(entry: Entry, key: string): void {
@@ -180,7 +190,7 @@ export class InvitationBook implements AsyncDisposable {
     );
   }
 
-  async #answer(entry: Entry, request: PairingRequest): Promise<PairingAnswer> {
+  async #answer(entry: Entry, request: StepRequest): Promise<PairingAnswer> {
     try {
       return await this.#inTurn(() => this.#step(entry, request));
     } catch (error) {
@@ -202,7 +212,7 @@ export class InvitationBook implements AsyncDisposable {
     return done;
   }
 
-  async #step(entry: Entry, request: PairingRequest): Promise<PairingAnswer> {
+  async #step(entry: Entry, request: StepRequest): Promise<PairingAnswer> {
     const { steps, stepTimeoutMs = STEP_TIMEOUT_MS } = this.#options;
     using limit = new LinkedSignal([entry.over.signal, this.#stopped.signal], {
       milliseconds: stepTimeoutMs,
@@ -221,8 +231,6 @@ export class InvitationBook implements AsyncDisposable {
         return await this.#link(entry, request, signal);
       case "done":
         return await this.#done(entry);
-      case "cancel":
-        return await this.#cancel(entry, request.reason, signal);
     }
   }
 
@@ -277,12 +285,15 @@ export class InvitationBook implements AsyncDisposable {
     return { kind: "over" };
   }
 
-  /** Undoes what was begun. The joiner may begin again. */
-  async #cancel(entry: Entry, reason: string, signal: AbortSignal): Promise<PairingAnswer> {
-    if (entry.record.link) await this.#unlink(entry.record.link, signal);
-    await this.#change(entry, { state: "joining", link: undefined });
-    this.#options.report(`invitation ${idOf(entry.record)}: the joiner gives up, ${reason}`);
-    entry.onEvent({ kind: "failed", message: reason });
+  /**
+   * Ends the invitation, and undoes what was begun. It is not open again: the joiner may be a stranger who has used
+   * it and knows a token, and the one who was meant must notice.
+   */
+  async #cancel(entry: Entry, message: string): Promise<PairingAnswer> {
+    this.#options.report(`invitation ${idOf(entry.record)}: the joiner gives up, ${message}`);
+    // A joiner that has not heard that it is done gives up, too.
+    if (entry.record.state === "joined") entry.record = { ...entry.record, state: "joining" };
+    await this.#end(entry, { kind: "cancelled", message });
     return { kind: "over" };
   }
 
@@ -309,7 +320,9 @@ export class InvitationBook implements AsyncDisposable {
   #watch(entry: Entry, endMs: number): void {
     const { lookIntervalMs = LOOK_INTERVAL_MS } = this.#options;
     const left = Math.min(entry.record.expires - Date.now(), endMs - performance.now());
-    const look = left > 0 ? () => this.#watch(entry, endMs) : () => this.#end(entry, "expired");
+    const look = left > 0
+      ? () => this.#watch(entry, endMs)
+      : () => this.#end(entry, { kind: "expired" });
     entry.timer = setTimeout(look, Math.max(0, Math.min(left, lookIntervalMs)));
     Deno.unrefTimer(entry.timer);
   }
@@ -322,11 +335,11 @@ export class InvitationBook implements AsyncDisposable {
   }
 
   /** Ends an invitation, and undoes what was begun. Never rejects. */
-  async #end(entry: Entry, kind: EndKind): Promise<void> {
+  async #end(entry: Entry, end: End): Promise<void> {
     if (this.#entries.get(entry.record.hash) !== entry) return; // it has ended already
     this.#drop(entry);
     const isUndone = await this.#forget(() => entry.record);
-    if (entry.record.state !== "joined") entry.onEvent({ kind, isUndone });
+    if (entry.record.state !== "joined") entry.onEvent({ ...end, isUndone });
   }
 
   /**
@@ -367,7 +380,7 @@ export class InvitationBook implements AsyncDisposable {
     for (const entry of entries) {
       if (isKeptAtEnd(entry.record)) this.#drop(entry);
     }
-    await Promise.all(entries.map((entry) => this.#end(entry, "stopped")));
+    await Promise.all(entries.map((entry) => this.#end(entry, { kind: "stopped" })));
     await this.#turn;
   }
 }

@@ -116,8 +116,8 @@ class Scene implements AsyncDisposable {
     return await this.book.use({ kind: "done", secret }, key)?.();
   }
 
-  async cancel(secret: Uint8Array): Promise<PairingAnswer | undefined> {
-    return await this.book.use({ kind: "cancel", secret, reason: "no room" }, ANN)?.();
+  async cancel(secret: Uint8Array, key = ANN): Promise<PairingAnswer | undefined> {
+    return await this.book.use({ kind: "cancel", secret, reason: "no room" }, key)?.();
   }
 
   /** Resolves when an event of a kind has come. */
@@ -239,27 +239,40 @@ Deno.test("InvitationBook: a joiner that is a remote already stays one", async (
   await scene.join(secret);
   assert.deepEqual(await scene.link(secret), { kind: "linked", remote: "friend", wasLinked: true });
   await scene.cancel(secret);
-  await scene.book.withdraw("all");
   assert.deepEqual([...scene.steps.remotes.keys()], ["friend"]);
   assert(!scene.steps.calls.some((call) => /^(un)?link/.test(call)));
-  assert.deepEqual(scene.events.at(-1), { kind: "withdrawn", isUndone: false });
+  assert.deepEqual(scene.events.at(-1), { kind: "cancelled", message: "no room", isUndone: false });
 });
 
-Deno.test("InvitationBook: a joiner that gives up leaves no remote, and may begin again", async () => {
+Deno.test("InvitationBook: a joiner that gives up leaves no remote, and the invitation is over", async () => {
   await using scene = await Scene.open();
   const secret = await scene.invite();
   await scene.join(secret);
   await scene.link(secret);
   assert.deepEqual(await scene.cancel(secret), { kind: "over" });
   assert.equal(scene.steps.remotes.size, 0);
-  assert.deepEqual(scene.events.at(-1), { kind: "failed", message: "no room" });
-  assert.deepEqual(await scene.done(secret), {
-    kind: "failed",
-    message: "the joiner is not linked here yet",
-  });
-  await scene.join(secret);
-  assert.deepEqual(await scene.link(secret), LINKED);
-  assert.deepEqual(await scene.done(secret), { kind: "over" });
+  assert.deepEqual(scene.events.at(-1), { kind: "cancelled", message: "no room", isUndone: true });
+  assert.equal(await scene.join(secret), undefined);
+  assert.deepEqual([scene.book.list(), scene.files.size], [[], 0]);
+});
+
+Deno.test("InvitationBook: a joiner that gives up ends the step that is under way, or what is done", async () => {
+  await using scene = await Scene.open();
+  const [slow, done] = [await scene.invite(), await scene.invite()];
+  await scene.join(done);
+  await scene.link(done);
+  await scene.done(done);
+  await scene.join(slow, EVE);
+  scene.steps.before = async (step, signal) => {
+    if (step === "link") await new Promise((_, reject) => signal!.onabort = reject);
+  };
+  const other = parseAnnexLine(`p2p-annex::iroh:${OTHER}:joiners`)!;
+  const linking = scene.link(slow, EVE, other);
+  while (!scene.steps.calls.includes("link ann2")) await new Promise((next) => setTimeout(next, 1));
+  assert.deepEqual(await scene.cancel(slow, EVE), { kind: "over" });
+  assert.deepEqual(await linking, { kind: "refused" });
+  assert.deepEqual(await scene.cancel(done), { kind: "over" });
+  assert.equal(scene.steps.remotes.size, 0);
 });
 
 Deno.test("InvitationBook: what a repository completes outlives what it has begun with another", async () => {
