@@ -61,8 +61,8 @@ async function tokenList({ path }: Annex): Promise<string[]> {
 }
 
 /**
- * Checks that neither an invitation nor a token is on a command line, in an environment or in a log, and that the
- * files of the pairing are private.
+ * Checks that neither an invitation nor a token is on a command line, in an environment, in a log or in another file
+ * of a listener, except in the one for tokens, and that the files of a pairing are private.
  */
 export async function assertNoSecretShown(
   env: TestEnv,
@@ -76,11 +76,16 @@ export async function assertNoSecretShown(
   for (const annex of annexes) {
     secrets.push(...await tokenList(annex));
     const folder = join(annex.path, ".git", "annex", "p2p-iroh");
-    for (const log of ["log", "up.log"]) await look(join(folder, log));
-    for await (const { name } of Deno.readDir(folder)) {
-      if (!/^(invitations|pairing-lines|join-.*)$/.test(name)) continue;
-      const { mode } = await Deno.stat(join(folder, name));
-      assert.equal(mode! & 0o077, 0, `${name} is open to others`);
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      const path = join(folder, name);
+      if (/^(invitations|pairing-lines|join-.*)$/.test(name)) {
+        assert.equal((await Deno.stat(path)).mode! & 0o077, 0, `${name} is open to others`);
+      }
+      if (name === "pairing-lines") continue;
+      const files = isDirectory
+        ? await Array.fromAsync(Deno.readDir(path), (file) => join(path, file.name))
+        : [path];
+      await Promise.all(files.map(look));
     }
   }
   for (const pid of await env.marked()) {

@@ -132,6 +132,13 @@ class Scene implements AsyncDisposable {
   }
 }
 
+/** Sets the clock until it is disposed of. */
+function setClock(differenceMs: number): Disposable {
+  const { now } = Date;
+  Date.now = () => now() + differenceMs;
+  return { [Symbol.dispose]: () => void (Date.now = now) };
+}
+
 const LINKED = { kind: "linked", remote: "ann", wasLinked: false };
 
 Deno.test("InvitationBook: a joiner joins, links and is done", async () => {
@@ -149,10 +156,11 @@ Deno.test("InvitationBook: a joiner joins, links and is done", async () => {
 
 Deno.test("InvitationBook: a joined remote stays when the time is over", async () => {
   await using scene = await Scene.open();
-  const secret = await scene.invite({ validMs: 30 });
+  const secret = await scene.invite();
   await scene.join(secret);
   await scene.link(secret);
   await scene.done(secret);
+  using _ = setClock(HOUR_MS);
   while (scene.files.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   assert.deepEqual(scene.steps.calls.slice(3), ["settle true"]);
   assert.equal(scene.events.at(-1)?.kind, "joined");
@@ -302,9 +310,10 @@ Deno.test("InvitationBook: a joiner with another address than before replaces it
 for (const end of ["expired", "withdrawn"] as const) {
   Deno.test(`InvitationBook: an invitation that is ${end} is void, with what was begun`, async () => {
     await using scene = await Scene.open();
-    const secret = await scene.invite(end === "expired" ? { validMs: 30 } : {});
+    const secret = await scene.invite();
     await scene.join(secret);
     await scene.link(secret);
+    using _ = setClock(end === "expired" ? HOUR_MS : 0);
     if (end === "withdrawn") {
       const [{ id } = { id: "" }] = scene.book.list();
       assert.deepEqual(await scene.book.withdraw([id]), [id]);
@@ -318,13 +327,6 @@ for (const end of ["expired", "withdrawn"] as const) {
     }
     assert.deepEqual([scene.book.list(), scene.files.size], [[], 0]);
   });
-}
-
-/** Sets the clock until it is disposed of. */
-function setClock(differenceMs: number): Disposable {
-  const { now } = Date;
-  Date.now = () => now() + differenceMs;
-  return { [Symbol.dispose]: () => void (Date.now = now) };
 }
 
 Deno.test("InvitationBook: the clock ends an invitation, also if the machine was suspended", async () => {

@@ -112,20 +112,27 @@ function encodeRequest(request: PairingRequest): Uint8Array<ArrayBuffer> {
   const secret = request.secret.toHex();
   switch (request.kind) {
     case "join":
-      return encode(PairingKind.JOIN, { secret, name: request.name });
+      return encode(PairingKind.JOIN, {
+        secret,
+        name: printable(request.name, MAX_NAME_CHARACTERS),
+      });
     case "link":
       return encode(PairingKind.LINK, { secret, line: request.line.line });
     case "done":
       return encode(PairingKind.DONE, { secret });
     case "cancel":
-      return encode(PairingKind.CANCEL, { secret, reason: request.reason });
+      return encode(PairingKind.CANCEL, {
+        secret,
+        reason: printable(request.reason, MAX_TEXT_CHARACTERS),
+      });
   }
 }
 
 function encodeAnswer(answer: PairingAnswer): Uint8Array<ArrayBuffer> {
   switch (answer.kind) {
     case "welcome": {
-      const { name, uuid, line: { line }, branch } = answer;
+      const { uuid, line: { line }, branch } = answer;
+      const name = printable(answer.name, MAX_NAME_CHARACTERS);
       return encode(PairingKind.WELCOME, { name, uuid, line, branch });
     }
     case "linked":

@@ -91,6 +91,16 @@ for (const [what, kind, body] of INVALID_REQUESTS) {
   });
 }
 
+Deno.test("sendRequest() and sendAnswer() cut a text that is too long", async () => {
+  const long = "ü".repeat(MAX_PAIRING_BYTES), [near, far] = pipe();
+  await sendAnswer(near, { kind: "welcome", name: long, uuid: UUID, line: LINE, branch: "main" });
+  const answer = await readAnswer(far);
+  assert(answer.kind === "welcome" && answer.name.length === 100);
+  for (const [kind, field] of [["join", "name"], ["cancel", "reason"]] as const) {
+    await sendRequest(pipe()[0], { kind, secret, [field]: long } as PairingRequest);
+  }
+});
+
 Deno.test("readRequest() reads the length before it takes the memory", async () => {
   const [near, far] = pipe();
   await send(near, Uint8Array.of(PairingKind.JOIN, 0xff, 0xff));
