@@ -250,15 +250,14 @@ export class InvitationBook implements AsyncDisposable {
       await this.#undoOthers(entry, line.url, signal);
       const name = entry.record.name ?? entry.record.joiner!.name;
       const plan = await steps.planLink({ name, url: line.url }, signal);
-      const wasLinked = plan.isLinked;
-      // It is written before the remote is made: if this program is killed meanwhile, the next one removes it.
-      link = { remote: plan.remote, url: line.url, wasLinked, isMade: wasLinked };
-      await this.#change(entry, { link });
+      link = { remote: plan.remote, url: line.url, wasLinked: plan.isLinked, isMade: false };
     }
     if (!link.wasLinked) {
+      // It is written before the remote is made: if this program is killed meanwhile, the next one removes it.
+      await this.#change(entry, { link: { ...link, isMade: false } });
       await steps.link(link.remote, line, signal);
-      await this.#change(entry, { link: { ...link, isMade: true } });
     }
+    await this.#change(entry, { link: { ...link, isMade: true } });
     return { kind: "linked", remote: link.remote, wasLinked: link.wasLinked };
   }
 

@@ -283,6 +283,16 @@ Deno.test("InvitationBook: a joiner that gives up ends the step that is under wa
   assert.equal(scene.steps.remotes.size, 0);
 });
 
+Deno.test("InvitationBook: a joiner whose repeated link fails is not linked", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite();
+  await scene.join(secret);
+  await scene.link(secret);
+  scene.steps.before = () => Promise.reject(new Failure("no route"));
+  assert.deepEqual(await scene.link(secret), { kind: "failed", message: "no route" });
+  assert.equal((await scene.done(secret))?.kind, "failed");
+});
+
 Deno.test("InvitationBook: what a repository completes outlives what it has begun with another", async () => {
   await using scene = await Scene.open();
   const [first, second] = [await scene.invite(), await scene.invite()];
