@@ -61,8 +61,8 @@ async function tokenList({ path }: Annex): Promise<string[]> {
 }
 
 /**
- * Checks that neither an invitation nor a token is on a command line, in an environment, in a log or in another file
- * of a listener, except in the one for tokens, and that the files of a pairing are private.
+ * Checks that no invitation and no token is on a command line or in an environment. Checks the same of the files of
+ * listeners, except the one for tokens, and that those of a pairing are private.
  */
 export async function assertNoSecretShown(
   env: TestEnv,
