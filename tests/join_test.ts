@@ -11,6 +11,7 @@ import {
   invite,
   isGone,
   listenerOf,
+  pathOf,
   remotesOf,
   replaceGitAnnex,
   startJoin,
@@ -176,6 +177,19 @@ scenario(
     const own = await (await startJoin(env, a, good.code, ["--yes"], { cwd: ann.path })).ended;
     assert.match(own.stderr, /this invitation is of this repository itself/);
 
+    const onlyGit = join(b.dir, "only-git"), program = join(b.dir, "bin", "git-annex-p2p-iroh");
+    await Deno.mkdir(onlyGit);
+    await Deno.symlink(await pathOf("git"), join(onlyGit, "git"));
+    for (const [missing, PATH] of [["git-annex", onlyGit], ["git", "/nonexistent"]] as const) {
+      const stdin = `${good.code}\n`;
+      const { stderr } = await env.run([program, "join", "x"], { on: b, stdin, env: { PATH } });
+      assert.match(
+        stderr,
+        new RegExp(`/x is removed again\n.*: ${missing} is not on PATH; install`),
+      );
+      assert(await isGone(join(b.dir, "x")));
+    }
+
     // Two at once: one gets in.
     const both = await Promise.all(["one", "two"].map((folder) => run([folder], good.code)));
     assert.deepEqual(both.map(({ code }) => code).toSorted(), [0, 1]);
@@ -327,7 +341,10 @@ scenario(
     assert.equal(await tokensOf(ann), 1);
 
     // One that was killed in a repository that exists leaves a remote. The next invitation completes it.
+    await ann.write("photo", randomBytes(1000));
+    await ann.add();
     const bob = await Annex.make(env, b);
+    await bob.gitOk(["symbolic-ref", "HEAD", "refs/heads/trunk"]);
     const first = await startJoin(env, b, (await invite(ann)).code, ["--yes"], { cwd: bob.path });
     await env.until("the join to be half done", stopped.isReached);
     first.kill("SIGKILL");
@@ -338,6 +355,7 @@ scenario(
     const { started, code } = await invite(ann);
     const second = await (await startJoin(env, b, code, ["--yes"], { cwd: bob.path })).ended;
     assert.equal(second.code, 0);
+    assert.match(second.stdout, /^branch {4}trunk here and main there, .* git checkout main$/m);
     assert.equal((await started.ended).code, 0);
     await env.ok(["git-annex-p2p-iroh", "invite", "--withdraw", "all"], { on: a, cwd: ann.path });
     await assertRemote(ann, "b");

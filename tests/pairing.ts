@@ -147,14 +147,15 @@ export async function replaceGitAnnex(
   words: string,
   command: string,
 ): Promise<AsyncDisposable> {
-  const path = join(host.dir, "bin", "git-annex"), real = await realGitAnnex();
+  const path = join(host.dir, "bin", "git-annex"), real = await pathOf("git-annex");
   const script = `#!/bin/sh\ncase "$*" in *"${words}"*) ${command};; esac\nexec '${real}' "$@"\n`;
   await Deno.writeTextFile(`${path}.new`, script, { mode: 0o755 });
   await Deno.rename(`${path}.new`, path);
   return { [Symbol.asyncDispose]: () => Deno.remove(path) };
 }
 
-async function realGitAnnex(): Promise<string> {
-  const command = new Deno.Command("sh", { args: ["-c", "command -v git-annex"] });
+/** Returns the path of a program on PATH. */
+export async function pathOf(program: string): Promise<string> {
+  const command = new Deno.Command("sh", { args: ["-c", `command -v ${program}`] });
   return new TextDecoder().decode((await command.output()).stdout).trim();
 }

@@ -158,7 +158,8 @@ export async function listValid(): Promise<number> {
   using signals = new Signals(END_TIMEOUT_MS);
   const socket = locateControlSocket(await findRepository());
   const all = socket ? await listInvitations(socket, signals.signal) : [];
-  await print(all.map(invitationLine).join("") || "no invitations\n");
+  const good = all.filter(({ state }) => state !== "joined");
+  await print(good.map(invitationLine).join("") || "no invitations\n");
   return 0;
 }
 

@@ -11,7 +11,12 @@ import { print } from "../console/stdout.ts";
 import { type AnnexPlace, annexUuid } from "../pairing/annex_place.ts";
 import { REMOTE_COST } from "../pairing/annex_remote.ts";
 import { InvitationRefused } from "../pairing/exchange.ts";
-import { type FirstFetch, firstFetch, nameBranch } from "../pairing/first_fetch.ts";
+import {
+  type FirstFetch,
+  firstFetch,
+  type FirstFetchOptions,
+  nameBranch,
+} from "../pairing/first_fetch.ts";
 import { decodeInvitation, type Invitation, INVITATION_PREFIX } from "../pairing/invitation.ts";
 import { type Joined, Joiner } from "../pairing/joiner.ts";
 import {
@@ -80,7 +85,8 @@ export async function join(options: JoinOptions): Promise<number> {
   return 0;
 }
 
-function shellWord(text: string): string {
+function shellWord(word: string): string {
+  const text = word.startsWith("-") ? `./${word}` : word;
   return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
@@ -171,7 +177,11 @@ async function link(
     joiner = await Joiner.open({ place, invitation, name, settings });
     const linkedAs = await joiner.linkedAs();
     if (linkedAs !== undefined) {
-      await print(`linked    already, as the remote ${linkedAs}\n`);
+      if (isNew) await keepRepository(path);
+      await print(
+        `linked    already, as the remote ${linkedAs}\n` +
+          "unused    the invitation, so it is still good; to link anew, first remove that remote\n",
+      );
       return { place, remote: linkedAs };
     }
     const address = await ensureEnabled(repository, place.folder, signal);
@@ -220,8 +230,9 @@ async function undo(
       : "";
     if (made === undefined) return wasUsed ? say(`no remote is left${next}`) : undefined;
     if (place) await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
-    const isRemoved = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
-    say((isRemoved ? `${made} is removed again` : `${made} has files, and stays`) + next);
+    const end = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
+    if (end === "removed") say(`${made} is removed again${next}`);
+    if (end === "kept") say(`${made} has files, and stays${next}`);
   } catch (error) {
     say(`what was begun may be left in ${made ?? place?.folder}: ${systemReason(error)}`);
   }
@@ -239,22 +250,28 @@ async function finish(
   if (isCostSet) await print(`cost      ${REMOTE_COST}, less than that of special remotes\n`);
   if (isNew && branch !== undefined) await nameBranch(place, branch, signal);
   await print(`fetching  from ${remote}\n`);
-  const fetched = await firstFetch(place, { remote, branch, isNew }, signal);
-  for (const [term, text] of fetchLines(fetched, remote, isNew)) {
+  const fetched = await firstFetch(place, { remote, branch, isNew }, signal).catch((error) => {
+    say(`both are linked, and not all is fetched; git annex sync --content ${remote} fetches it`);
+    throw error;
+  });
+  for (const [term, text] of fetchLines(fetched, { remote, branch, isNew })) {
     await print(`${term.padEnd(10)}${text}\n`);
   }
 }
 
 function fetchLines(
   fetched: FirstFetch,
-  remote: string,
-  isNew: boolean,
+  { remote, branch, isNew }: FirstFetchOptions,
 ): [term: string, text: string][] {
   if (fetched.failed) return [["failed", `${fetched.failed}; git annex sync fetches again`]];
-  const { checkedOut, isUnrelated, specialRemotes } = fetched;
+  const { checkedOut, otherBranch, isUnrelated, specialRemotes } = fetched;
   const lines: [string, string][] = [];
   if (checkedOut) lines.push(["branch", `${checkedOut} is checked out`]);
   else if (isNew) lines.push(["branch", `none, since ${remote} has no commit yet`]);
+  if (otherBranch) {
+    const text = `${otherBranch} here and ${branch} there, and git annex sync merges neither`;
+    lines.push(["branch", `${text}; for theirs, run git checkout ${branch}`]);
+  }
   if (isUnrelated) {
     const sync = `git annex sync --allow-unrelated-histories ${remote}`;
     lines.push(["history", `both have commits, and none in common; to merge them, run ${sync}`]);

@@ -2,7 +2,7 @@
 
 import { fetchAgain, type FetchLimits } from "../repository/fetch.ts";
 import { outputIn, runIn } from "../repository/git_annex.ts";
-import { type AnnexPlace, specialRemotes } from "./annex_place.ts";
+import { type AnnexPlace, currentBranch, specialRemotes } from "./annex_place.ts";
 
 /** git-annex's fetch hangs now and then, with any transport: 2 of 10 over a bare pipe. */
 const LIMITS: FetchLimits = { attempts: 5, hungMs: 15_000 };
@@ -16,6 +16,8 @@ export interface FirstFetch {
   readonly failed: string;
   /** The branch that was checked out; undefined if the inviter has no commit, or if this repository had one. */
   readonly checkedOut: string | undefined;
+  /** The branch here, if it is not the inviter's: then `git annex sync` merges neither into the other. */
+  readonly otherBranch: string | undefined;
   /** Whether both have commits, and no common one. */
   readonly isUnrelated: boolean;
   /** Special remotes of the inviter, which may be enabled here. */
@@ -58,7 +60,13 @@ export async function firstFetch(
 ): Promise<FirstFetch> {
   const { folder } = place;
   const { isSuccess, reason } = await fetchAgain(folder, remote, signal, LIMITS);
-  const nothing = { failed: reason, checkedOut: undefined, isUnrelated: false, specialRemotes: [] };
+  const nothing = {
+    failed: reason,
+    checkedOut: undefined,
+    otherBranch: undefined,
+    isUnrelated: false,
+    specialRemotes: [],
+  };
   if (!isSuccess) return nothing;
   const names = await specialRemotes(place, `refs/remotes/${remote}/git-annex`, signal);
   const fetched = { ...nothing, specialRemotes: names };
@@ -70,6 +78,8 @@ export async function firstFetch(
     await outputIn(folder, args, signal, { timeoutMs: CHECKOUT_TIMEOUT_MS });
     return { ...fetched, checkedOut: branch };
   }
+  const own = await currentBranch(place, signal);
+  if (own !== undefined && own !== branch) return { ...fetched, otherBranch: own };
   const head = await runIn(folder, ["rev-parse", "--quiet", "--verify", "HEAD"], signal);
   if (head.code !== 0) return fetched; // there is no commit here
   const base = await runIn(folder, ["merge-base", "HEAD", start], signal);

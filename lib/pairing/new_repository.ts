@@ -71,22 +71,34 @@ export async function keepRepository(folder: string): Promise<void> {
   await Deno.remove(join(folder, ".git", MARK)).catch(ignoreNotFound);
 }
 
+/** What has become of a repository. */
+export type RemovalEnd =
+  | "removed"
+  /** It has commits or contents of files. */
+  | "kept"
+  /** No join has begun it. */
+  | "not-begun";
+
 /**
  * Removes a repository that was begun, and the folder if it was new. Files that others have put there stay. Nothing
  * may run in it.
- *
- * @returns False if it stays, since it has commits or contents of files.
  */
-export async function removeRepository(folder: string, signal: AbortSignal): Promise<boolean> {
+export async function removeRepository(folder: string, signal: AbortSignal): Promise<RemovalEnd> {
   const mark = markOf(folder), gitDir = join(folder, ".git");
-  if (mark === undefined) return false;
-  const head = await runIn(folder, ["rev-parse", "--quiet", "--verify", "HEAD"], signal);
-  if (head.code === 0 || await exists(join(gitDir, "annex", "objects"))) return false;
+  if (mark === undefined) return "not-begun";
+  if (await hasCommit(folder, signal) || await exists(join(gitDir, "annex", "objects"))) {
+    return "kept";
+  }
   await Deno.remove(gitDir, { recursive: true });
   if (mark !== FOLDER_WAS_THERE) {
     await Deno.remove(folder).catch((error) => debug(() => `the folder stays: ${error}`));
   }
-  return true;
+  return "removed";
+}
+
+async function hasCommit(folder: string, signal: AbortSignal): Promise<boolean> {
+  if (!await exists(join(folder, ".git", "HEAD"))) return false; // git init has failed, perhaps for want of git
+  return (await runIn(folder, ["rev-parse", "--quiet", "--verify", "HEAD"], signal)).code === 0;
 }
 
 /** Returns the text of the file; undefined if there is none. */

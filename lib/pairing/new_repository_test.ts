@@ -19,7 +19,7 @@ Deno.test({
       for (const folder of [empty!, used!]) await Deno.mkdir(folder);
       await Deno.writeTextFile(join(used!, "file"), "text");
       assert.equal(await folderState(used!), "used");
-      assert.equal(await removeRepository(used!, signal), false);
+      assert.equal(await removeRepository(used!, signal), "not-begun");
       await assert.rejects(folderState(join(used!, "file")), /cannot use /);
 
       for (const folder of [made!, empty!]) {
@@ -27,21 +27,21 @@ Deno.test({
         await makeRepository(folder, signal);
         await makeRepository(folder, signal); // as after an interruption
         assert.equal(await folderState(folder), "begun");
-        assert.equal(await removeRepository(folder, signal), true);
+        assert.equal(await removeRepository(folder, signal), "removed");
       }
       assert.deepEqual([await isThere(made!), await isThere(empty!)], [false, true]);
 
       // Files of the user stay, and so does a repository in which the user has worked.
       await makeRepository(made!, signal);
       await Deno.writeTextFile(join(made!, "mine"), "text");
-      assert.equal(await removeRepository(made!, signal), true);
+      assert.equal(await removeRepository(made!, signal), "removed");
       assert.deepEqual((await Array.fromAsync(Deno.readDir(made!))).map(({ name }) => name), [
         "mine",
       ]);
       await makeRepository(empty!, signal);
       const identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
       await outputIn(empty!, [...identity, "commit", "-q", "--allow-empty", "-m", "x"], signal);
-      assert.equal(await removeRepository(empty!, signal), false);
+      assert.equal(await removeRepository(empty!, signal), "kept");
       await keepRepository(empty!);
       assert.equal(await folderState(empty!), "used");
     } finally {

@@ -3,7 +3,7 @@
 import { abortable, LinkedSignal } from "../async/abort.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { groupEnds, signalGroup } from "../platform/processes.ts";
-import type { GitRun } from "./repository.ts";
+import { GitMissing, type GitRun } from "./repository.ts";
 
 /** Timeout for a command of git-annex that asks no peer, which takes a second. */
 const TIMEOUT_MS = 60_000;
@@ -25,11 +25,21 @@ export class CommandFailed extends Failure {
   override readonly name = "CommandFailed";
 }
 
+/** There is no git-annex on PATH. */
+export class GitAnnexMissing extends Failure {
+  override readonly name = "GitAnnexMissing";
+
+  constructor() {
+    super("git-annex is not on PATH", { hint: "install git-annex, or correct PATH" });
+  }
+}
+
 /**
  * Runs git in a folder of the repository, as a process group. What it has started ends with it.
  *
  * @param args The words after `git`.
- * @throws {CommandFailed} if it cannot be run, or does not end in time. @throws The signal's reason.
+ * @throws {CommandFailed} if it cannot be run, or does not end in time. @throws {GitMissing}
+ * @throws The signal's reason.
  */
 export async function runIn(
   folder: string,
@@ -63,6 +73,8 @@ export async function runIn(
   } catch (error) {
     signal.throwIfAborted();
     if (error === timeout) throw error;
+    const isMissing = error instanceof Deno.errors.NotFound && !error.message.includes("cwd");
+    if (isMissing) throw new GitMissing();
     throw new CommandFailed(`${commandText(args)} failed: ${systemReason(error)}`, {
       cause: error,
     });
@@ -73,7 +85,7 @@ export async function runIn(
  * Runs git as {@linkcode runIn} does.
  *
  * @returns Its stdout.
- * @throws {CommandFailed} also if its exit status is not 0.
+ * @throws {CommandFailed} also if its exit status is not 0. @throws {GitMissing} @throws {GitAnnexMissing}
  */
 export async function outputIn(
   folder: string,
@@ -83,6 +95,7 @@ export async function outputIn(
 ): Promise<string> {
   const run = await runIn(folder, args, signal, options);
   if (run.code === 0) return run.stdout;
+  if (args[0] === "annex" && /^git: 'annex' /.test(run.stderr)) throw new GitAnnexMissing();
   throw new CommandFailed(`${commandText(args)} failed: ${reasonOf(run)}`);
 }
 

@@ -48,7 +48,7 @@ function repositoryFrom(run: GitRun): Repository {
   if (run.code === 0) return { gitDir: absolute(run.stdout.replace(/\r?\n$/, "")) };
   if (/not a git repository \(or any/.test(run.stderr)) {
     throw new RepositoryError("this is not a git repository", {
-      hint: "run it in the repository whose address you want",
+      hint: "run it in the folder of a repository",
     });
   }
   throw new RepositoryError(gitReason(run.stderr));
