@@ -26,6 +26,17 @@ async function isAway(start: () => Promise<Started>): Promise<{ reason: string; 
   return { reason, seconds };
 }
 
+/** Asserts that processes fail without a dial. On a busy machine, one may take a second to start. */
+async function failsAtOnce(connect: () => Promise<Started>, reason: string): Promise<void> {
+  let fastest = Infinity;
+  for (let i = 0; i < 3 && fastest >= 1; i++) {
+    const failed = await isAway(connect);
+    fastest = Math.min(fastest, failed.seconds);
+    assert.equal(failed.reason, reason);
+  }
+  assert(fastest < 1, `${fastest} s`);
+}
+
 async function stateOf(env: TestEnv, at: Friend, peer: Friend): Promise<string | undefined> {
   const { peers } = await statusOf(env, at);
   return peers.find(({ key }) => key.startsWith(peer.key))?.state;
@@ -51,9 +62,7 @@ scenario(
     await env.until("b to know that a is away", async () => await stateOf(env, b, a) === "away");
     const first = await isAway(() => b.connect(a.address, { stdin: "x" }));
     assert(first.seconds < 3, `${first.seconds} s`);
-    const second = await isAway(() => b.connect(a.address, { stdin: "x" }));
-    assert(second.seconds < 1, `${second.seconds} s`);
-    assert.equal(second.reason, first.reason);
+    await failsAtOnce(() => b.connect(a.address, { stdin: "x" }), first.reason);
     assert.match(first.reason, /^the peer is away, last seen [\d: -]{19}; tried the local network/);
 
     await env.ok(["ip", "link", "set", "eth0", "up"], { on: a.host });
@@ -74,9 +83,7 @@ scenario(
     const first = await isAway(() => pair.connect({ stdin: "" }));
     assert(first.seconds > 8 && first.seconds < 12, `${first.seconds} s`);
     assert.match(first.reason, /\(no answer within 8 s\)/);
-    const second = await isAway(() => pair.connect({ stdin: "" }));
-    assert(second.seconds < 1, `${second.seconds} s`);
-    assert.equal(second.reason, first.reason);
+    await failsAtOnce(() => pair.connect({ stdin: "" }), first.reason);
 
     const secret = await Deno.readTextFile(join(pair.repository, ".git/annex/creds/iroh-secret"));
     const command = ["dumbpipe", "listen-unix", "--socket-path", pair.fakeAnnex.path];

@@ -43,7 +43,7 @@ async function ready(env: TestEnv, up: Started, count = 1): Promise<number> {
 
 /**
  * Commits changes until an `up` elsewhere has fetched some. A fetch of git-annex may hang with any transport, if
- * its server drops git's last bytes.
+ * its server drops git's last bytes: it is ended here, sooner than `up` would.
  */
 async function changeUntilSynced(env: TestEnv, annex: Annex, up: Started): Promise<void> {
   for (let i = 0; !/"event":"synced"/.test(up.stdout); i++) {
@@ -98,10 +98,15 @@ scenario(
     await a.add();
     const head = await a.gitOk(["rev-parse", "HEAD"]);
     const again = await startUp(a);
-    await env.until("the commit to be fetched", async () => {
-      const refs = ["for-each-ref", "--format=%(objectname)", "refs/remotes/friend"];
-      return (await b.gitOk(refs)).includes(head);
-    });
+    const refs = ["for-each-ref", "--format=%(objectname)", "refs/remotes/friend"];
+    for (let isFetched = false; !isFetched;) {
+      const deadline = performance.now() + FETCH_LIMIT_MS;
+      await env.until("git to have fetched", async () => {
+        isFetched = (await b.gitOk(refs)).includes(head);
+        return isFetched || performance.now() > deadline;
+      });
+      for (const pid of await pidsWith(env, "git", "fetch")) killQuietly(pid, "SIGKILL");
+    }
     again.kill("SIGTERM");
     await again.ended;
     upB.kill("SIGTERM");

@@ -29,12 +29,7 @@ import { RelayWatch } from "../listener/relay_watch.ts";
 import { LogFile } from "../console/log_file.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import { withRelayToken } from "../repository/relay_token.ts";
-import {
-  findRepository,
-  readSettings,
-  type Repository,
-  topFolder,
-} from "../repository/repository.ts";
+import { findRepository, readSettings, type Repository } from "../repository/repository.ts";
 import type { RelaySetting, Settings } from "../repository/settings.ts";
 import { Signals } from "../console/signals.ts";
 import { debug, describeFailure, reasonWithHint, say } from "../console/stderr.ts";
@@ -126,7 +121,8 @@ async function serveRepository(
   });
   await using invitations = await InvitationBook.open({
     store: new InvitationStore(repository),
-    steps: new AnnexSteps({ repository, folder: await topFolder(repository) }, address),
+    // git-annex starts this process in the repository. The path of the folder may not be text.
+    steps: new AnnexSteps({ repository, folder: "." }, address),
     report,
   });
   const pool: ConnectionPool = new ConnectionPool({

@@ -121,19 +121,27 @@ async function discard(outbound: OutboundSession): Promise<void> {
   await outbound.giveUp(new Error("not needed")).catch(() => {}); // it has ended
 }
 
-/** Loads the modules that only a standalone process needs, and connects. */
+/** Loads the modules that only a standalone process needs, and connects. @throws {Away} at once, if it is known. */
 async function openAlone(
   { address, onLane, signal }: Wanted,
   { settings, repository }: WorkingContext,
 ): Promise<OutboundSession> {
-  // The addon loads meanwhile. openStandalone() awaits it, and throws if it cannot be loaded.
-  import("../iroh/load.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
-  const [{ openStandalone }, { decodeTicket }] = await Promise.all([
-    import("./standalone.ts"),
+  const [{ AbsenceMemory }, { decodeTicket }] = await Promise.all([
+    import("../dial/absence_memory.ts"),
     import("../repository/ticket.ts"),
   ]);
+  const ticket = decodeTicket(address);
+  let absence = await AbsenceMemory.load(ticket, settings);
+  if (absence.isAway && await (await import("./pairing.ts")).isPairing()) {
+    await AbsenceMemory.forget(ticket); // the user knows that the peer is there
+    absence = await AbsenceMemory.load(ticket, settings);
+  }
+  if (absence.failure) throw absence.failure;
+  // The addon loads meanwhile. openStandalone() awaits it, and throws if it cannot be loaded.
+  import("../iroh/load.ts").then(({ loadIroh }) => loadIroh()).catch(() => {});
+  const { openStandalone } = await import("./standalone.ts");
   try {
-    return await openStandalone(decodeTicket(address), settings, repository, onLane, signal);
+    return await openStandalone(ticket, settings, repository, absence, onLane, signal);
   } catch (error) {
     throw error instanceof StreamError ? peerFailure(error) : error;
   }

@@ -21,6 +21,7 @@ import type { OutboundSession } from "./outbound.ts";
 /**
  * Dials a peer, and opens a session.
  *
+ * @param absence What is remembered of the peer.
  * @param onLane Called when the session migrates to a lane.
  * @throws {SelfDial} if the address is this repository's own.
  * @throws What {@linkcode dialPeer} throws, such as `Unreachable`.
@@ -29,6 +30,7 @@ export async function openStandalone(
   ticket: Ticket,
   settings: Settings,
   repository: Repository | undefined,
+  absence: AbsenceMemory,
   onLane: () => void,
   signal: AbortSignal,
 ): Promise<OutboundSession> {
@@ -37,7 +39,7 @@ export async function openStandalone(
   const withToken = await withRelayToken(settings, repository);
   // It is loaded meanwhile, unless the peer speaks only dumbpipe's protocol.
   const loading = alpns.includes(MUX_ALPN) ? import("./standalone_mux.ts") : undefined;
-  const connection = await dialUnlessAway(ticket, withToken, repository, alpns, signal);
+  const connection = await dial(ticket, withToken, repository, absence, alpns, signal);
   if (alpns.length > 1 && connection.alpn === DUMBPIPE_ALPN) {
     await rememberDumbpipeOnly(ticket.publicKey);
   }
@@ -55,32 +57,23 @@ export async function openStandalone(
   }
 }
 
-/**
- * Dials a peer, but only briefly if it has not answered in the last minute.
- *
- * @throws {Away} if it has not answered in the last seconds, or does not answer now.
- */
-async function dialUnlessAway(
+/** Dials a peer, but only briefly if it has not answered in the last minute. @throws {Away} if it does not answer. */
+async function dial(
   ticket: Ticket,
   settings: Settings,
   repository: Repository | undefined,
+  absence: AbsenceMemory,
   alpns: readonly string[],
   signal: AbortSignal,
 ): Promise<Connection> {
-  let memory = await AbsenceMemory.load(ticket, settings);
-  if (memory.isAway && await (await import("./pairing.ts")).isPairing()) {
-    await AbsenceMemory.forget(ticket); // the user knows that the peer is there
-    memory = await AbsenceMemory.load(ticket, settings);
-  }
-  if (memory.failure) throw memory.failure;
   try {
-    const { limits } = memory;
+    const { limits } = absence;
     const { connection } = await dialPeer(ticket, settings, alpns, signal, { limits });
-    if (memory.isAway) await AbsenceMemory.forget(ticket);
+    if (absence.isAway) await AbsenceMemory.forget(ticket);
     return connection;
   } catch (error) {
     if (!(error instanceof Unreachable && error.verdict === "away")) throw error;
-    throw await memory.failed(error, await lastSeenOf(ticket, repository));
+    throw await absence.failed(error, await lastSeenOf(ticket, repository));
   }
 }
 
