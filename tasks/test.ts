@@ -47,6 +47,7 @@ async function main(): Promise<number> {
     // For tests that collect garbage. The program itself has it under another name (run_flags.ts).
     "--v8-flags=--expose-gc",
     "--preload=tests/default_timeout.ts",
+    "--preload=tests/iroh_calls.ts",
     "--allow-all",
     "--frozen",
     "--cached-only",
