@@ -482,6 +482,17 @@ Deno.test("InvitationBook: at the listener's end, invitations are void unless th
   assert.deepEqual(await next.done(detached), { kind: "over" });
 });
 
+Deno.test("InvitationBook: the joiner is written down before it gets a token", async () => {
+  await using killed = await Scene.open();
+  const secret = await killed.invite({ isDetached: true });
+  let files = new Map<string, InvitationRecord>();
+  killed.steps.before = () => Promise.resolve(void (files = structuredClone(killed.files)));
+  await killed.join(secret);
+  await using next = await Scene.open(files);
+  assert.equal(await next.join(secret, EVE), undefined);
+  assert.equal((await next.join(secret))?.kind, "welcome");
+});
+
 Deno.test("InvitationBook: what a killed listener has left is undone by the next", async () => {
   const killed = await Scene.open();
   const secret = await killed.invite();

@@ -1,6 +1,5 @@
 /**
- * What the inviter's listener has done in its repository for a joiner. It runs git and git-annex
- * (`lib/pairing/`, another module implements it); the listener is given it by `commands/serve.ts`.
+ * What the inviter's listener has done in its repository for a joiner, with git and git-annex: annex_steps.ts does it.
  */
 
 import type { AnnexLine } from "./annex_line.ts";
