@@ -109,12 +109,13 @@ export async function keepHomeRelay(
 /**
  * Tells whether a relay answers the request by which iroh measures its round-trip time. Each request has its own
  * connection: a kept one may be dead since this host moved to another network, and HTTP/2 would go on using it.
+ * Never rejects.
  */
 export async function answersPing(relay: string, signal: AbortSignal): Promise<boolean> {
   using ended = new LinkedSignal([signal], { milliseconds: PING_TIMEOUT_MS });
-  using client = Deno.createHttpClient({ http2: false });
-  const options = { client, redirect: "manual", signal: ended.signal } as const;
   try {
+    using client = Deno.createHttpClient({ http2: false });
+    const options = { client, redirect: "manual", signal: ended.signal } as const;
     const response = await fetch(new URL("/ping", relay), options);
     await response.body?.cancel();
     return response.ok;

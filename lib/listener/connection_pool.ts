@@ -159,6 +159,7 @@ export class ConnectionPool {
     if (samePublicKey(ticket, this.#options.endpoint)) throw new SelfDial();
     const isAway = this.#options.presence.of(ticket.publicKey.toHex()) === "away";
     const mux = await this.#connect(ticket, DIAL_LIMITS, isAway ? "probe" : "session");
+    if (!mux.isDialed) return; // the peer has dialed, and may need the connection
     const unusedSince = mux.idleSince;
     await delay(PROBE_KEPT_MS, this.#options.signal);
     if (unusedSince !== undefined && mux.idleSince === unusedSince) mux.closeGracefully();

@@ -180,6 +180,18 @@ Deno.test("ConnectionPool uses a connection that the peer has dialed while a dia
   pooled[Symbol.dispose]();
 });
 
+Deno.test("ConnectionPool: a probe closes no connection that the peer has dialed", async () => {
+  const dialed = Object.assign(fakeMux(ticketOf(1)), {
+    isDialed: false,
+    closeGracefully: () => assert.fail(),
+  });
+  const pool: ConnectionPool = makePool(() => {
+    pool.add(dialed);
+    return Promise.reject(new Unreachable("cannot reach the peer"));
+  });
+  await pool.probe(ticketOf(1));
+});
+
 Deno.test("ConnectionPool finishes a dial although the process that wanted it has gone", async () => {
   const dialing = Promise.withResolvers<MuxConnection>(), begun = Promise.withResolvers<void>();
   const pool = makePool(() => {
