@@ -33,12 +33,12 @@ for (const others of [0, 1]) {
   );
 }
 
-scenario("warm: after a failed dial, the next dials of the same peer fail at once", {
+scenario("warm: after a failed dial, the next dials of the same peer fail at once, until a ping", {
   waits: true,
   limitMs: 90_000,
 }, async (env) => {
   const [a, b] = await makeFriends(env);
-  const { address, silent } = await fallSilent(a);
+  const { address, bind, silent } = await fallSilent(a);
   const fails = async () => {
     const { code, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
     assert.equal(code, 1);
@@ -48,6 +48,10 @@ scenario("warm: after a failed dial, the next dials of the same peer fail at onc
   assert.equal(await fails(), reason);
   assert(performance.now() - begin < 1_000);
   silent.close();
-  a.listener = await a.listen();
-  assert.equal((await exchange(b, await a.at())).isWarm, true);
+  a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
+  await env.ok(["git-annex-p2p-iroh", "ping", address, "-n", "1"], {
+    on: b.host,
+    cwd: b.repository,
+  });
+  assert.equal((await exchange(b, address)).isWarm, true);
 });
