@@ -1,4 +1,4 @@
-/** Looks at processes: by proc(5) on Linux, by ps(1) elsewhere. */
+/** Looks at processes: by proc(5) on Linux, by ps(1) elsewhere. Windows has neither, so none is known there. */
 
 import process from "node:process";
 
@@ -111,7 +111,9 @@ async function readProc(pid: number): Promise<ProcessInfo | undefined> {
 }
 
 async function ps(...which: string[]): Promise<ProcessInfo[]> {
-  const args = [...which, "-o", "pid=,ppid=,pgid=,stat=,args="];
+  if (Deno.build.os === "windows") return [];
+  // Without `-ww`, macOS cuts each line at 79 characters.
+  const args = ["-ww", ...which, "-o", "pid=,ppid=,pgid=,stat=,args="];
   const { stdout } = await new Deno.Command("ps", { args, stdin: "null", stderr: "null" }).output();
   const lines = new TextDecoder().decode(stdout).split("\n");
   return lines.flatMap((line) => {
