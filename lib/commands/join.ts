@@ -17,7 +17,12 @@ import {
   type FirstFetchOptions,
   nameBranch,
 } from "../pairing/first_fetch.ts";
-import { decodeInvitation, type Invitation, INVITATION_PREFIX } from "../pairing/invitation.ts";
+import {
+  decodeInvitation,
+  type Invitation,
+  INVITATION_PREFIX,
+  isCutShort,
+} from "../pairing/invitation.ts";
 import { type Joined, Joiner } from "../pairing/joiner.ts";
 import {
   folderState,
@@ -146,10 +151,12 @@ async function askUser(
 }
 
 async function readCode(input: Input, signal: AbortSignal): Promise<string> {
-  for (;;) {
-    const line = await input.line("Invitation: ", signal);
-    if (line === undefined) throw new UsageError("there is no invitation on stdin");
-    if (line.trim() !== "") return line;
+  for (let text = "";;) {
+    const line = await input.line(text === "" ? "Invitation: " : "The rest of it: ", signal);
+    if (line === undefined && text === "") throw new UsageError("there is no invitation on stdin");
+    if (text !== "" && !line?.trim()) return text;
+    text += line!.trim();
+    if (text !== "" && !isCutShort(text)) return text;
   }
 }
 

@@ -115,6 +115,13 @@ export function decodeInvitation(text: string): Invitation {
   return invitation;
 }
 
+/** Tells whether a text is only the begin of an invitation, such as the first of the lines in which mail has broken it. */
+export function isCutShort(text: string): boolean {
+  const letters = lettersOf(text);
+  return letters.startsWith(PREFIX) &&
+    letters.length < PREFIX.length + Math.ceil(FIXED_BYTES * 8 / 5);
+}
+
 /** Reads what is before the checksum. @returns Undefined if it is no invitation of this version. */
 function invitationOf(content: Uint8Array): Invitation | undefined {
   if (content[0] !== VERSION) return undefined;

@@ -12,6 +12,7 @@ import {
   InvitationError,
   type InvitationProblem,
   inviterRelay,
+  isCutShort,
   newInvitationSecret,
 } from "./invitation.ts";
 
@@ -128,7 +129,9 @@ Deno.test("decodeInvitation() tells an invitation that is cut short as mistyped"
   });
   for (let end = INVITATION_PREFIX.length; end < text.length; end++) {
     assert.equal(problemOf(text.slice(0, end)), "mistyped");
+    assert(isCutShort(text.slice(0, end)));
   }
+  for (const whole of [text, "hello", ""]) assert(!isCutShort(whole));
 });
 
 Deno.test("decodeInvitation() tells what is no invitation, and shows none of it", () => {
