@@ -156,8 +156,8 @@ async function tell(event: InvitationEvent): Promise<boolean> {
 /** Prints the invitations that are valid. @returns 0. */
 export async function listValid(): Promise<number> {
   using signals = new Signals(END_TIMEOUT_MS);
-  const socket = locateControlSocket(await findRepository());
-  const all = socket ? await listInvitations(socket, signals.signal) : [];
+  const socket = requireListener(await findRepository());
+  const all = await listInvitations(socket, signals.signal);
   const good = all.filter(({ state }) => state !== "joined");
   await print(good.map(invitationLine).join("") || "no invitations\n");
   return 0;
@@ -189,6 +189,6 @@ function requireListener(repository: Repository): ControlSocket {
   const socket = locateControlSocket(repository);
   if (socket) return socket;
   throw new NoListener("no listener of this repository answers", {
-    hint: `run ${PROGRAM} status; one of an older version has to be restarted`,
+    hint: `run ${PROGRAM} up; if one of an older version runs, restart it`,
   });
 }

@@ -2,8 +2,8 @@
 
 import { variable } from "../console/environment.ts";
 import { Failure } from "../console/failure.ts";
-import { runIn } from "../repository/git_annex.ts";
-import type { Repository } from "../repository/repository.ts";
+import { CommandFailed, reasonOf, runIn } from "../repository/git_annex.ts";
+import { CONFIG_NOTHING_FOUND, type Repository } from "../repository/repository.ts";
 
 /** A repository, and the folder in which git and git-annex run. */
 export interface AnnexPlace {
@@ -34,8 +34,11 @@ export async function configValue(
   key: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { code, stdout } = await runIn(folder, ["config", "--get", key], signal);
-  return code === 0 && stdout.trim() !== "" ? stdout.trim() : undefined;
+  const run = await runIn(folder, ["config", "--get", key], signal);
+  if (run.code > CONFIG_NOTHING_FOUND) {
+    throw new CommandFailed(`git config --get ${key} failed: ${reasonOf(run)}`);
+  }
+  return run.stdout.trim() || undefined;
 }
 
 /**

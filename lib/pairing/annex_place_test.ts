@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { outputIn } from "../repository/git_annex.ts";
-import { type AnnexPlace, checkedBranch, currentBranch, specialRemotes } from "./annex_place.ts";
+import { CommandFailed, outputIn } from "../repository/git_annex.ts";
+import {
+  type AnnexPlace,
+  annexUuid,
+  checkedBranch,
+  currentBranch,
+  NoAnnex,
+  specialRemotes,
+} from "./annex_place.ts";
 
 const { signal } = new AbortController();
 
@@ -22,6 +29,13 @@ async function makePlace(): Promise<
     },
   };
 }
+
+Deno.test("annexUuid() tells a repository without git-annex from one that git cannot read", async () => {
+  await using place = await makePlace();
+  await assert.rejects(annexUuid(place, signal), NoAnnex);
+  await Deno.writeTextFile(join(place.repository.gitDir, "config"), "[damaged");
+  await assert.rejects(annexUuid(place, signal), CommandFailed);
+});
 
 Deno.test("checkedBranch() takes only names that git takes for a branch", async () => {
   await using place = await makePlace();

@@ -28,7 +28,7 @@ export class GitMissing extends Failure {
 }
 
 /** Exit status of `git config` if no key matches. */
-const CONFIG_NOTHING_FOUND = 1;
+export const CONFIG_NOTHING_FOUND = 1;
 const FIND_REPOSITORY = ["rev-parse", "--git-common-dir"];
 const READ_SETTINGS = ["config", "--null", "--get-regexp", "^p2p-iroh\\."];
 /** Timeout for git, also on a slow disk. */
