@@ -81,11 +81,8 @@ scenario("docs: the relay's configuration gives TLS, and demands the token", {
   await env.until("the relay to listen", () => listens(env, on, http));
   const relay = { kind: "custom", urls: [`http://127.0.0.1:${http}/`] } as const;
   const token = { path: "", forRelay: () => TOKEN };
-  await using refused = await Endpoint.bind({ relay, lookup: false });
-  let isOnline = false;
-  refused.online(env.signal).then(() => isOnline = true, () => {}); // the test is over
+  await using _refused = await Endpoint.bind({ relay, lookup: false });
   await withoutTls.says(/denying client auth/);
   await using accepted = await Endpoint.bind({ relay: { ...relay, token }, lookup: false });
   await accepted.online(env.signal);
-  assert.equal(isOnline, false);
 });
