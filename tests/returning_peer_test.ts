@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { isRemoteDaemon } from "../lib/connect/remote_daemon.ts";
+import { isRemoteDaemon } from "../lib/connect/started_by.ts";
 import { processInfo } from "../lib/platform/processes.ts";
 import { readIdentity } from "../lib/repository/identity.ts";
 import { Annex, ANNEX_TOOLS, linkBoth, syncUntilSame } from "./annex.ts";

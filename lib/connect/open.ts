@@ -132,7 +132,7 @@ async function openAlone(
   ]);
   const ticket = decodeTicket(address);
   let absence = await AbsenceMemory.load(ticket, settings);
-  if (absence.isAway && await (await import("./pairing.ts")).isPairing()) {
+  if (absence.isAway && await (await import("./started_by.ts")).isPairing()) {
     await AbsenceMemory.forget(ticket); // the user knows that the peer is there
     absence = await AbsenceMemory.load(ticket, settings);
   }

@@ -14,7 +14,7 @@ import { ControlUnavailable } from "../control/unavailable.ts";
 import type { Away } from "../dial/unreachable.ts";
 import { garbageCollector } from "../platform/garbage.ts";
 import type { Wanted } from "./outbound.ts";
-import { startingDaemon } from "./remote_daemon.ts";
+import { startingDaemon } from "./started_by.ts";
 
 /** Interval between looks whether git-annex still wants the connection. It may want it for days. */
 const LOOK_INTERVAL_MS = 1_000;

@@ -53,7 +53,7 @@ export async function openViaListener(
   } catch (error) {
     const wasShort = performance.now() - begin < SHORT_DIAL_MS;
     if (!(error instanceof Away && wasShort)) throw error;
-    const { isPairing } = await import("./pairing.ts");
+    const { isPairing } = await import("./started_by.ts");
     if (!await isPairing()) throw error;
     // The user expects the peer to be there.
     await requestForget(locator, request.address, request.signal).catch(() => {

@@ -2,7 +2,7 @@
 
 import { dirname } from "node:path";
 import config from "../../deno.json" with { type: "json" };
-import { isRemoteDaemon } from "../connect/remote_daemon.ts";
+import { isRemoteDaemon } from "../connect/started_by.ts";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { type Identity, identityPath, readIdentity } from "../repository/identity.ts";

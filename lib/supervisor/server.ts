@@ -1,6 +1,6 @@
 /** Tells which process serves a repository, also one that no `up` has started. */
 
-import { isRemoteDaemon } from "../connect/remote_daemon.ts";
+import { isRemoteDaemon } from "../connect/started_by.ts";
 import { servingOf } from "../listener/listener_file.ts";
 import { processInfo } from "../platform/processes.ts";
 import type { Repository } from "../repository/repository.ts";
