@@ -1,4 +1,4 @@
-/** Nobody waits for a peer that is away, and a peer that is back is believed at once. */
+/** A dial to a peer that is away ends soon, and a peer that is back is believed at once. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
