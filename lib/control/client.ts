@@ -132,10 +132,7 @@ export async function requestForget(
   address: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const request = { want: "forget", address } as const;
-  const { channel, answer } = await sendRequest(locator, request, OTHER_TIMEOUTS, signal);
-  using _ = channel;
-  await answer;
+  await ask(locator, { want: "forget", address }, OTHER_TIMEOUTS, signal);
 }
 
 /**
@@ -150,10 +147,7 @@ export async function requestPeer(
   daemon: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const request = { want: "peer", address, daemon } as const;
-  const { channel, answer } = await sendRequest(locator, request, PEER_TIMEOUTS, signal);
-  using _ = channel;
-  await answer;
+  await ask(locator, { want: "peer", address, daemon }, PEER_TIMEOUTS, signal);
 }
 
 /** Asks for the listener's status. @throws {ControlUnavailable} if it does not answer. */
@@ -162,7 +156,17 @@ export async function requestStatus(
   signal: AbortSignal,
   timeouts = OTHER_TIMEOUTS,
 ): Promise<unknown> {
-  const { channel, answer } = await sendRequest(locator, { want: "status" }, timeouts, signal);
+  return await ask(locator, { want: "status" }, timeouts, signal);
+}
+
+/** Sends a request that is over with its answer. @returns The JSON of ANSWER. @throws {ControlUnavailable} */
+export async function ask(
+  locator: ControlSocket,
+  request: Request,
+  timeouts: RequestTimeouts,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  const { channel, answer } = await sendRequest(locator, request, timeouts, signal);
   using _ = channel;
   return await answer;
 }

@@ -3,9 +3,9 @@
 import { abortable } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { type Channel, ChannelError, jsonOf, MessageKind } from "./channel.ts";
-import { OTHER_TIMEOUTS, type RequestTimeouts, sendRequest } from "./client.ts";
+import { ask, OTHER_TIMEOUTS, type RequestTimeouts, sendRequest } from "./client.ts";
 import type { ControlSocket } from "./locator.ts";
-import type { InvitationEvent, ListedInvitation, NewInvitation, Request } from "./request.ts";
+import type { InvitationEvent, ListedInvitation, NewInvitation } from "./request.ts";
 
 export type { InvitationEvent, ListedInvitation, NewInvitation };
 
@@ -80,7 +80,7 @@ export async function listInvitations(
   socket: ControlSocket,
   signal: AbortSignal,
 ): Promise<ListedInvitation[]> {
-  const { invitations } = await ask(socket, { want: "invitations" }, signal);
+  const { invitations } = await ask(socket, { want: "invitations" }, OTHER_TIMEOUTS, signal);
   return invitations as ListedInvitation[];
 }
 
@@ -96,17 +96,6 @@ export async function withdrawInvitations(
   ids: readonly string[] | "all",
   signal: AbortSignal,
 ): Promise<string[]> {
-  const answer = await ask(socket, { want: "withdraw", ids }, signal, WITHDRAW_TIMEOUTS);
+  const answer = await ask(socket, { want: "withdraw", ids }, WITHDRAW_TIMEOUTS, signal);
   return answer.ids as string[];
-}
-
-async function ask(
-  socket: ControlSocket,
-  request: Request,
-  signal: AbortSignal,
-  timeouts = OTHER_TIMEOUTS,
-): Promise<Record<string, unknown>> {
-  const { channel, answer } = await sendRequest(socket, request, timeouts, signal);
-  using _ = channel;
-  return await answer;
 }
