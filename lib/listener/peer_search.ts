@@ -12,6 +12,7 @@ import { debug } from "../console/stderr.ts";
 import { hasNetwork } from "../dial/dial_limits.ts";
 import { speaksDumbpipeOnly } from "../dial/alpn_cache.ts";
 import { registrationsOnSameHost } from "../discovery/same_host.ts";
+import { fileState } from "../platform/file_state.ts";
 import { irohRemotes, type Remote } from "../repository/remotes.ts";
 import type { Repository } from "../repository/repository.ts";
 import { decodeTicket, type Ticket } from "../repository/ticket.ts";
@@ -88,7 +89,7 @@ export class PeerSearch {
   /** Reads the remotes if the git config has changed. */
   async #readRemotes(): Promise<void> {
     const { repository, presence, remotes } = this.#options;
-    const state = stateOf(join(repository.gitDir, "config"));
+    const state = fileState(join(repository.gitDir, "config"));
     if (state === this.#configState) return;
     this.#tickets = ticketsByKey(await remotes(repository));
     presence.setRemotes(this.#tickets.keys());
@@ -133,14 +134,4 @@ function ticketsByKey(remotes: readonly Remote[]): Map<string, Ticket> {
     });
   }
   return tickets;
-}
-
-/** Describes what a file is at present. */
-function stateOf(path: string): string {
-  try {
-    const { ino, size, mtime } = Deno.statSync(path);
-    return [ino, size, mtime?.getTime()].join(" ");
-  } catch (error) {
-    return String(error);
-  }
 }

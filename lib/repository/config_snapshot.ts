@@ -5,6 +5,7 @@
 
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { variable } from "../console/environment.ts";
+import { fileState } from "../platform/file_state.ts";
 import { gitEnvironment } from "./git_environment.ts";
 import { type Repository, runGit } from "./repository.ts";
 
@@ -49,7 +50,7 @@ export class ConfigSnapshot {
     const first = await list(repository);
     const paths = first && system !== undefined && filesOf(first, repository, system);
     if (!paths || paths.length > MAX_FILES) return undefined;
-    const files = new Map(paths.map((path) => [path, stateOf(path)]));
+    const files = new Map(paths.map((path) => [path, fileState(path)]));
     const second = await list(repository); // what was read after the look at the files
     const snapshot = new ConfigSnapshot(entriesOf(second ?? []), environment, files);
     const isSame = JSON.stringify(first) === JSON.stringify(second);
@@ -58,7 +59,7 @@ export class ConfigSnapshot {
 
   /** Tells whether git would still read the same. */
   holds(): boolean {
-    for (const [path, state] of this.#files) if (stateOf(path) !== state) return false;
+    for (const [path, state] of this.#files) if (fileState(path) !== state) return false;
     return true;
   }
 }
@@ -128,16 +129,6 @@ function filesOf(
 function entriesOf(entries: readonly Entry[]): string {
   return entries.filter(({ key }) => key.startsWith("p2p-iroh."))
     .map(({ key, value }) => `${key}${value === undefined ? "" : `\n${value}`}\0`).join("");
-}
-
-/** Describes what a file is at present. A change of it changes the description. */
-function stateOf(path: string): string {
-  try {
-    const { dev, ino, size, mtime, ctime, uid, mode } = Deno.statSync(path);
-    return [dev, ino, size, mtime?.getTime(), ctime?.getTime(), uid, mode].join(" ");
-  } catch (error) {
-    return error instanceof Error ? error.name : "";
-  }
 }
 
 function isSettled(path: string): boolean {

@@ -8,6 +8,7 @@
 
 import { join } from "node:path";
 import { delay } from "../async/abort.ts";
+import { fileState } from "../platform/file_state.ts";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
 import { debug } from "../console/stderr.ts";
@@ -260,13 +261,6 @@ class Stamp {
   }
 
   #look(): string {
-    return this.#paths.map((path) => {
-      try {
-        const { ino, size, mtime } = Deno.statSync(path);
-        return `${ino} ${size} ${mtime?.getTime()}`;
-      } catch (error) {
-        return String(error); // not there
-      }
-    }).join("\n");
+    return this.#paths.map(fileState).join("\n");
   }
 }
