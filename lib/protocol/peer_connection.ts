@@ -27,7 +27,7 @@ import {
 } from "./inbound_session.ts";
 import { type OpenedSession, SessionOpener, type SessionRequest } from "./session_opener.ts";
 
-/** Timeout for the header of each stream. */
+/** Timeout for the header of each stream, and for the header of the session that a lane is for. */
 const HEADER_TIMEOUT_MS = 10_000;
 
 /**
@@ -205,6 +205,10 @@ export class MuxConnection implements SessionOwner {
     return this.#sessions.size + this.#counted.length >= MAX_STRANGER_SESSIONS;
   }
 
+  get #headerTimeoutMs(): number {
+    return this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS;
+  }
+
   get #strangerWaitMs(): number {
     return this.#options.strangerWaitMs ?? STRANGER_WAIT_MS;
   }
@@ -219,7 +223,7 @@ export class MuxConnection implements SessionOwner {
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
     const reason = new IdleTimeout(NO_HEADER);
-    const milliseconds = this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS;
+    const milliseconds = this.#headerTimeoutMs;
     using limit = new LinkedSignal([until], { milliseconds, reason });
     const header = await abortable(readStreamHeader(stream), limit.signal);
     if (header.type === StreamType.PING) {
@@ -247,14 +251,24 @@ export class MuxConnection implements SessionOwner {
         return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
       }
     }
-    const session = this.#sessions.get(header.session);
     if (header.type === StreamType.LANE) {
-      if (!session) return giveUp(stream); // it has ended while this was on its way
-      session.answerLane(stream, until);
-    } else if (session) {
+      return await this.#answerLane(header.session, stream, until);
+    }
+    if (this.#sessions.has(header.session)) {
       throw new ProtocolError("a session's number a second time");
     } else if (header.type === StreamType.SESSION) this.#beginSession(header, stream);
     else this.#resumeSession(header, stream);
+  }
+
+  /** Has a session answer an offer of a lane. The header of the session may come later than that of the offer. */
+  async #answerLane(number: number, stream: Duplex, until: AbortSignal): Promise<void> {
+    using limit = new LinkedSignal([until], { milliseconds: this.#headerTimeoutMs });
+    let session: InboundSession | undefined;
+    while (!(session = this.#sessions.get(number))) {
+      if (limit.signal.aborted) return giveUp(stream); // it has ended while this was on its way
+      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
+    }
+    session.answerLane(stream, until);
   }
 
   #beginSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
@@ -279,6 +293,7 @@ export class MuxConnection implements SessionOwner {
   /** Counts a session until it is over, or goes on on another connection. */
   #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
     this.#sessions.set(number, inbound);
+    this.#changed.notify(); // for an offer of a lane
     this.#use.sessionBegan();
     const countsUntilMs = performance.now() + this.#strangerWaitMs;
     const leaving = Promise.race([over, inbound.moved]).finally(() => {

@@ -117,6 +117,30 @@ Deno.test("MuxConnection: a session with an invalid offer of a lane is reset alo
   assert.match(`${await served}`, /stopped/);
 });
 
+Deno.test("MuxConnection answers an offer of a lane whose header comes before that of its session", async () => {
+  const { connection, stop } = serveEchoes();
+  await assertEchoes(await connection.openSession(0));
+  const late = connection.openAsPeer(), lane = connection.openAsPeer();
+  await writeStreamHeader(lane, { type: StreamType.LANE, session: 1 });
+  await ping(connection.openAsPeer()); // by then, the header of the lane has been read
+  await writeStreamHeader(late, sessionHeader(1));
+  const error = await answerTo(lane, [9, 0, 0]); // no offer: the session is asked
+  const ended = await late.readable.getReader().read().then(() => undefined, (error) => error);
+  assert(ended instanceof StreamError && ended.code === CloseCode.BAD_HELLO, `${ended}, ${error}`);
+  stop();
+});
+
+Deno.test("MuxConnection gives up a lane whose session does not come in time, and nothing else", async () => {
+  const { connection, stop } = serveEchoes({ headerTimeoutMs: 5 });
+  const session = await connection.openSession(0);
+  await assertEchoes(session);
+  const lane = connection.openAsPeer();
+  await writeStreamHeader(lane, { type: StreamType.LANE, session: 1 });
+  await answerTo(lane, []); // it ends
+  await assertEchoes(session);
+  stop();
+});
+
 const MALFORMED: Record<string, number[]> = {
   "that ends before its type": [],
   "that ends before its header is whole": [StreamType.SESSION, 0, 0, 0, 1, 7],
