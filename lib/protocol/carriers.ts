@@ -3,7 +3,7 @@
  * halves (send_half.ts, receive_half.ts) keep the bytes.
  */
 
-import { abortable, delay, RunningTimeout } from "../async/abort.ts";
+import { abortable } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
 import { debug } from "../console/stderr.ts";
 import { StreamError } from "../streams/duplex.ts";
@@ -14,16 +14,11 @@ import { CLOSE_REASONS, CloseCode } from "./close_codes.ts";
 import { FrameComposer } from "./frame_composer.ts";
 import { FrameError, type FrameHandler } from "./frames.ts";
 import type { HomeCarrier } from "./home_carrier.ts";
+import { isFoundSilent } from "./lane_watch.ts";
 import { Outbox } from "./outbox.ts";
 import type { ReceiveHalf } from "./receive_half.ts";
 import type { SendHalf } from "./send_half.ts";
 
-/** Interval between two looks at whether anything has come by a lane on which something was sent. */
-const LOOK_MS = 500;
-/** Timeout for a lane to be heard after the peer has answered at home: more than a lost packet costs. */
-const STALL_MS = 2_000;
-/** Maximum time that one tick of it counts for. On a busy machine too, a user waits while a lane is dead. */
-const STALL_TICK_MS = 200;
 /** Timeout for the last frames of a peer that reads no further: several round trips of a slow network. */
 const LAST_FRAMES_MS = 1_000;
 /** Maximum by which a generation may be ahead of the newest one. For each the peer needs another carrier. */
@@ -144,7 +139,15 @@ export class Carriers {
     this.#lane = lane;
     this.#outbox.switchTo(lane);
     this.#readLane(lane);
-    this.#watchLane(lane).catch((error) => debug(() => `lane: no longer watched: ${error}`));
+    this.#watchLane(lane);
+  }
+
+  /** Never rejects. */
+  async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
+    const { lookMs, stallMs } = this.#options, limits = { lookMs, stallMs };
+    const watched = { lane, home: () => this.#home, isInFlight: () => this.#send.isInFlight };
+    const isSilent = await isFoundSilent(watched, limits);
+    if (isSilent) this.#loseLane(lane, new Error("it is silent"));
   }
 
   async #readHome(home: AttachedCarrier<HomeCarrier>): Promise<void> {
@@ -288,29 +291,6 @@ export class Carriers {
   /** Tells the peer that this end reads no further. */
   stopReading(): void {
     this.#outbox.stopNow();
-  }
-
-  /**
-   * Gives a lane up that is silent after something was sent on it, if the peer answers at home. If the peer answers
-   * nowhere, its process stands still, and the lane may be good.
-   */
-  async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
-    const { lookMs = LOOK_MS, stallMs = STALL_MS } = this.#options;
-    while (!lane.dropped.aborted) {
-      const before = lane.piecesReceived;
-      await delay(lookMs, lane.dropped).catch(() => {}); // the lane is dropped
-      // An acknowledgement may be lost, too, for which the peer waits.
-      const isAwaited = this.#send.isInFlight || lane.isUnanswered;
-      if (!isAwaited || lane.piecesReceived !== before) continue;
-      lane.probe().catch(() => {}); // the lane is dropped
-      const answer = this.#home.probe().then(() => true, () => false); // it has no home, or ends
-      const first = Promise.race([answer, lane.heard().then(() => false)]);
-      const isAnsweredAtHome = await abortable(first, lane.dropped).catch(() => false); // dropped
-      if (!isAnsweredAtHome || lane.dropped.aborted || lane.piecesReceived !== before) continue;
-      const time = { milliseconds: stallMs, maxTickMs: STALL_TICK_MS };
-      using limit = new RunningTimeout(time, new Error("it is silent"), lane.dropped);
-      await abortable(lane.heard(), limit.signal).catch((error) => this.#loseLane(lane, error));
-    }
   }
 
   /** Gives up the lane, if there is one. */

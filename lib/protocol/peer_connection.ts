@@ -10,7 +10,6 @@ import type { Connection } from "../iroh/connection.ts";
 import { debug } from "../console/stderr.ts";
 import {
   answerPing,
-  MAX_STRANGER_SESSIONS,
   noticeLossSoon,
   ProtocolError,
   readStreamHeader,
@@ -26,17 +25,10 @@ import {
   type SessionOwner,
 } from "./inbound_session.ts";
 import { type OpenedSession, SessionOpener, type SessionRequest } from "./session_opener.ts";
+import { StrangerStreams } from "./stranger_streams.ts";
 
 /** Timeout for the header of each stream, and for the header of the session that a lane is for. */
 const HEADER_TIMEOUT_MS = 10_000;
-
-/**
- * Time for which a further session of a stranger waits for the peer to be let in, and for which each session of a
- * stranger counts at least. So a flood is slow.
- */
-const STRANGER_WAIT_MS = 1_000;
-/** Maximum number of a stranger's streams that are read at once. Others wait in iroh, where they cost little. */
-const MAX_STRANGER_STREAMS = 2 * MAX_STRANGER_SESSIONS;
 
 /** How a connection is served. */
 export interface MuxConnectionOptions extends InboundSessionOptions {
@@ -58,7 +50,7 @@ export interface MuxConnectionOptions extends InboundSessionOptions {
   readonly idleTimeoutMs?: number;
   /** Timeout for the header of each stream. By default {@linkcode HEADER_TIMEOUT_MS}. */
   readonly headerTimeoutMs?: number;
-  /** Time for which a session of a stranger waits and counts. By default {@linkcode STRANGER_WAIT_MS}. */
+  /** Time for which a session of a stranger waits and counts. By default a second. */
   readonly strangerWaitMs?: number;
 }
 
@@ -71,11 +63,9 @@ export class MuxConnection implements SessionOwner {
   /** Sessions that the peer has opened, by number. */
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
-  /** Times until which sessions of a stranger count that have ended before, by the clock of `performance`. */
-  #counted: number[] = [];
-  /** Number of streams of the peer that are no session yet. */
-  #receiving = 0;
-  #changed = new Notifier();
+  #strangers: StrangerStreams;
+  /** Notified when a session begins. */
+  #begun = new Notifier();
   #isClosed = false;
 
   constructor(connection: Connection, options: MuxConnectionOptions) {
@@ -83,6 +73,8 @@ export class MuxConnection implements SessionOwner {
     this.#options = options;
     this.#use = new ConnectionUse(options.isDialed, options.idleTimeoutMs);
     this.#opener = new SessionOpener(connection, options.isDialed);
+    const isStranger = () => !this.isAuthenticated;
+    this.#strangers = new StrangerStreams(isStranger, options.strangerWaitMs);
     noticeLossSoon(connection);
     connection.closedError.then(() => this.#isClosed = true);
   }
@@ -101,7 +93,7 @@ export class MuxConnection implements SessionOwner {
   markAuthenticated(): void {
     this.#use.isAuthenticated = true;
     this.#options.onAuthenticated?.();
-    this.#changed.notify();
+    this.#strangers.onLetIn();
   }
 
   /** Whether the connection has ended. */
@@ -136,9 +128,9 @@ export class MuxConnection implements SessionOwner {
     use.restartTimer();
     try {
       for (;;) {
-        await this.#awaitRoom(until);
+        await this.#strangers.awaitRoom(until);
         const stream = await this.connection.accept(until);
-        this.#receiving++;
+        const received = this.#strangers.streamBegan();
         this.#receiveStream(stream, until).catch((error) => {
           if (error instanceof UnsupportedStream) {
             return refuse(stream, CloseCode.UNSUPPORTED, error.message);
@@ -147,10 +139,7 @@ export class MuxConnection implements SessionOwner {
           // The peer has given up that stream, and nothing else.
           debug(() => `a stream: ${error.message}`);
           giveUp(stream);
-        }).finally(() => {
-          this.#receiving--;
-          this.#changed.notify();
-        });
+        }).finally(received);
       }
     } catch (error) {
       // If the connection has ended, each session ends by itself.
@@ -191,34 +180,8 @@ export class MuxConnection implements SessionOwner {
     this.#use.end();
   }
 
-  /** Waits while a stranger has many streams. @throws The signal's reason. */
-  async #awaitRoom(until: AbortSignal): Promise<void> {
-    const isFull = () => this.#receiving + this.#sessions.size >= MAX_STRANGER_STREAMS;
-    while (!this.isAuthenticated && isFull()) await abortable(this.#changed.next(), until);
-  }
-
-  /** Whether the peer is a stranger that must not have another session now. */
-  get #hasMaxSessions(): boolean {
-    if (this.isAuthenticated) return false;
-    const now = performance.now();
-    this.#counted = this.#counted.filter((untilMs) => untilMs > now);
-    return this.#sessions.size + this.#counted.length >= MAX_STRANGER_SESSIONS;
-  }
-
   get #headerTimeoutMs(): number {
     return this.#options.headerTimeoutMs ?? HEADER_TIMEOUT_MS;
-  }
-
-  get #strangerWaitMs(): number {
-    return this.#options.strangerWaitMs ?? STRANGER_WAIT_MS;
-  }
-
-  /** Waits until the peer may have another session, but not for long. Never rejects. */
-  async #awaitSessionRoom(until: AbortSignal): Promise<void> {
-    using limit = new LinkedSignal([until], { milliseconds: this.#strangerWaitMs });
-    while (this.#hasMaxSessions && !limit.signal.aborted) {
-      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
-    }
   }
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
@@ -246,8 +209,8 @@ export class MuxConnection implements SessionOwner {
 
   async #dispatch(header: SessionHeader, stream: Duplex, until: AbortSignal): Promise<void> {
     if (header.type === StreamType.SESSION) {
-      if (this.#hasMaxSessions) await this.#awaitSessionRoom(until);
-      if (this.#hasMaxSessions) {
+      if (this.#strangers.hasMaxSessions) await this.#strangers.awaitSessionRoom(until);
+      if (this.#strangers.hasMaxSessions) {
         return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
       }
     }
@@ -256,7 +219,8 @@ export class MuxConnection implements SessionOwner {
     }
     if (this.#sessions.has(header.session)) {
       throw new ProtocolError("a session's number a second time");
-    } else if (header.type === StreamType.SESSION) this.#beginSession(header, stream);
+    }
+    if (header.type === StreamType.SESSION) this.#beginSession(header, stream);
     else this.#resumeSession(header, stream);
   }
 
@@ -266,7 +230,7 @@ export class MuxConnection implements SessionOwner {
     let session: InboundSession | undefined;
     while (!(session = this.#sessions.get(number))) {
       if (limit.signal.aborted) return giveUp(stream); // it has ended while this was on its way
-      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
+      await abortable(this.#begun.next(), limit.signal).catch(() => {}); // time is up
     }
     session.answerLane(stream, until);
   }
@@ -293,15 +257,14 @@ export class MuxConnection implements SessionOwner {
   /** Counts a session until it is over, or goes on on another connection. */
   #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
     this.#sessions.set(number, inbound);
-    this.#changed.notify(); // for an offer of a lane
+    this.#begun.notify();
     this.#use.sessionBegan();
-    const countsUntilMs = performance.now() + this.#strangerWaitMs;
+    const ended = this.#strangers.sessionBegan();
     const leaving = Promise.race([over, inbound.moved]).finally(() => {
       this.#sessions.delete(number);
-      if (!this.isAuthenticated) this.#counted.push(countsUntilMs);
       this.#serving.delete(leaving);
       this.#use.sessionEnded();
-      this.#changed.notify();
+      ended();
     });
     this.#serving.add(leaving);
   }
