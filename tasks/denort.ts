@@ -19,32 +19,48 @@ export interface Denort {
   readonly addon: FilePart;
 }
 
+/** Where {@linkcode denortWith} takes a denort from. */
+export interface DenortSource {
+  /** A file with it. If there is none, Deno downloads one. */
+  readonly given?: string | undefined;
+  /** Deno's cache folder. */
+  readonly cache: string;
+}
+
+const fromEnvironment = (): DenortSource => ({ given: Deno.env.get(DENORT), cache: denoDir() });
+
 /**
  * Makes a runtime for Linux with the packed addon at its end. Deno appends the embedded files to it, and some
  * versions of Deno read all of these at each start, but not what is before them. If the pages of the target
  * are larger than those that Deno takes into account, the runtime is padded.
  *
  * @param folder Folder for it.
+ * @param source By default what the environment says.
  * @returns Undefined if the target is no Linux. Deno's own runtime will do then, and the addon is embedded.
  */
 export async function denortWith(
   packed: Uint8Array,
   target: Target,
   folder: string,
+  { given, cache }: DenortSource = fromEnvironment(),
 ): Promise<Denort | undefined> {
   if (target.format !== "elf") return undefined;
-  const given = Deno.env.get(DENORT);
-  const denort = given ? await Deno.readFile(given) : await downloadDenort(target, folder);
+  const denort = given ? await Deno.readFile(given) : await downloadDenort(target, folder, cache);
   const path = join(folder, "denort");
   await Deno.writeFile(path, padToPage(Buffer.concat([denort, packed]), target.pageBytes));
   return { path, addon: { offset: denort.length, bytes: packed.length } };
 }
 
 /** Lets Deno download a denort to its cache. Only `deno compile` does that, so this compiles an empty program. */
-async function downloadDenort({ platform }: Target, folder: string): Promise<Uint8Array> {
+async function downloadDenort(
+  { platform }: Target,
+  folder: string,
+  cache: string,
+): Promise<Uint8Array> {
   await Deno.writeTextFile(join(folder, "empty.js"), "");
   const flags = ["--quiet", "--no-check", "--no-config", "--target", platform];
-  await runDeno(["compile", ...flags, "--output", join(folder, "empty"), "empty.js"], folder);
-  const release = join(denoDir(), "dl", "release", `v${Deno.version.deno}`);
+  const args = ["compile", ...flags, "--output", join(folder, "empty"), "empty.js"];
+  await runDeno(args, folder, { DENO_DIR: cache });
+  const release = join(cache, "dl", "release", `v${Deno.version.deno}`);
   return unzip(await Deno.readFile(join(release, `denort-${platform}.zip`)), "denort");
 }

@@ -82,6 +82,16 @@ for (const [file, does, call] of ONLY_THERE) {
   });
 }
 
+// Test files are threads of one process. A test that emptied PATH for a moment made another one fail to find git.
+Deno.test("no test changes the environment, the folder or the umask, which all test files share", async () => {
+  const files = (await Promise.all(["lib", "tasks", "tests"].map(testModules))).flat();
+  assert(files.length > 100, `${files.length} files`);
+  const change = /\b(?:Deno\.(?:env\.(?:set|delete)|chdir|umask)|process\.(?:chdir|umask))\(/;
+  const found: string[] = [];
+  for (const path of files) if (change.test(await text(path))) found.push(path);
+  assert.deepEqual(found, []);
+});
+
 Deno.test("a dial on dumbpipe's protocol loads neither sessions nor lanes", async () => {
   const loaded = await loadedWith("lib/connect/pipe.ts", "lib/connect/standalone.ts");
   assert(loaded.has("lib/protocol/dumbpipe.ts"));
@@ -171,6 +181,19 @@ async function importsOf(folder: string): Promise<Map<string, string[]>> {
     }
   }
   return found;
+}
+
+/** Returns the paths of what runs in the process of the tests: test files, and modules of tests/. */
+async function testModules(folder: string): Promise<string[]> {
+  const entries = await Array.fromAsync(Deno.readDir(join(root, folder)));
+  const found = await Promise.all(entries.map(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    if (isDirectory) return testModules(path);
+    return path.startsWith("tests/") && path.endsWith(".ts") || path.endsWith("_test.ts")
+      ? [path]
+      : [];
+  }));
+  return found.flat();
 }
 
 function resolved(specifier: string, folder: string): string {

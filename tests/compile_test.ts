@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { packAddon, PackedAddon } from "../lib/iroh/packed_addon.ts";
-import { DENORT, denortWith } from "../tasks/denort.ts";
+import { denortWith } from "../tasks/denort.ts";
 import { segmentsOf } from "../tasks/elf.ts";
 import { installPackages } from "../tasks/packages.ts";
 import { hostTarget, TARGETS } from "../tasks/targets.ts";
@@ -147,27 +147,18 @@ Deno.test({
       for (const { platform } of Object.values(TARGETS)) {
         await Deno.writeFile(join(release, `denort-${platform}.zip`), archive);
       }
-      const before = Deno.env.get("DENO_DIR"), given = Deno.env.get(DENORT);
-      Deno.env.set("DENO_DIR", folder);
-      Deno.env.delete(DENORT);
-      try {
-        for (const target of Object.values(TARGETS)) {
-          const made = await denortWith(packed, target, folder);
-          if (target.format !== "elf") {
-            assert.equal(made, undefined);
-            continue;
-          }
-          const { path, addon } = made!, padded = await Deno.readFile(path);
-          assert.equal(padded.length % target.pageBytes, 0);
-          assert(padded.length >= Math.max(...segmentsOf(denort).map(({ end }) => end)));
-          assert.equal(Buffer.compare(padded.subarray(0, denort.length), denort), 0);
-          const unpacked = new PackedAddon(path, addon).unpack();
-          assert.equal(new TextDecoder().decode(unpacked), "the addon");
+      for (const target of Object.values(TARGETS)) {
+        const made = await denortWith(packed, target, folder, { cache: folder });
+        if (target.format !== "elf") {
+          assert.equal(made, undefined);
+          continue;
         }
-      } finally {
-        if (before === undefined) Deno.env.delete("DENO_DIR");
-        else Deno.env.set("DENO_DIR", before);
-        if (given !== undefined) Deno.env.set(DENORT, given);
+        const { path, addon } = made!, padded = await Deno.readFile(path);
+        assert.equal(padded.length % target.pageBytes, 0);
+        assert(padded.length >= Math.max(...segmentsOf(denort).map(({ end }) => end)));
+        assert.equal(Buffer.compare(padded.subarray(0, denort.length), denort), 0);
+        const unpacked = new PackedAddon(path, addon).unpack();
+        assert.equal(new TextDecoder().decode(unpacked), "the addon");
       }
     });
   },

@@ -11,8 +11,9 @@ async function findingsWith(
 ): Promise<string[]> {
   const folder = await Deno.makeTempDir(), gitDir = join(folder, ".git");
   const git = async (...args: string[]) => {
-    const { success } = await new Deno.Command("git", { args: ["-C", folder, ...args] }).output();
-    assert(success, args.join(" "));
+    const command = new Deno.Command("git", { args: ["-C", folder, ...args] });
+    const { success, stderr } = await command.output();
+    assert(success, `git ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
   };
   try {
     await git("init", "--quiet");

@@ -24,9 +24,12 @@ export async function checkGitAnnex(): Promise<Finding> {
 }
 
 /** Checks the command that git runs for `git fetch` and `git push` over P2P. */
-export function checkGitRemote(os: typeof Deno.build.os = Deno.build.os): Finding {
+export function checkGitRemote(
+  os: typeof Deno.build.os = Deno.build.os,
+  searchPath: string | undefined = variable("PATH"),
+): Finding {
   const name = "git-remote-p2p-annex";
-  const path = onPath(name);
+  const path = onPath(name, searchPath);
   if (path) return ok(`${name} is ${path}`);
   return failure(
     `${name} is not on PATH, so git fetch and git push do not work over P2P`,
@@ -71,9 +74,12 @@ export async function checkProgram(): Promise<Finding> {
 }
 
 /** Returns the path of an executable on PATH; undefined if there is none. */
-function onPath(name: string): string | undefined {
+function onPath(
+  name: string,
+  searchPath: string | undefined = variable("PATH"),
+): string | undefined {
   const endings = Deno.build.os === "windows" ? [".exe", ".cmd", ".bat"] : [""];
-  for (const folder of (variable("PATH") ?? "").split(delimiter)) {
+  for (const folder of (searchPath ?? "").split(delimiter)) {
     for (const ending of endings) {
       const path = join(folder, name + ending);
       try {
