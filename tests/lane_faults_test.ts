@@ -185,6 +185,7 @@ scenario(
       await transfer.exchangeTo(end + 1 * MB);
     }
     await transfer.finish();
+    assert.match(transfer.dialer.stderr, /lane: given up: this host has lost an address/);
   },
 );
 

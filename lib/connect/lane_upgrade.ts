@@ -61,7 +61,7 @@ export class LaneUpgrade implements Disposable {
   #notBefore = 0;
   #failedPauseMs = FAILED_PAUSE_MS;
   #lostPauseMs = LOST_PAUSE_MS;
-  /** Whether this host has other IP addresses than when the lane was made. */
+  /** Whether this host has lost an IP address since the lane was made. */
   #hasMoved = () => false;
   #signaling: Disposable | undefined;
 
@@ -90,7 +90,7 @@ export class LaneUpgrade implements Disposable {
       const lane = await this.#offerLane();
       if (!lane) return this.#pause(Infinity); // the peer wants none
       this.#state = "using";
-      this.session.attachLane(lane);
+      this.session.attachLane(lane, this.#hasMoved);
       this.#options.onLane();
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
@@ -101,18 +101,18 @@ export class LaneUpgrade implements Disposable {
 
   async #offerLane(): Promise<Lane | undefined> {
     const { openLane, signal, peerKey } = this.#options;
-    const [{ localHosts }, { offerLane }, { LaneFailures }, signaling, key] = await Promise.all([
-      import("../platform/network_interfaces.ts"),
-      import("../lane/negotiation.ts"),
-      import("../lane/failures.ts"),
-      openLane(),
-      peerKey(),
-    ]);
+    const [{ lostAddressDetector }, { offerLane }, { LaneFailures }, signaling, key] = await Promise
+      .all([
+        import("../platform/network_interfaces.ts"),
+        import("../lane/negotiation.ts"),
+        import("../lane/failures.ts"),
+        openLane(),
+        peerKey(),
+      ]);
     this.#signaling?.[Symbol.dispose]();
     this.#signaling = signaling;
     const { stream, addresses } = signaling;
-    const before = localHosts();
-    this.#hasMoved = () => localHosts() !== before;
+    this.#hasMoved = lostAddressDetector();
     const failures = LaneFailures.load(key);
     const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
     return await offerLane(stream, { addresses, isWorthTrying, signal });

@@ -36,8 +36,17 @@ export function interfaces(): Interface[] {
 }
 
 /** Returns the IP addresses of this host, as text that changes when they do. */
-export function localHosts(): string {
+function localHosts(): string {
   return interfaces().flatMap(({ addresses }) => addresses).toSorted().join(" ");
+}
+
+/** Returns a function that tells whether this host has lost an IP address that it has now. */
+export function lostAddressDetector(): () => boolean {
+  const before = interfaces().flatMap(({ addresses }) => addresses);
+  return () => {
+    const now = new Set(interfaces().flatMap(({ addresses }) => addresses));
+    return before.some((address) => !now.has(address));
+  };
 }
 
 /**

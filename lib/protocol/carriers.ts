@@ -14,7 +14,7 @@ import { CLOSE_REASONS, CloseCode } from "./close_codes.ts";
 import { FrameComposer } from "./frame_composer.ts";
 import { FrameError, type FrameHandler } from "./frames.ts";
 import type { HomeCarrier } from "./home_carrier.ts";
-import { isFoundSilent } from "./lane_watch.ts";
+import { laneFault } from "./lane_watch.ts";
 import { Outbox } from "./outbox.ts";
 import type { ReceiveHalf } from "./receive_half.ts";
 import type { SendHalf } from "./send_half.ts";
@@ -129,7 +129,7 @@ export class Carriers {
   }
 
   /** Goes on by a lane, which replaces the one before, and closes it when it is no longer used. */
-  attachLane(carrier: Lane): void {
+  attachLane(carrier: Lane, hasMoved: () => boolean): void {
     if (this.#state !== "open") return carrier.close(); // the session is over
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
     const lane: AttachedCarrier<Lane> = new AttachedCarrier(
@@ -139,15 +139,15 @@ export class Carriers {
     this.#lane = lane;
     this.#outbox.switchTo(lane);
     this.#readLane(lane);
-    this.#watchLane(lane);
+    this.#watchLane(lane, hasMoved);
   }
 
   /** Never rejects. */
-  async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
-    const { lookMs, stallMs } = this.#options, limits = { lookMs, stallMs };
-    const watched = { lane, home: () => this.#home, isInFlight: () => this.#send.isInFlight };
-    const isSilent = await isFoundSilent(watched, limits);
-    if (isSilent) this.#loseLane(lane, new Error("it is silent"));
+  async #watchLane(lane: AttachedCarrier<Lane>, hasMoved: () => boolean): Promise<void> {
+    const { lookMs, stallMs } = this.#options;
+    const home = () => this.#home, isInFlight = () => this.#send.isInFlight;
+    const fault = await laneFault({ lane, home, isInFlight, hasMoved }, { lookMs, stallMs });
+    if (fault) this.#loseLane(lane, new Error(fault));
   }
 
   async #readHome(home: AttachedCarrier<HomeCarrier>): Promise<void> {

@@ -1,4 +1,4 @@
-/** Notices that a lane is silent although the peer is there: nothing tells otherwise that packets are dropped. */
+/** Notices that nothing gets through on a lane any longer. The system tells so after many minutes, or never. */
 
 import { abortable, delay, RunningTimeout } from "../async/abort.ts";
 import type { AttachedCarrier } from "./carrier.ts";
@@ -10,6 +10,8 @@ const STALL_MS = 2_000;
 /** Maximum time that one tick of it counts for. On a busy machine too, a user waits while a lane is dead. */
 const STALL_TICK_MS = 200;
 
+const SILENT = "it is silent";
+
 /** A lane, and what tells whether the peer should be heard on it. */
 export interface WatchedLane {
   readonly lane: AttachedCarrier;
@@ -17,6 +19,8 @@ export interface WatchedLane {
   readonly home: () => AttachedCarrier;
   /** Returns whether the peer has yet to acknowledge something. */
   readonly isInFlight: () => boolean;
+  /** Tells whether this host has lost an IP address since the lane was made. */
+  readonly hasMoved: () => boolean;
 }
 
 /** Time limits, which tests set. */
@@ -26,13 +30,26 @@ export interface LaneWatchLimits {
 }
 
 /**
- * Resolves to true when a lane is silent after something was sent on it, and the peer answers at home. If the peer
- * answers nowhere, its process stands still, and the lane may be good. Resolves to false when the lane is dropped.
+ * Waits until a lane has to be given up.
+ *
+ * @returns The reason; undefined if the lane is dropped before.
  */
-export async function isFoundSilent(
-  { lane, home, isInFlight }: WatchedLane,
+export async function laneFault(
+  watched: WatchedLane,
   { lookMs = LOOK_MS, stallMs = STALL_MS }: LaneWatchLimits,
-): Promise<boolean> {
+): Promise<string | undefined> {
+  return await Promise.race([stall(watched, lookMs, stallMs), move(watched, lookMs)]);
+}
+
+/**
+ * Waits until a lane is silent after something was sent on it, and the peer answers at home. If the peer answers
+ * nowhere, its process stands still, and the lane may be good.
+ */
+async function stall(
+  { lane, home, isInFlight }: WatchedLane,
+  lookMs: number,
+  stallMs: number,
+): Promise<string | undefined> {
   while (!lane.dropped.aborted) {
     const before = lane.piecesReceived;
     await delay(lookMs, lane.dropped).catch(() => {}); // the lane is dropped
@@ -44,13 +61,24 @@ export async function isFoundSilent(
     const first = Promise.race([answer, lane.heard().then(() => false)]);
     const isAnsweredAtHome = await abortable(first, lane.dropped).catch(() => false); // dropped
     if (!isAnsweredAtHome || lane.dropped.aborted || lane.piecesReceived !== before) continue;
-    using limit = new RunningTimeout(
-      { milliseconds: stallMs, maxTickMs: STALL_TICK_MS },
-      new Error("it is silent"),
-      lane.dropped,
-    );
+    const time = { milliseconds: stallMs, maxTickMs: STALL_TICK_MS };
+    using limit = new RunningTimeout(time, new Error(SILENT), lane.dropped);
     const isHeard = await abortable(lane.heard(), limit.signal).then(() => true, () => false);
-    if (!isHeard && !lane.dropped.aborted) return true;
+    if (!isHeard && !lane.dropped.aborted) return SILENT;
   }
-  return false;
+  return undefined;
+}
+
+/** Waits until a lane is silent, and this host has lost an IP address. It may have been another one than the lane's. */
+async function move(
+  { lane, hasMoved }: WatchedLane,
+  lookMs: number,
+): Promise<string | undefined> {
+  while (!lane.dropped.aborted) {
+    const before = lane.piecesReceived;
+    await delay(lookMs, lane.dropped).catch(() => {}); // the lane is dropped
+    const isSilent = !lane.dropped.aborted && lane.piecesReceived === before;
+    if (isSilent && hasMoved()) return "this host has lost an address";
+  }
+  return undefined;
 }

@@ -136,10 +136,14 @@ export class Session implements Duplex {
     this.#carriers.restUntil(made);
   }
 
-  /** Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used. */
-  attachLane(lane: Lane): void {
+  /**
+   * Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used.
+   *
+   * @param hasMoved Tells whether this host has lost an IP address since the lane was made.
+   */
+  attachLane(lane: Lane, hasMoved: () => boolean = () => false): void {
     if (this.#failure || this.#carriers.isThrough) lane.close();
-    else this.#carriers.attachLane(lane);
+    else this.#carriers.attachLane(lane, hasMoved);
   }
 
   /** Whether everything gets to the peer without this process, and nothing is still to come from the peer. */

@@ -107,6 +107,19 @@ Deno.test("Session gives up a lane that is silent while the peer answers at home
   await endAll(side);
 });
 
+Deno.test("Session gives up a silent lane at once if this host has lost its address, and no other lane", async () => {
+  const [mine] = memoryStream(), side = new SessionEnd(mine, { lookMs: 2, stallMs: 60_000 });
+  const [lane, peers] = memoryLane(), peer = RawPeer.onLane(peers);
+  let hasMoved = false;
+  side.session.attachLane(lane, () => hasMoved);
+  await peer.send((f) => f.start(1));
+  await pause();
+  assert(side.session.lane); // silent, but the host has not moved
+  hasMoved = true; // nothing is in flight, and nothing is answered at home
+  await until(() => side.session.lane === undefined);
+  await endAll(side);
+});
+
 Deno.test("Session by itself gives up a silent lane after 2 s, and no later than promised", async () => {
   const { side, home } = makeSide({});
   const given = Promise.withResolvers<void>(), since = performance.now();
