@@ -61,17 +61,20 @@ export class FakeIroh implements Disposable {
   readonly bound: FakeEndpoint[] = [];
   readonly endpoints: DialEndpoints;
 
-  /** @param beforeBind Throws if no socket is to be had. */
-  constructor(network: Network, beforeBind: () => void = () => {}) {
+  /** @param beforeBind Throws if no socket is to be had, or returns when one is. */
+  constructor(network: Network, beforeBind: () => void | Promise<void> = () => {}) {
     this.endpoints = new DialEndpoints(SETTINGS, (options) => {
+      let isReady: void | Promise<void>;
       try {
-        beforeBind();
+        isReady = beforeBind();
       } catch (error) {
         return Promise.reject(error);
       }
       const endpoint = new FakeEndpoint(options, network);
       this.bound.push(endpoint);
-      return Promise.resolve(asEndpoint(endpoint));
+      return isReady
+        ? isReady.then(() => asEndpoint(endpoint))
+        : Promise.resolve(asEndpoint(endpoint));
     });
   }
 
@@ -112,11 +115,11 @@ export class FakeSearch {
     return this.#untried.shift();
   }
 
-  get hasNext(): boolean {
-    return this.#untried.length > 0;
+  get waiting(): number {
+    return this.#untried.length;
   }
 
-  resetTried(): void {
-    this.#untried = [...this.#addresses];
+  resetTried(addresses?: Iterable<string>): void {
+    this.#untried = addresses ? [...this.#untried, ...addresses] : [...this.#addresses];
   }
 }

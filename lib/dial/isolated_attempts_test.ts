@@ -6,12 +6,12 @@ import { describePath } from "../iroh/path.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { IsolatedAttempts } from "./isolated_attempts.ts";
 
-const MAX_SLOTS = 64;
+const MAX_SLOTS = 64, GROUPS = 16;
 const TRUE = "10.0.0.9:9";
 
 function makeAttempts(
   network: Network,
-  { slotTimeoutMs = 60_000, beforeBind = () => {} } = {},
+  { slotTimeoutMs = 60_000, beforeBind = (): void | Promise<void> => {} } = {},
 ) {
   const iroh = new FakeIroh(network, beforeBind);
   const search = new FakeSearch(), dial = new AbortController(), lanAddresses = new Set<string>();
@@ -69,7 +69,7 @@ Deno.test("IsolatedAttempts has at most 64 sockets on the local network, and use
   let open = 0, most = 0;
   using test = makeAttempts(async (peer) => {
     most = Math.max(most, ++open);
-    await Promise.resolve();
+    await eventLoopTurns(1); // until all others are under way
     open--;
     return peer.direct[0] === "10.0.0.2:500" ? "connected" : "no-answer";
   });
@@ -78,8 +78,47 @@ Deno.test("IsolatedAttempts has at most 64 sockets on the local network, and use
   test.race.seal();
   assert.equal(describePath((await test.race.winner).path), "direct 10.0.0.2:500");
   assert.equal(most, MAX_SLOTS);
-  assert.equal(test.iroh.bound.length, 500);
+  assert.equal(test.iroh.bound.length, GROUPS + 500);
   assert.equal(test.iroh.bound.filter(({ isClosed }) => !isClosed).length, 1); // the winner's
+});
+
+// On a busy machine, a socket for each of 480 wrong addresses took longer than the dial may take.
+Deno.test("IsolatedAttempts: 480 silent addresses do not keep one socket of 16 from the peer", async () => {
+  using test = makeAttempts(({ direct }) => direct.includes(TRUE) ? "connected" : "silence");
+  test.search.find(...addresses(480), TRUE);
+  test.attempts.start([]);
+  test.race.seal();
+  await test.race.winner;
+  assert.equal(test.iroh.bound.length, GROUPS);
+  assert.deepEqual(test.failures, []);
+});
+
+Deno.test("IsolatedAttempts: what is in a group with another endpoint is tried by itself at once", async () => {
+  const LIAR = "10.0.0.3:3";
+  using test = makeAttempts(({ direct }) =>
+    direct.includes(LIAR) ? "key-mismatch" : direct.includes(TRUE) ? "connected" : "silence"
+  );
+  test.search.find(TRUE, LIAR, ...addresses(480));
+  test.attempts.start([]);
+  test.race.seal();
+  assert.equal(describePath((await test.race.winner).path), `direct ${TRUE}`);
+  const dialed = test.iroh.bound.map(({ dialed: [peer] }) => peer!.direct);
+  assert(dialed[0]!.includes(TRUE) && dialed[0]!.includes(LIAR));
+  assert(dialed.slice(GROUPS).every(({ length }) => length === 1));
+  assert.deepEqual(test.failures, ["it says key-mismatch"]);
+});
+
+Deno.test("IsolatedAttempts: the time of an attempt begins when its socket is open", async () => {
+  let bound = () => {};
+  const isBound = new Promise<void>((resolve) => bound = resolve);
+  using test = makeAttempts(() => "silence", { slotTimeoutMs: 10, beforeBind: () => isBound });
+  test.search.find(...addresses(2 * GROUPS));
+  test.attempts.start([]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(test.search.waiting, 0);
+  bound();
+  await eventLoopTurns(2);
+  assert.deepEqual(test.failures, []);
 });
 
 Deno.test("IsolatedAttempts: a silent address gives up its slot if others wait", async () => {
@@ -116,7 +155,7 @@ Deno.test("IsolatedAttempts: the race is over when every address has failed", as
   test.attempts.start([]);
   test.race.seal();
   await assert.rejects(test.race.winner, { kind: "no-answer" });
-  assert.equal(test.failures.length, 200);
+  assert.equal(test.failures.length, GROUPS + 200);
   assert(test.iroh.bound.every(({ isClosed }) => isClosed));
 });
 
@@ -132,6 +171,20 @@ Deno.test("IsolatedAttempts: a socket that cannot be opened fails its address on
   test.race.seal();
   assert.equal(describePath((await test.race.winner).path), "direct 10.0.0.2:2");
   assert.deepEqual(test.failures, ["too many open files"]);
+});
+
+Deno.test("IsolatedAttempts: if no socket can be opened for a group, each of its addresses has another chance", async () => {
+  let binds = 0;
+  using test = makeAttempts(() => "connected", {
+    beforeBind: () => {
+      if (++binds <= GROUPS) throw new Error("Too many open files (os error 24)");
+    },
+  });
+  test.search.find(...addresses(2 * GROUPS));
+  test.attempts.start([]);
+  test.race.seal();
+  await test.race.winner;
+  assert.deepEqual(new Set(test.failures), new Set(["too many open files"]));
 });
 
 Deno.test("IsolatedAttempts opens no socket after the dial", () => {

@@ -217,14 +217,14 @@ export class MdnsBrowser implements Disposable {
     return this.#hints.next();
   }
 
-  /** True if there is an address that has not been tried. */
-  get hasNext(): boolean {
-    return this.#hints.hasNext;
+  /** Number of addresses that have not been tried. */
+  get waiting(): number {
+    return this.#hints.waiting;
   }
 
-  /** Marks every address as not tried. */
-  resetTried(): void {
-    this.#hints.resetTried();
+  /** Marks addresses as not tried, by default all. */
+  resetTried(addresses?: Iterable<string>): void {
+    this.#hints.resetTried(addresses);
   }
 
   [Symbol.dispose](): void {

@@ -33,9 +33,9 @@ export class UnverifiedHints {
     return fresh.filter((address) => !known.has(address));
   }
 
-  /** True if there is an address that has not been tried. */
-  get hasNext(): boolean {
-    return this.#untriedBySender().length > 0;
+  /** Number of addresses that have not been tried. */
+  get waiting(): number {
+    return this.#addresses().difference(this.#tried).size;
   }
 
   /**
@@ -53,9 +53,9 @@ export class UnverifiedHints {
     return address;
   }
 
-  /** Marks every address as not tried. */
-  resetTried(): void {
-    this.#tried.clear();
+  /** Marks addresses as not tried, by default all. */
+  resetTried(addresses: Iterable<string> = [...this.#tried]): void {
+    for (const address of addresses) this.#tried.delete(address);
   }
 
   /** Returns, for each sender that has some, its untried addresses and the number of its tried ones. */

@@ -179,14 +179,14 @@ Deno.test("MdnsBrowser ignores addresses and senders beyond the local network", 
   group.send(announcement(KEY, ["10.0.0.1:1"]), "192.0.2.2");
   group.send(announcement(KEY, ["192.0.2.1:1", "[fe80::1]:2", "[fd00::1]:3"]));
   group.send(ofOther(1));
-  assert.equal(browser.hasNext, false);
+  assert.equal(browser.waiting, 0);
   assert.equal(found, 1);
   group.send(announcement(KEY, ["10.0.0.1:1", "192.0.2.1:1"]), "fe80::2%eth0");
   assert.equal(found, 2);
   group.send(announcement(KEY, ["10.0.0.1:1"])); // known already
   assert.equal(found, 2);
   assert.equal(browser.next(), "10.0.0.1:1");
-  assert.equal(browser.hasNext, false);
+  assert.equal(browser.waiting, 0);
   browser.resetTried();
   assert.equal(browser.next(), "10.0.0.1:1");
 });
