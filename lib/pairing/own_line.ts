@@ -2,6 +2,9 @@
  * The lines that let peers in, of `git annex p2p --gen-addresses`. git-annex keeps each token in its list, and has no
  * command that removes one. So a line that was made for a peer which is not linked in the end is used again: it is
  * kept in a private file until then.
+ *
+ * Only a line that was given up is given to another peer. A join that was killed may have linked its peer, and two
+ * peers with one token could not be shut out one by one.
  */
 
 import { join } from "node:path";
@@ -13,7 +16,6 @@ import { outputIn } from "../repository/git_annex.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import { type AnnexLine, MAX_LINE_CHARACTERS, parseAnnexLine } from "./annex_line.ts";
 import type { AnnexPlace } from "./annex_place.ts";
-import { MAX_VALID_MS } from "./validity.ts";
 
 /** Maximum number of lines that are kept: one for each invitation at a time, and some. */
 const MAX_KEPT = 32;
@@ -26,8 +28,6 @@ interface KeptLine {
   readonly line: string;
   /** For which peer it was made; the empty string if that was given up. */
   readonly peer: string;
-  /** When it was given to that peer, in milliseconds since 1970. */
-  readonly since: number;
 }
 
 /** git-annex makes no line for the address. */
@@ -49,12 +49,10 @@ export async function lineFor(
   signal: AbortSignal,
 ): Promise<AnnexLine> {
   const kept = keptLines(place, address);
-  const now = Date.now();
-  const own = kept.find((line) => line.peer === peer) ??
-    kept.find((line) => line.peer === "" || now - line.since > MAX_VALID_MS); // no longer to be completed
+  const own = kept.find((line) => line.peer === peer) ?? kept.find((line) => line.peer === "");
   const line = own ? parseAnnexLine(own.line)! : await newLine(place, address, signal);
   const others = kept.filter((other) => other !== own).slice(0, MAX_KEPT - 1);
-  await keep(place, [{ line: line.line, peer, since: now }, ...others]);
+  await keep(place, [{ line: line.line, peer }, ...others]);
   return line;
 }
 
@@ -131,8 +129,5 @@ function pathOf({ repository }: AnnexPlace): string {
 function parse(text: string): KeptLine[] {
   const value: unknown = JSON.parse(text);
   if (!Array.isArray(value)) throw new Error("it is damaged");
-  return value.filter((entry) =>
-    typeof entry?.line === "string" && typeof entry.peer === "string" &&
-    typeof entry.since === "number"
-  );
+  return value.filter((entry) => typeof entry?.line === "string" && typeof entry.peer === "string");
 }
