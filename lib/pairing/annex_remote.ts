@@ -1,5 +1,6 @@
 /** The git remote that git-annex makes of a peer. git-annex's own commands make it; nothing edits its files. */
 
+import { delay } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { outputIn, reasonOf, runIn } from "../repository/git_annex.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
@@ -15,6 +16,8 @@ import { type AnnexPlace, configValue } from "./annex_place.ts";
 export const REMOTE_COST = 150;
 /** Timeout for `git annex p2p --link`: a dial takes at most 25 s. */
 const LINK_TIMEOUT_MS = 40_000;
+/** Time in which git is asked again to remove a remote. Another git may hold the lock of its config for a moment. */
+const REMOVAL_TRIES_MS = 3_000, REMOVAL_INTERVAL_MS = 100;
 
 /** git-annex cannot make a peer a remote. */
 export class LinkFailed extends Failure {
@@ -81,15 +84,28 @@ export async function linkRemote(
   }
 }
 
-/** Removes a remote that has this name and this URL, with its settings. @throws {CommandFailed} */
+/**
+ * Removes a remote that has this name and this URL, with its settings. If git cannot do it, git is asked again for a
+ * while.
+ *
+ * @throws {CommandFailed} @throws The signal's reason.
+ */
 export async function unlinkRemote(
   { folder }: AnnexPlace,
   name: string,
   url: string,
   signal: AbortSignal,
+  { triesMs = REMOVAL_TRIES_MS }: { readonly triesMs?: number } = {},
 ): Promise<void> {
-  if (await configValue(folder, `remote.${name}.url`, signal) !== url) return;
-  await outputIn(folder, ["remote", "remove", name], signal);
+  const deadline = performance.now() + triesMs;
+  while (await configValue(folder, `remote.${name}.url`, signal) === url) {
+    try {
+      return void await outputIn(folder, ["remote", "remove", name], signal);
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+      await delay(REMOVAL_INTERVAL_MS, signal);
+    }
+  }
 }
 
 /** Sets the cost of a remote, unless the user has set one, perhaps for all. @returns Whether it is set now. */

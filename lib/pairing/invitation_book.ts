@@ -365,7 +365,9 @@ export class InvitationBook implements AsyncDisposable {
         left = "the next listener may keep it";
         await store.remove(others.hash);
       } catch (error) {
-        report(`an invitation is over, ${left}: ${systemReason(error)}`);
+        report(
+          `an invitation is over, ${left}: ${systemReason(error)}; the next listener tries again`,
+        );
         return false;
       }
       return link !== undefined && !link.wasLinked && !isJoined;
