@@ -109,9 +109,25 @@ export async function isGone(path: string): Promise<boolean> {
  * Stops each git-annex of a host in a command whose words match, before it does anything. The file `stopped` then has
  * the process id of the stopped one.
  */
-export async function stopGitAnnexAt(host: Host, words: string): Promise<StoppedAnnex> {
+export function stopGitAnnexAt(host: Host, words: string): Promise<StoppedAnnex> {
+  return stopAt(host, (command) => replaceGitAnnex(host, words, command));
+}
+
+/** Stops each `git fetch` of a host from a peer. */
+export function stopFetchesOf(host: Host): Promise<StoppedAnnex> {
+  return stopAt(host, async (command) => {
+    const path = join(host.dir, "bin", "git-remote-p2p-annex");
+    await Deno.writeTextFile(path, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
+    return { [Symbol.asyncDispose]: () => Deno.remove(path) };
+  });
+}
+
+async function stopAt(
+  host: Host,
+  replace: (command: string) => Promise<AsyncDisposable>,
+): Promise<StoppedAnnex> {
   const stopped = join(host.dir, "stopped");
-  const replaced = await replaceGitAnnex(host, words, `echo $$ >'${stopped}'; exec sleep 600`);
+  const replaced = await replace(`echo $$ >'${stopped}'; exec sleep 600`);
   const release = async () => {
     const pid = Number(await Deno.readTextFile(stopped).catch(() => "0"));
     if (pid > 0) killQuietly(pid, "SIGKILL");
@@ -133,6 +149,15 @@ export interface StoppedAnnex extends AsyncDisposable {
   isReached(): Promise<boolean>;
   /** Kills the one that is stopped. The next one will be stopped, too. */
   release(): Promise<void>;
+}
+
+/** Returns the path of the key with which a join that is not complete goes on. */
+export async function joinKeyOf({ path }: Annex): Promise<string> {
+  const folder = join(path, ".git", "annex", "p2p-iroh");
+  const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+  const keys = names.filter((name) => name.startsWith("join-"));
+  assert.equal(keys.length, 1);
+  return join(folder, keys[0]!);
 }
 
 /** Returns the process id of a repository's listener. */

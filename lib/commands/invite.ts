@@ -77,7 +77,7 @@ export async function invite(options: InviteOptions): Promise<number> {
     }, and works once:\n\n` +
       `${code}\n\n`,
   );
-  if (isQr) await print(`${(await import("../pairing/qr_code.ts")).qrCode(code)}\n`);
+  if (isQr) await printQrCode(code);
   await print(`The other side runs: ${PROGRAM} join FOLDER\n`);
   if (isDetached) {
     const { id } = held.invitation;
@@ -91,6 +91,15 @@ export async function invite(options: InviteOptions): Promise<number> {
     if (signal.aborted) say("the invitation is withdrawn");
     throw error;
   }
+}
+
+/** Prints an invitation as a QR code, unless the terminal would break its lines. */
+async function printQrCode(invitation: string): Promise<void> {
+  const { qrCode, qrColumns } = await import("../pairing/qr_code.ts");
+  const code = qrCode(invitation), needed = qrColumns(code);
+  const columns = Deno.stdout.isTerminal() ? Deno.consoleSize().columns : 0;
+  if (columns === 0 || columns >= needed) return await print(`${code}\n`); // 0: the width is not known
+  say(`the QR code needs ${needed} columns, and this terminal has ${columns}; use the text above`);
 }
 
 /** Says what happens to an invitation. @throws {NoJoiner} @throws The signal's reason. */

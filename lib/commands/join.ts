@@ -11,12 +11,7 @@ import { print } from "../console/stdout.ts";
 import { type AnnexPlace, annexUuid } from "../pairing/annex_place.ts";
 import { REMOTE_COST } from "../pairing/annex_remote.ts";
 import { InvitationRefused } from "../pairing/exchange.ts";
-import {
-  type FirstFetch,
-  firstFetch,
-  type FirstFetchOptions,
-  nameBranch,
-} from "../pairing/first_fetch.ts";
+import { type FirstFetch, firstFetch, type FirstFetchOptions } from "../pairing/first_fetch.ts";
 import {
   decodeInvitation,
   type Invitation,
@@ -76,15 +71,16 @@ export async function join(options: JoinOptions): Promise<number> {
   const cwd = Deno.cwd();
   using signals = new Signals(END_TIMEOUT_MS);
   const { signal } = signals;
-  const destination = await destinationOf(word);
+  const destination = await destinationOf(word, signal);
   const invitation = await askUser(destination, code, options.isSure, signal);
   const linked = await link(destination, { invitation, name, isDaemon: options.isDaemon }, signal);
   const { place, joined } = linked;
-  if (joined) await finish(place, joined, destination.isNew, signal);
+  const { path, isNew } = destination;
+  if (joined && await finish(place, joined, isNew, signal) && isNew) await keepRepository(path);
   if (!await findServer(place.repository)) {
     await print(`up        ${PROGRAM} up serves it, so that ${linked.remote} reaches it\n`);
   }
-  const folder = relative(cwd, destination.path);
+  const folder = relative(cwd, path);
   const change = folder !== "" && !folder.startsWith("..") ? `cd ${shellWord(folder)} && ` : "";
   await print(`next      ${change}git annex sync --content ${linked.remote}\n`);
   return 0;
@@ -109,9 +105,12 @@ function sortWords(words: readonly string[]): { word?: string; code?: string } {
 }
 
 /** Finds out where to join. Changes nothing but the current directory. @throws {NotJoined} */
-async function destinationOf(word: string | undefined): Promise<Destination> {
+async function destinationOf(
+  word: string | undefined,
+  signal: AbortSignal,
+): Promise<Destination> {
   const path = resolve(word ?? ".");
-  const state = await folderState(path);
+  const state = await folderState(path, signal);
   if (state === "begun" || (state === "free" && word !== undefined)) return { path, isNew: true };
   Deno.chdir(path);
   try {
@@ -167,7 +166,7 @@ interface LinkOptions {
   readonly isDaemon: boolean;
 }
 
-/** Links both repositories. `joined` is undefined if they were linked before. */
+/** Links both repositories. `joined` is undefined if they were linked before, and nothing is left to do. */
 async function link(
   { path, isNew }: Destination,
   { invitation, name, isDaemon }: LinkOptions,
@@ -181,21 +180,20 @@ async function link(
     place = { repository, folder: await topFolder(repository) };
     await annexUuid(place, signal);
     const settings = await withRelayToken(await readSettings(), repository);
-    joiner = await Joiner.open({ place, invitation, name, settings });
-    const linkedAs = await joiner.linkedAs();
-    if (linkedAs !== undefined) {
-      if (isNew) await keepRepository(path);
+    joiner = await Joiner.open({ place, invitation, isNew, name, settings });
+    const before = await joiner.linkedBefore(signal);
+    if (before && !isNew) {
       await print(
-        `linked    already, as the remote ${linkedAs}\n` +
+        `linked    already, as the remote ${before.remote}\n` +
           "unused    the invitation, so it is still good; to link anew, first remove that remote\n",
       );
-      return { place, remote: linkedAs };
+      return { place, remote: before.remote };
     }
     const address = await ensureEnabled(repository, place.folder, signal);
     await using serving = new AsyncDisposableStack();
     const serveHere = async () => void serving.use(await serve(place!, isDaemon, signal));
-    const joined = await joiner.run(address, serveHere, signal);
-    if (isNew) await keepRepository(path);
+    if (before) await serveHere();
+    const joined = before ?? await joiner.run(address, serveHere, signal);
     return { place, remote: joined.remote, joined };
   } catch (error) {
     if (!signal.aborted && joiner?.canGoOn(error)) {
@@ -239,23 +237,25 @@ async function undo(
     if (place) await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
     const end = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
     if (end === "removed") say(`${made} is removed again${next}`);
-    if (end === "kept") say(`${made} has files, and stays${next}`);
+    if (end === "kept") say(`${made} is in use, and stays${next}`);
   } catch (error) {
-    say(`what was begun may be left in ${made ?? place?.folder}: ${systemReason(error)}`);
+    say(
+      `what was begun may be left in ${made ?? place?.folder}: ${systemReason(error)}; ` +
+        "to remove it, run the same command with the same invitation again",
+    );
   }
 }
 
-/** Fetches from the inviter, and says what has come of the join. */
+/** Fetches from the inviter, and says what has come of the join. @returns Whether all is fetched. */
 async function finish(
   place: AnnexPlace,
   { remote, isCostSet, there, branch }: Joined,
   isNew: boolean,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const thereAs = there ? `; this repository is the remote ${there.remote} there` : "";
   await print(`linked    it is the remote ${remote} here${thereAs}\n`);
   if (isCostSet) await print(`cost      ${REMOTE_COST}, less than that of special remotes\n`);
-  if (isNew && branch !== undefined) await nameBranch(place, branch, signal);
   await print(`fetching  from ${remote}\n`);
   const fetched = await firstFetch(place, { remote, branch, isNew }, signal).catch((error) => {
     say(`both are linked, and not all is fetched; git annex sync --content ${remote} fetches it`);
@@ -264,6 +264,7 @@ async function finish(
   for (const [term, text] of fetchLines(fetched, { remote, branch, isNew })) {
     await print(`${term.padEnd(10)}${text}\n`);
   }
+  return fetched.failed === "";
 }
 
 function fetchLines(

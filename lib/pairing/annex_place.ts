@@ -2,7 +2,7 @@
 
 import { variable } from "../console/environment.ts";
 import { Failure } from "../console/failure.ts";
-import { CommandFailed, reasonOf, runIn } from "../repository/git_annex.ts";
+import { CommandFailed, outputIn, reasonOf, runIn } from "../repository/git_annex.ts";
 import { CONFIG_NOTHING_FOUND, type Repository } from "../repository/repository.ts";
 
 /** A repository, and the folder in which git and git-annex run. */
@@ -74,6 +74,20 @@ export async function checkedBranch(
   if (name === undefined || name.startsWith("-") || name === "HEAD") return undefined;
   const { code } = await runIn(folder, ["check-ref-format", `refs/heads/${name}`], signal);
   return code === 0 ? name : undefined;
+}
+
+/**
+ * Gives the branch of a repository without commits the name of a peer's, which may have no commit yet: so
+ * `git annex sync` exchanges it. A later run of this program finds the name again.
+ *
+ * @throws {CommandFailed} @throws The signal's reason.
+ */
+export async function nameBranch(
+  { folder }: AnnexPlace,
+  branch: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await outputIn(folder, ["symbolic-ref", "HEAD", `refs/heads/${branch}`], signal);
 }
 
 /** Returns the names of special remotes that a branch of git-annex knows and that are not enabled, for people. */

@@ -35,20 +35,6 @@ export interface FirstFetchOptions {
 }
 
 /**
- * Gives the branch of a new repository the name of the inviter's, which may have no commit yet: so `git annex sync`
- * exchanges it.
- *
- * @throws {CommandFailed} @throws The signal's reason.
- */
-export async function nameBranch(
-  { folder }: AnnexPlace,
-  branch: string,
-  signal: AbortSignal,
-): Promise<void> {
-  await outputIn(folder, ["symbolic-ref", "HEAD", `refs/heads/${branch}`], signal);
-}
-
-/**
  * Fetches from the inviter. In a new repository, checks out the inviter's branch.
  *
  * @throws {CommandFailed} @throws The signal's reason.

@@ -11,7 +11,14 @@ import { listenerFolder } from "../repository/listener_folder.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Settings } from "../repository/settings.ts";
 import { decodeTicket, samePublicKey } from "../repository/ticket.ts";
-import { type AnnexPlace, annexUuid, checkedBranch, ownName } from "./annex_place.ts";
+import {
+  type AnnexPlace,
+  annexUuid,
+  checkedBranch,
+  currentBranch,
+  nameBranch,
+  ownName,
+} from "./annex_place.ts";
 import { linkRemote, remoteNames, remoteOfPeer, unlinkRemote } from "./annex_remote.ts";
 import { AlreadyJoined, Exchange, InvitationRefused, InviterUnable } from "./exchange.ts";
 import { hashOfSecret, type Invitation } from "./invitation.ts";
@@ -32,6 +39,8 @@ export class CannotJoin extends Failure {
 export interface JoinerOptions {
   readonly place: AnnexPlace;
   readonly invitation: Invitation;
+  /** Whether `join` makes the repository. Then its branch is called as the inviter's. */
+  readonly isNew: boolean;
   /** What the user wants to call the inviter's repository. */
   readonly name: string | undefined;
   /** The settings, with the token of a relay. */
@@ -46,7 +55,7 @@ export interface Joined {
   readonly isCostSet: boolean;
   /** What this repository is at the inviter; undefined if an earlier run was told. */
   readonly there: Linked | undefined;
-  /** The branch that the inviter's HEAD names; undefined if git does not take it. */
+  /** The branch that the inviter's HEAD names; undefined if git does not take it, or if it is not known. */
   readonly branch: string | undefined;
 }
 
@@ -87,10 +96,19 @@ export class Joiner {
     return new Joiner(options, keyPath, new Set(begun));
   }
 
-  /** Returns the inviter's remote, if the user has linked it before. @throws {RepositoryError} */
-  async linkedAs(): Promise<string | undefined> {
+  /** Returns what an earlier run has linked; undefined if there is none. @throws {RepositoryError} */
+  async linkedBefore(signal: AbortSignal): Promise<Joined | undefined> {
     if (this.#begun.size > 0) return undefined; // an interrupted run may have made a part of it
-    return (await this.#remote())?.name;
+    return await this.#joinedBefore(signal);
+  }
+
+  /** Returns what is known of an earlier run that has linked the inviter; undefined if it is no remote. */
+  async #joinedBefore(signal: AbortSignal): Promise<Joined | undefined> {
+    const { place, isNew } = this.#options;
+    const remote = await this.#remote();
+    if (!remote) return undefined;
+    const branch = isNew ? await currentBranch(place, signal) : undefined; // that run has named it
+    return { remote: remote.name, isCostSet: false, there: undefined, branch };
   }
 
   /**
@@ -108,15 +126,16 @@ export class Joiner {
     } catch (error) {
       if (!(error instanceof AlreadyJoined)) throw error;
       await this.#settle(); // an earlier run has not come that far
-      const remote = await this.#remote();
+      const joined = await this.#joinedBefore(signal);
       this.#isUsed = false;
-      if (!remote) throw error;
-      return { remote: remote.name, isCostSet: false, there: undefined, branch: undefined };
+      if (!joined) throw error;
+      await serve();
+      return joined;
     }
   }
 
   async #join(address: string, serve: () => Promise<void>, signal: AbortSignal): Promise<Joined> {
-    const { place, invitation, settings } = this.#options;
+    const { place, invitation, isNew, settings } = this.#options;
     const [uuid, name, secretKey] = await Promise.all([
       annexUuid(place, signal),
       ownName(place, signal),
@@ -132,6 +151,7 @@ export class Joiner {
     }
     this.#check(welcome, uuid);
     const branch = await checkedBranch(place, welcome.branch, signal);
+    if (isNew && branch !== undefined) await nameBranch(place, branch, signal);
     await serve();
     const line = await lineFor(place, address, this.#peer, signal);
     const there = await exchange.link(line, signal);

@@ -1,6 +1,6 @@
 /**
- * The repository that `join` makes in a folder that is new or empty. A file in it says so until the join is done.
- * So a later join goes on with it, or removes it.
+ * The repository that `join` makes in a folder that is new or empty. A file in it says so until the join is done, with
+ * the first fetch. So a later join goes on with it, or removes it.
  */
 
 import { dirname, join } from "node:path";
@@ -23,23 +23,24 @@ export class NoNewRepository extends Failure {
 export type FolderState =
   /** Nothing, or an empty folder. */
   | "free"
-  /** A repository that an unfinished join has made. */
+  /** A repository that an unfinished join has made, and in which there is no commit yet. */
   | "begun"
   /** A folder with something in it, such as a repository. */
   | "used";
 
 /** Returns what is at a path. @throws {NoNewRepository} if it cannot be read, or is no folder. */
-export async function folderState(folder: string): Promise<FolderState> {
+export async function folderState(folder: string, signal: AbortSignal): Promise<FolderState> {
   try {
     const entries = await Array.fromAsync(Deno.readDir(folder));
     if (entries.length === 0) return "free";
-    return markOf(folder) === undefined ? "used" : "begun";
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return "free";
     throw new NoNewRepository(`cannot use ${folder}, ${systemReason(error)}`, {
       hint: "name another folder",
     });
   }
+  // If there is a commit, the user has worked in it, or git annex sync has done what the join had left.
+  return markOf(folder) === undefined || await hasCommit(folder, signal) ? "used" : "begun";
 }
 
 /**
@@ -66,7 +67,7 @@ export async function makeRepository(folder: string, signal: AbortSignal): Promi
   await outputIn(folder, ["annex", "init", "--no-autoenable", "--quiet"], signal);
 }
 
-/** Keeps the repository: the join is done. */
+/** Keeps the repository: the join is done, and all is fetched. */
 export async function keepRepository(folder: string): Promise<void> {
   await Deno.remove(join(folder, ".git", MARK)).catch(ignoreNotFound);
 }
@@ -74,7 +75,7 @@ export async function keepRepository(folder: string): Promise<void> {
 /** What has become of a repository. */
 export type RemovalEnd =
   | "removed"
-  /** It has commits or contents of files. */
+  /** It has commits, contents of files, or a remote: another one than that of a join which is given up. */
   | "kept"
   /** No join has begun it. */
   | "not-begun";
@@ -86,14 +87,20 @@ export type RemovalEnd =
 export async function removeRepository(folder: string, signal: AbortSignal): Promise<RemovalEnd> {
   const mark = markOf(folder), gitDir = join(folder, ".git");
   if (mark === undefined) return "not-begun";
-  if (await hasCommit(folder, signal) || await exists(join(gitDir, "annex", "objects"))) {
-    return "kept";
-  }
+  if (await isInUse(folder, signal)) return "kept";
   await Deno.remove(gitDir, { recursive: true });
   if (mark !== FOLDER_WAS_THERE) {
     await Deno.remove(folder).catch((error) => debug(() => `the folder stays: ${error}`));
   }
   return "removed";
+}
+
+async function isInUse(folder: string, signal: AbortSignal): Promise<boolean> {
+  const gitDir = join(folder, ".git");
+  if (await hasCommit(folder, signal) || await exists(join(gitDir, "annex", "objects"))) {
+    return true;
+  }
+  return await exists(join(gitDir, "HEAD")) && (await outputIn(folder, ["remote"], signal)) !== "";
 }
 
 async function hasCommit(folder: string, signal: AbortSignal): Promise<boolean> {

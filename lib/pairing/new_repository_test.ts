@@ -18,18 +18,26 @@ Deno.test({
       const [made, empty, used] = ["made", "empty", "used"].map((name) => join(root, name));
       for (const folder of [empty!, used!]) await Deno.mkdir(folder);
       await Deno.writeTextFile(join(used!, "file"), "text");
-      assert.equal(await folderState(used!), "used");
+      assert.equal(await folderState(used!, signal), "used");
       assert.equal(await removeRepository(used!, signal), "not-begun");
-      await assert.rejects(folderState(join(used!, "file")), /cannot use /);
+      await assert.rejects(folderState(join(used!, "file"), signal), /cannot use /);
 
       for (const folder of [made!, empty!]) {
-        assert.equal(await folderState(folder), "free");
+        assert.equal(await folderState(folder, signal), "free");
         await makeRepository(folder, signal);
         await makeRepository(folder, signal); // as after an interruption
-        assert.equal(await folderState(folder), "begun");
+        assert.equal(await folderState(folder, signal), "begun");
         assert.equal(await removeRepository(folder, signal), "removed");
       }
       assert.deepEqual([await isThere(made!), await isThere(empty!)], [false, true]);
+
+      // One that is linked stays, though nothing is fetched yet.
+      await makeRepository(made!, signal);
+      await outputIn(made!, ["remote", "add", "bob", "/nowhere"], signal);
+      assert.equal(await folderState(made!, signal), "begun");
+      assert.equal(await removeRepository(made!, signal), "kept");
+      await outputIn(made!, ["remote", "remove", "bob"], signal);
+      assert.equal(await removeRepository(made!, signal), "removed");
 
       // Files of the user stay, and so does a repository in which the user has worked.
       await makeRepository(made!, signal);
@@ -42,8 +50,9 @@ Deno.test({
       const identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
       await outputIn(empty!, [...identity, "commit", "-q", "--allow-empty", "-m", "x"], signal);
       assert.equal(await removeRepository(empty!, signal), "kept");
+      assert.equal(await folderState(empty!, signal), "used");
       await keepRepository(empty!);
-      assert.equal(await folderState(empty!), "used");
+      assert.equal(await folderState(empty!, signal), "used");
     } finally {
       await Deno.remove(root, { recursive: true });
     }

@@ -22,5 +22,10 @@ export function qrCode(text: string): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
+/** Returns the number of columns that a code takes. */
+export function qrColumns(code: string): number {
+  return code.indexOf("\n");
+}
+
 /** Characters by whether the upper and the lower module are light. */
 const BLOCKS = [[" ", "▄"], ["▀", "█"]] as const;
