@@ -203,7 +203,8 @@ const FIGURES:
     ["stays silent for 2 s", "protocol/lane_watch.ts", "STALL_MS", 2_000],
     ["no hint answers within 2 s", "dial/dialer.ts", "LAN_CONNECT_TIMEOUT_MS", 2_000],
     ["none answers within another 500 ms", "dial/dialer.ts", "LAN_FULL_TIMEOUT_MS", 500],
-    ["dialed 64 at a time", "dial/isolated_attempts.ts", "MAX_SLOTS", 64],
+    ["first dialed in 16 groups", "dial/isolated_attempts.ts", "GROUPS", 16],
+    ["At most 64 sockets are open", "dial/isolated_attempts.ts", "MAX_SLOTS", 64],
     ["each for at least 1 s", "dial/isolated_attempts.ts", "SLOT_TIMEOUT_MS", 1_000],
   ];
 
