@@ -201,6 +201,23 @@ scenario("what up started ends within 15 s after up was killed, also what does n
   assert(seconds < 15, `after ${seconds} s`);
 });
 
+scenario("up ends the remotedaemon that hangs since an up which was killed", {
+  needs,
+}, async (env) => {
+  const annex = await makeAnnex(env);
+  const killed = await startUp(annex);
+  await ready(env, killed);
+  const hanging = await daemons(env);
+  for (const pid of hanging) Deno.kill(pid, "SIGSTOP");
+  killed.kill("SIGKILL");
+  await killed.ended;
+  const up = await startUp(annex);
+  await ready(env, up);
+  const running = await daemons(env);
+  assert.equal(running.length, 1);
+  assert(!hanging.includes(running[0]!));
+});
+
 scenario("up exits with a clear message if git-annex never works", {
   needs,
   waits: true,

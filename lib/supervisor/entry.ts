@@ -12,6 +12,7 @@ import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/h
 import { isAlive } from "../platform/process_alive.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
+import type { LeftBehind } from "./remote_daemon.ts";
 
 const MAX_FILE_BYTES = 4_096;
 
@@ -36,12 +37,15 @@ export interface UpStatus {
 
 /** The entry of this process, until it is disposed of. */
 export class UpEntry implements Disposable {
+  /** What the last `up` may have left, if it was killed. */
+  readonly left: LeftBehind | undefined;
   #file: HeldFile;
-  #status: UpStatus;
+  #status: UpStatus & { group?: number };
 
-  private constructor(file: HeldFile, status: UpStatus) {
+  private constructor(file: HeldFile, status: UpStatus, left: LeftBehind | undefined) {
     this.#file = file;
     this.#status = status;
+    this.left = left;
   }
 
   /** Makes the entry, unless another `up` runs; then returns undefined. @throws {Failure} if it cannot. */
@@ -55,8 +59,9 @@ export class UpEntry implements Disposable {
     const path = entryPath(repository);
     try {
       await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      const left = leftBehind(repository);
       const file = await HeldFile.claim(path, textOf(status));
-      return file && new UpEntry(file, status);
+      return file && new UpEntry(file, status, left);
     } catch (error) {
       throw new Failure(`cannot write ${path}, ${systemReason(error)}`, {
         hint: "serving needs a repository that can be written to",
@@ -65,7 +70,16 @@ export class UpEntry implements Disposable {
   }
 
   set state(state: UpState) {
-    this.#status = { ...this.#status, state };
+    this.#note({ state });
+  }
+
+  /** Notes the process group of remotedaemon, for the next `up`. */
+  set group(group: number) {
+    this.#note({ group });
+  }
+
+  #note(change: { state: UpState } | { group: number }): void {
+    this.#status = { ...this.#status, ...change };
     try {
       this.#file.rewrite(textOf(this.#status));
     } catch (error) {
@@ -84,7 +98,7 @@ export async function runningUp(repository: Repository): Promise<UpStatus | unde
     const { text, isHeld } = readHeldFile(entryPath(repository), MAX_FILE_BYTES);
     const entry = parse(text);
     if (!entry) return undefined;
-    const { host, ...status } = entry;
+    const { host, group: _, ...status } = entry;
     if (whereaboutsOf(host) === "here") {
       return isHeld ?? await isAlive(status.pid) ? status : undefined;
     }
@@ -92,6 +106,18 @@ export async function runningUp(repository: Repository): Promise<UpStatus | unde
     return isHeld ? { ...status, where: `on ${host.name}, ${status.where}` } : undefined;
   } catch (error) {
     debug(() => `no entry of up: ${error}`);
+    return undefined;
+  }
+}
+
+/** Returns what the last `up` may have left; undefined if that is not known. */
+function leftBehind(repository: Repository): LeftBehind | undefined {
+  try {
+    const entry = parse(readHeldFile(entryPath(repository), MAX_FILE_BYTES).text);
+    if (entry?.group === undefined || whereaboutsOf(entry.host) !== "here") return undefined;
+    return { pid: entry.pid, group: entry.group };
+  } catch (error) {
+    debug(() => `no entry of an earlier up: ${error}`);
     return undefined;
   }
 }
@@ -114,18 +140,28 @@ function textOf(status: UpStatus): string {
   return JSON.stringify({ ...status, host: thisHost() }) + "\n";
 }
 
-function parse(text: string): (UpStatus & { readonly host: HostId }) | undefined {
+/** What the file says. */
+interface WrittenEntry extends UpStatus {
+  readonly host: HostId;
+  /** The process group of remotedaemon; undefined if none was started. */
+  readonly group: number | undefined;
+}
+
+function parse(text: string): WrittenEntry | undefined {
   let value: Record<string, unknown>;
   try {
     value = JSON.parse(text);
   } catch {
     return undefined; // cleared, or about to be written
   }
-  const { pid, since, where, state, host: writer } = value ?? {};
+  const { pid, since, where, state, group, host: writer } = value ?? {};
   const host = parseHostId(writer);
   const isValid = typeof pid === "number" && pid > 0 && typeof since === "string" &&
     typeof where === "string" && typeof state === "string" && STATES.includes(state);
-  return isValid && host ? { pid, since, where, state: state as UpState, host } : undefined;
+  if (!isValid || !host) return undefined;
+  const isGroup = Number.isInteger(group) && (group as number) > 1;
+  const known = isGroup ? group as number : undefined;
+  return { pid, since, where, state: state as UpState, host, group: known };
 }
 
 /** Returns where this process runs, for people: they need to know where to end it. */

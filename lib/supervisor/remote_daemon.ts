@@ -3,19 +3,23 @@
  *
  * They are a process group of their own, so that a terminal's Ctrl-C does not reach them, and so that all can
  * be ended. At its head, a shell waits for remotedaemon, and then tells the others to end. So nothing
- * stays even if this process is killed: remotedaemon ends with its stdin.
+ * stays even if this process is killed: remotedaemon ends with its stdin. If it hangs, the next `up` ends it.
  */
 
 import { abortable } from "../async/abort.ts";
 import { Failure } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { groupEnds, signalGroup } from "../platform/processes.ts";
+import { groupEnds, processInfo, signalGroup } from "../platform/processes.ts";
 import { readLines } from "../streams/lines.ts";
 import { type DaemonMessage, parseDaemonMessage, RELOAD } from "./daemon_message.ts";
 
 /** The shell ignores the signal that it sends to its group. */
 const SCRIPT =
   'git annex remotedaemon --foreground; status=$?; trap "" TERM; kill -s TERM 0; exit "$status"';
+/** Returns the arguments of the shell. By the repository's git directory, the next `up` knows it again. */
+function shellArguments(gitDir: string): string[] {
+  return ["-c", SCRIPT, "sh", gitDir];
+}
 /** Maximum length of a line that is looked at; a URL has at most some hundred characters. */
 const MAX_LINE_CHARACTERS = 8_192;
 /** Timeout for remotedaemon to end after its stdin. It takes some milliseconds. */
@@ -78,10 +82,10 @@ export class RemoteDaemon implements AsyncDisposable {
   }
 
   /** Starts remotedaemon in a folder of the repository. @throws {Failure} if there is no shell. */
-  static start(folder: string, listener: DaemonListener): RemoteDaemon {
+  static start(folder: string, gitDir: string, listener: DaemonListener): RemoteDaemon {
     try {
       const command = new Deno.Command("sh", {
-        args: ["-c", SCRIPT],
+        args: shellArguments(gitDir),
         cwd: folder,
         stdin: "piped",
         stdout: "piped",
@@ -114,15 +118,8 @@ export class RemoteDaemon implements AsyncDisposable {
     this.#stdin.abort().catch(() => {}); // it has ended
     const timeout = AbortSignal.timeout(END_TIMEOUT_MS);
     const isEnded = await abortable(this.#status, timeout).then(() => true, () => false);
-    if (!isEnded) {
-      // It hangs, or is stopped. The shell has not yet told the others.
-      signalGroup(this.group, "SIGTERM");
-      signalGroup(this.group, "SIGCONT");
-    }
-    if (!await groupEnds(this.group, GROUP_TIMEOUT_MS)) {
-      signalGroup(this.group, "SIGKILL");
-      await groupEnds(this.group, KILLED_TIMEOUT_MS);
-    }
+    if (!isEnded) tellToEnd(this.group); // the shell has not yet told the others
+    await endGroup(this.group);
     this.#disposed.abort();
   }
 
@@ -137,6 +134,40 @@ export class RemoteDaemon implements AsyncDisposable {
       debug(() => `reading from remotedaemon: ${error}`);
     }
   }
+}
+
+/** What an `up` has left that was killed. */
+export interface LeftBehind {
+  /** The process id of that `up`. */
+  readonly pid: number;
+  /** The process group of its remotedaemon. */
+  readonly group: number;
+}
+
+/** Ends what an `up` of this repository has left, if remotedaemon has not noticed that its stdin has ended. */
+export async function endLeftBehind({ pid, group }: LeftBehind, gitDir: string): Promise<void> {
+  const isLeft = async () => {
+    const head = await processInfo(group); // another process may have that id by now
+    return head?.group === group && head.parent !== pid &&
+      head.command.endsWith(["", ...shellArguments(gitDir)].join(" "));
+  };
+  if (!await isLeft() || await groupEnds(group, END_TIMEOUT_MS) || !await isLeft()) return;
+  debug(() => `ending process group ${group}, which up (process ${pid}) has left`);
+  tellToEnd(group);
+  await endGroup(group);
+}
+
+/** Tells a group to end, also if it is stopped. */
+function tellToEnd(group: number): void {
+  signalGroup(group, "SIGTERM");
+  signalGroup(group, "SIGCONT");
+}
+
+/** Waits until a group that was told to end has ended, and kills what has not. */
+async function endGroup(group: number): Promise<void> {
+  if (await groupEnds(group, GROUP_TIMEOUT_MS)) return;
+  signalGroup(group, "SIGKILL");
+  await groupEnds(group, KILLED_TIMEOUT_MS);
 }
 
 /** Tells whether a line belongs to the backtrace that git-annex prints below an error (GHC 9.10 and later). */

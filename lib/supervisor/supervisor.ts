@@ -7,7 +7,7 @@
  */
 
 import { join } from "node:path";
-import { delay } from "../async/abort.ts";
+import { abortable, delay } from "../async/abort.ts";
 import { fileState } from "../platform/file_state.ts";
 import { Failure } from "../console/failure.ts";
 import { PROGRAM } from "../console/program.ts";
@@ -19,7 +19,7 @@ import type { UpEvent } from "./event.ts";
 import { Refetches } from "./fetch_again.ts";
 import { FetchWatch } from "./fetch_watch.ts";
 import { type ListenerState, ListenerWatch } from "./listener_watch.ts";
-import { type DaemonEnd, RemoteDaemon } from "./remote_daemon.ts";
+import { type DaemonEnd, endLeftBehind, RemoteDaemon } from "./remote_daemon.ts";
 import { Remotes } from "./remotes.ts";
 import { findServer, whoRuns } from "./server.ts";
 
@@ -81,6 +81,7 @@ export class Supervisor {
    */
   async run(signal: AbortSignal): Promise<never> {
     using entry = await this.#claim(signal);
+    if (entry.left) await abortable(endLeftBehind(entry.left, this.#repository.gitDir), signal);
     let hasServed = false;
     for (let failures = 0;;) {
       await this.#untilFree(entry, signal);
@@ -140,10 +141,11 @@ export class Supervisor {
     const { gitDir } = this.#repository;
     const config = new Stamp(join(gitDir, "config"), addressListPath(this.#repository));
     try {
-      await using daemon = RemoteDaemon.start(this.#folder, {
+      await using daemon = RemoteDaemon.start(this.#folder, gitDir, {
         message: (message) => this.#remotes.hear(message),
         said: (line) => this.#hearText(line),
       });
+      entry.group = daemon.group;
       return await this.#watch(daemon, config, entry, signal);
     } finally {
       await this.#remotes.forget(!signal.aborted);
