@@ -58,6 +58,11 @@ async function changeUntilSynced(env: TestEnv, annex: Annex, up: Started): Promi
   }
 }
 
+/** Returns the path of the git-annex that runs in a repository. */
+async function gitAnnexOf(env: TestEnv, { host }: Annex): Promise<string> {
+  return (await env.ok(["sh", "-c", "command -v git-annex"], { on: host })).trim();
+}
+
 /** Waits until no process of the test is left. @returns How long that took, in seconds. */
 async function nothingLeft(env: TestEnv): Promise<number> {
   const begin = performance.now();
@@ -182,6 +187,20 @@ scenario("up ends all that it started at each signal, and when its terminal clos
   for (const pid of await daemons(env)) Deno.kill(pid, "SIGSTOP");
   up.kill("SIGTERM");
   assert.deepEqual([(await up.ended).code, await env.marked()], [0, []]);
+
+  // One that complains when it is ended, as git does of a fetch that is cut off.
+  const script = `#!/bin/sh
+trap "" TERM
+'${await gitAnnexOf(env, annex)}' "$@"; status=$?
+if test "$1" = remotedaemon; then echo "fatal: the remote end hung up unexpectedly" >&2; fi
+exit $status
+`;
+  await Deno.writeTextFile(join(annex.host.dir, "bin", "git-annex"), script, { mode: 0o755 });
+  const last = await startUp(annex);
+  await ready(env, last);
+  last.kill("SIGTERM");
+  await last.ended;
+  assert.match(last.stdout, /\nstopping, ended by SIGTERM\n$/);
 });
 
 scenario("what up started ends within 15 s after up was killed, also what does not notice", {
@@ -190,8 +209,7 @@ scenario("what up started ends within 15 s after up was killed, also what does n
   const annex = await makeAnnex(env);
   await annex.enable();
   // A child that outlives remotedaemon, such as git fetch from a peer that is slow.
-  const real = (await env.ok(["sh", "-c", "command -v git-annex"], { on: annex.host })).trim();
-  const script = `#!/bin/sh\nsleep 600 &\nexec '${real}' "$@"\n`;
+  const script = `#!/bin/sh\nsleep 600 &\nexec '${await gitAnnexOf(env, annex)}' "$@"\n`;
   await Deno.writeTextFile(join(annex.host.dir, "bin", "git-annex"), script, { mode: 0o755 });
   const up = await startUp(annex);
   await ready(env, up);

@@ -143,7 +143,8 @@ export class Supervisor {
     try {
       await using daemon = RemoteDaemon.start(this.#folder, gitDir, {
         message: (message) => this.#remotes.hear(message),
-        said: (line) => this.#hearText(line),
+        // While it is ended, it complains of each transfer that is cut off.
+        said: (line) => signal.aborted ? debug(() => line) : this.#hearText(line),
       });
       entry.group = daemon.group;
       return await this.#watch(daemon, config, entry, signal);
