@@ -11,7 +11,8 @@ export class AckTimer {
   #onDue: () => void;
   #delayMs: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Number of acknowledgements that had been given when the timer was set. */
+  /** When the acknowledgement is due, and number of acknowledgements that had been given when it was set. */
+  #dueAt = 0;
   #setAfter = 0;
 
   /**
@@ -24,16 +25,26 @@ export class AckTimer {
     this.#onDue = onDue;
   }
 
-  /** Sets the timer, unless it runs for the same acknowledgement. */
+  /**
+   * Sets the timer, unless it runs for the same acknowledgement. A timer that runs for an earlier one goes on: to
+   * replace it costs more than all else that is done for a small message.
+   */
   set(): void {
     const { acksGiven } = this.#receive;
     if (this.#timer !== undefined && this.#setAfter === acksGiven) return;
-    this.clear();
     this.#setAfter = acksGiven;
+    this.#dueAt = performance.now() + this.#delayMs;
+    if (this.#timer === undefined) this.#start(this.#delayMs);
+  }
+
+  #start(delayMs: number): void {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      if (this.#receive.owesAck) this.#onDue();
-    }, this.#delayMs);
+      if (!this.#receive.owesAck) return;
+      const leftMs = this.#dueAt - performance.now();
+      if (leftMs > 0) this.#start(leftMs);
+      else this.#onDue();
+    }, delayMs);
   }
 
   /** Clears the timer. */
