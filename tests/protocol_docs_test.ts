@@ -171,7 +171,7 @@ const FIGURES:
     ["no offer within 15 s", "lane/negotiation.ts", "OFFER_TIMEOUT_MS", 15_000],
     ["It waits at most 30 s for that", "lane/negotiation.ts", "MADE_TIMEOUT_MS", 30_000],
     ["the secret within 2 s", "lane/connectivity.ts", "VERIFY_TIMEOUT_MS", 2_000],
-    ["QUIC wait 300 ms", "lane/gathering.ts", "TLS_HEAD_START_MS", 300],
+    ["dials QUIC after 300 ms", "lane/gathering.ts", "TLS_HEAD_START_MS", 300],
     ["give up after 8 s", "lane/gathering.ts", "CHECKS_TIMEOUT_MS", 8_000],
     ["or 25 s by the clock", "lane/gathering.ts", "CONTROLLING_CLOCK_TIMEOUT_MS", 25_000],
     ["waits 30 s by the clock", "lane/gathering.ts", "CLOCK_TIMEOUT_MS", 30_000],

@@ -1,6 +1,6 @@
 /** Connectivity checks: each end listens and dials the other. What gets through may become the lane. */
 
-import { RunningTimeout } from "../async/abort.ts";
+import { delayWhileRunning, LinkedSignal, RunningTimeout } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { Candidate } from "./candidate.ts";
 import type { Nomination } from "./nomination.ts";
@@ -13,6 +13,8 @@ import { connectTls, type TlsPort } from "./tls.ts";
 export const VERIFY_TIMEOUT_MS = 2_000;
 /** Maximum connections that have not shown the secret yet, per port. The peer itself opens a few. */
 const MAX_UNVERIFIED = 8;
+/** Maximum length of a head start by the clock, as a multiple of its running time. */
+const MAX_CLOCK_FACTOR = 30;
 
 /** What the two ends know each other by. */
 export interface Secrets {
@@ -28,12 +30,15 @@ export interface CheckLimits {
   readonly maxConnections: number;
   /** {@linkcode VERIFY_TIMEOUT_MS}; tests pass a shorter one. */
   readonly verifyTimeoutMs?: number | undefined;
+  /** Running time for which TLS is dialed before QUIC is. */
+  readonly headStartMs?: number;
   /** Ends the checks. */
   readonly until: AbortSignal;
 }
 
 /**
- * Begins to listen on all ports and to dial all addresses.
+ * Begins to listen on all ports, and to dial all addresses. Those for QUIC are dialed after the head start of TLS,
+ * unless a connection is nominated by then.
  *
  * @param nomination Gets each connection that is authenticated and proven.
  */
@@ -53,12 +58,22 @@ export function runConnectivityChecks(
   const dial = async (dialing: ReturnType<typeof connectTls>) =>
     Candidate.authenticate(await dialing, remote.secret, until);
   for (const address of tcp) nomination.add(dial(connectTls(address, remote.certificate, until)));
-  for (const address of udp) {
-    for (const port of ports) {
-      if (!(port instanceof QuicPort)) continue;
-      nomination.add(dial(port.connect(address, remote.certificate, until)));
+  headStart(limits, nomination).then(() => {
+    if (nomination.closed.aborted) return;
+    for (const address of udp) {
+      for (const port of ports) {
+        if (!(port instanceof QuicPort)) continue;
+        nomination.add(dial(port.connect(address, remote.certificate, until)));
+      }
     }
-  }
+  });
+}
+
+/** Waits for the head start of TLS. Returns earlier if a connection is nominated. Never rejects. */
+async function headStart({ headStartMs = 0 }: CheckLimits, { closed }: Nomination): Promise<void> {
+  // On an overloaded machine TLS takes longer, as everything does.
+  using limit = new LinkedSignal([closed], { milliseconds: MAX_CLOCK_FACTOR * headStartMs });
+  await delayWhileRunning(headStartMs, limit.signal).catch(() => {}); // the head start is over
 }
 
 async function listen(

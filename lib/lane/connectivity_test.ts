@@ -45,7 +45,7 @@ Deno.test("runConnectivityChecks: of nine connections that do not show the secre
   const until = new AbortController();
   const remote = { certificate: certificate.der, secret };
   const limits = { maxConnections: 64, verifyTimeoutMs: 120_000, until: until.signal };
-  const nomination = new Nomination(false, 0, until.signal);
+  const nomination = new Nomination(false, until.signal);
   runConnectivityChecks(
     [port],
     { tcp: [], udp: [] },

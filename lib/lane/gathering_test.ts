@@ -47,13 +47,21 @@ function onlyTcp(offer: Offer): Offer {
   return { ...offer, udp: [] };
 }
 
-Deno.test("LaneEndpoint: makes a lane over TLS, the cheapest, and then closes the ports", async () => {
+Deno.test("LaneEndpoint: makes a lane over TLS without dialing QUIC, and then closes the ports", async () => {
+  const { connect } = QuicPort.prototype;
+  let dials = 0;
+  QuicPort.prototype.connect = function (...args) {
+    dials++;
+    return connect.apply(this, args);
+  };
+  using _ = { [Symbol.dispose]: () => void (QuicPort.prototype.connect = connect) };
   const offers: Offer[] = [];
   const made = await lanes((offer) => {
     offers.push(offer);
     return offer;
   });
   assert.deepEqual(made.map(({ kind }) => kind), ["TLS", "TLS"]);
+  assert.equal(dials, 0);
   await assertCarries(made);
   const tcp = offers.flatMap(({ tcp }) => tcp), udp = offers.flatMap(({ udp }) => udp);
   assert.deepEqual([tcp.length, udp.length], [2, 2]);

@@ -1,13 +1,9 @@
 /** Chooses one of the connections that get through: the end that controls does, and tells the other end. */
 
-import { delayWhileRunning } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import type { Candidate } from "./candidate.ts";
 import type { Lane } from "./lane.ts";
-
-/** Maximum length of the head start by the clock, as a multiple of its running time. */
-const MAX_CLOCK_FACTOR = 30;
 
 /** Returns true if a lane of that kind with that IP address is worth a try. */
 export type IsWorthTrying = (kind: Lane["kind"], remoteHost: string) => boolean;
@@ -15,28 +11,23 @@ export type IsWorthTrying = (kind: Lane["kind"], remoteHost: string) => boolean;
 /** Takes one of the candidates that are added. Close it once one was taken, or none will be. */
 export class Nomination {
   #isControlling: boolean;
-  #headStartMs: number;
   #isWorthTrying: IsWorthTrying;
   #nominated = Promise.withResolvers<Candidate>();
   #candidates = new Set<Candidate>();
   #closed = new AbortController();
-  #isClosed = false;
 
   /**
    * @param isControlling True at the end that chooses.
-   * @param headStartMs Running time for which a QUIC candidate waits for a TLS candidate.
    * @param until When it aborts, no further candidate is taken. One that was taken before stays taken.
    * @param isWorthTrying Tells which candidates may be chosen.
    */
   constructor(
     isControlling: boolean,
-    headStartMs: number,
     until: AbortSignal,
     isWorthTrying: IsWorthTrying = () => true,
   ) {
     this.#isWorthTrying = isWorthTrying;
     this.#isControlling = isControlling;
-    this.#headStartMs = headStartMs;
     this.#nominated.promise.catch(() => {}); // the caller that awaits it gets the error
     const giveUp = () => {
       this.close();
@@ -51,6 +42,11 @@ export class Nomination {
     return this.#nominated.promise;
   }
 
+  /** Aborted once no further candidate is taken. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
   /** Adds a candidate, which may be taken once it has got through. */
   async add(connecting: Promise<Candidate>): Promise<void> {
     let candidate: Candidate;
@@ -61,7 +57,7 @@ export class Nomination {
     }
     const { host } = splitSocketAddress(candidate.remote);
     const isUnwanted = this.#isControlling && !this.#isWorthTrying(candidate.kind, host);
-    if (this.#isClosed || isUnwanted) return candidate.close();
+    if (this.closed.aborted || isUnwanted) return candidate.close();
     debug(() => `lane: ${candidate.kind} with ${candidate.remote} gets through`);
     this.#candidates.add(candidate);
     try {
@@ -75,25 +71,15 @@ export class Nomination {
   }
 
   async #nominate(candidate: Candidate): Promise<void> {
-    if (candidate.kind === "QUIC") await this.#headStart();
-    if (this.#isClosed) return;
     this.#settle(candidate);
     const telling = candidate.nominate();
     this.#nominated.resolve(telling.then(() => candidate));
     await telling;
   }
 
-  /** Waits for the head start. Returns earlier if another candidate was taken. */
-  async #headStart(): Promise<void> {
-    // On an overloaded machine TLS takes longer, as everything does.
-    const clock = AbortSignal.timeout(MAX_CLOCK_FACTOR * this.#headStartMs);
-    const until = AbortSignal.any([this.#closed.signal, clock]);
-    await delayWhileRunning(this.#headStartMs, until).catch(() => {}); // the head start is over
-  }
-
   async #awaitNomination(candidate: Candidate): Promise<void> {
     await candidate.awaitNomination();
-    if (this.#isClosed) return;
+    if (this.closed.aborted) return;
     this.#settle(candidate);
     this.#nominated.resolve(candidate);
   }
@@ -106,7 +92,6 @@ export class Nomination {
 
   /** Takes no further candidate, and closes those that were not taken. */
   close(): void {
-    this.#isClosed = true;
     this.#closed.abort();
     for (const candidate of this.#candidates) candidate.close();
     this.#candidates.clear();

@@ -36,7 +36,7 @@ async function candidate() {
 Deno.test("Nomination: takes a candidate if the other end was told of it before the time was over", async () => {
   const { controlling, other, release, isClosed } = await candidate();
   const limit = new AbortController();
-  const nomination = new Nomination(true, 0, limit.signal);
+  const nomination = new Nomination(true, limit.signal);
   nomination.add(Promise.resolve(controlling));
   await other.awaitNomination();
   limit.abort(new Error("late"));
@@ -48,7 +48,7 @@ Deno.test("Nomination: takes a candidate if the other end was told of it before 
 Deno.test("Nomination: takes no candidate once the time is over, and closes it", async () => {
   const { controlling, isClosed } = await candidate();
   const limit = new AbortController();
-  const nomination = new Nomination(true, 0, limit.signal);
+  const nomination = new Nomination(true, limit.signal);
   const late = new Error("late");
   limit.abort(late);
   await nomination.add(Promise.resolve(controlling));

@@ -61,7 +61,7 @@ export async function addStripes(
     const remotePorts = (await inTime(receivePorts(first), signal)).slice(0, ports.length);
     for (const port of ports.splice(remotePorts.length)) port[Symbol.dispose](); // has no pair
     for (const [i, port] of ports.entries()) {
-      const nomination = new Nomination(isControlling, 0, until);
+      const nomination = new Nomination(isControlling, until);
       nominations.push(nomination);
       const udp = [socketAddress(host, remotePorts[i]!)];
       const limits = { maxConnections: MAX_CONNECTIONS, until };
