@@ -108,7 +108,7 @@ Deno.test("a connect through the listener loads no module that takes long to loa
   assert(loaded.has("lib/protocol/session.ts"));
   const others = [...loaded].filter((target) => !/^(?:main\.ts|lib\/|deno\.json)/.test(target));
   // With others, such as node:net and node:process, Deno sleeps for 3 ms to measure the speed of a clock.
-  assert.deepEqual(others.toSorted(), ["node:fs", "node:os", "node:path"]);
+  assert.deepEqual(others.toSorted(), ["node:os", "node:path"]);
 });
 
 for (const name of PAGES) {

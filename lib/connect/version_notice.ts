@@ -6,7 +6,7 @@ import { LogFile } from "../console/log_file.ts";
 import { debug } from "../console/stderr.ts";
 import { servingOf } from "../listener/listener_file.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
-import { readTextAtMost } from "../platform/atomic_file.ts";
+import { readTextAtMost } from "../platform/regular_file.ts";
 import type { Repository } from "../repository/repository.ts";
 
 /** Maximum part of the log that is searched: all of it, as LogFile keeps it. */

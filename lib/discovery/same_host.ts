@@ -10,7 +10,8 @@
 
 import { join } from "node:path";
 import { delay } from "../async/abort.ts";
-import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { ignoreNotFound, writeAtomically } from "../platform/atomic_file.ts";
+import { readAtMost } from "../platform/regular_file.ts";
 import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";
 import { ensureRuntimeFolder, runtimeFolders } from "../platform/runtime_folder.ts";

@@ -4,7 +4,8 @@
  */
 
 import { join } from "node:path";
-import { readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { writeAtomically } from "../platform/atomic_file.ts";
+import { readAtMost } from "../platform/regular_file.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";
 import { debug } from "../console/stderr.ts";

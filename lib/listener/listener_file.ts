@@ -6,7 +6,8 @@
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { ignoreNotFound, NotRegular, readTextAtMost } from "../platform/atomic_file.ts";
+import { ignoreNotFound } from "../platform/atomic_file.ts";
+import { NotRegular, readTextAtMost } from "../platform/regular_file.ts";
 import { HeldFile, readHeldFile, type Reading } from "../platform/held_file.ts";
 import { type HostId, parseHostId, thisHost, whereaboutsOf } from "../platform/host.ts";
 import { isAlive } from "../platform/process_alive.ts";

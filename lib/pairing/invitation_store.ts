@@ -6,7 +6,8 @@
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { ignoreNotFound, readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { ignoreNotFound, writeAtomically } from "../platform/atomic_file.ts";
+import { readTextAtMost } from "../platform/regular_file.ts";
 import { makePrivateFolder } from "../platform/private_folder.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";
 import type { Repository } from "../repository/repository.ts";

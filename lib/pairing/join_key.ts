@@ -4,7 +4,8 @@
  */
 
 import { newIdentity, parseSecretKey } from "../repository/identity.ts";
-import { readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { writeAtomically } from "../platform/atomic_file.ts";
+import { readAtMost } from "../platform/regular_file.ts";
 import { Failure } from "../console/failure.ts";
 
 /** Maximum length of the file: far more than a key has. */

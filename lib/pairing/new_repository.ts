@@ -6,7 +6,8 @@
 import { dirname, join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { ignoreNotFound, readTextAtMost } from "../platform/atomic_file.ts";
+import { ignoreNotFound } from "../platform/atomic_file.ts";
+import { readTextAtMost } from "../platform/regular_file.ts";
 import { outputIn, runIn } from "../repository/git_annex.ts";
 
 const MARK = join("annex", "p2p-iroh", "new-repository");

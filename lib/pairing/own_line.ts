@@ -10,7 +10,8 @@
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
 import { debug } from "../console/stderr.ts";
-import { readTextAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { writeAtomically } from "../platform/atomic_file.ts";
+import { readTextAtMost } from "../platform/regular_file.ts";
 import { credsDir } from "../repository/identity.ts";
 import { outputIn } from "../repository/git_annex.ts";
 import { listenerFolder } from "../repository/listener_folder.ts";

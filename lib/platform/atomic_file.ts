@@ -1,6 +1,5 @@
-/** Writes files atomically: they are complete or do not exist. Reads small files. */
+/** Writes files atomically: they are complete or do not exist. Reads small files of this user. */
 
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 
 /** What to do with a file that already exists. */
@@ -76,32 +75,8 @@ export function ignoreNotFound(error: unknown): void {
 }
 
 /**
- * Reads at most `maxBytes` of a regular file. It never waits, since a FIFO or a device is not read.
- *
- * @throws {NotRegular} if it is a FIFO or the like. @throws An error of the system.
- */
-export function readAtMost(path: string, maxBytes: number): Uint8Array<ArrayBuffer> {
-  const file = openRegular(path);
-  try {
-    const buffer = new Uint8Array(maxBytes);
-    let length = 0, read: number;
-    while (length < maxBytes && (read = readSync(file, buffer, length, maxBytes - length, null))) {
-      length += read;
-    }
-    return buffer.subarray(0, length);
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** Reads at most `maxBytes` of a text file. @throws As {@linkcode readAtMost}. */
-export function readTextAtMost(path: string, maxBytes: number): string {
-  return new TextDecoder().decode(readAtMost(path, maxBytes));
-}
-
-/**
  * Reads at most `maxBytes` of a text file of this user, in a folder where no other user can replace it.
- * Connecting processes use it: Node's calls, which {@linkcode readAtMost} needs, take 0.6 ms at their first use.
+ * Connecting processes use it, since regular_file.ts takes long to load.
  *
  * @throws {Error} if it belongs to another user, or is no regular file. @throws An error of the system.
  */
@@ -112,43 +87,6 @@ export function readOwnText(path: string, maxBytes: number): string {
   const bytes = readPiece(file, new Uint8Array(maxBytes));
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes); // git knows no BOM in its files
 }
-
-/** A file is no regular one. */
-export class NotRegular extends Error {
-  override readonly name = "NotRegular";
-
-  constructor() {
-    super("it is not a regular file");
-  }
-}
-
-/** Opens a regular file to read it. A plain `open` waits for a FIFO to be written. @returns Its descriptor. */
-function openRegular(path: string): number {
-  let file: number;
-  try {
-    // Windows has neither the flag nor such files.
-    file = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  } catch (error) {
-    throw denoError(error as Error & { code?: string });
-  }
-  if (fstatSync(file).isFile()) return file;
-  closeSync(file);
-  throw new NotRegular();
-}
-
-/** Returns Deno's error for one of Node, with the system's words alone: "EACCES: permission denied, open '…'". */
-function denoError(error: Error & { code?: string }): Error {
-  if (error.code === "ENXIO") return new NotRegular(); // a socket
-  const words = /^[A-Z]\w+: (.*?)(?:, \w+ '.*)?$/s.exec(error.message)?.[1] ?? error.message;
-  const Type = ERRORS[error.code ?? ""] ?? Error;
-  return new Type(words, { cause: error });
-}
-
-/** Deno's errors that callers tell apart. */
-const ERRORS: Record<string, new (message: string, options: ErrorOptions) => Error> = {
-  ENOENT: Deno.errors.NotFound,
-  EACCES: Deno.errors.PermissionDenied,
-};
 
 /** Reads synchronously until the buffer is full or the file ends. @returns The part of the buffer with data. */
 export function readPiece(file: Deno.FsFile, buffer: Uint8Array): Uint8Array {

@@ -5,7 +5,8 @@
  */
 
 import { dirname } from "node:path";
-import { ignoreNotFound, NotRegular, readPiece } from "./atomic_file.ts";
+import { ignoreNotFound, readPiece } from "./atomic_file.ts";
+import { NotRegular } from "./regular_file.ts";
 import { debug } from "../console/stderr.ts";
 
 const MODE = 0o600;

@@ -1,7 +1,8 @@
 /** Small files in the user's runtime folder, in which processes remember something for a while. */
 
 import { debug } from "../console/stderr.ts";
-import { readTextAtMost, writeAtomically } from "./atomic_file.ts";
+import { writeAtomically } from "./atomic_file.ts";
+import { readTextAtMost } from "./regular_file.ts";
 
 /** A file that need not survive a loss of power. */
 const PRIVATE_FILE = { mode: 0o600, ifPresent: "replace", isFlushed: false } as const;

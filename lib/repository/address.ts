@@ -5,7 +5,8 @@
 
 import { dirname, join } from "node:path";
 import { abortable } from "../async/abort.ts";
-import { ignoreNotFound, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { ignoreNotFound, writeAtomically } from "../platform/atomic_file.ts";
+import { readAtMost } from "../platform/regular_file.ts";
 import { systemReason } from "../console/failure.ts";
 import {
   cannotWrite,

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
-import { readTextAtMost } from "../platform/atomic_file.ts";
+import { readTextAtMost } from "../platform/regular_file.ts";
 import { ANNEX_URL_PREFIX } from "./address.ts";
 import { credsDir, readIdentity } from "./identity.ts";
 import { decodeTicket, samePublicKey } from "./ticket.ts";

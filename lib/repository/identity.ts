@@ -10,7 +10,8 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey } from "node:crypto";
 import { join } from "node:path";
 import { base32nopad } from "@scure/base";
-import { NotRegular, readAtMost, writeAtomically } from "../platform/atomic_file.ts";
+import { writeAtomically } from "../platform/atomic_file.ts";
+import { NotRegular, readAtMost } from "../platform/regular_file.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import type { Repository } from "./repository.ts";
 

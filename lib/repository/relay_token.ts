@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 import { Failure, systemReason } from "../console/failure.ts";
-import { readAtMost } from "../platform/atomic_file.ts";
+import { readAtMost } from "../platform/regular_file.ts";
 import { credsDir } from "./identity.ts";
 import type { Repository } from "./repository.ts";
 import type { RelayToken, Settings } from "./settings.ts";
