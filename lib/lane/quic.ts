@@ -7,6 +7,7 @@ import { abortable } from "../async/abort.ts";
 import { Notifier } from "../async/notifier.ts";
 import { garbageCollector } from "../platform/garbage.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
+import { setUdpReceiveBuffer } from "../platform/socket_options.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";
 import { systemReason } from "../console/failure.ts";
 import { LaneError, type Transport } from "./lane.ts";
@@ -23,6 +24,11 @@ const TRANSPORT = {
 };
 /** Size of the read buffer. Deno seldom has more at a time. */
 const READ_BYTES = 128 * 1024;
+/**
+ * Receive buffer of a lane's socket. Linux doubles it. Deno's QUIC has at most 1.25 MB under way for a stream, which
+ * take up to three times that in the kernel.
+ */
+const RECEIVE_BUFFER_BYTES = 2 << 20;
 /** Maximum connections that wait until the port's owner listens: more than the peer dials at once. */
 const MAX_WAITING = 64;
 /** Time from closing an endpoint until nothing uses it, so that it can be garbage-collected. */
@@ -132,9 +138,13 @@ export class QuicPort implements Disposable {
     return new QuicTransport(this, connection, value);
   }
 
-  /** Keeps the socket open for a transport, which closes it later. */
+  /**
+   * Keeps the socket open for a transport, which closes it later. Its receive buffer must hold what comes while
+   * this process does something else: QUIC takes packets that are lost there for a congested network.
+   */
   keep(): void {
     this.#kept = true;
+    setUdpReceiveBuffer(this.port, RECEIVE_BUFFER_BYTES);
   }
 
   /** Closes the socket, and all connections on it. */

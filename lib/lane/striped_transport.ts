@@ -1,8 +1,6 @@
 /**
- * Stripes bytes over several QUIC connections, a piece to each in turn. One connection alone is slow:
- *
- * - Linux gives Deno's UDP socket a buffer of 208 KiB. Packets lost there slow the connection down for seconds.
- * - Its receiver grants 1.25 MB. At a round trip of 50 ms that is 25 MB/s.
+ * Stripes bytes over several QUIC connections, a piece to each in turn. One connection alone is slow far away: its
+ * receiver grants 1.25 MB per round trip, which at 50 ms is 25 MB/s.
  */
 
 import type { Transport } from "./lane.ts";

@@ -12,7 +12,7 @@ import { LaneError, type Transport } from "./lane.ts";
 import { runConnectivityChecks, type Secrets } from "./connectivity.ts";
 import { QuicPort } from "./quic.ts";
 
-/** Number of further connections that this end asks for: four in all are up to twice as fast as one (docs/benchmarks.md). */
+/** Number of further connections that this end asks for: far away, four in all are twice as fast as one (docs/benchmarks.md). */
 const EXTRA_STRIPES = 3;
 /** Maximum that the other end may ask for. One byte tells which of them are used. */
 const MAX_EXTRA_STRIPES = 8;

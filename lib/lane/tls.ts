@@ -1,7 +1,7 @@
 /** TLS 1.3 over TCP: the fastest lane, if one end can accept connections. */
 
 import { abortable } from "../async/abort.ts";
-import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
+import { setNoDelayForAccepted } from "../platform/socket_options.ts";
 import { closeQuietly } from "../platform/socket_errors.ts";
 import { socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import { type Certificate, certificatePem, SERVER_NAME } from "./certificate.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { setNoDelayForAccepted } from "../platform/accepted_no_delay.ts";
+import { setNoDelayForAccepted } from "../platform/socket_options.ts";
 import { makeCertificate } from "./certificate.ts";
 import type { Lane } from "./lane.ts";
 import { connectTls, TlsPort } from "./tls.ts";

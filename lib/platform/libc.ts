@@ -35,6 +35,7 @@ function dlopen(name: string) {
     // A variadic function. Only Linux calls it, where variadic arguments are passed like others.
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+    getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
     // Only glibc has these.
     mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
