@@ -321,6 +321,11 @@ scenario(
       await killAtFetch();
       joining.kill("SIGKILL");
       await joining.ended;
+      // Another join there that fails ends nothing.
+      const listener = await listenerOf(bob), own = (await invite(bob, "--detach")).code;
+      const failed = await (await startJoin(env, b, own, ["photos"])).ended;
+      assert.match(failed.stderr, /\/photos is in use, and stays\n.*: this invitation is of this/);
+      assert.equal(await listenerOf(bob), listener);
       await Deno.writeFile(key, secret, { mode: 0o600 });
     }
     joining = await startAgain();

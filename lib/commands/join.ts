@@ -18,9 +18,10 @@ import {
   INVITATION_PREFIX,
   isCutShort,
 } from "../pairing/invitation.ts";
-import { type Joined, Joiner } from "../pairing/joiner.ts";
+import { GIVE_UP_MS, type Joined, Joiner } from "../pairing/joiner.ts";
 import {
   folderState,
+  isInUse,
   keepRepository,
   makeRepository,
   removeRepository,
@@ -39,12 +40,12 @@ import { upLogPath } from "../supervisor/entry.ts";
 import { findServer } from "../supervisor/server.ts";
 import { Serving } from "../supervisor/serving.ts";
 
-/** Timeout for telling the inviter that this side gives up, and for what git has to undo. */
-const TELL_TIMEOUT_MS = 5_000;
+/** Timeout for git to tell whether a new repository is in use, and another one for its removal. */
+const REMOVAL_TIMEOUT_MS = 5_000;
 /** Timeout for the end of what serves a repository that is removed: `up` and its listener take at most 14 s. */
 const STOP_TIMEOUT_MS = 15_000;
 /** Timeout for the end after a signal. */
-const END_TIMEOUT_MS = TELL_TIMEOUT_MS + STOP_TIMEOUT_MS + 2_000;
+const END_TIMEOUT_MS = GIVE_UP_MS + STOP_TIMEOUT_MS + 2 * REMOVAL_TIMEOUT_MS;
 
 /** The folder cannot be used, or the user does not want it. */
 export class NotJoined extends Failure {
@@ -229,13 +230,16 @@ async function undo(
 ): Promise<void> {
   try {
     const reason = error instanceof Signalled ? "interrupted there" : systemReason(error);
-    const wasUsed = await joiner?.giveUp(reason, AbortSignal.timeout(TELL_TIMEOUT_MS)) ?? false;
+    const wasUsed = await joiner?.giveUp(reason) ?? false;
     const next = wasUsed && !(error instanceof InvitationRefused)
       ? "; the invitation is used up, so ask for a new one"
       : "";
     if (made === undefined) return wasUsed ? say(`no remote is left${next}`) : undefined;
-    if (place) await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
-    const end = await removeRepository(made, AbortSignal.timeout(TELL_TIMEOUT_MS));
+    // If an earlier run has linked it, it stays, and so does what serves it.
+    if (place && !await isInUse(made, AbortSignal.timeout(REMOVAL_TIMEOUT_MS))) {
+      await stopUp(place.repository, AbortSignal.timeout(STOP_TIMEOUT_MS));
+    }
+    const end = await removeRepository(made, AbortSignal.timeout(REMOVAL_TIMEOUT_MS));
     if (end === "removed") say(`${made} is removed again${next}`);
     if (end === "kept") say(`${made} is in use, and stays${next}`);
   } catch (error) {

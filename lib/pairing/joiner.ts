@@ -29,6 +29,12 @@ import { freeName, remoteName } from "./remote_name.ts";
 
 /** Number of hexadecimal digits by which the keys of an inviter, and the one of an invitation, are found again. */
 const ID_DIGITS = 16;
+/** Timeout for telling the inviter that this side gives up. It may be away. */
+const TELL_TIMEOUT_MS = 5_000;
+/** Timeout for git to remove a remote, for which it is asked again for 3 s. */
+const REMOVAL_TIMEOUT_MS = 5_000;
+/** Maximum time that {@linkcode Joiner.giveUp} takes. */
+export const GIVE_UP_MS = TELL_TIMEOUT_MS + REMOVAL_TIMEOUT_MS;
 
 /** The invitation cannot be used in this repository, now or later. */
 export class CannotJoin extends Failure {
@@ -178,24 +184,39 @@ export class Joiner {
    * Gives up, and removes the remote. Tells the inviter, so that it does the same.
    *
    * @param reason Why, for people.
-   * @returns False if the inviter has not heard of this joiner.
+   * @returns False if the inviter has not heard of this joiner. @throws {CommandFailed}
    */
-  async giveUp(reason: string, signal: AbortSignal): Promise<boolean> {
-    const { place, invitation, settings } = this.#options;
+  async giveUp(
+    reason: string,
+    { tellMs = TELL_TIMEOUT_MS }: { readonly tellMs?: number } = {},
+  ): Promise<boolean> {
+    const { place } = this.#options;
     if (this.#isUsed) {
-      try {
-        await using exchange = new Exchange(invitation, { secretKey: await this.#key(), settings });
-        await exchange.cancel(reason, signal);
-      } catch (error) {
-        debug(() => `cannot tell the inviter: ${error}`); // its listener gives up when the time is over
-      }
+      const isTold = await this.#tellInviter(reason, AbortSignal.timeout(tellMs));
       const remote = await this.#remote();
+      // An inviter that is away has used up the time for telling it.
+      const signal = AbortSignal.timeout(REMOVAL_TIMEOUT_MS);
       if (remote) await unlinkRemote(place, remote.name, remote.url, signal);
+      // If the inviter may still have this repository as a remote, no other peer gets the token.
+      const isOnlyOne = this.#begun.difference(new Set([this.#keyPath])).size === 0;
+      if (isTold && isOnlyOne) await releaseLine(place, this.#peer);
       await this.#forgetKeys();
     }
-    await releaseLine(place, this.#peer);
     await this.#forgetKey(this.#keyPath);
     return this.#isUsed;
+  }
+
+  /** Tells the inviter that this joiner gives up. @returns Whether the inviter has undone its part. */
+  async #tellInviter(reason: string, signal: AbortSignal): Promise<boolean> {
+    const { invitation, settings } = this.#options;
+    try {
+      await using exchange = new Exchange(invitation, { secretKey: await this.#key(), settings });
+      await exchange.cancel(reason, signal);
+      return true;
+    } catch (error) {
+      debug(() => `cannot tell the inviter: ${error}`); // its listener gives up when the time is over
+      return false;
+    }
   }
 
   #remote(): ReturnType<typeof remoteOfPeer> {

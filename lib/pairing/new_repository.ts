@@ -96,7 +96,8 @@ export async function removeRepository(folder: string, signal: AbortSignal): Pro
   return "removed";
 }
 
-async function isInUse(folder: string, signal: AbortSignal): Promise<boolean> {
+/** Tells whether a repository has commits, contents of files, or a remote. @throws {CommandFailed} */
+export async function isInUse(folder: string, signal: AbortSignal): Promise<boolean> {
   const gitDir = join(folder, ".git");
   if (await hasCommit(folder, signal) || await exists(join(gitDir, "annex", "objects"))) {
     return true;
