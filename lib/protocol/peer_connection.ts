@@ -64,8 +64,8 @@ export class MuxConnection implements SessionOwner {
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
   #strangers: StrangerStreams;
-  /** Notified when a session begins. */
-  #begun = new Notifier();
+  /** Notified when a session begins, or the connection has ended. */
+  #changed = new Notifier();
   #isClosed = false;
 
   constructor(connection: Connection, options: MuxConnectionOptions) {
@@ -76,7 +76,10 @@ export class MuxConnection implements SessionOwner {
     const isStranger = () => !this.isAuthenticated;
     this.#strangers = new StrangerStreams(isStranger, options.strangerWaitMs);
     noticeLossSoon(connection);
-    connection.closedError.then(() => this.#isClosed = true);
+    connection.closedError.then(() => {
+      this.#isClosed = true;
+      this.#changed.notify();
+    });
   }
 
   /** Whether this end dialed it. */
@@ -229,8 +232,9 @@ export class MuxConnection implements SessionOwner {
     using limit = new LinkedSignal([until], { milliseconds: this.#headerTimeoutMs });
     let session: InboundSession | undefined;
     while (!(session = this.#sessions.get(number))) {
-      if (limit.signal.aborted) return giveUp(stream); // it has ended while this was on its way
-      await abortable(this.#begun.next(), limit.signal).catch(() => {}); // time is up
+      // It has ended while this was on its way.
+      if (limit.signal.aborted || this.isClosed) return giveUp(stream);
+      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
     }
     session.answerLane(stream, until);
   }
@@ -257,7 +261,7 @@ export class MuxConnection implements SessionOwner {
   /** Counts a session until it is over, or goes on on another connection. */
   #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
     this.#sessions.set(number, inbound);
-    this.#begun.notify();
+    this.#changed.notify();
     this.#use.sessionBegan();
     const ended = this.#strangers.sessionBegan();
     const leaving = Promise.race([over, inbound.moved]).finally(() => {

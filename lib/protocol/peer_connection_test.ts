@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { abortable } from "../async/abort.ts";
 import { type Duplex, StreamError } from "../streams/duplex.ts";
 import { CloseCode } from "./close_codes.ts";
 import { newSessionId, ping, ProtocolError, StreamType, writeStreamHeader } from "./mux.ts";
@@ -139,6 +140,17 @@ Deno.test("MuxConnection gives up a lane whose session does not come in time, an
   await answerTo(lane, []); // it ends
   await assertEchoes(session);
   stop();
+});
+
+Deno.test("MuxConnection keeps no lane that waits for its session once the connection is lost", async () => {
+  const { connection, served } = serveEchoes();
+  const lane = connection.openAsPeer();
+  await writeStreamHeader(lane, { type: StreamType.LANE, session: 1 });
+  await ping(connection.openAsPeer()); // by then, the header of the lane has been read
+  connection.lose();
+  const soon = AbortSignal.timeout(5_000); // by itself the wait ends after 10 s
+  await abortable(answerTo(lane, []), soon); // it ends
+  await served;
 });
 
 const MALFORMED: Record<string, number[]> = {
