@@ -18,6 +18,8 @@ import { memoryOf, scenario, type Started, type TestEnv } from "./testenv.ts";
 const MAX_STALL_MS = 8_000;
 /** The same for what costs nothing: less than any time limit of a lane. */
 const NO_STALL_MS = 1_500;
+/** Twice the time after which a silent lane is dropped if its address is lost. */
+const SILENCE_MS = 1_500;
 const MB = 1_000_000;
 /** More than the two connections of which one becomes a lane over TLS take before they are proven. */
 const QUOTA_BYTES = 100_000;
@@ -186,6 +188,28 @@ scenario(
     }
     await transfer.finish();
     assert.match(transfer.dialer.stderr, /lane: given up: this host has lost an address/);
+  },
+);
+
+scenario(
+  "lane: when both hosts lose an address that the lane does not use, it stays",
+  { needs, limitMs: 60_000, takesTurns: true },
+  async (env) => {
+    const { network, connect } = await setScene(env, false);
+    const change = async (what: "add" | "del") => {
+      for (const [on, address] of [[network.a, "10.88.0.1"], [network.b, "10.88.1.1"]] as const) {
+        await env.ok(["ip", "addr", what, `${address}/24`, "dev", "eth0"], { on });
+      }
+    };
+    await change("add");
+    const transfer = new EchoedTransfer(env, await connect(), 3 * MB);
+    await transfer.exchangeTo(2 * MB);
+    await transfer.dialer.says(/lane: TLS with 10\.77\.0\.1:\d+\n/);
+    await change("del");
+    await new Promise((resolve) => setTimeout(resolve, SILENCE_MS)); // nothing is to happen
+    assert.doesNotMatch(transfer.dialer.stderr, /lane: given up/);
+    await transfer.finish();
+    assert.doesNotMatch(transfer.dialer.stderr, /is lost/);
   },
 );
 

@@ -61,7 +61,7 @@ export class LaneUpgrade implements Disposable {
   #notBefore = 0;
   #failedPauseMs = FAILED_PAUSE_MS;
   #lostPauseMs = LOST_PAUSE_MS;
-  /** Whether this host has lost an IP address since the lane was made. */
+  /** Whether this host has lost the IP address of the lane. */
   #hasMoved = () => false;
   #signaling: Disposable | undefined;
 
@@ -112,10 +112,12 @@ export class LaneUpgrade implements Disposable {
     this.#signaling?.[Symbol.dispose]();
     this.#signaling = signaling;
     const { stream, addresses } = signaling;
-    this.#hasMoved = lostAddressDetector();
+    const isLost = lostAddressDetector();
     const failures = LaneFailures.load(key);
     const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
-    return await offerLane(stream, { addresses, isWorthTrying, signal });
+    const lane = await offerLane(stream, { addresses, isWorthTrying, signal });
+    this.#hasMoved = () => isLost(lane?.local);
+    return lane;
   }
 
   #onLaneLost(lane: Lane, reason: Error): void {

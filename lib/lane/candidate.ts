@@ -17,6 +17,7 @@ const PROOF_BYTES = 24 * 1024;
 export class Candidate implements Transport {
   readonly kind: Transport["kind"];
   readonly remote: string;
+  readonly local: string | undefined;
   #transport: Transport;
   /** Bytes that {@linkcode readExactly} has read and not returned. */
   #rest: Uint8Array<ArrayBuffer> | undefined;
@@ -24,6 +25,7 @@ export class Candidate implements Transport {
   private constructor(transport: Transport) {
     this.kind = transport.kind;
     this.remote = transport.remote;
+    this.local = transport.local;
     this.#transport = transport;
   }
 

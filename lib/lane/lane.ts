@@ -5,6 +5,8 @@ export interface Lane {
   readonly kind: "TLS" | "QUIC";
   /** Socket address of the other end. */
   readonly remote: string;
+  /** IP address of this end; undefined if Deno does not tell. */
+  readonly local?: string | undefined;
   /** Returns the next bytes, at least one, valid until the next call; undefined at the end. */
   read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /** Sends all bytes. The caller may change them afterwards. */

@@ -91,6 +91,7 @@ async function handshake(tls: Deno.TlsConn, signal: AbortSignal): Promise<Transp
 class TlsTransport implements Transport {
   readonly kind = "TLS";
   readonly remote: string;
+  readonly local: string;
   #tls: Deno.TlsConn;
   #buffer = new Uint8Array(READ_BYTES);
 
@@ -98,6 +99,7 @@ class TlsTransport implements Transport {
     this.#tls = tls;
     const { hostname, port } = tls.remoteAddr as Deno.NetAddr;
     this.remote = socketAddress(hostname, port);
+    this.local = (tls.localAddr as Deno.NetAddr).hostname;
   }
 
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {

@@ -21,6 +21,13 @@ async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: L
   return { dialed, accepted };
 }
 
+Deno.test("TLS lane: tells the IP addresses of both ends", async () => {
+  const { dialed, accepted } = await makeLane(AbortSignal.timeout(10_000));
+  assert.deepEqual([dialed.local, accepted.local], [HOST, HOST]);
+  dialed.close();
+  accepted.close();
+});
+
 /** Writes as git-annex does for each file: a line, and at once what belongs to it. */
 async function sayTwice(lane: Lane): Promise<void> {
   await lane.write(new TextEncoder().encode("GET 0 file key\n"));

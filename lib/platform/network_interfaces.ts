@@ -40,12 +40,15 @@ function localHosts(): string {
   return interfaces().flatMap(({ addresses }) => addresses).toSorted().join(" ");
 }
 
-/** Returns a function that tells whether this host has lost an IP address that it has now. */
-export function lostAddressDetector(): () => boolean {
-  const before = interfaces().flatMap(({ addresses }) => addresses);
-  return () => {
-    const now = new Set(interfaces().flatMap(({ addresses }) => addresses));
-    return before.some((address) => !now.has(address));
+/**
+ * Returns a function that tells whether this host has lost an IP address that it has now: the given one, or any if
+ * that is unknown. A host also loses addresses that few connections use, such as those of containers and VPNs.
+ */
+export function lostAddressDetector(): (address: string | undefined) => boolean {
+  const before = new Set(ownAddresses()), any = interfaces().flatMap(({ addresses }) => addresses);
+  return (address) => {
+    const now = new Set(ownAddresses()), watched = address === undefined ? any : [address];
+    return watched.some((one) => before.has(one) && !now.has(one));
   };
 }
 

@@ -4,6 +4,7 @@ import {
   hostAddresses,
   type Interface,
   interfaces,
+  lostAddressDetector,
   onLocalNetwork,
   routesIn,
 } from "./network_interfaces.ts";
@@ -46,6 +47,13 @@ ${zeros} 00 ${zeros} 00 ${zeros} ffffffff 00000001 00000000 00200200 lo
   assert.deepEqual(routesIn(ipv4), ["eth0", "eth0", "tun0"]);
   assert.deepEqual(routesIn(ipv6), ["wlan0"]);
   assert.deepEqual(routesIn(""), []);
+});
+
+Deno.test("lostAddressDetector(): an address is not lost if the host still has it, or never had it", () => {
+  const isLost = lostAddressDetector();
+  assert.equal(isLost("127.0.0.1"), false);
+  assert.equal(isLost(undefined), false); // none is
+  assert.equal(isLost("192.0.2.1"), false);
 });
 
 Deno.test("interfaces(): each address is on a network of this host", () => {

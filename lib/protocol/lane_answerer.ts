@@ -77,8 +77,8 @@ export class LaneAnswerer {
       import("../platform/network_interfaces.ts"),
     ]);
     const addresses = laneAddresses(connection, this.#bind);
-    const hasMoved = lostAddressDetector();
+    const isLost = lostAddressDetector();
     const lane = await answerLane(stream, isWanted, { addresses, signal });
-    return lane && { lane, hasMoved };
+    return lane && { lane, hasMoved: () => isLost(lane.local) };
   }
 }

@@ -19,7 +19,7 @@ export interface WatchedLane {
   readonly home: () => AttachedCarrier;
   /** Returns whether the peer has yet to acknowledge something. */
   readonly isInFlight: () => boolean;
-  /** Tells whether this host has lost an IP address since the lane was made. */
+  /** Tells whether this host has lost the IP address of the lane. */
   readonly hasMoved: () => boolean;
 }
 
@@ -69,7 +69,7 @@ async function stall(
   return undefined;
 }
 
-/** Waits until a lane is silent, and this host has lost an IP address. It may have been another one than the lane's. */
+/** Waits until a lane is silent, and this host has lost its IP address. */
 async function move(
   { lane, hasMoved }: WatchedLane,
   lookMs: number,

@@ -139,7 +139,7 @@ export class Session implements Duplex {
   /**
    * Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used.
    *
-   * @param hasMoved Tells whether this host has lost an IP address since the lane was made.
+   * @param hasMoved Tells whether this host has lost the IP address of the lane.
    */
   attachLane(lane: Lane, hasMoved: () => boolean = () => false): void {
     if (this.#failure || this.#carriers.isThrough) lane.close();
