@@ -41,11 +41,12 @@ function localHosts(): string {
 }
 
 /**
- * Returns a function that tells whether this host has lost an IP address that it has now: the given one, or any if
- * that is unknown. A host also loses addresses that few connections use, such as those of containers and VPNs.
+ * Returns a function that tells whether this host has lost an IP address that it has now: the given one. If that is
+ * unknown, any counts with which this host reaches the internet. Those of containers come and go.
  */
 export function lostAddressDetector(): (address: string | undefined) => boolean {
-  const before = new Set(ownAddresses()), any = interfaces().flatMap(({ addresses }) => addresses);
+  const before = new Set(ownAddresses()), { likely, others } = hostAddresses(undefined);
+  const any = likely.length > 0 ? likely : others;
   return (address) => {
     const now = new Set(ownAddresses()), watched = address === undefined ? any : [address];
     return watched.some((one) => before.has(one) && !now.has(one));
