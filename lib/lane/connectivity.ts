@@ -13,8 +13,11 @@ import { connectTls, type TlsPort } from "./tls.ts";
 export const VERIFY_TIMEOUT_MS = 2_000;
 /** Maximum connections that have not shown the secret yet, per port. The peer itself opens a few. */
 const MAX_UNVERIFIED = 8;
-/** Maximum length of a head start by the clock, as a multiple of its running time. */
-const MAX_CLOCK_FACTOR = 30;
+/**
+ * Maximum length of a head start by the clock, as a multiple of its running time. It leaves a good part of the
+ * checks' time to an end that is not overloaded.
+ */
+const MAX_CLOCK_FACTOR = 20;
 
 /** What the two ends know each other by. */
 export interface Secrets {
