@@ -114,7 +114,7 @@ scenario(
     await restore();
     const { code, stdout, stderr } = await dialer.ended;
     assert.deepEqual([code, stdout], [0, AUTH_SUCCESS], stderr);
-    assert.match(await pair.log(), /was served after/);
+    await env.until("the log to tell of it", async () => /was served after/.test(await pair.log()));
   },
 );
 

@@ -69,6 +69,7 @@ export class HeldFile implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    unlock(this.#file);
     this.#file.close();
   }
 }
@@ -87,7 +88,9 @@ export function readHeldFile(path: string, maxBytes: number): Reading {
   const text = new TextDecoder().decode(readPiece(file, new Uint8Array(maxBytes)));
   try {
     // A shared lock: two readers at once do not take each other for the holder.
-    return { text, isHeld: !file.tryLockSync(false) };
+    const isHeld = !file.tryLockSync(false);
+    if (!isHeld) unlock(file);
+    return { text, isHeld };
   } catch (error) {
     debug(() => `cannot lock ${path}: ${error}`);
     return { text, isHeld: undefined };
@@ -110,6 +113,15 @@ function lock(file: Deno.FsFile): boolean | undefined {
   } catch (error) {
     debug(() => `cannot lock a file: ${error}`);
     return undefined;
+  }
+}
+
+/** Lets a file go. To close it is not enough: a child that is being started has it for a moment, too. */
+function unlock(file: Deno.FsFile): void {
+  try {
+    file.unlockSync();
+  } catch (error) {
+    debug(() => `cannot unlock a file: ${error}`); // the file system has no locks
   }
 }
 

@@ -2,15 +2,23 @@ import assert from "node:assert/strict";
 import { isGroupAlive, signalGroup } from "../platform/processes.ts";
 import { endLeftBehind, RemoteDaemon } from "./remote_daemon.ts";
 
+/** Makes a repository in which git waits for a writer of its config. */
+async function hangingRepository(): Promise<string> {
+  const folder = await Deno.makeTempDir();
+  const script = "git init --quiet && rm .git/config && mkfifo .git/config";
+  const made = await new Deno.Command("sh", { args: ["-c", script], cwd: folder }).output();
+  assert(made.success, new TextDecoder().decode(made.stderr));
+  return folder;
+}
+
 Deno.test({
   name: "endLeftBehind() leaves alone other processes, and the remotedaemon of an up that runs",
   ignore: Deno.build.os === "windows",
   fn: async () => {
-    const folder = await Deno.makeTempDir();
+    const folder = await hangingRepository();
     const listener = { message: () => {}, said: () => {} };
     await using daemon = RemoteDaemon.start(folder, "/a/.git", listener);
     const { group } = daemon;
-    signalGroup(group, "SIGSTOP"); // so that it does not end, as there is no repository
     const other = new Deno.Command("sleep", { args: ["60"], detached: true }).spawn();
     try {
       await endLeftBehind({ pid: 1, group }, "/b/.git");
@@ -21,7 +29,7 @@ Deno.test({
     } finally {
       for (const each of [group, other.pid]) signalGroup(each, "SIGKILL");
       await other.status;
-      await Deno.remove(folder);
+      await Deno.remove(folder, { recursive: true });
     }
   },
 });
