@@ -10,21 +10,12 @@ import { segmentsOf } from "../tasks/elf.ts";
 import { installPackages } from "../tasks/packages.ts";
 import { hostTarget, TARGETS } from "../tasks/targets.ts";
 import { zip } from "../tasks/zip.ts";
+import { withFolder } from "./temporary_folder.ts";
 
 const root = dirname(import.meta.dirname!);
 const ADDON = "some-machine", NAME = `@number0/iroh-${ADDON}`;
 /** What a copy of the project needs to compile itself. */
 const SOURCES = ["deno.json", "deno.lock", "main.ts", "lib", "tasks", "LICENSE"];
-
-/** Calls a function with a temporary folder. */
-async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 async function ok(program: string, args: string[], options: Deno.CommandOptions = {}) {
   const output = await new Deno.Command(program, { args, ...options }).output();

@@ -9,20 +9,12 @@ import {
   LocalRegistration,
   registrationsOnSameHost,
 } from "./same_host.ts";
+import { withFolder } from "../../tests/temporary_folder.ts";
 
 const container = { ...thisHost(), pidNamespace: "pid:[1]" };
 const key = new Uint8Array(32).fill(7);
 const sockets = ["0.0.0.0:1234", "[::]:5678", "10.1.2.3:99"];
 const addresses = ["127.0.0.1:1234", "[::1]:5678", "10.1.2.3:99"];
-
-async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 function registrationPath(dir: string, publicKey = key): string {
   return join(dir, `${Buffer.from(publicKey).toString("hex")}.json`);

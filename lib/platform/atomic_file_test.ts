@@ -1,17 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { readOwnText } from "./atomic_file.ts";
+import { withFolder } from "../../tests/temporary_folder.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
-
-async function withFolder(body: (dir: string) => Promise<void> | void): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 Deno.test("readOwnText() reads no FIFO, and follows no link", onUnix, async () => {
   await withFolder(async (dir) => {

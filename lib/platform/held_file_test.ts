@@ -1,17 +1,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { withFolder } from "../../tests/temporary_folder.ts";
 import { HeldFile, readHeldFile } from "./held_file.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
 
 async function inFolder(test: (path: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
+  await withFolder(async (folder) => {
     await test(join(folder, "held"));
     assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name), ["held"]);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
 }
 
 Deno.test(

@@ -7,17 +7,9 @@ import {
   RuntimeFolderError,
   runtimeFolders,
 } from "./runtime_folder.ts";
+import { withFolder } from "../../tests/temporary_folder.ts";
 
 const onUnix = { ignore: Deno.build.os === "windows" };
-
-async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 /** Returns the candidates of user 7 with these variables. */
 function candidates(values: Record<string, string>): string[] {

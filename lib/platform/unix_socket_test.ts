@@ -1,15 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { UnixSocket } from "./unix_socket.ts";
-
-async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
+import { withFolder } from "../../tests/temporary_folder.ts";
 
 Deno.test("UnixSocket.connect() reaches a socket whose path is too long for a socket address", async () => {
   await withFolder(async (dir) => {
