@@ -67,6 +67,8 @@ for (const mtus of [{ host: 1500, hole: 1400 }, { host: 9000, hole: 8000 }]) {
       await makeMtuHole(env, network, mtus);
       const dialer = await connect();
       const transfer = new EchoedTransfer(env, dialer, 8 * MB);
+      await transfer.exchangeTo(2 * MB);
+      await dialer.says(/lane: QUIC with \S+\n/);
       await transfer.finish();
       assert.match(dialer.stderr, /lane: QUIC with 10\.77\.0\.1:\d+\n/);
       assert.doesNotMatch(dialer.stderr, /lane: TLS with \S+\n|is lost|given up: (?!the session)/);

@@ -15,6 +15,7 @@ import {
   type Pair,
   randomBytes,
   readChecksum,
+  sendByLane,
   writeAll,
 } from "./pair.ts";
 import {
@@ -30,11 +31,17 @@ const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
 const needs = ["namespaces"] as const;
 const withIptables: ScenarioOptions = { needs: [...needs, "iptables"], limitMs: 120_000 };
 
-/** Sends data there and back. @returns The stderr of the dialing process. */
-async function exchange(pair: Pair, bytes: number): Promise<string> {
+/**
+ * Sends data there and back.
+ *
+ * @param kind Kind of the lane by which most of it goes. Undefined if it is too little for a lane.
+ * @returns The stderr of the dialing process.
+ */
+async function exchange(pair: Pair, bytes: number, kind?: "TLS" | "QUIC"): Promise<string> {
   const data = randomBytes(bytes);
-  const { code, stdoutBytes, stderr } = await (await pair.connect({ stdin: data, env: DEBUG }))
-    .ended;
+  const dialer = await pair.connect({ stdin: kind ? "open" : data, env: DEBUG });
+  if (kind) await sendByLane(dialer, data, kind);
+  const { code, stdoutBytes, stderr } = await dialer.ended;
   assert.equal(code, 0, stderr);
   await assertEchoed(stdoutBytes, data);
   return stderr;
@@ -55,7 +62,7 @@ scenario(
   { needs },
   async (env) => {
     const pair = await makePair(env, "direct", echo);
-    assert.match(await exchange(pair, 30_000_000), /lane: TLS with 10\.77\.0\.1:\d+\n/);
+    assert.match(await exchange(pair, 30_000_000, "TLS"), /lane: TLS with 10\.77\.0\.1:\d+\n/);
     assert.doesNotMatch(await exchange(pair, 50_000), /lane/);
     assert.doesNotMatch(await pair.log(), /failed|turned away|lost/);
   },
@@ -72,10 +79,10 @@ scenario("lane: an offer that comes before git-annex has admitted the peer succe
     await writeAll(connection, AUTH_SUCCESS_BYTES);
     await readChecksum(connection);
   });
-  const dialer = await pair.connect({ stdin: randomBytes(20_000_000), env: DEBUG });
-  const { code, stderr } = await dialer.ended;
+  const dialer = await pair.connect({ stdin: "open", env: DEBUG });
+  assert.match(await sendByLane(dialer, randomBytes(20_000_000), "TLS"), / 10\.77\.0\.1:\d+\n/);
+  const { code } = await dialer.ended;
   assert.equal(code, 0);
-  assert.match(stderr, /lane: TLS with 10\.77\.0\.1:\d+\n/);
 });
 
 scenario("lane: ends behind firewalls meet over QUIC", withIptables, async (env) => {
@@ -87,11 +94,9 @@ scenario("lane: ends behind firewalls meet over QUIC", withIptables, async (env)
     await drop(env, host, "-m", "state", "--state", "NEW,INVALID", "-j", "DROP");
   }
   const data = randomBytes(20_000_000);
-  await dialer.write(data);
-  await dialer.end();
-  const { code, stdoutBytes, stderr } = await dialer.ended;
+  assert.match(await sendByLane(dialer, data, "QUIC"), / 10\.77\.0\.1:\d+\n/);
+  const { code, stdoutBytes } = await dialer.ended;
   assert.equal(code, 0);
-  assert.match(stderr, /lane: QUIC with 10\.77\.0\.1:\d+\n/);
   await assertEchoed(stdoutBytes, data);
 });
 
@@ -110,8 +115,7 @@ scenario(NOTHING_STAYS, SOAK, async (env) => {
   const memory: number[] = [];
   for (let i = 0; memory.length < WARM_UP_LANES + 12; i++) {
     assert(i < 2 * (WARM_UP_LANES + 12), `${memory.length} of ${i} lanes have four connections`);
-    const said = await exchange(pair, 8_000_000); // more than iroh moves before there is a lane
-    assert.match(said, /lane: QUIC with [^ ]+\n/);
+    const said = await exchange(pair, 8_000_000, "QUIC");
     // On a busy machine, some connections are not there in time.
     if (/lane: 4 connections\n/.test(said)) memory.push(Math.round(await memoryOf(pid)));
   }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { makeFriend } from "./friends.ts";
 import { assertEchoed, LAN } from "./lan.ts";
 import { makeNetwork, startRelay } from "./network.ts";
-import { echo, randomBytes } from "./pair.ts";
+import { echo, randomBytes, sendByLane } from "./pair.ts";
 import { type Host, scenario, type TestEnv } from "./testenv.ts";
 
 /** Makes links on a host that lead nowhere: twice as many interfaces, each with an address. */
@@ -63,9 +63,10 @@ scenario(
     await listener.says(/reachable through relay/);
     const dialer = await env.start(["git-annex-p2p-iroh", address], {
       on: b,
-      stdin: randomBytes(20_000_000),
+      stdin: "open",
       env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
     });
+    await sendByLane(dialer, randomBytes(20_000_000), "TLS");
     const { code, stderr } = await dialer.ended;
     assert.equal(code, 0);
     const took = timeOf(stderr, /lane: TLS with 10\.77\.0\.1:\d+$/) -

@@ -1,5 +1,6 @@
 /** Two hosts, a listener on one of them, and a fake git-annex behind it. */
 
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import iroh from "@number0/iroh";
 import { newIdentity } from "../lib/repository/identity.ts";
@@ -129,6 +130,29 @@ export async function drain(started: Started): Promise<{ length: number; checksu
 export async function checksumOf(bytes: Uint8Array): Promise<string> {
   const { createHash } = await import("node:crypto");
   return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** More bytes than those after which a process asks for a lane. */
+const BEFORE_LANE_BYTES = 1_000_000;
+
+/**
+ * Writes data to the stdin of a process, and ends it. Most of it is written once the session goes on by a lane, since a
+ * slow machine takes longer to make one than iroh to move any amount.
+ *
+ * @param dialer A process with stdin open, and a debug log.
+ * @returns The line that tells the lane.
+ */
+export async function sendByLane(
+  dialer: Started,
+  data: Uint8Array,
+  kind: "TLS" | "QUIC",
+): Promise<string> {
+  await dialer.write(data.subarray(0, BEFORE_LANE_BYTES));
+  const said = await dialer.says(/no lane: .*|lane: \S+ with \S+\n/);
+  assert.match(said, new RegExp(`^lane: ${kind} with `), dialer.stderr);
+  await dialer.write(data.subarray(BEFORE_LANE_BYTES));
+  await dialer.end();
+  return said;
 }
 
 /** Returns random bytes, which cannot be compressed. */
