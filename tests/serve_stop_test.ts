@@ -26,7 +26,7 @@ for (const route of ROUTES) {
         const pair = await makePair(env, route, silence);
         const dialer = await pair.connect({ stdin: "open" });
         await dialer.says(/AUTH-SUCCESS/);
-        assert.equal((await traces(pair)).length, 4);
+        await env.until("its four files", async () => (await traces(pair)).length === 4);
         pair.listener.kill(signal);
         assert.equal((await pair.listener.ended).code, 0);
         assert.match(

@@ -19,8 +19,8 @@ const LOOK_MS = 20;
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
 /** Timeout for each step of the clean-up. */
 const CLEANUP_TIMEOUT_MS = 10_000;
-/** Timeout for a turn, a slot and the clean-up together; some ten tests may be waited for. */
-const QUEUE_TIMEOUT_MS = 300_000;
+/** Timeout for a turn, a slot and the clean-up together: as long as all tests may take (tasks/test.ts). */
+const QUEUE_TIMEOUT_MS = 900_000;
 /**
  * Slots for tests that do more than wait, so that at most four of them share the processors. A slot is the
  * lock on a file; which files these are does not matter.
@@ -454,6 +454,8 @@ export class Started {
   #child: Deno.ChildProcess;
   #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
   #chunks: Uint8Array[] = [];
+  /** True once it has ended and all that it said is here, which may be a moment after {@linkcode code} is. */
+  #isOver = false;
   #env: TestEnv;
 
   constructor(
@@ -480,6 +482,7 @@ export class Started {
     this.ended = child.status.then(async ({ code }) => {
       this.code = code;
       await Promise.all(done);
+      this.#isOver = true;
       const { stdout, stderr } = this;
       return { code, stdout, stderr, stdoutBytes: concat(this.#chunks) };
     });
@@ -509,7 +512,7 @@ export class Started {
   async says(pattern: RegExp): Promise<string> {
     await this.#env.until(`${this.name} to say ${pattern}`, () => {
       if (pattern.test(this.stdout) || pattern.test(this.stderr)) return true;
-      if (this.code !== undefined) throw new Error(`${this.name} ended without saying ${pattern}`);
+      if (this.#isOver) throw new Error(`${this.name} ended without saying ${pattern}`);
       return false;
     });
     return (pattern.exec(this.stdout) ?? pattern.exec(this.stderr))![0];

@@ -91,32 +91,45 @@ async function ends([a, b] = connection()) {
   return { a: ends[0]!, b: ends[1]!, certificates, secrets };
 }
 
-/** Returns how many of these UDP ports are open. */
-async function openOf(ports: readonly number[]): Promise<number> {
-  const lines = (await Deno.readTextFile("/proc/self/net/udp")).split("\n");
-  return ports.filter((port) => {
-    const local = new RegExp(`^\\s*\\d+: [0-9A-F]{8}:${port.toString(16).padStart(4, "0")} `, "i");
-    return lines.some((line) => local.test(line));
-  }).length;
+/** Returns the sockets of this machine's open UDP ports, as the numbers of their inodes (proc_net_udp(5)). */
+async function udpSockets(): Promise<Map<number, string>> {
+  const lines = (await Deno.readTextFile("/proc/self/net/udp")).trim().split("\n").slice(1);
+  return new Map(lines.map((line) => {
+    const columns = line.trim().split(/\s+/);
+    return [parseInt(columns[1]!.split(":")[1]!, 16), columns[9]!];
+  }));
 }
 
-async function closed(ports: readonly number[]): Promise<void> {
-  assert.equal(ports.length % 3, 0);
-  await collectUntil(async () => await openOf(ports) === 0);
+/** Returns the sockets of these ports, all of which are open. */
+async function socketsOf(ports: readonly number[]): Promise<string[]> {
+  const sockets = await udpSockets();
+  return ports.map((port) => {
+    const socket = sockets.get(port);
+    assert(socket, `port ${port} is not open`);
+    return socket;
+  });
+}
+
+/** Waits until sockets are closed. Their ports may be those of other tests by then. */
+async function closed(sockets: readonly string[]): Promise<void> {
+  await collectUntil(async () => {
+    const open = new Set((await udpSockets()).values());
+    return !sockets.some((socket) => open.has(socket));
+  });
 }
 
 const EACH_SOCKET =
   "addStripes: makes three more connections, each with a socket of its own at either end";
 Deno.test(named(EACH_SOCKET, "proc"), async () => {
-  const ports = await (async () => {
+  const sockets = await (async () => {
     const both = connection(), { a, b } = await ends(both);
     const striped = await Promise.all([a.addStripes(true), b.addStripes(false)]);
-    const ports = both.flatMap(portsOf);
-    assert.equal(await openOf(ports), 6);
+    const sockets = await socketsOf(both.flatMap(portsOf));
+    assert.equal(sockets.length, 6);
     await assertCarries(striped);
-    return ports;
+    return sockets;
   })(); // a function of its own, so that its objects can be garbage-collected
-  await closed(ports);
+  await closed(sockets);
 });
 
 Deno.test("addStripes: does not use a connection that does not get through", async () => {
@@ -218,20 +231,21 @@ for (const isControlling of [true, false]) {
   for (const what of ["given up", "broken"]) {
     const name = `addStripes: leaves no socket open when it is ${what} at ${end}`;
     Deno.test(named(name, "proc"), async () => {
-      const ports = await (async () => {
+      const sockets = await (async () => {
         const both = connection(), { a, b } = await ends(both);
         const controller = new AbortController();
         const { signal } = controller;
         const striped = a.addStripes(isControlling, { signal, timeoutMs: TIMEOUT_MS });
         await b.first.write(Uint8Array.of(1, 0, 1)); // a port that does not answer
-        assert.equal(await openOf(portsOf(both[0])), 3);
+        const sockets = await socketsOf(portsOf(both[0]));
+        assert.equal(sockets.length, 3);
         if (what === "given up") controller.abort(new Error("given up"));
         else both[1].close();
         await assert.rejects(striped, what === "given up" ? /given up/ : /./);
         assert(both[0].isClosed);
-        return portsOf(both[0]);
+        return sockets;
       })();
-      await closed(ports);
+      await closed(sockets);
     });
   }
 }
