@@ -267,7 +267,7 @@ scenario("git-annex: pairing with Magic Wormhole", {
   );
   const codeOf = async (side: typeof one) =>
     /[0-9]+-[a-z]+-[a-z-]+/.exec(
-      await side!.says(/is: [0-9]+-[a-z]+-[a-z-]+/),
+      await side!.says(/is: [0-9]+-[a-z]+-[a-z-]+(?=\s)/), // the whole line
     )![0];
   const codes = [await codeOf(one), await codeOf(two)];
   await one!.write(`${codes[1]}\n`);
