@@ -13,6 +13,7 @@ import { type Friend, makeFriend } from "./friends.ts";
 import { makeNetwork, type Network, startRelay } from "./network.ts";
 import { echo, listenerPort } from "./pair.ts";
 import { memoryOf, scenario, type Started, type TestEnv } from "./testenv.ts";
+import { connectThrough } from "./warm.ts";
 
 /** Longest time without a byte that a lane which dies may cost. */
 const MAX_STALL_MS = 8_000;
@@ -54,7 +55,7 @@ async function setScene(env: TestEnv, isWarm: boolean, hasRelay = false): Promis
     return { network, a, connect };
   }
   const b = await makeFriend(env, network.b, echo);
-  const connect = () => b.connect(dialed, options);
+  const connect = () => connectThrough(b, dialed, options);
   return { network, a, connect };
 }
 

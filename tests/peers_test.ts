@@ -56,10 +56,14 @@ for (const route of ROUTES) {
     const there = randomBytes(PAYLOAD_BYTES), back = randomBytes(PAYLOAD_BYTES);
     const { handle, arrived } = exchange(back);
     const pair = await makePair(env, route, handle);
-    const run = await (await env.start(["dumbpipe", "connect", pair.dialed], {
+    const dumbpipe = await env.start(["dumbpipe", "connect", pair.dialed], {
       on: pair.network.b,
-      stdin: there,
-    })).ended;
+      stdin: "open",
+    });
+    await dumbpipe.says(/AUTH-SUCCESS/); // from a peer that is not let in yet, the listener takes little
+    await dumbpipe.write(there);
+    await dumbpipe.end();
+    const run = await dumbpipe.ended;
     assert.equal(run.code, 0);
     assert.equal(
       await checksumOf(run.stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),

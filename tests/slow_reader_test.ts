@@ -12,7 +12,7 @@ import {
   toolsFor,
   writeAll,
 } from "./pair.ts";
-import { memoryOf, scenario, type Started, type TestEnv } from "./testenv.ts";
+import { concat, memoryOf, scenario, type Started, type TestEnv } from "./testenv.ts";
 
 const MIB = 1024 * 1024;
 
@@ -69,7 +69,7 @@ for (
       }, settings);
       const dialer = await pair.connect({ stdin: "open", collect: false });
       await assertHeldBack(env, () => written, [dialer, pair.listener]);
-      const whole = await checksumOf(new Uint8Array([...AUTH_SUCCESS_BYTES, ...data]));
+      const whole = await checksumOf(concat([AUTH_SUCCESS_BYTES, data]));
       assert.deepEqual(await drain(dialer), {
         length: AUTH_SUCCESS_BYTES.length + data.length,
         checksum: whole,
@@ -95,6 +95,7 @@ for (
         await arrived;
       }, settings);
       const dialer = await pair.connect({ stdin: "open" });
+      await dialer.says(/AUTH-SUCCESS/); // from a peer that is not let in yet, the listener takes little
       let written = 0;
       const writing = (async () => {
         for (let i = 0; i < data.length; i += 64 * 1024) {

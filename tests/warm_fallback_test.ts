@@ -20,8 +20,9 @@ scenario("warm: a process connects by itself if the listener cannot or must not 
   assert.equal(await isWarm(setting("LAN", "true")), false); // the listener does not use it
   assert.equal(await isWarm({ cwd: b.host.dir }), false); // not in a repository
   b.listener.kill("SIGSTOP");
-  const { isWarm: answers, stderr } = await exchange(b, address);
-  assert.equal(answers, false);
+  const { code, stdout, stderr } = await (await b.connect(address, { stdin: "word" })).ended;
+  assert.deepEqual([code, stdout], [0, answered("word")], stderr);
+  assert.doesNotMatch(stderr, THROUGH);
   assert.match(stderr, /no answer within 200 ms/);
   b.listener.kill("SIGCONT");
   const { path, text } = await locatorFileOf(b);

@@ -19,7 +19,7 @@ import {
   sendByLane,
 } from "./pair.ts";
 import { scenario, type Started } from "./testenv.ts";
-import { answered, exchange, THROUGH } from "./warm.ts";
+import { answered, connectThrough, exchange } from "./warm.ts";
 
 scenario(
   "warm: processes go through the listener of their repository on one connection",
@@ -28,16 +28,13 @@ scenario(
     const [a, b] = await makeFriends(env);
     const address = await a.at();
     for (let i = 0; i < 3; i++) {
-      const run = await (await b.connect(address, { stdin: `${i}` })).ended;
-      assert.deepEqual([run.code, run.stdout], [0, answered(`${i}`)], run.stderr);
-      assert.match(run.stderr, THROUGH);
-      assert.doesNotMatch(run.stderr, /dialing/);
+      const { isWarm, stderr } = await exchange(b, address);
+      assert.equal(isWarm, true);
+      assert.doesNotMatch(stderr, /dialing/);
     }
     // The peer's log shows the repository's key. Sessions in the other direction use the same connection.
     await logged(env, a, new RegExp(`(${b.key} .* connected[^]*){3}`));
-    const back = await (await a.connect(await b.at(), { stdin: "back" })).ended;
-    assert.deepEqual([back.code, back.stdout], [0, answered("back")], back.stderr);
-    assert.match(back.stderr, THROUGH);
+    assert.equal((await exchange(a, await b.at())).isWarm, true);
     const [, seen] = await logged(env, b, new RegExp(`${a.key} \\(direct (.*?)\\) connected`));
     assert((await listenerAddresses(a.host, a.address)).includes(seen!), seen);
   },
@@ -49,11 +46,10 @@ scenario("warm: a process that goes through the listener makes its own lane for 
 }, async (env) => {
   const [a, b] = await makeFriends(env);
   const data = randomBytes(20_000_000);
-  const dialer = await b.connect(await a.at(), { stdin: "open" });
+  const dialer = await connectThrough(b, await a.at());
   await sendByLane(dialer, data, "TLS");
   const run = await dialer.ended;
   assert.equal(run.code, 0, run.stderr);
-  assert.match(run.stderr, THROUGH);
   assert.equal(
     await checksumOf(run.stdoutBytes.subarray(AUTH_SUCCESS.length)),
     await checksumOf(data),
@@ -69,7 +65,7 @@ scenario(
       await process.says(/AUTH-SUCCESS/);
       return await Deno.readTextFile(`/proc/${process.pid}/maps`);
     };
-    const proxied = await b.connect(await a.at(), { stdin: "open" });
+    const proxied = await connectThrough(b, await a.at());
     assert.doesNotMatch(await mapsOf(proxied), /\.node/);
     const cold = await b.connect(await a.at(), {
       stdin: "open",
