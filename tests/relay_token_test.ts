@@ -86,7 +86,7 @@ scenario(
     const dialer = await env.start(["git-annex-p2p-iroh", address], { ...withFile, stdin: "open" });
     await dialer.write("hello\n");
     await dialer.says(new RegExp(`${AUTH_SUCCESS}hello\n`));
-    assert.match(dialer.stderr, new RegExp(`connected, found by relay ${url}`));
+    await dialer.says(new RegExp(`connected, found by relay ${url}`));
     await assertNotShown(dialer);
     await dialer.end();
     assert.equal((await dialer.ended).code, 0);
