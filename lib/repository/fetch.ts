@@ -28,6 +28,8 @@ export interface FetchLimits {
   readonly attempts: number;
   /** Time without progress. git reports progress once a second, also that of the other end. */
   readonly hungMs: number;
+  /** Returns the time in milliseconds; tests pass another clock. */
+  readonly now?: () => number;
 }
 
 /** What has come of a fetch. */
@@ -55,7 +57,7 @@ export async function fetchAgain(
   const hung = { isSuccess: false, reason: `it made no progress for ${limits.hungMs / 1000} s` };
   let outcome: FetchOutcome = hung;
   for (let attempt = 1; attempt <= limits.attempts && !outcome.isSuccess; attempt++) {
-    const once = await fetchOnce(folder, remote, signal, limits.hungMs, env);
+    const once = await fetchOnce(folder, remote, signal, limits, env);
     outcome = once === "hung" ? hung : once;
     debug(() => `git fetch ${remote}, attempt ${attempt}: ${JSON.stringify(outcome)}`);
   }
@@ -66,7 +68,7 @@ async function fetchOnce(
   folder: string,
   remote: string,
   signal: AbortSignal,
-  hungMs: number,
+  { hungMs, now = () => performance.now() }: FetchLimits,
   env: Readonly<Record<string, string>>,
 ): Promise<FetchOutcome | "hung"> {
   const child = new Deno.Command("sh", {
@@ -80,12 +82,12 @@ async function fetchOnce(
   }).spawn();
   const stdin = child.stdin.getWriter();
   stdin.closed.catch(() => {}); // the shell has ended
-  let words = "", progressAt = performance.now();
+  let words = "", progressAt = now();
   const reading = child.stderr.pipeThrough(new TextDecoderStream()).pipeTo(
     new WritableStream({
       write(text) {
         words = (words + text).slice(-MAX_WORDS);
-        progressAt = performance.now();
+        progressAt = now();
       },
     }),
   ).catch(() => {}); // it was killed
@@ -99,7 +101,7 @@ async function fetchOnce(
   const wakes = AbortSignal.any([signal, ended.signal]);
   try {
     while (!ended.signal.aborted) {
-      if (performance.now() - progressAt > hungMs) return "hung";
+      if (now() - progressAt > hungMs) return "hung";
       await delay(LOOK_INTERVAL_MS, wakes).catch(() => {}); // the loop ends, or the next line throws
       signal.throwIfAborted();
     }

@@ -3,13 +3,20 @@ import { delimiter, join } from "node:path";
 import { fetchAgain } from "./fetch.ts";
 
 const limits = { attempts: 3, hungMs: 300 };
+/** For a git that makes progress every 100 ms. A busy machine may keep it from that for a while. */
+const PATIENT_MS = 2_000;
 const onUnix = { ignore: Deno.build.os === "windows" };
 
 /** Makes a PATH with a `git` that hangs in its first calls, or fails in them, and then exits in order. */
 async function withGit(
   hangs: number,
   failures: number,
-  test: (folder: string, calls: () => number, env: { PATH: string }) => Promise<void>,
+  test: (
+    folder: string,
+    calls: () => number,
+    env: { PATH: string },
+    now: () => number,
+  ) => Promise<void>,
 ): Promise<void> {
   const folder = await Deno.makeTempDir();
   const env = { PATH: folder + delimiter + Deno.env.get("PATH") };
@@ -21,12 +28,17 @@ async function withGit(
       `echo remote: counting >&2\n[ $(wc -l < calls) -gt ${failures} ] && exit 0\n` +
       "echo fatal: no luck >&2\nexit 1\n",
   );
+  const calls = () => {
+    try {
+      return Deno.readTextFileSync(join(folder, "calls")).split("\n").length - 1;
+    } catch {
+      return 0; // git has not started yet
+    }
+  };
   try {
-    await test(
-      folder,
-      () => Deno.readTextFileSync(join(folder, "calls")).split("\n").length - 1,
-      env,
-    );
+    // A clock on which no time passes but while git hangs.
+    const now = () => Math.min(calls(), hangs) * 2 * limits.hungMs;
+    await test(folder, calls, env, now);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -42,8 +54,8 @@ Deno.test("fetchAgain() tries again if git hangs or fails", onUnix, async () => 
       [9, 0, "it made no progress for 0.3 s", 3],
     ] as const
   ) {
-    await withGit(hangs, failures, async (folder, count, env) => {
-      const outcome = await fetchAgain(folder, "friend", signal, limits, env);
+    await withGit(hangs, failures, async (folder, count, env, now) => {
+      const outcome = await fetchAgain(folder, "friend", signal, { ...limits, now }, env);
       assert.deepEqual(outcome, { isSuccess: reason === "", reason });
       assert.equal(count(), calls);
       assert.match(await Deno.readTextFile(join(folder, "calls")), /^--progress friend$/m);
@@ -53,15 +65,11 @@ Deno.test("fetchAgain() tries again if git hangs or fails", onUnix, async () => 
 
 Deno.test("fetchAgain() ends git when its signal aborts", onUnix, async () => {
   await withGit(9, 0, async (folder, count, env) => {
+    const patient = { ...limits, hungMs: 60_000 };
     const controller = new AbortController(), reason = new Error("enough");
-    const fetching = fetchAgain(folder, "friend", controller.signal, limits, env);
+    const fetching = fetchAgain(folder, "friend", controller.signal, patient, env);
     fetching.catch(() => {}); // awaited below
-    while (true) {
-      try {
-        if (count() === 1) break;
-      } catch { /* git has not started yet */ }
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    while (count() === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     controller.abort(reason);
     await assert.rejects(fetching, reason);
   });
@@ -70,9 +78,10 @@ Deno.test("fetchAgain() ends git when its signal aborts", onUnix, async () => {
 Deno.test("fetchAgain() lets git work that makes progress", onUnix, async () => {
   const { signal } = new AbortController();
   await withGit(0, 0, async (folder, count, env) => {
-    const slowly = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; printf '%s\\r' $i >&2; done\n";
+    const slowly = "for i in $(seq 25); do sleep 0.1; printf '%s\\r' $i >&2; done\n";
     await Deno.writeTextFile(join(folder, "fetch"), `echo "$*" >> calls\n${slowly}`);
-    assert.deepEqual(await fetchAgain(folder, "friend", signal, limits, env), {
+    const patient = { ...limits, hungMs: PATIENT_MS };
+    assert.deepEqual(await fetchAgain(folder, "friend", signal, patient, env), {
       isSuccess: true,
       reason: "",
     });

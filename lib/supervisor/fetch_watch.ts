@@ -24,6 +24,8 @@ const LOOK_INTERVAL_MS = 5_000;
 export interface FetchLimits {
   readonly hungMs: number;
   readonly lookIntervalMs: number;
+  /** Returns the time in milliseconds; tests pass another clock. */
+  readonly now: () => number;
 }
 
 /** Watches the fetches of one remotedaemon. */
@@ -37,12 +39,17 @@ export class FetchWatch {
   /** @param group Process group of remotedaemon. */
   constructor(group: number, limits: Partial<FetchLimits> = {}) {
     this.#group = group;
-    this.#limits = { hungMs: HUNG_MS, lookIntervalMs: LOOK_INTERVAL_MS, ...limits };
+    this.#limits = {
+      hungMs: HUNG_MS,
+      lookIntervalMs: LOOK_INTERVAL_MS,
+      now: () => performance.now(),
+      ...limits,
+    };
   }
 
   /** Ends fetches that hang. Call it often while there are any. @returns The names of their remotes. */
   async look(): Promise<string[]> {
-    const now = performance.now(), hanging: string[] = [];
+    const now = this.#limits.now(), hanging: string[] = [];
     if (Deno.build.os !== "linux" || now - this.#lookedAt < this.#limits.lookIntervalMs) return [];
     this.#lookedAt = now;
     const members = await groupMembers(this.#group);

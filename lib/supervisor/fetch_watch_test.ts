@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { isGroupAlive, signalGroup } from "../platform/processes.ts";
+import { groupMembers, isGroupAlive, processActivity, signalGroup } from "../platform/processes.ts";
 import { FetchWatch } from "./fetch_watch.ts";
 
 /** Starts a shell script under the name `git`, in a process group of its own. */
@@ -20,6 +20,7 @@ async function withGit(
   });
   await using child = command.spawn();
   try {
+    while ((await groupMembers(child.pid)).length < 2) await pause(10); // with what the script starts
     await test(child.pid);
   } finally {
     signalGroup(child.pid, "SIGKILL");
@@ -28,7 +29,21 @@ async function withGit(
   }
 }
 
-const limits = { hungMs: 300, lookIntervalMs: 20 };
+/** Looks at the fetches, each time long after the one before. */
+class Watch {
+  #now = 0;
+  readonly #watch: FetchWatch;
+
+  constructor(group: number) {
+    this.#watch = new FetchWatch(group, { now: () => this.#now });
+  }
+
+  async look(): Promise<void> {
+    this.#now += 60_000;
+    await this.#watch.look();
+  }
+}
+
 const HANGS = "sleep 600; exit";
 const WORKS = "while :; do echo x; sleep 0.05; done";
 
@@ -36,11 +51,20 @@ async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+/** Waits until the shell has done something. */
+async function untilActive(shell: number): Promise<void> {
+  const before = await processActivity(shell);
+  while (await processActivity(shell) === before) {
+    assert(await isGroupAlive(shell));
+    await pause(10);
+  }
+}
+
 const onLinux = { ignore: Deno.build.os !== "linux" };
 
 Deno.test("FetchWatch ends a git fetch that hangs, with what it has started", onLinux, async () => {
   await withGit(HANGS, ["fetch", "friend"], async (group) => {
-    const watch = new FetchWatch(group, limits);
+    const watch = new Watch(group);
     while (await isGroupAlive(group)) {
       await watch.look();
       await pause(10);
@@ -54,11 +78,10 @@ Deno.test(
   async () => {
     for (const [script, word] of [[WORKS, "fetch"], [HANGS, "remotedaemon"]] as const) {
       await withGit(script, [word, "friend"], async (group) => {
-        const watch = new FetchWatch(group, limits);
-        const end = performance.now() + 3 * limits.hungMs;
-        while (performance.now() < end) {
+        const watch = new Watch(group);
+        for (let look = 0; look < 5; look++) {
           await watch.look();
-          await pause(10);
+          if (word === "fetch") await untilActive(group);
         }
         assert(await isGroupAlive(group));
       });
