@@ -126,6 +126,8 @@ function bytesOf(
 /** A listener, the endpoint that it serves, and git-annex's socket. */
 class Scene implements AsyncDisposable {
   readonly listener: Listener;
+  /** They hold for connections that arrive later. */
+  readonly limits: { -readonly [Name in keyof ListenerLimits]?: ListenerLimits[Name] };
   readonly log: string[] = [];
   /** The connections on the mux protocol, in the order of their arrival. */
   readonly muxes: MuxConnection[] = [];
@@ -142,6 +144,12 @@ class Scene implements AsyncDisposable {
     limits: Partial<ListenerLimits>,
     maxConnections: number,
   ) {
+    this.limits = {
+      handshakeTimeoutMs: LONG_MS,
+      authTimeoutMs: LONG_MS,
+      peerCloseTimeoutMs: 1,
+      ...limits,
+    };
     this.listener = new Listener({
       endpoint: { incoming: () => this.#arrivals.readable.values() },
       socketPath,
@@ -155,12 +163,7 @@ class Scene implements AsyncDisposable {
       connected: (mux) => this.muxes.push(mux),
       disconnected: () => {},
       meter: this.meter,
-      limits: {
-        handshakeTimeoutMs: LONG_MS,
-        authTimeoutMs: LONG_MS,
-        peerCloseTimeoutMs: 1,
-        ...limits,
-      },
+      limits: this.limits,
     });
     this.#running = this.listener.run();
   }
@@ -465,6 +468,7 @@ Deno.test("Listener: strangers cannot push what peers do out of the log", onUnix
     });
     await Promise.all(strangers);
   }
+  scene.limits.authTimeoutMs = LONG_MS;
   using _ = scene.echo();
   const friend = scene.dial();
   friend.say("hello");
@@ -494,6 +498,7 @@ Deno.test("Listener counts no stranger among the peers that status shows", onUni
     await stranger.closed;
   }
   assert.deepEqual([...scene.meter.keys()], []);
+  scene.limits.authTimeoutMs = LONG_MS;
   using _ = scene.echo();
   const friend = scene.dial();
   friend.say("hello");
@@ -557,6 +562,7 @@ Deno.test(
     const hanging = Array.from({ length: 32 }, hang);
     const inVain = () => scene.log.filter((line) => line.includes("no hello in time")).length;
     while (inVain() < 10) await eventLoopTurns(2); // their permits are free again, but iroh's memory is not
+    scene.limits.handshakeTimeoutMs = LONG_MS;
     hang();
     await eventLoopTurns(5);
     assert.deepEqual(told, ["ignored"]);
@@ -602,6 +608,7 @@ Deno.test(
     for (let i = 0; i < 33; i++) spoof();
     await eventLoopTurns(20);
     assert.deepEqual(told, ["proof"]);
+    scene.limits.handshakeTimeoutMs = LONG_MS;
     const peer = scene.dial({ source: "192.0.2.2", opensStream: false });
     assert.equal(await Promise.race([peer.closed, eventLoopTurns(5)]), undefined);
   },
