@@ -3,8 +3,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Channel, MessageKind } from "../lib/control/channel.ts";
-import { requestStatus } from "../lib/control/client.ts";
-import type { ListenerStatus } from "../lib/listener/snapshot.ts";
 import { makeFriends } from "./friends.ts";
 import { FakeAnnex } from "./pair.ts";
 import { scenario } from "./testenv.ts";
@@ -81,20 +79,3 @@ scenario(
     assert.equal((await exchange(b, address)).isWarm, true);
   },
 );
-
-scenario("warm: the listener has at most 512 connections with processes", {}, async (env) => {
-  const [, b] = await makeFriends(env);
-  const { socketPath: path } = locatorOf(b);
-  const connections: Deno.UnixConn[] = [];
-  // In small groups, since the queue of connections that wait to be accepted is short.
-  while (connections.length < 513) {
-    const more = Array.from({ length: 27 }, () => Deno.connect({ transport: "unix", path }));
-    connections.push(...await Promise.all(more));
-  }
-  const ends = connections.map((connection) => connection.read(new Uint8Array(1)));
-  assert.equal(await Promise.race(ends), null);
-  await b.listener.says(/control: more than 512 connections/);
-  await Promise.all(ends); // since none sends a request
-  assert.equal((await requestStatus(locatorOf(b), env.signal) as ListenerStatus).peers.length, 0);
-  for (const connection of connections) connection.close();
-});

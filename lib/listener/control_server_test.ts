@@ -81,6 +81,31 @@ Deno.test("ControlServer closes on a process that sends no request in time", onU
   });
 });
 
+Deno.test("ControlServer has at most 512 connections with processes", onUnix, async () => {
+  // With the time limit of the program, the first ones could be closed before the last one comes.
+  await withServer(
+    { limits: { requestTimeoutMs: 600_000 } },
+    async (first, { socketPath: path }) => {
+      using others = new DisposableStack();
+      const connect = async () => {
+        return others.use(new Channel(await Deno.connect({ transport: "unix", path })));
+      };
+      const ends = [receive(first)];
+      while (ends.length < 512) ends.push(receive(await connect()));
+      const last = receive(await connect());
+      assert.equal(await Promise.race([...ends, last.then(() => "refused")]), "refused");
+      assert.equal(await last, undefined);
+      first[Symbol.dispose]();
+      while (await Promise.race([receive(await connect()), pause()]) !== "waits");
+    },
+  );
+});
+
+/** Resolves a moment later. */
+function pause(): Promise<"waits"> {
+  return new Promise((resolve) => setTimeout(resolve, 50, "waits"));
+}
+
 const WRONG: [what: string, request: object][] = [
   ["without the cookie", { want: "status" }],
   ["with another cookie", { want: "status", cookie: "00".repeat(32) }],
