@@ -10,10 +10,20 @@ import { makeNetwork, unplug } from "./network.ts";
 import { echo, makePair } from "./pair.ts";
 import { statusOf } from "./status.ts";
 import { type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
-import { exchange } from "./warm.ts";
+import { DIALING, exchange } from "./warm.ts";
 
-/** Runs a dial that must fail because the peer is away. @returns The reason, and the seconds that it took. */
-async function isAway(start: () => Promise<Started>): Promise<{ reason: string; seconds: number }> {
+/** A dial that has failed. */
+interface FailedDial {
+  readonly reason: string;
+  readonly seconds: number;
+  readonly stderr: string;
+}
+
+/** Matches a line of the debug log, in which each dial is. */
+const DEBUG = /\] +[\d.]+ ms /;
+
+/** Runs a dial that must fail because the peer is away. */
+async function isAway(start: () => Promise<Started>): Promise<FailedDial> {
   const begin = performance.now();
   const { code, stderr } = await (await start()).ended;
   const seconds = (performance.now() - begin) / 1000;
@@ -23,18 +33,19 @@ async function isAway(start: () => Promise<Started>): Promise<{ reason: string; 
       stderr,
     )?.[1];
   assert(reason, stderr);
-  return { reason, seconds };
+  return { reason, seconds, stderr };
 }
 
-/** Asserts that processes fail without a dial. On a busy machine, one may take a second to start. */
-async function failsAtOnce(connect: () => Promise<Started>, reason: string): Promise<void> {
-  let fastest = Infinity;
-  for (let i = 0; i < 3 && fastest >= 1; i++) {
-    const failed = await isAway(connect);
-    fastest = Math.min(fastest, failed.seconds);
-    assert.equal(failed.reason, reason);
-  }
-  assert(fastest < 1, `${fastest} s`);
+/** Asserts that a process fails, and that neither it nor its listener dials. @returns The reason. */
+async function failsAtOnce(
+  connect: () => Promise<Started>,
+  listener?: Started,
+): Promise<string> {
+  const dials = (stderr = "") => stderr.split(DIALING).length - 1;
+  const before = dials(listener?.stderr), failed = await isAway(connect);
+  assert.match(failed.stderr, DEBUG);
+  assert.deepEqual([dials(failed.stderr), dials(listener?.stderr)], [0, before]);
+  return failed.reason;
 }
 
 async function stateOf(env: TestEnv, at: Friend, peer: Friend): Promise<string | undefined> {
@@ -60,10 +71,9 @@ scenario(
 
     await unplug(a.host);
     await env.until("b to know that a is away", async () => await stateOf(env, b, a) === "away");
-    const first = await isAway(() => b.connect(a.address, { stdin: "x" }));
-    assert(first.seconds < 3, `${first.seconds} s`);
-    await failsAtOnce(() => b.connect(a.address, { stdin: "x" }), first.reason);
-    assert.match(first.reason, /^the peer is away, last seen [\d: -]{19}; tried the local network/);
+    // The listener has just tried it.
+    const reason = await failsAtOnce(() => b.connect(a.address, { stdin: "x" }), b.listener);
+    assert.match(reason, /^the peer is away, last seen [\d: -]{19}; tried the local network/);
 
     await env.ok(["ip", "link", "set", "eth0", "up"], { on: a.host });
     await changeAddress(env, a.host, "10.77.0.1", "10.77.0.11");
@@ -80,10 +90,12 @@ scenario(
     const { a } = pair.network, [bound] = decodeTicket(pair.dialed).direct;
     pair.listener.kill("SIGKILL");
     await pair.listener.ended;
-    const first = await isAway(() => pair.connect({ stdin: "" }));
+    const connect = () => pair.connect({ stdin: "", env: { GIT_ANNEX_P2P_IROH_LOG: "debug" } });
+    const first = await isAway(connect);
     assert(first.seconds > 8 && first.seconds < 12, `${first.seconds} s`);
     assert.match(first.reason, /\(no answer within 8 s\)/);
-    await failsAtOnce(() => pair.connect({ stdin: "" }), first.reason);
+    assert.match(first.stderr, DIALING);
+    assert.equal(await failsAtOnce(connect), first.reason);
 
     const secret = await Deno.readTextFile(join(pair.repository, ".git/annex/creds/iroh-secret"));
     const command = ["dumbpipe", "listen-unix", "--socket-path", pair.fakeAnnex.path];
