@@ -12,7 +12,7 @@ import {
   toolsFor,
   writeAll,
 } from "./pair.ts";
-import { scenario } from "./testenv.ts";
+import { concat, scenario } from "./testenv.ts";
 import { python } from "./tools.ts";
 
 for (const route of ROUTES) {
@@ -77,24 +77,29 @@ scenario(
   "serve finishes its sessions when a second listener takes over",
   {},
   async (env) => {
-    const data = randomBytes(5_000_000);
-    const go = Promise.withResolvers<void>();
+    const sent: Uint8Array[] = [];
+    let hasTakenOver = false;
     const pair = await makePair(env, "loopback", async (connection) => {
       await writeAll(connection, AUTH_SUCCESS_BYTES);
-      await writeAll(connection, data.subarray(0, 1_000_000));
-      await go.promise;
-      await writeAll(connection, data.subarray(1_000_000));
+      const send = (length: number) =>
+        writeAll(connection, sent[sent.push(randomBytes(length)) - 1]!);
+      // A session that pauses for a second is over for a listener that stops.
+      while (!hasTakenOver) {
+        await send(100_000);
+        await new Promise((resolve) => setTimeout(resolve, 20)); // as a slow disk
+      }
+      await send(4_000_000);
     });
     const dialer = await pair.connect({ stdin: "open" });
     await dialer.says(/AUTH-SUCCESS/);
     await (await pair.listen()).says(/serving endpoint/);
     await pair.listener.says(/stopping, a newer listener took over/);
-    go.resolve();
+    hasTakenOver = true;
     const { code, stdoutBytes } = await dialer.ended;
     assert.equal(code, 0);
     assert.equal(
       await checksumOf(stdoutBytes.subarray(AUTH_SUCCESS_BYTES.length)),
-      await checksumOf(data),
+      await checksumOf(concat(sent)),
     );
     assert.equal((await pair.listener.ended).code, 0);
   },

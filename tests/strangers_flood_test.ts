@@ -54,6 +54,7 @@ scenario(
       return reset;
     }));
     assert.deepEqual(new Set(codes.flat()), new Set([CloseCode.BUSY]));
+    await env.until("the four of each to be served", () => pair.fakeAnnex.open >= 12);
     assert.equal(pair.fakeAnnex.most, 12);
     assert(await openFilesOf(pair.listener.pid) <= before + 20);
     await exchange(pair);
