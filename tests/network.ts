@@ -28,10 +28,18 @@ export type Topology =
 
 const LONG_CABLE_MS = 25;
 
-/** Returns a port that is free on the test's own loopback. */
+/** Returns a port that is free on the test's own loopback, for TCP and for UDP. */
 export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
+  for (;;) {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    try {
+      Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error; // an endpoint has the number
+    }
+  }
 }
 
 /** A cable from a host to another one. */
