@@ -127,11 +127,13 @@ async function stopAt(
   replace: (command: string) => Promise<AsyncDisposable>,
 ): Promise<StoppedAnnex> {
   const stopped = join(host.dir, "stopped");
-  const replaced = await replace(`echo $$ >'${stopped}'; exec sleep 600`);
+  // The file has the id from the start.
+  const write = `echo $$ >'${stopped}.new'; mv '${stopped}.new' '${stopped}'`;
+  const replaced = await replace(`${write}; exec sleep 600`);
   const release = async () => {
     const pid = Number(await Deno.readTextFile(stopped).catch(() => "0"));
-    if (pid > 0) killQuietly(pid, "SIGKILL");
     await Deno.remove(stopped).catch(() => {}); // it is not reached
+    if (pid > 0) killQuietly(pid, "SIGKILL"); // only then may the next one write the file
   };
   return {
     isReached: async () => !await isGone(stopped),

@@ -36,7 +36,8 @@ async function filesWithToken(folder: string): Promise<string[]> {
     const path = join(folder, name);
     if (isDirectory) found.push(...await filesWithToken(path));
     if (!isFile || name === "iroh-relay-token") continue;
-    if ((await Deno.readTextFile(path)).includes(TOKEN)) found.push(path);
+    const text = await Deno.readTextFile(path).catch(() => ""); // a listener has replaced it
+    if (text.includes(TOKEN)) found.push(path);
   }
   return found;
 }
