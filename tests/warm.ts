@@ -17,7 +17,7 @@ export const THROUGH = /ms through the running listener/;
  * What a process says if the listener of its repository is slow, as on a busy machine. Then it also connects by
  * itself, and either may be sooner.
  */
-const SLOW = /no answer within 200 ms/;
+export const SLOW = /no answer within 200 ms/;
 
 /** Returns what comes back for a text. */
 export function answered(text: string): string {
