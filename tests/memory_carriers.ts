@@ -165,7 +165,7 @@ function asOfPeer(reason: unknown): StreamError {
     : new StreamError("refused", `code ${code}`, { code });
 }
 
-/** One end of a lane in memory. */
+/** One end of a lane in memory. A test may set whether its host has moved. */
 export type MemoryLane = Lane & MemoryEnd & { isClosed: boolean };
 
 /** Returns both ends of a lane. If one is closed, what is under way is lost. */
@@ -191,6 +191,7 @@ function laneEnd(out: Direction, into: Direction): MemoryLane {
       const error = new Error("it is closed");
       for (const direction of [out, into]) direction.fail(error, error);
     },
+    hasMoved: () => false,
   };
 }
 

@@ -61,8 +61,6 @@ export class LaneUpgrade implements Disposable {
   #notBefore = 0;
   #failedPauseMs = FAILED_PAUSE_MS;
   #lostPauseMs = LOST_PAUSE_MS;
-  /** Whether this host has lost the IP address of the lane. */
-  #hasMoved = () => false;
   #signaling: Disposable | undefined;
 
   constructor(options: LaneUpgradeOptions) {
@@ -90,7 +88,7 @@ export class LaneUpgrade implements Disposable {
       const lane = await this.#offerLane();
       if (!lane) return this.#pause(Infinity); // the peer wants none
       this.#state = "using";
-      this.session.attachLane(lane, this.#hasMoved);
+      this.session.attachLane(lane);
       this.#options.onLane();
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
@@ -101,9 +99,8 @@ export class LaneUpgrade implements Disposable {
 
   async #offerLane(): Promise<Lane | undefined> {
     const { openLane, signal, peerKey } = this.#options;
-    const [{ lostAddressDetector }, { offerLane }, { LaneFailures }, signaling, key] = await Promise
+    const [{ offerLane }, { LaneFailures }, signaling, key] = await Promise
       .all([
-        import("../platform/network_interfaces.ts"),
         import("../lane/negotiation.ts"),
         import("../lane/failures.ts"),
         openLane(),
@@ -112,18 +109,15 @@ export class LaneUpgrade implements Disposable {
     this.#signaling?.[Symbol.dispose]();
     this.#signaling = signaling;
     const { stream, addresses } = signaling;
-    const isLost = lostAddressDetector();
     const failures = LaneFailures.load(key);
     const isWorthTrying = (kind: Lane["kind"], host: string) => !failures.has(kind, host);
-    const lane = await offerLane(stream, { addresses, isWorthTrying, signal });
-    this.#hasMoved = () => isLost(lane?.local);
-    return lane;
+    return await offerLane(stream, { addresses, isWorthTrying, signal });
   }
 
   #onLaneLost(lane: Lane, reason: Error): void {
     debug(() => `lane: ${lane.kind} with ${lane.remote} is lost: ${reason.message}`);
     // The change of the address broke the lane. A lane on the new address may work.
-    if (this.#hasMoved()) return this.#pause(0);
+    if (lane.hasMoved()) return this.#pause(0);
     this.#pause(this.#lostPauseMs);
     this.#lostPauseMs = Math.min(LOST_PAUSE_GROWTH * this.#lostPauseMs, MAX_PAUSE_MS);
     this.#remember(lane).catch((error) => {

@@ -10,7 +10,7 @@ import { debug } from "../console/stderr.ts";
 import { type Certificate, makeCertificate } from "./certificate.ts";
 import { dialableHosts } from "./dialable.ts";
 import { type IsWorthTrying, Nomination } from "./nomination.ts";
-import { type Lane, LaneError } from "./lane.ts";
+import { LaneError, type Transport } from "./lane.ts";
 import { runConnectivityChecks, VERIFY_TIMEOUT_MS } from "./connectivity.ts";
 import { type Offer, SECRET_BYTES } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
@@ -109,7 +109,7 @@ export class LaneEndpoint implements Disposable {
   }
 
   /**
-   * Makes a lane. The other end does the same.
+   * Makes the connection of a lane. The other end does the same.
    *
    * @param remote The offer of the other end.
    * @param observedRemote IP address at which iroh sees the other end, if it does.
@@ -123,7 +123,7 @@ export class LaneEndpoint implements Disposable {
     isControlling: boolean,
     signal: AbortSignal,
     isWorthTrying: IsWorthTrying = () => true,
-  ): Promise<Lane> {
+  ): Promise<Transport> {
     const { checksMs, verifyMs, stripesMs } = this.#timeouts;
     const nothing = new LaneError("nothing gets through");
     const last = AbortSignal.timeout(CLOCK_TIMEOUT_MS);
@@ -131,7 +131,7 @@ export class LaneEndpoint implements Disposable {
     const ended = AbortSignal.any([signal, clock, this.#closed.signal]);
     using timeout = isControlling ? new RunningTimeout(checksMs, nothing, ended) : undefined;
     const until = timeout?.signal ?? ended;
-    const isWorthDialing = (kind: Lane["kind"]) => (address: string) =>
+    const isWorthDialing = (kind: Transport["kind"]) => (address: string) =>
       isWorthTrying(kind, splitSocketAddress(address).host);
     const addresses = {
       tcp: withHost(remote.tcp, observedRemote).filter(isWorthDialing("TLS")),

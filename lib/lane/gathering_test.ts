@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { abortable, RunningTimeout } from "../async/abort.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
-import type { Lane } from "./lane.ts";
+import type { Transport } from "./lane.ts";
 import { LANE_TIMEOUTS, LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
@@ -20,7 +20,7 @@ async function makeBoth(
   change: (offer: Offer, which: "controlling" | "other") => Offer,
   hosts: readonly string[] = HOSTS,
   { limitMs = 5_000, timeouts = {} }: { limitMs?: number; timeouts?: Partial<LaneTimeouts> } = {},
-): Promise<[PromiseSettledResult<Lane>, PromiseSettledResult<Lane>]> {
+): Promise<[PromiseSettledResult<Transport>, PromiseSettledResult<Transport>]> {
   using controlling = await LaneEndpoint.open(hosts, timeouts);
   using other = await LaneEndpoint.open(hosts, timeouts);
   const limit = AbortSignal.timeout(limitMs), [seenAt] = hosts;
@@ -35,12 +35,12 @@ async function lanes(
   change: (offer: Offer, which: "controlling" | "other") => Offer = (offer) => offer,
   hosts = HOSTS,
   options?: Parameters<typeof makeBoth>[2],
-): Promise<[Lane, Lane]> {
+): Promise<[Transport, Transport]> {
   const both = await makeBoth(change, hosts, options);
   return both.map((one) => {
     if (one.status === "rejected") throw one.reason;
     return one.value;
-  }) as [Lane, Lane];
+  }) as [Transport, Transport];
 }
 
 function onlyTcp(offer: Offer): Offer {

@@ -5,9 +5,10 @@
 
 import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
+import { lostAddressDetector } from "../platform/network_interfaces.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
-import { type Lane, LaneError } from "./lane.ts";
+import { type Lane, LaneError, type Transport } from "./lane.ts";
 import type { IsWorthTrying } from "./nomination.ts";
 import { InvalidOffer, type Offer } from "./offer.ts";
 import { type SignalingMessage, SignalingStream } from "./signaling.ts";
@@ -107,7 +108,8 @@ async function establish(
     if (!hasMore) gaveUp.abort(new LaneError("the other end has given up"));
   }, (error) => gaveUp.abort(new LaneError(`no message of the other end: ${error}`)));
   const until = AbortSignal.any([signal, gaveUp.signal]);
-  const lane = await endpoint.establish(
+  const isLost = lostAddressDetector();
+  const transport = await endpoint.establish(
     remote,
     observedRemote,
     isControlling,
@@ -115,11 +117,22 @@ async function establish(
     isWorthTrying,
   );
   if (until.aborted) {
-    lane.close(); // the other end has closed it
+    transport.close(); // the other end has closed it
     throw until.reason;
   }
-  debug(() => `lane: ${lane.kind} with ${lane.remote}`);
-  return lane;
+  debug(() => `lane: ${transport.kind} with ${transport.remote}`);
+  return laneOf(transport, () => isLost(transport.local));
+}
+
+function laneOf(transport: Transport, hasMoved: () => boolean): Lane {
+  return {
+    kind: transport.kind,
+    remote: transport.remote,
+    read: () => transport.read(),
+    write: (bytes) => transport.write(bytes),
+    close: () => transport.close(),
+    hasMoved,
+  };
 }
 
 /**

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setNoDelayForAccepted } from "../platform/socket_options.ts";
 import { makeCertificate } from "./certificate.ts";
-import type { Lane } from "./lane.ts";
+import type { Transport } from "./lane.ts";
 import { connectTls, TlsPort } from "./tls.ts";
 
 const HOST = "127.0.0.1";
@@ -10,7 +10,7 @@ const EXCHANGES = 50;
 const MAX_MS = 30;
 
 /** Returns both ends of a lane over TLS. */
-async function makeLane(limit: AbortSignal): Promise<{ dialed: Lane; accepted: Lane }> {
+async function makeLane(limit: AbortSignal): Promise<{ dialed: Transport; accepted: Transport }> {
   const certificate = await makeCertificate();
   using port = new TlsPort(HOST, certificate);
   const accepting = port.incoming().next();
@@ -29,12 +29,12 @@ Deno.test("TLS lane: tells the IP addresses of both ends", async () => {
 });
 
 /** Writes as git-annex does for each file: a line, and at once what belongs to it. */
-async function sayTwice(lane: Lane): Promise<void> {
+async function sayTwice(lane: Transport): Promise<void> {
   await lane.write(new TextEncoder().encode("GET 0 file key\n"));
   await lane.write(new TextEncoder().encode("DATA 3\nabc"));
 }
 
-async function hear(lane: Lane): Promise<void> {
+async function hear(lane: Transport): Promise<void> {
   for (let left = 25; left > 0;) {
     const piece = await lane.read();
     assert(piece && piece.length <= left);

@@ -129,7 +129,7 @@ export class Carriers {
   }
 
   /** Goes on by a lane, which replaces the one before, and closes it when it is no longer used. */
-  attachLane(carrier: Lane, hasMoved: () => boolean): void {
+  attachLane(carrier: Lane): void {
     if (this.#state !== "open") return carrier.close(); // the session is over
     if (this.#lane) this.#dropLane(this.#lane, new Error("there is another lane"));
     const lane: AttachedCarrier<Lane> = new AttachedCarrier(
@@ -139,14 +139,14 @@ export class Carriers {
     this.#lane = lane;
     this.#outbox.switchTo(lane);
     this.#readLane(lane);
-    this.#watchLane(lane, hasMoved);
+    this.#watchLane(lane);
   }
 
   /** Never rejects. */
-  async #watchLane(lane: AttachedCarrier<Lane>, hasMoved: () => boolean): Promise<void> {
+  async #watchLane(lane: AttachedCarrier<Lane>): Promise<void> {
     const { lookMs, stallMs } = this.#options;
     const home = () => this.#home, isInFlight = () => this.#send.isInFlight;
-    const fault = await laneFault({ lane, home, isInFlight, hasMoved }, { lookMs, stallMs });
+    const fault = await laneFault({ lane, home, isInFlight }, { lookMs, stallMs });
     if (fault) this.#loseLane(lane, new Error(fault));
   }
 

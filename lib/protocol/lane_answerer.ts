@@ -52,9 +52,9 @@ export class LaneAnswerer {
     try {
       const making = this.#make(stream, connection, until.signal);
       this.#session.restUntil(making.then(() => {}, () => {})); // the error is handled below
-      const made = await making;
-      if (giveUp.signal.aborted) made?.lane.close();
-      else if (made) this.#session.attachLane(made.lane, made.hasMoved);
+      const lane = await making;
+      if (giveUp.signal.aborted) lane?.close();
+      else if (lane) this.#session.attachLane(lane);
       return true;
     } catch (error) {
       debug(() => `no lane: ${error}`); // the session stays where it is
@@ -66,19 +66,16 @@ export class LaneAnswerer {
     stream: Duplex,
     connection: Connection,
     signal: AbortSignal,
-  ): Promise<{ lane: Lane; hasMoved: () => boolean } | undefined> {
+  ): Promise<Lane | undefined> {
     // A stranger could make this host dial any address. git-annex's answer may be on its way.
     using limit = new LinkedSignal([signal], { milliseconds: this.#authTimeoutMs });
     const isWanted = await abortable(this.#authenticated.promise, limit.signal)
       .then(() => true, () => false);
-    const [{ answerLane }, { laneAddresses }, { lostAddressDetector }] = await Promise.all([
+    const [{ answerLane }, { laneAddresses }] = await Promise.all([
       import("../lane/negotiation.ts"),
       import("../lane/local_addresses.ts"),
-      import("../platform/network_interfaces.ts"),
     ]);
     const addresses = laneAddresses(connection, this.#bind);
-    const isLost = lostAddressDetector();
-    const lane = await answerLane(stream, isWanted, { addresses, signal });
-    return lane && { lane, hasMoved: () => isLost(lane.local) };
+    return await answerLane(stream, isWanted, { addresses, signal });
   }
 }

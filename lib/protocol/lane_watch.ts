@@ -1,6 +1,7 @@
 /** Notices that nothing gets through on a lane any longer. The system tells so after many minutes, or never. */
 
 import { abortable, delay, RunningTimeout } from "../async/abort.ts";
+import type { Lane } from "../lane/lane.ts";
 import type { AttachedCarrier } from "./carrier.ts";
 
 /** Interval between two looks at whether anything has come by a lane on which something was sent. */
@@ -14,13 +15,11 @@ const SILENT = "it is silent";
 
 /** A lane, and what tells whether the peer should be heard on it. */
 export interface WatchedLane {
-  readonly lane: AttachedCarrier;
+  readonly lane: AttachedCarrier<Lane>;
   /** Returns the carrier on which the peer is asked whether it is there. */
   readonly home: () => AttachedCarrier;
   /** Returns whether the peer has yet to acknowledge something. */
   readonly isInFlight: () => boolean;
-  /** Tells whether this host has lost the IP address of the lane. */
-  readonly hasMoved: () => boolean;
 }
 
 /** Time limits, which tests set. */
@@ -70,15 +69,12 @@ async function stall(
 }
 
 /** Waits until a lane is silent, and this host has lost its IP address. */
-async function move(
-  { lane, hasMoved }: WatchedLane,
-  lookMs: number,
-): Promise<string | undefined> {
+async function move({ lane }: WatchedLane, lookMs: number): Promise<string | undefined> {
   while (!lane.dropped.aborted) {
     const before = lane.piecesReceived;
     await delay(lookMs, lane.dropped).catch(() => {}); // the lane is dropped
     const isSilent = !lane.dropped.aborted && lane.piecesReceived === before;
-    if (isSilent && hasMoved()) return "this host has lost an address";
+    if (isSilent && lane.carrier.hasMoved()) return "this host has lost an address";
   }
   return undefined;
 }

@@ -136,14 +136,10 @@ export class Session implements Duplex {
     this.#carriers.restUntil(made);
   }
 
-  /**
-   * Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used.
-   *
-   * @param hasMoved Tells whether this host has lost the IP address of the lane.
-   */
-  attachLane(lane: Lane, hasMoved: () => boolean = () => false): void {
+  /** Goes on by a lane, which replaces the one before. The session closes the lane when it is no longer used. */
+  attachLane(lane: Lane): void {
     if (this.#failure || this.#carriers.isThrough) lane.close();
-    else this.#carriers.attachLane(lane, hasMoved);
+    else this.#carriers.attachLane(lane);
   }
 
   /** Whether everything gets to the peer without this process, and nothing is still to come from the peer. */

@@ -110,12 +110,11 @@ Deno.test("Session gives up a lane that is silent while the peer answers at home
 Deno.test("Session gives up a silent lane at once if this host has lost its address, and no other lane", async () => {
   const [mine] = memoryStream(), side = new SessionEnd(mine, { lookMs: 2, stallMs: 60_000 });
   const [lane, peers] = memoryLane(), peer = RawPeer.onLane(peers);
-  let hasMoved = false;
-  side.session.attachLane(lane, () => hasMoved);
+  side.session.attachLane(lane);
   await peer.send((f) => f.start(1));
   await pause();
   assert(side.session.lane); // silent, but the host has not moved
-  hasMoved = true; // nothing is in flight, and nothing is answered at home
+  lane.hasMoved = () => true; // nothing is in flight, and nothing is answered at home
   await until(() => side.session.lane === undefined);
   await endAll(side);
 });
