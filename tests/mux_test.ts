@@ -2,6 +2,7 @@
 
 import { CloseCode } from "../lib/protocol/close_codes.ts";
 import assert from "node:assert/strict";
+import { abortable } from "../lib/async/abort.ts";
 import type { Duplex } from "../lib/streams/duplex.ts";
 import type { Connection } from "../lib/iroh/connection.ts";
 import { Endpoint } from "../lib/iroh/endpoint.ts";
@@ -135,6 +136,27 @@ scenario("mux: an invalid offer of a lane ends its session alone", {}, async (en
   await assert.rejects(session.readable.getReader().read(), { code: CloseCode.BAD_HELLO });
   await carries(other);
 });
+
+scenario(
+  "mux: an offer of a lane waits for its session, but not if that is over",
+  {},
+  async (env) => {
+    const pair = await makePair(env, "loopback", echo);
+    await using connection = await dial(env, pair);
+    await openSession(connection, 2);
+    // iroh tells streams in the order in which the peer has opened them, whatever comes on them first.
+    const home = await connection.open(), lane = await connection.open();
+    await writeStreamHeader(lane, { type: StreamType.LANE, session: 3 });
+    await ping(await connection.open()); // by then, the listener has read that header
+    await writeStreamHeader(home, { type: StreamType.SESSION, session: 3, id: newSessionId() });
+    await write(lane, Uint8Array.of(1, 0, 2, 0x7b, 0x7d)); // {} is not an offer
+    const { readable } = new Session(home, connection.closedError);
+    await assert.rejects(Array.fromAsync(readable), { code: CloseCode.BAD_HELLO });
+    const late = await connection.open(), soon = AbortSignal.timeout(5_000);
+    await writeStreamHeader(late, { type: StreamType.LANE, session: 3 });
+    await assert.rejects(abortable(late.readable.getReader().read(), soon), { kind: "reset" });
+  },
+);
 
 scenario("mux: a session's number that is used twice ends the connection", {}, async (env) => {
   const pair = await makePair(env, "loopback", echo);

@@ -39,6 +39,9 @@ export type StreamHeader =
     readonly id: string;
   };
 
+/** The header of a stream on which a session begins, or goes on. */
+export type SessionStart = Extract<StreamHeader, { id: string }>;
+
 /** The header of a stream that belongs to a session. */
 export type SessionHeader = Extract<StreamHeader, { session: number }>;
 

@@ -4,7 +4,6 @@
  */
 
 import { abortable, LinkedSignal } from "../async/abort.ts";
-import { Notifier } from "../async/notifier.ts";
 import { type Duplex, giveUp, StreamError } from "../streams/duplex.ts";
 import type { Connection } from "../iroh/connection.ts";
 import { debug } from "../console/stderr.ts";
@@ -13,7 +12,7 @@ import {
   noticeLossSoon,
   ProtocolError,
   readStreamHeader,
-  type SessionHeader,
+  type SessionStart,
   StreamType,
   UnsupportedStream,
 } from "./mux.ts";
@@ -27,7 +26,7 @@ import {
 import { type OpenedSession, SessionOpener, type SessionRequest } from "./session_opener.ts";
 import { StrangerStreams } from "./stranger_streams.ts";
 
-/** Timeout for the header of each stream, and for the header of the session that a lane is for. */
+/** Timeout for the header of each stream. */
 const HEADER_TIMEOUT_MS = 10_000;
 
 /** How a connection is served. */
@@ -64,8 +63,8 @@ export class MuxConnection implements SessionOwner {
   #sessions = new Map<number, InboundSession>();
   #serving = new Set<Promise<void>>();
   #strangers: StrangerStreams;
-  /** Notified when a session begins, or the connection has ended. */
-  #changed = new Notifier();
+  /** Resolves when each stream that has come until now has begun its session, or begins none. */
+  #sessionsBegun: Promise<void> = Promise.resolve();
   #isClosed = false;
 
   constructor(connection: Connection, options: MuxConnectionOptions) {
@@ -76,10 +75,7 @@ export class MuxConnection implements SessionOwner {
     const isStranger = () => !this.isAuthenticated;
     this.#strangers = new StrangerStreams(isStranger, options.strangerWaitMs);
     noticeLossSoon(connection);
-    connection.closedError.then(() => {
-      this.#isClosed = true;
-      this.#changed.notify();
-    });
+    connection.closedError.then(() => this.#isClosed = true);
   }
 
   /** Whether this end dialed it. */
@@ -188,15 +184,26 @@ export class MuxConnection implements SessionOwner {
   }
 
   async #receiveStream(stream: Duplex, until: AbortSignal): Promise<void> {
-    const reason = new IdleTimeout(NO_HEADER);
-    const milliseconds = this.#headerTimeoutMs;
-    using limit = new LinkedSignal([until], { milliseconds, reason });
-    const header = await abortable(readStreamHeader(stream), limit.signal);
-    if (header.type === StreamType.PING) {
-      await abortable(answerPing(stream), limit.signal);
-      this.#use.restartTimer();
-    } else if (header.type === StreamType.PAIR) await this.#pair(stream, until);
-    else await this.#dispatch(header, stream, until);
+    const earlier = this.#sessionsBegun, begun = Promise.withResolvers<void>();
+    this.#sessionsBegun = earlier.then(() => begun.promise);
+    try {
+      const reason = new IdleTimeout(NO_HEADER);
+      const milliseconds = this.#headerTimeoutMs;
+      using limit = new LinkedSignal([until], { milliseconds, reason });
+      const header = await abortable(readStreamHeader(stream), limit.signal);
+      if (header.type === StreamType.SESSION || header.type === StreamType.RESUME) {
+        return await this.#dispatch(header, stream, until);
+      }
+      begun.resolve(); // it begins none
+      if (header.type === StreamType.LANE) {
+        await this.#answerLane(header.session, stream, earlier, until);
+      } else if (header.type === StreamType.PING) {
+        await abortable(answerPing(stream), limit.signal);
+        this.#use.restartTimer();
+      } else await this.#pair(stream, until);
+    } finally {
+      begun.resolve();
+    }
   }
 
   async #pair(stream: Duplex, until: AbortSignal): Promise<void> {
@@ -210,15 +217,12 @@ export class MuxConnection implements SessionOwner {
     }
   }
 
-  async #dispatch(header: SessionHeader, stream: Duplex, until: AbortSignal): Promise<void> {
+  async #dispatch(header: SessionStart, stream: Duplex, until: AbortSignal): Promise<void> {
     if (header.type === StreamType.SESSION) {
       if (this.#strangers.hasMaxSessions) await this.#strangers.awaitSessionRoom(until);
       if (this.#strangers.hasMaxSessions) {
         return refuse(stream, CloseCode.BUSY, "too many sessions of a stranger");
       }
-    }
-    if (header.type === StreamType.LANE) {
-      return await this.#answerLane(header.session, stream, until);
     }
     if (this.#sessions.has(header.session)) {
       throw new ProtocolError("a session's number a second time");
@@ -227,16 +231,21 @@ export class MuxConnection implements SessionOwner {
     else this.#resumeSession(header, stream);
   }
 
-  /** Has a session answer an offer of a lane. The header of the session may come later than that of the offer. */
-  async #answerLane(number: number, stream: Duplex, until: AbortSignal): Promise<void> {
-    using limit = new LinkedSignal([until], { milliseconds: this.#headerTimeoutMs });
-    let session: InboundSession | undefined;
-    while (!(session = this.#sessions.get(number))) {
-      // It has ended while this was on its way.
-      if (limit.signal.aborted || this.isClosed) return giveUp(stream);
-      await abortable(this.#changed.next(), limit.signal).catch(() => {}); // time is up
-    }
-    session.answerLane(stream, until);
+  /**
+   * Has a session answer an offer of a lane. The header of the session may come later than that of the offer.
+   *
+   * @param earlier Resolves when each stream before this one has begun its session, or begins none.
+   */
+  async #answerLane(
+    number: number,
+    stream: Duplex,
+    earlier: Promise<void>,
+    until: AbortSignal,
+  ): Promise<void> {
+    if (!this.#sessions.has(number)) await abortable(earlier, until);
+    const session = this.#sessions.get(number);
+    if (session) session.answerLane(stream, until);
+    else giveUp(stream); // it has ended while this was on its way
   }
 
   #beginSession({ session: number, id }: { session: number; id: string }, stream: Duplex): void {
@@ -261,7 +270,6 @@ export class MuxConnection implements SessionOwner {
   /** Counts a session until it is over, or goes on on another connection. */
   #keepUntilOver(number: number, inbound: InboundSession, over: Promise<void>): void {
     this.#sessions.set(number, inbound);
-    this.#changed.notify();
     this.#use.sessionBegan();
     const ended = this.#strangers.sessionBegan();
     const leaving = Promise.race([over, inbound.moved]).finally(() => {

@@ -131,23 +131,36 @@ Deno.test("MuxConnection answers an offer of a lane whose header comes before th
   stop();
 });
 
-Deno.test("MuxConnection gives up a lane whose session does not come in time, and nothing else", async () => {
-  const { connection, stop } = serveEchoes({ headerTimeoutMs: 5 });
-  const session = await connection.openSession(0);
-  await assertEchoes(session);
-  const lane = connection.openAsPeer();
-  await writeStreamHeader(lane, { type: StreamType.LANE, session: 1 });
-  await answerTo(lane, []); // it ends
+Deno.test("MuxConnection gives up at once a lane whose session is over or was never opened, and nothing else", async () => {
+  const inbounds: InboundSession[] = [];
+  const { connection, stop } = serveEchoes({}, (inbound) => {
+    inbound.markAuthenticated();
+    inbounds.push(inbound);
+  });
+  const session = await connection.openSession(0), short = await connection.openSession(1);
+  await Promise.all([assertEchoes(session), assertEchoes(short)]);
+  const earlier = connection.openAsPeer(); // begins no session, and is not waited for
+  await earlier.writable.getWriter().write(Uint8Array.of(StreamType.PING));
+  short.abort(new StreamError("reset", "given up"));
+  await until(() => inbounds[1]!.ended.aborted);
+  const lanes = [1, 7].map((number) => ({ number, lane: connection.openAsPeer() }));
+  connection.openAsPeer(); // comes later, has no header, and is not waited for
+  const soon = AbortSignal.timeout(5_000); // a header takes at most 10 s
+  for (const { number, lane } of lanes) {
+    await writeStreamHeader(lane, { type: StreamType.LANE, session: number });
+    await abortable(answerTo(lane, []), soon); // it ends
+  }
   await assertEchoes(session);
   stop();
 });
 
 Deno.test("MuxConnection keeps no lane that waits for its session once the connection is lost", async () => {
   const { connection, served } = serveEchoes();
-  const lane = connection.openAsPeer();
+  const late = connection.openAsPeer(), lane = connection.openAsPeer();
   await writeStreamHeader(lane, { type: StreamType.LANE, session: 1 });
   await ping(connection.openAsPeer()); // by then, the header of the lane has been read
   connection.lose();
+  await late.writable.abort(new StreamError("lost", "nothing comes")); // as all streams of iroh's end
   const soon = AbortSignal.timeout(5_000); // by itself the wait ends after 10 s
   await abortable(answerTo(lane, []), soon); // it ends
   await served;
