@@ -343,7 +343,7 @@ export class InvitationBook implements AsyncDisposable {
 
   /**
    * Undoes what was begun for an invitation, and forgets it. What cannot be undone now is tried again by the next
-   * listener. Never rejects.
+   * listener, if it can be noted down for it. Never rejects.
    *
    * @param record Called when earlier steps are over, which may change it.
    * @returns Whether a remote was removed.
@@ -352,26 +352,45 @@ export class InvitationBook implements AsyncDisposable {
     return this.#inTurn(async () => {
       const { state, joiner, link, ...others } = typeof record === "function" ? record() : record;
       const { store, steps, report } = this.#options;
-      const isJoined = state === "joined";
-      let left = `the remote ${link?.remote} may be left`;
+      const isJoined = state === "joined", again = "the next listener tries again";
+      const fileStays = ["its file stays", "the next listener may keep it"];
+      let [left, next] = fileStays;
       try {
-        if (joiner && !isJoined) {
-          const saved = store.save({ ...others, joiner, link, state: "over" });
-          await saved.catch(() => store.remove(others.hash)); // else the next listener takes it for valid
+        const isNoted = isJoined || !joiner ||
+          await this.#noteOver({ ...others, joiner, link, state: "over" });
+        if (link && !isJoined) {
+          const { remote } = link;
+          left = `the remote ${remote} may be left`;
+          next = isNoted ? again : `git remote remove ${remote} removes it`;
+          await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
         }
-        if (link && !isJoined) await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
-        left = "its token is kept";
+        [left, next] = ["its token is kept", isNoted ? again : "the next joiner gets another one"];
         if (joiner) await steps.settle(others.hash, isJoined);
-        left = "the next listener may keep it";
+        [left, next] = fileStays;
         await store.remove(others.hash);
       } catch (error) {
-        report(
-          `an invitation is over, ${left}: ${systemReason(error)}; the next listener tries again`,
-        );
+        report(`an invitation is over, ${left}: ${systemReason(error)}; ${next}`);
         return false;
       }
       return link !== undefined && !link.wasLinked && !isJoined;
     });
+  }
+
+  /**
+   * Notes for the next listener that an invitation is over, and that something may be left to undo.
+   *
+   * @returns False if it cannot be noted. Then the file is removed, else the next listener takes it for valid.
+   * @throws An error of the system if that is not possible either.
+   */
+  async #noteOver(record: InvitationRecord): Promise<boolean> {
+    const { store } = this.#options;
+    try {
+      await store.save(record);
+      return true;
+    } catch {
+      await store.remove(record.hash); // the reason is mostly the same if a step fails
+      return false;
+    }
   }
 
   /** Ends all invitations but those that the next listener keeps, with what was begun for them. */

@@ -522,7 +522,21 @@ Deno.test("InvitationBook: on a full disk, what was begun is undone all the same
     step === "settle" ? Promise.reject(new Failure("no room")) : Promise.resolve();
   await scene.book.withdraw("all");
   assert.deepEqual([scene.steps.remotes.size, scene.files.size], [0, 0]);
-  assert.match(scene.log.at(-1)!, /its token is kept: no room/);
+  assert.match(scene.log.at(-1)!, /its token is kept: no room; the next joiner gets another one$/);
+});
+
+Deno.test("InvitationBook: on a full disk, the log does not promise what no listener can know", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite({ isDetached: true });
+  await scene.join(secret);
+  await scene.link(secret);
+  const fail = () => Promise.reject(new Failure("no room"));
+  scene.beforeSave = fail;
+  scene.steps.before = fail;
+  await scene.book.withdraw("all");
+  assert.equal(scene.files.size, 0); // so the next listener knows nothing of it
+  const told = /the remote ann may be left: no room; git remote remove ann removes it$/;
+  assert.match(scene.log.at(-1)!, told);
 });
 
 Deno.test("InvitationBook: what cannot be undone is tried again by the next listener", async () => {
@@ -534,7 +548,8 @@ Deno.test("InvitationBook: what cannot be undone is tried again by the next list
     step === "unlink" ? Promise.reject(new Error("no room")) : Promise.resolve();
   await first.book.withdraw("all");
   assert.deepEqual(first.events.at(-1), { kind: "withdrawn", isUndone: false });
-  assert.match(first.log.at(-1)!, /the remote ann may be left: no room/);
+  const told = /the remote ann may be left: no room; the next listener tries again$/;
+  assert.match(first.log.at(-1)!, told);
   await first[Symbol.asyncDispose]();
 
   await using next = await Scene.open(first.files);
