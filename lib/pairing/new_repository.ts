@@ -15,6 +15,9 @@ const MAX_MARK_BYTES = 256;
 /** What the file holds if the folder was there, and then stays. */
 const FOLDER_WAS_THERE = "in a folder that was there\n";
 
+/** The branch that `git annex init` makes. */
+const ANNEX_BRANCH = "refs/heads/git-annex";
+
 /** The folder cannot be made a repository. */
 export class NoNewRepository extends Failure {
   override readonly name = "NoNewRepository";
@@ -76,7 +79,7 @@ export async function keepRepository(folder: string): Promise<void> {
 /** What has become of a repository. */
 export type RemovalEnd =
   | "removed"
-  /** It has commits, contents of files, or a remote: another one than that of a join which is given up. */
+  /** It is in use: see {@linkcode isInUse}. Its remote is not that of a join which is given up. */
   | "kept"
   /** No join has begun it. */
   | "not-begun";
@@ -96,18 +99,31 @@ export async function removeRepository(folder: string, signal: AbortSignal): Pro
   return "removed";
 }
 
-/** Tells whether a repository has commits, contents of files, or a remote. @throws {CommandFailed} */
+/**
+ * Tells whether a repository has anything that a join does not make before both are linked: a commit on any branch or
+ * tag, staged files, contents of files, or a remote.
+ *
+ * @throws {CommandFailed}
+ */
 export async function isInUse(folder: string, signal: AbortSignal): Promise<boolean> {
-  const gitDir = join(folder, ".git");
-  if (await hasCommit(folder, signal) || await exists(join(gitDir, "annex", "objects"))) {
+  if (await exists(join(folder, ".git", "annex", "objects"))) return true;
+  if (!await isMade(folder)) return false;
+  const output = (...args: string[]) => outputIn(folder, args, signal);
+  if (await output("remote") !== "") return true;
+  if (await output("rev-list", "--max-count=1", `--exclude=${ANNEX_BRANCH}`, "--all") !== "") {
     return true;
   }
-  return await exists(join(gitDir, "HEAD")) && (await outputIn(folder, ["remote"], signal)) !== "";
+  return (await runIn(folder, ["diff", "--cached", "--quiet"], signal)).code !== 0;
 }
 
 async function hasCommit(folder: string, signal: AbortSignal): Promise<boolean> {
-  if (!await exists(join(folder, ".git", "HEAD"))) return false; // git init has failed, perhaps for want of git
+  if (!await isMade(folder)) return false;
   return (await runIn(folder, ["rev-parse", "--quiet", "--verify", "HEAD"], signal)).code === 0;
+}
+
+/** Tells whether there is a repository. If not, `git init` has failed, perhaps for want of git. */
+async function isMade(folder: string): Promise<boolean> {
+  return await exists(join(folder, ".git", "HEAD"));
 }
 
 /** Returns the text of the file; undefined if there is none. */

@@ -47,8 +47,22 @@ Deno.test({
         "mine",
       ]);
       await makeRepository(empty!, signal);
+      const git = (...args: string[]) => outputIn(empty!, args, signal);
+      await Deno.writeTextFile(join(empty!, "mine"), "text");
+      await git("add", "mine");
+      await Deno.remove(join(empty!, "mine"));
+      assert.equal(await removeRepository(empty!, signal), "kept");
+      await git("rm", "-q", "--cached", "mine");
       const identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
-      await outputIn(empty!, [...identity, "commit", "-q", "--allow-empty", "-m", "x"], signal);
+      const commit = [...identity, "commit", "-q", "--allow-empty", "-m", "x"];
+      await git("checkout", "-q", "--orphan", "other");
+      await git(...commit);
+      await git("checkout", "-q", "--orphan", "unborn");
+      assert.equal(await removeRepository(empty!, signal), "kept");
+      await git("tag", "mine", "other");
+      await git("branch", "-q", "-D", "other");
+      assert.equal(await removeRepository(empty!, signal), "kept");
+      await git(...commit);
       assert.equal(await removeRepository(empty!, signal), "kept");
       assert.equal(await folderState(empty!, signal), "used");
       await keepRepository(empty!);
