@@ -6,6 +6,7 @@ import { LANE_TIMEOUTS, LaneEndpoint } from "./gathering.ts";
 import { SignalingStream } from "./signaling.ts";
 import type { Offer } from "./offer.ts";
 import { answerLane, offerLane } from "./negotiation.ts";
+import { connectTls } from "./tls.ts";
 
 const ADDRESSES = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
 const OPTIONS = { addresses: ADDRESSES, signal: new AbortController().signal };
@@ -24,12 +25,12 @@ Deno.test("answerLane: gives up and closes its ports as soon as the opener has g
   await messages.send({ kind: "offer", offer: await nowhere() });
   const answer = await messages.receive();
   assert(answer?.kind === "offer");
-  const [hostname, port] = answer.offer.tcp[0]!.split(":");
-  const connect = () => Deno.connect({ hostname: hostname!, port: Number(port) });
+  const { certificate, tcp: [address] } = answer.offer;
+  const connect = () => connectTls(address!, certificate, AbortSignal.timeout(5_000));
   (await connect()).close(); // it is open
   messages.close();
   await assert.rejects(answering, new LaneError("the other end has given up"));
-  await assert.rejects(connect()); // refused, or reset
+  await assert.rejects(connect()); // refused, reset, or the port of another test by now
 });
 
 Deno.test("answerLane: gives up if an invalid message comes before the lane is made", async () => {
