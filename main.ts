@@ -1,5 +1,6 @@
 /** git-annex-p2p-iroh, git-annex's helper program for iroh: from the command line to the exit status. */
 
+import "./lib/console/ignored_signals.ts"; // first, while the system still tells
 import { connect } from "./lib/commands/connect.ts";
 import { type Command, parseCommand } from "./lib/console/arguments.ts";
 import { VERSION_TEXT } from "./lib/console/program.ts";

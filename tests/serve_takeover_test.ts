@@ -1,7 +1,9 @@
 /** A second listener of a repository takes over from the first. */
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { exchange, traces } from "./lifecycle.ts";
+import { pathOf } from "./pairing.ts";
 import {
   AUTH_SUCCESS_BYTES,
   checksumOf,
@@ -59,12 +61,26 @@ scenario("serve that was started with SIGHUP ignored, as by nohup, does not stop
 }, async (env) => {
   const bind = { GIT_ANNEX_P2P_IROH_BIND: "127.0.0.1:17476" };
   const pair = await makePair(env, "loopback", echo, bind);
+  const { a } = pair.network, go = join(a.dir, "go"), slow = join(a.dir, "slow");
+  await Deno.mkdir(slow);
+  // It is a slow machine, on which the program begins to listen for signals late.
+  const script = `until test -e ${go}; do sleep 0.05; done\nexec ${await pathOf("git")} "$@"`;
+  await Deno.writeTextFile(join(slow, "git"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const command = ["nohup", "git-annex-p2p-iroh", pair.address, pair.fakeAnnex.path];
   const second = await env.start(command, {
-    on: pair.network.a,
+    on: a,
     cwd: pair.repository,
-    env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug" },
+    env: { ...bind, GIT_ANNEX_P2P_IROH_LOG: "debug", PATH: `${slow}:${a.env.PATH}` },
   });
+  const begin = performance.now();
+  await env.until(
+    "Deno to take over SIGHUP, which it does after half a second if at all",
+    async () => {
+      const status = await Deno.readTextFile(`/proc/${second.pid}/status`);
+      return /^SigCgt:.*[13579bdf]$/m.test(status) || performance.now() - begin > 2_000;
+    },
+  );
+  await Deno.writeTextFile(go, "");
   await second.says(/serving endpoint/);
   await pair.listener.ended;
   await exchange(pair);

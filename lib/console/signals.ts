@@ -2,6 +2,7 @@
 
 import { Failure } from "./failure.ts";
 import { constants } from "node:os";
+import { IGNORED_MASK } from "./ignored_signals.ts";
 
 /** A signal has told the process to end. The exit status is what shells expect: 128 + the signal's number. */
 export class Signalled extends Failure {
@@ -17,14 +18,10 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT", "SIGBREAK"]
   : ["SIGTERM", "SIGINT", "SIGHUP"];
 
-/** Returns the signals that this process was started to ignore, as `nohup` does (Linux, proc(5)). */
-function ignoredSignals(): Deno.Signal[] {
-  if (Deno.build.os !== "linux") return [];
-  const mask = ignoredMask();
-  return SIGNALS.filter((signal) => {
-    const number = constants.signals[signal as keyof typeof constants.signals];
-    return (mask >> BigInt(number - 1) & 1n) === 1n;
-  });
+/** Tells whether this process was started to ignore a signal, as `nohup` does. */
+function isIgnored(signal: Deno.Signal): boolean {
+  const number = constants.signals[signal as keyof typeof constants.signals];
+  return (IGNORED_MASK >> BigInt(number - 1) & 1n) === 1n;
 }
 
 /**
@@ -32,15 +29,6 @@ function ignoredSignals(): Deno.Signal[] {
  * last messages to a peer or a listener take half of that at most.
  */
 export const END_TIMEOUT_MS = 900;
-
-function ignoredMask(): bigint {
-  try {
-    const status = Deno.readTextFileSync("/proc/self/status");
-    return BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
-  } catch {
-    return 0n; // there is no /proc, or there are too many open files
-  }
-}
 
 /** Until it is disposed of, the first signal aborts `signal`, and a second one ends the process. */
 export class Signals implements Disposable {
@@ -51,9 +39,8 @@ export class Signals implements Disposable {
   /** @param endTimeoutMs Time after the first signal at which the process ends if it has not ended by itself. */
   constructor(endTimeoutMs: number) {
     // The first signal listener makes Deno take over the other signals, too, even ignored ones.
-    const ignored = ignoredSignals();
     for (const name of SIGNALS) {
-      const handler = ignored.includes(name) ? () => {} : () => {
+      const handler = isIgnored(name) ? () => {} : () => {
         const reason = new Signalled(name);
         if (this.signal.aborted) Deno.exit(reason.exitStatus);
         this.#timer = setTimeout(() => Deno.exit(reason.exitStatus), endTimeoutMs);
