@@ -71,6 +71,7 @@ async function fetchOnce(
   { hungMs, now = () => performance.now() }: FetchLimits,
   env: Readonly<Record<string, string>>,
 ): Promise<FetchOutcome | "hung"> {
+  let words = "", progressAt = now(); // before git can do anything
   const child = new Deno.Command("sh", {
     args: ["-c", SCRIPT, "sh", remote],
     cwd: folder,
@@ -82,7 +83,6 @@ async function fetchOnce(
   }).spawn();
   const stdin = child.stdin.getWriter();
   stdin.closed.catch(() => {}); // the shell has ended
-  let words = "", progressAt = now();
   const reading = child.stderr.pipeThrough(new TextDecoderStream()).pipeTo(
     new WritableStream({
       write(text) {
