@@ -156,14 +156,14 @@ scenario("return: a dial that waits ends with git-annex, with the listener, and 
   assert.match(removed.stderr, UNREACHED);
 });
 
-/** Waits until a text has matched `count` times. */
-async function counted(
+/** Returns a function that waits until a text matches once more than it does now. */
+function oneMore(
   env: TestEnv,
   what: string,
-  count: number,
   { text, pattern }: { text: () => string; pattern: RegExp },
-): Promise<void> {
-  await env.until(`${what}, ${count} times`, () => [...text().matchAll(pattern)].length >= count);
+): () => Promise<void> {
+  const count = () => [...text().matchAll(pattern)].length, before = count();
+  return () => env.until(what, () => count() > before);
 }
 
 /** Returns the ids of the remotedaemons in a repository. */
@@ -220,32 +220,39 @@ scenario("return: a friend who is back is heard at once, from another address, t
   const daemonOfB = await b.serve();
   const waits = { text: () => daemonOfB.stderr, pattern: WAITS };
   const connected = { text: () => daemonOfB.stdout, pattern: CONNECTED };
-  await counted(env, "b to hear a", 1, connected);
+  const toHear = () => oneMore(env, "b to hear a", connected);
+  const toWait = () => oneMore(env, "b's dial to wait", waits);
+  await env.until("b to hear a", () => daemonOfB.stdout.search(CONNECTED) >= 0);
 
   // a's listener ends, and another one begins.
+  let waiting = toWait();
   await daemonOfA.end();
   await daemonOfA.ended;
-  await counted(env, "b's dial to wait", 1, waits);
+  await waiting();
+  let hearing = toHear();
   daemonOfA = await a.serve();
   let back = performance.now();
-  await counted(env, "b to hear a", 2, connected);
+  await hearing();
   assert(performance.now() - back < MAX_HEARD_MS);
   await hearsChanges(env, a, b);
 
   // a's network goes, and a comes back at another address.
+  waiting = toWait();
   await unplug(a.host);
-  await counted(env, "b's dial to wait", 2, waits);
+  await waiting();
+  hearing = toHear();
   await plugIn(a.host);
   await changeAddress(env, a.host, "10.77.0.1", "10.77.0.11");
   back = performance.now();
-  await counted(env, "b to hear a", 3, connected);
+  await hearing();
   assert(performance.now() - back < MAX_HEARD_MS);
   await hearsChanges(env, a, b);
 
   // b's remotedaemon is stopped while its dial waits.
+  waiting = toWait();
   await daemonOfA.end();
   await daemonOfA.ended;
-  await counted(env, "b's dial to wait", 3, waits);
+  await waiting();
   for (const pid of await daemonsOf(env, b)) killQuietly(pid, "SIGKILL");
   await env.until("all processes to end", async () => (await env.marked()).length === 0);
 });
