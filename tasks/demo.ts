@@ -129,17 +129,15 @@ class Repository {
   }
 }
 
-/** A command of the program that runs. */
+/** A command of the program that runs. It has time limits of its own, and repeats a fetch in which git-annex is stuck. */
 class Started {
   #child: Deno.ChildProcess;
-  #timer: ReturnType<typeof setTimeout>;
   #reading: Promise<void>;
   #text = "";
   #said = Promise.withResolvers<void>();
 
   constructor(child: Deno.ChildProcess) {
     this.#child = child;
-    this.#timer = setTimeout(() => child.kill("SIGKILL"), COMMAND_TIMEOUT_MS);
     this.#reading = this.#read();
   }
 
@@ -172,7 +170,6 @@ class Started {
     if (line !== undefined) await stdin.write(new TextEncoder().encode(`${line}\n`));
     await stdin.close();
     const { success } = await this.#child.status;
-    clearTimeout(this.#timer);
     await this.#reading;
     if (!success) throw new DemoFailed("it failed");
   }
