@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { processInfo } from "../lib/platform/processes.ts";
 import { type Friend, makeFriend } from "./friends.ts";
 import { makeLoopback } from "./network.ts";
 import { echo, makeRepository, unknownAddress } from "./pair.ts";
@@ -287,6 +288,11 @@ scenario("with few open files, what can be served is served, and the rest is tol
 }, async (env) => {
   const { a, b } = await makeLoopback(env);
   const peer = await makeFriend(env, a, echo), dialer = await makeFriend(env, b, echo);
+  // Pipes to a git that it runs would count, too.
+  await env.until("the listener to run nothing", async () => {
+    const running = await Promise.all((await env.marked()).map(processInfo));
+    return !running.some((info) => info?.parent === peer.listener.pid);
+  });
   const limit = await openFilesOf(peer.listener.pid) + FURTHER_FILES;
   peer.listener.kill("SIGTERM");
   await peer.listener.ended;
