@@ -10,7 +10,7 @@ import { makeNetwork, unplug } from "./network.ts";
 import { echo, makePair } from "./pair.ts";
 import { statusOf } from "./status.ts";
 import { type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
-import { DIALING, exchange, SLOW } from "./warm.ts";
+import { DIALING, exchange, unlessSlow } from "./warm.ts";
 
 /** A dial that has failed. */
 interface FailedDial {
@@ -47,8 +47,7 @@ async function failsAtOnce(
 ): Promise<string> {
   const dials = (stderr = "") => stderr.split(DIALING).length - 1;
   const before = dials(listener?.stderr);
-  let failed: FailedDial;
-  do failed = await isAway(connect); while (SLOW.test(failed.stderr));
+  const failed = await unlessSlow(() => isAway(connect));
   assert.match(failed.stderr, DEBUG);
   assert.deepEqual([dials(failed.stderr), dials(listener?.stderr)], [0, before]);
   return failed.reason;

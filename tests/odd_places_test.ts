@@ -16,7 +16,7 @@ import {
   type TestEnv,
 } from "./testenv.ts";
 import { UNPRIVILEGED, UNPRIVILEGED_TOOLS } from "./users.ts";
-import { answered } from "./warm.ts";
+import { answered, unlessSlow } from "./warm.ts";
 
 const PROGRAM = "git-annex-p2p-iroh";
 /** Files that a listener may open beside those of its start: for a few of twelve sessions. */
@@ -56,12 +56,8 @@ scenario("in a folder whose name is not UTF-8, everything works by a relative pa
     `${here} exec ${PROGRAM} ${own} ../../other-socket`,
   ], { on: b });
   await listener.says(/serving endpoint/);
-  const warm = await sh(
-    env,
-    b,
-    `${here} GIT_ANNEX_P2P_IROH_LOG=debug exec ${PROGRAM} ${address}`,
-    "word",
-  );
+  const connect = `${here} GIT_ANNEX_P2P_IROH_LOG=debug exec ${PROGRAM} ${address}`;
+  const warm = await unlessSlow(() => sh(env, b, connect, "word"));
   assert.deepEqual([warm.code, warm.stdout], [0, answered("word")]);
   assert.match(warm.stderr, /through the running listener/);
   const status = await sh(env, b, `${here} exec ${PROGRAM} status`);

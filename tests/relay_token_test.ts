@@ -7,7 +7,7 @@ import { newIdentity } from "../lib/repository/identity.ts";
 import { encodeTicket } from "../lib/repository/ticket.ts";
 import { makeLoopback, startRelay } from "./network.ts";
 import { AUTH_SUCCESS, echo, FakeAnnex, makeRepository } from "./pair.ts";
-import { THROUGH } from "./warm.ts";
+import { THROUGH, unlessSlow } from "./warm.ts";
 import { type Host, scenario, type Started, type TestEnv } from "./testenv.ts";
 
 const TOKEN = "relay-token-0123456789";
@@ -94,7 +94,8 @@ scenario(
     const ping = await env.iroh(["ping", address, "-n", "1"], withFile);
     assert.match(ping.stdout, new RegExp(`found by relay ${url}`));
     // A process of the listener's repository goes through the listener, which has the token.
-    const own = await env.iroh([stranger.address], { on: a, cwd, stdin: "" });
+    const connect = () => env.iroh([stranger.address], { on: a, cwd, stdin: "" });
+    const own = await unlessSlow(connect);
     assert.match(own.stderr, THROUGH);
     const status = await env.iroh(["status", "--json"], { on: a, cwd });
     assert.equal(JSON.parse(status.stdout).listener.relay, url);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { RUN_FLAGS } from "../tasks/run_flags.ts";
 import { makeFriends } from "./friends.ts";
-import { answered, DIALING, THROUGH } from "./warm.ts";
+import { answered, DIALING, THROUGH, unlessSlow } from "./warm.ts";
 import { scenario, type TestEnv } from "./testenv.ts";
 
 const root = dirname(import.meta.dirname!);
@@ -62,11 +62,12 @@ scenario("upgrade: doctor, status and, once, the log say to restart up or remote
   await b.listener.ended;
   const listener = await env.start([...program, b.address, b.fakeAnnex.path], on);
   await listener.says(/serving/);
-  const run = await env.run([...program, address], {
-    ...on,
-    stdin: "word",
-    env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
-  });
-  assert.match(run.stderr, THROUGH);
+  const connect = () =>
+    env.run([...program, address], {
+      ...on,
+      stdin: "word",
+      env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+    });
+  assert.match((await unlessSlow(connect)).stderr, THROUGH);
   assert.doesNotMatch((await env.run([...program, "doctor"], on)).stdout, /of version/);
 });

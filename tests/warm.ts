@@ -69,6 +69,16 @@ export async function exchange(
   }
 }
 
+/** Repeats what a process does as long as its listener is slow: it may then connect by itself. */
+export async function unlessSlow<Outcome extends { readonly stderr: string }>(
+  run: () => Promise<Outcome>,
+): Promise<Outcome> {
+  for (;;) {
+    const outcome = await run();
+    if (!SLOW.test(outcome.stderr)) return outcome;
+  }
+}
+
 /** Starts a process that goes through its listener. One whose listener is slow does not count. */
 export async function connectThrough(
   friend: Friend,

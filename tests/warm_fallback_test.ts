@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { makeFriends } from "./friends.ts";
 import { scenario, type StartOptions } from "./testenv.ts";
-import { answered, controlFiles, exchange, locatorFileOf, THROUGH } from "./warm.ts";
+import { answered, controlFiles, exchange, locatorFileOf, THROUGH, unlessSlow } from "./warm.ts";
 
 scenario("warm: a process connects by itself if the listener cannot or must not do it", {
   limitMs: 90_000,
@@ -86,7 +86,8 @@ scenario("warm: a process reports why its listener could not reach the peer", {
 }, async (env) => {
   const [a, b] = await makeFriends(env);
   const fails = async (address: string, exitStatus = 1) => {
-    const { code, stdout, stderr } = await (await b.connect(address, { stdin: "x" })).ended;
+    const connect = async () => await (await b.connect(address, { stdin: "x" })).ended;
+    const { code, stdout, stderr } = await unlessSlow(connect);
     assert.deepEqual([code, stdout], [exitStatus, ""]);
     assert.match(stderr, THROUGH);
     return stderr;
