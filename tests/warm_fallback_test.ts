@@ -28,7 +28,8 @@ scenario("warm: a process connects by itself if the listener cannot or must not 
   const { path, text } = await locatorFileOf(b);
   await Deno.writeTextFile(path, text.replace(/"version":"[^"]*"/, '"version":"9.9.9"'));
   assert.equal(await isWarm(), false);
-  await Deno.writeTextFile(path, text.replace(/"cookie":"../, '"cookie":"00'));
+  const another = (_: string, digit: string) => `"cookie":"${digit === "0" ? 1 : 0}`;
+  await Deno.writeTextFile(path, text.replace(/"cookie":"(.)/, another));
   assert.equal(await isWarm(), false);
   await Deno.writeTextFile(path, "{");
   assert.equal(await isWarm(), false);
