@@ -12,7 +12,7 @@ import { addressAt } from "./pair.ts";
 import { makeNetworkOf, plugIn, unplug } from "./network.ts";
 import { killQuietly, scenario, type Started, type TestEnv } from "./testenv.ts";
 import { toolPath } from "./tools.ts";
-import { answered, exchange, fallSilent } from "./warm.ts";
+import { answered, exchange, fallSilent, SLOW } from "./warm.ts";
 
 /** Maximum memory of its own that a waiting process keeps, as docs/control-socket.md promises. */
 const MAX_PRIVATE_BYTES = 32_000_000;
@@ -60,15 +60,19 @@ async function makeAbsence(env: TestEnv): Promise<Absence> {
       assert.equal((await (await b.connect(other, { stdin: "x" })).ended).code, 0);
     },
     async dialAsDaemon() {
-      const dial = await env.start([daemon, "remotedaemon", address], {
-        on: b.host,
-        cwd: b.repository,
-        stdin: "open",
-        env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
-      });
-      await dial.write("word");
-      await dial.says(WAITS);
-      return dial;
+      for (;;) {
+        const dial = await env.start([daemon, "remotedaemon", address], {
+          on: b.host,
+          cwd: b.repository,
+          stdin: "open",
+          env: { GIT_ANNEX_P2P_IROH_LOG: "debug" },
+        });
+        await dial.write("word");
+        await dial.says(WAITS);
+        if (!SLOW.test(dial.stderr)) return dial;
+        await dial.end(); // its listener was slow, so it has loaded iroh
+        await dial.ended;
+      }
     },
   };
 }
