@@ -19,7 +19,7 @@ import type { UpEvent } from "./event.ts";
 import { Refetches } from "./fetch_again.ts";
 import { FetchWatch } from "./fetch_watch.ts";
 import { type ListenerState, ListenerWatch } from "./listener_watch.ts";
-import { type DaemonEnd, endLeftBehind, RemoteDaemon } from "./remote_daemon.ts";
+import { type DaemonEnd, endLeftBehind, type LeftBehind, RemoteDaemon } from "./remote_daemon.ts";
 import { Remotes } from "./remotes.ts";
 import { findServer, whoRuns } from "./server.ts";
 
@@ -33,6 +33,9 @@ const STEADY_MS = 60_000;
 const FIRST_ATTEMPTS = 4;
 /** Timeout for remotedaemon to start a listener; on a slow disk the program takes some seconds. */
 const START_TIMEOUT_MS = 30_000;
+/** Time after which the user is told of what an earlier `up` has left. Mostly it ends within a second. */
+const LEFT_TOLD_AFTER_MS = 1_000;
+
 /** The repository has been moved or removed. */
 export class RepositoryGone extends Failure {
   override readonly name = "RepositoryGone";
@@ -81,7 +84,7 @@ export class Supervisor {
    */
   async run(signal: AbortSignal): Promise<never> {
     using entry = await this.#claim(signal);
-    if (entry.left) await abortable(endLeftBehind(entry.left, this.#repository.gitDir), signal);
+    if (entry.left) await this.#endLeftBehind(entry, entry.left, signal);
     let hasServed = false;
     for (let failures = 0;;) {
       await this.#untilFree(entry, signal);
@@ -113,6 +116,20 @@ export class Supervisor {
         this.#emit({ event: "waiting", pid: other.pid, by: describeUp(other) });
       }
       await this.#nextLook(signal);
+    }
+  }
+
+  /** Ends what an earlier `up` has left, which may take 17 s. */
+  async #endLeftBehind(entry: UpEntry, left: LeftBehind, signal: AbortSignal): Promise<void> {
+    const timer = setTimeout(() => {
+      entry.state = "waiting";
+      const by = "git annex remotedaemon of an up that was killed";
+      this.#emit({ event: "waiting", pid: left.group, by });
+    }, LEFT_TOLD_AFTER_MS);
+    try {
+      await abortable(endLeftBehind(left, this.#repository.gitDir), signal);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
