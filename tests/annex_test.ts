@@ -99,7 +99,7 @@ scenario("git-annex: get -J8 through a fresh connection", {
   await b.ok(["get", "-J8", "--quiet", "."]);
   for (const [name, sum] of files) assert.equal(await b.checksum(name), sum);
   const key = decodeTicket(address).publicKey.toHex();
-  const session = new RegExp(`${key.slice(0, 10)} .* was served`, "g");
+  const session = new RegExp(`${key.slice(0, 10)} .* connected`, "g");
   let log = "";
   await env.until("the log to tell of eight sessions", async () => {
     log = (await a.log()).slice(before);
