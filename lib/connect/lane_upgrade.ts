@@ -6,13 +6,8 @@ import type { Lane } from "../lane/lane.ts";
 import type { LaneAddresses } from "../lane/negotiation.ts";
 import { Session } from "../protocol/session.ts";
 import type { Duplex, StreamError } from "../streams/duplex.ts";
+import { LaneDemand } from "./lane_demand.ts";
 
-/**
- * Bytes of a session after which it asks for a lane. Making a lane takes as long as iroh needs for about
- * 1 MiB (docs/benchmarks.md). To ask at a quarter of that costs a shorter session at most 100 ms, and saves
- * a longer one as much.
- */
-const LANE_AFTER_BYTES = 256 * 1024;
 /** Pause before another try after one that failed; it doubles each time. */
 const FAILED_PAUSE_MS = 30_000, MAX_PAUSE_MS = 10 * 60_000;
 /**
@@ -56,8 +51,8 @@ export class LaneUpgrade implements Disposable {
   readonly session: Session;
   #options: LaneUpgradeOptions;
   #state: "waiting" | "making" | "using" = "waiting";
-  /** Count of bytes from which another lane pays, and when the next try is due. */
-  #fromBytes = LANE_AFTER_BYTES;
+  #demand = new LaneDemand();
+  /** When the next try is due. */
   #notBefore = 0;
   #failedPauseMs = FAILED_PAUSE_MS;
   #lostPauseMs = LOST_PAUSE_MS;
@@ -75,8 +70,8 @@ export class LaneUpgrade implements Disposable {
 
   #onProgress(): void {
     if (this.#state !== "waiting") return;
-    const { sent, received } = this.session;
-    if (sent + received < this.#fromBytes || performance.now() < this.#notBefore) return;
+    const now = performance.now();
+    if (!this.#demand.count(this.session, now) || now < this.#notBefore) return;
     this.#state = "making";
     const making = this.#makeLane();
     this.session.restUntil(making);
@@ -149,7 +144,7 @@ export class LaneUpgrade implements Disposable {
   #pause(pauseMs: number): void {
     this.#state = "waiting";
     this.#notBefore = performance.now() + pauseMs;
-    this.#fromBytes = this.session.sent + this.session.received + LANE_AFTER_BYTES;
+    this.#demand.restart(this.session);
   }
 
   [Symbol.dispose](): void {

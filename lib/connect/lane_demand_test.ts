@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { LaneDemand } from "./lane_demand.ts";
+
+const BYTES = 256 * 1024, EXCHANGES = 64, WITHIN_MS = 2_000;
+const NOW = 5_000;
+
+/** Lets a session have so many exchanges of a byte each way. @returns Whether a lane pays. */
+function exchange(demand: LaneDemand, count: number, { from = 0, intervalMs = 1 } = {}): boolean {
+  let pays = false;
+  for (let i = from + 1; i <= from + count && !pays; i++) {
+    const now = NOW + i * intervalMs;
+    demand.count({ sent: i, received: i - 1 }, now);
+    pays = demand.count({ sent: i, received: i }, now);
+  }
+  return pays;
+}
+
+Deno.test("LaneDemand: a lane pays after 256 KiB, both directions together", () => {
+  const demand = new LaneDemand();
+  assert(!demand.count({ sent: BYTES - 1, received: 0 }, NOW));
+  assert(demand.count({ sent: BYTES - 1, received: 1 }, NOW));
+});
+
+Deno.test("LaneDemand: a lane pays after 64 exchanges, and not after 63", () => {
+  const demand = new LaneDemand();
+  assert(!exchange(demand, EXCHANGES - 1));
+  assert(exchange(demand, 1, { from: EXCHANGES - 1 }));
+});
+
+Deno.test("LaneDemand: pieces that go one way are no exchanges", () => {
+  const demand = new LaneDemand();
+  for (let i = 1; i <= 10 * EXCHANGES; i++) {
+    assert(!demand.count({ sent: i, received: 0 }, NOW));
+  }
+  for (let i = 1; i <= 10 * EXCHANGES; i++) {
+    assert(!demand.count({ sent: 10 * EXCHANGES, received: i }, NOW));
+  }
+});
+
+Deno.test("LaneDemand: exchanges count if they come within two seconds", () => {
+  const intervalMs = WITHIN_MS / (EXCHANGES - 1);
+  assert(exchange(new LaneDemand(), EXCHANGES, { intervalMs }));
+  const demand = new LaneDemand();
+  assert(!exchange(demand, 10 * EXCHANGES, { intervalMs: 1.01 * intervalMs }));
+});
+
+Deno.test("LaneDemand counts anew when it is told to", () => {
+  const demand = new LaneDemand();
+  assert(exchange(demand, EXCHANGES));
+  demand.restart({ sent: EXCHANGES, received: EXCHANGES });
+  assert(!exchange(demand, EXCHANGES - 1, { from: EXCHANGES }));
+  assert(exchange(demand, 1, { from: 2 * EXCHANGES - 1 }));
+  demand.restart({ sent: BYTES, received: 0 });
+  assert(!demand.count({ sent: 2 * BYTES - 1, received: 0 }, NOW));
+  assert(demand.count({ sent: 2 * BYTES - 1, received: 1 }, NOW));
+});
