@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { closeFirewall, makeNetwork } from "./network.ts";
+import { closeFirewall, lengthen, makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
   AUTH_SUCCESS_BYTES,
@@ -104,10 +104,13 @@ scenario("lane: ends behind firewalls meet over QUIC", withIptables, async (env)
 const WARM_UP_LANES = 20;
 const NOTHING_STAYS =
   "lane: the four connections of a QUIC lane leave no socket and no memory behind";
+/** Time for which a packet travels, long enough for a QUIC lane to have four connections. */
+const ONE_WAY_MS = 2;
 const SOAK = { ...withIptables, takesTurns: true, limitMs: 240_000 };
 scenario(NOTHING_STAYS, SOAK, async (env) => {
   const pair = await makePair(env, "direct", echo);
   const { network, listener: { pid } } = pair;
+  await lengthen(env, network.b, 1, ONE_WAY_MS); // nearer ends use one connection
   await closeFirewall(network.a, await listenerPort(network.a, pair.address));
   await closeFirewall(network.b);
   await exchange(pair, 1000);

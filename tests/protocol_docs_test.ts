@@ -177,6 +177,7 @@ const FIGURES:
     ["give up after 8 s", "lane/gathering.ts", "CHECKS_TIMEOUT_MS", 8_000],
     ["or 25 s by the clock", "lane/gathering.ts", "CONTROLLING_CLOCK_TIMEOUT_MS", 25_000],
     ["waits 30 s by the clock", "lane/gathering.ts", "CLOCK_TIMEOUT_MS", 30_000],
+    ["none if it knows a round trip of less than 2 ms", "lane/striping.ts", "NEAR_MS", 2],
     ["at most 2 s of running time for the pairs", "lane/striping.ts", "STRIPES_TIMEOUT_MS", 2_000],
     ["pairs, 10 s by the clock", "lane/striping.ts", "CLOCK_TIMEOUT_MS", 10_000],
     [

@@ -69,7 +69,7 @@ for (const kind of ["TLS", "QUIC"] as const) {
     using endpoint = await LaneEndpoint.open([HOST]);
     const stop = new AbortController(), { certificate, tcp, udp } = endpoint.offer;
     const nobody = { ...endpoint.offer, tcp: [], udp: [] };
-    const waiting = endpoint.establish(nobody, undefined, false, stop.signal).catch(() => {}); // stopped
+    const waiting = endpoint.establish(nobody, {}, false, stop.signal).catch(() => {}); // stopped
     const { port } = splitSocketAddress((kind === "TLS" ? tcp : udp)[0]!);
     using dialing = QuicPort.open(HOST, await makeCertificate())!;
     const wrong = new Uint8Array(32);
@@ -111,10 +111,10 @@ Deno.test("LaneEndpoint: dials no address of this host that a peer elsewhere off
       : `${addr.hostname}:${addr.port}`
   );
   const { certificate, secret } = endpoint.offer;
-  const dialing = (observed: string | undefined) =>
+  const dialing = (observedRemote: string | undefined) =>
     endpoint.establish(
       { certificate, secret, tcp, udp: [] },
-      observed,
+      { observedRemote },
       true,
       new AbortController().signal,
     );

@@ -55,6 +55,14 @@ export const LANE_TIMEOUTS: LaneTimeouts = {
   stripesMs: STRIPES_TIMEOUT_MS,
 };
 
+/** How iroh sees the other end. Both are undefined if it sees it only through a relay. */
+export interface ObservedPeer {
+  /** IP address of the other end. */
+  readonly observedRemote?: string | undefined;
+  /** Round trip on the way to that address. On a busy machine it seems longer. */
+  readonly roundTripMs?: number | undefined;
+}
+
 /** The ports of one end. Dispose of it once the lane is made or has failed. */
 export class LaneEndpoint implements Disposable {
   /** Tells the other end how to reach this one. */
@@ -112,14 +120,14 @@ export class LaneEndpoint implements Disposable {
    * Makes the connection of a lane. The other end does the same.
    *
    * @param remote The offer of the other end.
-   * @param observedRemote IP address at which iroh sees the other end, if it does.
+   * @param observed How iroh sees the other end.
    * @param isControlling True at the end that chooses.
    * @param isWorthTrying Tells which lanes may be dialed and chosen.
    * @throws {LaneError} if nothing gets through, or the signal's reason.
    */
   async establish(
     remote: Offer,
-    observedRemote: string | undefined,
+    { observedRemote, roundTripMs }: ObservedPeer,
     isControlling: boolean,
     signal: AbortSignal,
     isWorthTrying: IsWorthTrying = () => true,
@@ -160,8 +168,13 @@ export class LaneEndpoint implements Disposable {
       const limit = AbortSignal.any([signal, last]);
       const first = await abortable(nomination.nominated, limit, (candidate) => candidate.close());
       if (first.kind === "TLS") return first;
-      const options = { isControlling, signal, timeoutMs: stripesMs };
-      return await addStripes(first, this.#certificate, secrets, options);
+      const isSameWay = splitSocketAddress(first.remote).host === observedRemote;
+      return await addStripes(first, this.#certificate, secrets, {
+        isControlling,
+        roundTripMs: isSameWay ? roundTripMs : undefined,
+        signal,
+        timeoutMs: stripesMs,
+      });
     } catch (error) {
       signal.throwIfAborted();
       throw error === clock.reason || error === last.reason ? nothing : error;

@@ -3,15 +3,17 @@ import { abortable, RunningTimeout } from "../async/abort.ts";
 import { splitSocketAddress } from "../platform/socket_address.ts";
 import { certificatePem, makeCertificate, SERVER_NAME } from "./certificate.ts";
 import type { Transport } from "./lane.ts";
-import { LANE_TIMEOUTS, LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
+import { LANE_TIMEOUTS, LaneEndpoint, type LaneTimeouts, type ObservedPeer } from "./gathering.ts";
 import type { Offer } from "./offer.ts";
 import { QuicPort } from "./quic.ts";
+import { StripedTransport } from "./striped_transport.ts";
 import { connectTls } from "./tls.ts";
 import { assertCarries, collectUntil } from "../../tests/lanes.ts";
 import { named } from "../../tests/testenv.ts";
 import { standStill } from "../../tests/event_loop.ts";
 
 const HOSTS = ["127.0.0.1"];
+const SEEN = { observedRemote: "127.0.0.1" };
 /** Timeouts that a lane on this host keeps with ease, although the machine has other work. */
 const SHORT: LaneTimeouts = { checksMs: 1_500, verifyMs: 700, stripesMs: 700 };
 const never = new AbortController().signal;
@@ -20,14 +22,18 @@ const never = new AbortController().signal;
 async function makeBoth(
   change: (offer: Offer, which: "controlling" | "other") => Offer,
   hosts: readonly string[] = HOSTS,
-  { limitMs = 5_000, timeouts = {} }: { limitMs?: number; timeouts?: Partial<LaneTimeouts> } = {},
+  { limitMs = 5_000, timeouts = {}, seen = { observedRemote: hosts[0] } }: {
+    limitMs?: number;
+    timeouts?: Partial<LaneTimeouts>;
+    seen?: ObservedPeer;
+  } = {},
 ): Promise<[PromiseSettledResult<Transport>, PromiseSettledResult<Transport>]> {
   using controlling = await LaneEndpoint.open(hosts, timeouts);
   using other = await LaneEndpoint.open(hosts, timeouts);
-  const limit = AbortSignal.timeout(limitMs), [seenAt] = hosts;
+  const limit = AbortSignal.timeout(limitMs);
   return await Promise.allSettled([
-    controlling.establish(change(other.offer, "other"), seenAt, true, limit),
-    other.establish(change(controlling.offer, "controlling"), seenAt, false, limit),
+    controlling.establish(change(other.offer, "other"), seen, true, limit),
+    other.establish(change(controlling.offer, "controlling"), seen, false, limit),
   ]);
 }
 
@@ -138,12 +144,31 @@ Deno.test("LaneEndpoint: makes no lane without the secret, or if the certificate
   }));
 });
 
+Deno.test("LaneEndpoint: stripes a QUIC lane unless iroh knows that the way of the lane is short", async () => {
+  for (
+    const [seen, isStriped] of [
+      [{ observedRemote: "127.0.0.1", roundTripMs: 1 }, false],
+      [{ observedRemote: "127.0.0.1", roundTripMs: 2 }, true],
+      [{ observedRemote: "127.0.0.1" }, true],
+      [{ observedRemote: "::1", roundTripMs: 1 }, true], // the lane goes another way, by IPv4
+    ] as const
+  ) {
+    const made = await lanes((offer) => ({ ...offer, tcp: [] }), HOSTS, { seen });
+    assert.deepEqual(
+      made.map((lane) => lane instanceof StripedTransport),
+      [isStriped, isStriped],
+      JSON.stringify(seen),
+    );
+    await assertCarries(made);
+  }
+});
+
 Deno.test("LaneEndpoint: gives up when its signal aborts", async () => {
   using endpoint = await LaneEndpoint.open(HOSTS);
   const controller = new AbortController();
   const made = endpoint.establish(
     { ...endpoint.offer, tcp: [], udp: [] },
-    undefined,
+    {},
     true,
     controller.signal,
   );
@@ -156,7 +181,7 @@ Deno.test("LaneEndpoint: drops strangers over TLS, and they do not keep the peer
   using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
-    "127.0.0.1",
+    SEEN,
     false,
     never,
   );
@@ -178,7 +203,7 @@ Deno.test("LaneEndpoint: drops strangers over TLS, and they do not keep the peer
     await show(new Uint8Array(31)), // one byte is missing
   ];
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
-  const making = controlling.establish(onlyTcp(other.offer), "127.0.0.1", true, never);
+  const making = controlling.establish(onlyTcp(other.offer), SEEN, true, never);
   await assertCarries(await Promise.all([making, waiting]));
   for (const stranger of wrong) {
     const read = () => stranger.read(new Uint8Array(100)).catch(() => null);
@@ -193,7 +218,7 @@ Deno.test("LaneEndpoint: drops strangers over QUIC, and they do not keep the pee
   using other = await LaneEndpoint.open(HOSTS, SHORT);
   const waiting = other.establish(
     { ...controlling.offer, tcp: [], udp: [] },
-    "127.0.0.1",
+    SEEN,
     false,
     never,
   );
@@ -215,7 +240,7 @@ Deno.test("LaneEndpoint: drops strangers over QUIC, and they do not keep the pee
   await wrong.write(crypto.getRandomValues(new Uint8Array(32)));
   await short.write(new Uint8Array(31));
   using limit = new RunningTimeout(4_000, new Error("they were not dropped in time"));
-  const making = controlling.establish({ ...other.offer, tcp: [] }, "127.0.0.1", true, never);
+  const making = controlling.establish({ ...other.offer, tcp: [] }, SEEN, true, never);
   const made = await Promise.all([making, waiting]);
   assert.deepEqual(made.map(({ kind }) => kind), ["QUIC", "QUIC"]);
   for (const stranger of [silent, wrong, short]) {

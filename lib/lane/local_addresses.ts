@@ -8,11 +8,10 @@ import type { LaneAddresses } from "./negotiation.ts";
 
 /** Returns the addresses for a lane. @param bind The setting. If it names an address, only that one is used. */
 export function laneAddresses(connection: Connection, bind: string | undefined): LaneAddresses {
-  const { path } = connection;
-  const observedRemote = path?.kind === "direct"
-    ? splitSocketAddress(path.address).host
-    : undefined;
-  return { local: localHosts(connection, observedRemote, bind), observedRemote };
+  const { path, roundTripMs } = connection;
+  if (path?.kind !== "direct") return { local: localHosts(connection, undefined, bind) };
+  const observedRemote = splitSocketAddress(path.address).host;
+  return { local: localHosts(connection, observedRemote, bind), observedRemote, roundTripMs };
 }
 
 function localHosts(

@@ -7,7 +7,7 @@ import { abortable } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { lostAddressDetector } from "../platform/network_interfaces.ts";
 import type { Duplex } from "../streams/duplex.ts";
-import { LaneEndpoint, type LaneTimeouts } from "./gathering.ts";
+import { LaneEndpoint, type LaneTimeouts, type ObservedPeer } from "./gathering.ts";
 import { type Lane, LaneError, type Transport } from "./lane.ts";
 import type { IsWorthTrying } from "./nomination.ts";
 import { InvalidOffer, type Offer } from "./offer.ts";
@@ -18,12 +18,10 @@ const OFFER_TIMEOUT_MS = 15_000;
 /** Timeout for the other end to say that it has the lane, too: as long as it may take for its part. */
 const MADE_TIMEOUT_MS = 30_000;
 
-/** The addresses at which the two ends may reach each other. */
-export interface LaneAddresses {
+/** Where the two ends may reach each other. */
+export interface LaneAddresses extends ObservedPeer {
   /** IP addresses at which the other end may reach this one. */
   readonly local: readonly string[];
-  /** IP address at which iroh sees the other end, if it does. */
-  readonly observedRemote: string | undefined;
 }
 
 /** What is needed to make a lane. */
@@ -101,7 +99,7 @@ async function establish(
   remote: Offer,
   isControlling: boolean,
   messages: SignalingStream,
-  { addresses: { observedRemote }, isWorthTrying = () => true, signal }: LaneOptions,
+  { addresses, isWorthTrying = () => true, signal }: LaneOptions,
 ): Promise<Lane> {
   const gaveUp = new AbortController();
   messages.hasMore().then((hasMore) => {
@@ -111,7 +109,7 @@ async function establish(
   const isLost = lostAddressDetector();
   const transport = await endpoint.establish(
     remote,
-    observedRemote,
+    addresses,
     isControlling,
     until,
     isWorthTrying,

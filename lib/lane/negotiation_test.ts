@@ -55,7 +55,7 @@ Deno.test("offerLane: makes no lane if the other end has given up, even if it ge
   messages.close();
   const made = endpoint.establish(
     offered.offer,
-    undefined,
+    {},
     false,
     AbortSignal.timeout(500),
   );

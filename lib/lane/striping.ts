@@ -14,6 +14,11 @@ import { QuicPort } from "./quic.ts";
 
 /** Number of further connections that this end asks for: far away, four in all are twice as fast as one (docs/benchmarks.md). */
 const EXTRA_STRIPES = 3;
+/**
+ * Round trip below which this end asks for none, since one connection then carries 600 MB/s or more. Four take more
+ * of the processors, which are the limit there (docs/benchmarks.md).
+ */
+const NEAR_MS = 2;
 /** Maximum that the other end may ask for. One byte tells which of them are used. */
 const MAX_EXTRA_STRIPES = 8;
 /** Maximum connections accepted per port. */
@@ -29,6 +34,8 @@ const MESSAGE_TIMEOUT_MS = 15_000;
 export interface StripingOptions {
   /** True at the end that chooses which connections are used. */
   readonly isControlling: boolean;
+  /** Round trip on the way of the first connection; undefined if this end does not know it. */
+  readonly roundTripMs: number | undefined;
   readonly signal: AbortSignal;
   /** {@linkcode STRIPES_TIMEOUT_MS}; tests pass a shorter one. */
   readonly timeoutMs?: number;
@@ -40,7 +47,7 @@ export interface StripingOptions {
  *
  * @param certificate The certificate that this end shows on the new ports.
  * @returns One transport for all connections that are used, which then closes them; or the first connection
- * alone, if no other gets through.
+ * alone, if no other gets through or either end is near the other.
  * @throws {LaneError} if the other end breaks the protocol, Deno's error if the first connection breaks, or the
  * signal's reason. The first connection is then closed.
  */
@@ -48,10 +55,12 @@ export async function addStripes(
   first: Candidate,
   certificate: Certificate,
   secrets: Secrets,
-  { isControlling, signal, timeoutMs = STRIPES_TIMEOUT_MS }: StripingOptions,
+  { isControlling, roundTripMs = Infinity, signal, timeoutMs = STRIPES_TIMEOUT_MS }:
+    StripingOptions,
 ): Promise<Transport> {
   const { host } = splitSocketAddress(first.remote);
-  const ports = openPorts(isIPv6(host) ? "::" : "0.0.0.0", certificate);
+  const wanted = roundTripMs < NEAR_MS ? 0 : EXTRA_STRIPES;
+  const ports = openPorts(wanted, isIPv6(host) ? "::" : "0.0.0.0", certificate);
   const finished = new AbortController();
   const until = AbortSignal.any([signal, finished.signal]);
   const nominations: Nomination[] = [];
@@ -83,10 +92,10 @@ export async function addStripes(
   }
 }
 
-function openPorts(any: string, certificate: Certificate): QuicPort[] {
+function openPorts(wanted: number, any: string, certificate: Certificate): QuicPort[] {
   const ports: QuicPort[] = [];
   try {
-    while (ports.length < EXTRA_STRIPES) ports.push(QuicPort.open(any, certificate)!);
+    while (ports.length < wanted) ports.push(QuicPort.open(any, certificate)!);
   } catch (error) {
     debug(() => `lane: cannot open another port: ${error}`); // the lane has fewer connections
   }

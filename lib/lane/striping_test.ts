@@ -11,6 +11,8 @@ import { named } from "../../tests/testenv.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
+/** Round trips at which an end asks for three further connections, and for none. */
+const FAR_MS = 2, NEAR_MS = 1;
 const never = new AbortController().signal;
 /** Timeout for the further connections, with ease enough for some on this host. */
 const TIMEOUT_MS = 500;
@@ -83,6 +85,7 @@ async function ends([a, b] = connection()) {
       ) =>
         addStripes(first, certificate, { local: secrets[i]!, remote }, {
           isControlling,
+          roundTripMs: FAR_MS,
           signal: never,
           ...options,
         }),
@@ -160,6 +163,32 @@ Deno.test("addStripes: uses the first connection alone if the other end asks for
   await b.first.write(Uint8Array.of(0));
   assert.equal((await b.first.readExactly(PORTS_BYTES))[0], 3);
   assert.deepEqual(await b.first.readExactly(1), Uint8Array.of(0));
+  assert.equal(await striped, a.first);
+});
+
+Deno.test("addStripes: uses the first connection alone if either end is near the other", async () => {
+  for (
+    const [ours, theirs] of [[NEAR_MS, NEAR_MS], [NEAR_MS, FAR_MS], [FAR_MS, NEAR_MS]] as const
+  ) {
+    const both = connection(), { a, b } = await ends(both);
+    const used = await Promise.all([
+      a.addStripes(true, { roundTripMs: ours }),
+      b.addStripes(false, { roundTripMs: theirs }),
+    ]);
+    assert.deepEqual(used, [a.first, b.first]);
+    const asked = both.map(({ said }) =>
+      said.findIndex(({ length }) => length === PORTS_BYTES) >= 0
+    );
+    assert.deepEqual(asked, [ours === FAR_MS, theirs === FAR_MS]);
+    await assertCarries(used);
+  }
+});
+
+Deno.test("addStripes: an end that does not know the round trip asks for three more", async () => {
+  const { a, b } = await ends();
+  const striped = a.addStripes(true, { roundTripMs: undefined });
+  assert.equal((await b.first.readExactly(PORTS_BYTES))[0], 3);
+  await b.first.write(Uint8Array.of(0));
   assert.equal(await striped, a.first);
 });
 
