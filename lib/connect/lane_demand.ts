@@ -10,15 +10,15 @@ import type { Session } from "../protocol/session.ts";
 const LANE_AFTER_BYTES = 256 * 1024;
 /**
  * Exchanges of a session after which it asks for a lane, however few their bytes. A lane saves a third to half of
- * a millisecond of each, and pays after 200 to 300 (docs/benchmarks.md). To ask at about a quarter of that costs a
- * shorter session at most 100 ms. A fetch, a push, or the transfer of one file has less than ten.
+ * a millisecond of each, and costs what 200 to 300 save (docs/benchmarks.md). So a session that ends soon after it
+ * has asked loses little of its time. A fetch, a push, or the transfer of one file has less than ten.
  */
-const LANE_AFTER_EXCHANGES = 64;
+const LANE_AFTER_EXCHANGES = 256;
 /**
  * Maximum time for that many exchanges. If the round trip takes longer, a lane saves little of it. A session that
  * waits for news all day should have no lane, at which both ends look twice a second.
  */
-const EXCHANGES_WITHIN_MS = 2_000;
+const EXCHANGES_WITHIN_MS = 8_000;
 
 /** What a session has moved since it last had a reason to count anew. */
 export class LaneDemand {

@@ -6,7 +6,7 @@ import { pipe } from "../../tests/pipe.ts";
 import { SessionEnd } from "../../tests/session_pair.ts";
 
 const ADDRESSES = { local: ["127.0.0.1"], observedRemote: "127.0.0.1" };
-const BYTES = 300_000, EXCHANGES = 64;
+const BYTES = 300_000, EXCHANGES = 256;
 
 Deno.test("LaneUpgrade holds one signaling stream, however many lanes were lost", async () => {
   const [mine, peers] = memoryStream(), peer = new SessionEnd(peers, {});
@@ -45,7 +45,7 @@ Deno.test("LaneUpgrade holds one signaling stream, however many lanes were lost"
   await peer.session.detach();
 });
 
-Deno.test("LaneUpgrade asks for a lane after 64 exchanges of a few bytes, and pauses if it fails", async () => {
+Deno.test("LaneUpgrade asks for a lane after 256 exchanges of a few bytes, and pauses if it fails", async () => {
   const [mine, peers] = memoryStream(), peer = new SessionEnd(peers, {});
   let offers = 0;
   using upgrade = new LaneUpgrade({
