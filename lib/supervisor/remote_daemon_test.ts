@@ -46,12 +46,16 @@ Deno.test({
     const folder = await hangingRepository(), gitDir = join(folder, ".git");
     await using daemon = RemoteDaemon.start(folder, gitDir, { message: () => {}, said: () => {} });
     const { group } = daemon, stop = new AbortController(), events: UpEvent[] = [];
+    const states: string[] = [];
     try {
       const of = dirname(upLogPath({ gitDir })), since = new Date().toISOString();
       await Deno.mkdir(of, { recursive: true });
       const left = { pid: 1, since, where: "there", state: "serving", host: thisHost(), group };
       await Deno.writeTextFile(join(of, "up"), JSON.stringify(left));
-      const emit = (event: UpEvent) => void events.push(event);
+      const emit = (event: UpEvent) => {
+        events.push(event);
+        states.push(JSON.parse(Deno.readTextFileSync(join(of, "up"))).state);
+      };
       const running = new Supervisor({ repository: { gitDir }, folder, emit }).run(stop.signal);
       const ended = assert.rejects(running);
       while (await isGroupAlive(group)) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -59,6 +63,8 @@ Deno.test({
       await ended;
       const by = "git annex remotedaemon of an up that was killed";
       assert.deepEqual(events, [{ event: "waiting", pid: group, by }]);
+      // Otherwise `up --background` and `join` take the repository for served.
+      assert.deepEqual(states, ["starting"]);
     } finally {
       signalGroup(group, "SIGKILL");
       await Deno.remove(folder, { recursive: true });

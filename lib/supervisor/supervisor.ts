@@ -84,7 +84,7 @@ export class Supervisor {
    */
   async run(signal: AbortSignal): Promise<never> {
     using entry = await this.#claim(signal);
-    if (entry.left) await this.#endLeftBehind(entry, entry.left, signal);
+    if (entry.left) await this.#endLeftBehind(entry.left, signal);
     let hasServed = false;
     for (let failures = 0;;) {
       await this.#untilFree(entry, signal);
@@ -119,10 +119,9 @@ export class Supervisor {
     }
   }
 
-  /** Ends what an earlier `up` has left, which may take 17 s. */
-  async #endLeftBehind(entry: UpEntry, left: LeftBehind, signal: AbortSignal): Promise<void> {
+  /** Ends what an earlier `up` has left, which may take 17 s. The state stays `starting`: nothing serves yet. */
+  async #endLeftBehind(left: LeftBehind, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(() => {
-      entry.state = "waiting";
       const by = "git annex remotedaemon of an up that was killed";
       this.#emit({ event: "waiting", pid: left.group, by });
     }, LEFT_TOLD_AFTER_MS);
