@@ -5,10 +5,14 @@ const BYTES = 256 * 1024, EXCHANGES = 256, WITHIN_MS = 8_000;
 const NOW = 50_000;
 
 /** Lets a session have so many exchanges of a byte each way. @returns Whether a lane pays. */
-function exchange(demand: LaneDemand, count: number, { from = 0, intervalMs = 1 } = {}): boolean {
+function exchange(
+  demand: LaneDemand,
+  count: number,
+  { from = 0, intervalMs = 1, begin = NOW } = {},
+): boolean {
   let pays = false;
   for (let i = from + 1; i <= from + count && !pays; i++) {
-    const now = NOW + i * intervalMs;
+    const now = begin + i * intervalMs;
     demand.count({ sent: i, received: i - 1 }, now);
     pays = demand.count({ sent: i, received: i }, now);
   }
@@ -42,6 +46,8 @@ Deno.test("LaneDemand: exchanges count if they come within eight seconds", () =>
   assert(exchange(new LaneDemand(), EXCHANGES, { intervalMs }));
   const demand = new LaneDemand();
   assert(!exchange(demand, 10 * EXCHANGES, { intervalMs: intervalMs + 1 }));
+  // They count from the first one, and not from the start of the process.
+  assert(exchange(new LaneDemand(), EXCHANGES, { intervalMs, begin: WITHIN_MS / 2 }));
 });
 
 Deno.test("LaneDemand counts anew when it is told to", () => {
