@@ -15,8 +15,8 @@ import { QuicPort } from "./quic.ts";
 /** Number of further connections that this end asks for: far away, four in all are twice as fast as one (docs/benchmarks.md). */
 const EXTRA_STRIPES = 3;
 /**
- * Round trip below which this end asks for none, since one connection then carries 600 MB/s or more. Four take more
- * of the processors, which are the limit there (docs/benchmarks.md).
+ * Round trip below which this end asks for none, since one connection is then granted 600 MB/s or more. Four take
+ * more of the processors, which are the limit there (docs/benchmarks.md).
  */
 const NEAR_MS = 2;
 /** Maximum that the other end may ask for. One byte tells which of them are used. */
