@@ -10,7 +10,7 @@ import { makeNetwork, unplug } from "./network.ts";
 import { echo, makePair } from "./pair.ts";
 import { statusOf } from "./status.ts";
 import { type Run, scenario, type Started, type TestEnv } from "./testenv.ts";
-import { DIALING, exchange, unlessSlow } from "./warm.ts";
+import { DIAL_MS, DIALING, dialsIn, exchange, unlessSlow } from "./warm.ts";
 
 /** A dial that has failed. */
 interface FailedDial {
@@ -45,11 +45,11 @@ async function failsAtOnce(
   connect: () => Promise<Started>,
   listener?: Started,
 ): Promise<string> {
-  const dials = (stderr = "") => stderr.split(DIALING).length - 1;
-  const before = dials(listener?.stderr);
+  const dials = () => dialsIn(listener?.stderr ?? ""), before = dials();
   const failed = await unlessSlow(() => isAway(connect));
   assert.match(failed.stderr, DEBUG);
-  assert.deepEqual([dials(failed.stderr), dials(listener?.stderr)], [0, before]);
+  assert.deepEqual([dialsIn(failed.stderr), dials()], [0, before]);
+  assert(failed.seconds * 1000 < DIAL_MS, `${failed.seconds} s`); // nor does it wait
   return failed.reason;
 }
 

@@ -3,6 +3,10 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
+import { connectTls } from "../lib/lane/tls.ts";
+
+/** Timeout for a port to refuse a connection, or for another test to show another certificate at it. */
+const REFUSAL_TIMEOUT_MS = 10_000;
 
 /** A lane, or a transport of one. */
 interface Carrier {
@@ -21,6 +25,13 @@ export async function assertCarries([a, b]: readonly [Carrier, Carrier]): Promis
   }
   a.close();
   b.close();
+}
+
+/** Asserts that the TLS port of a certificate is closed. Its number may be that of another test's port by now. */
+export async function assertClosed(address: string, certificate: Uint8Array): Promise<void> {
+  const limit = AbortSignal.timeout(REFUSAL_TIMEOUT_MS);
+  await assert.rejects(connectTls(address, certificate, limit));
+  assert(!limit.aborted, "the port is open, and nobody accepts");
 }
 
 /** Reads exactly `length` bytes. */

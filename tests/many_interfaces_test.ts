@@ -62,11 +62,11 @@ scenario(
       await addLinks(env, host, 55);
       await moveAddressToLast(env, host);
     }
-    const { address, listener } = await makeFriend(env, a, echo);
-    await listener.says(/reachable through relay/);
-    // If an offer has to be repeated, it is in each session. A busy machine takes as long only now and then.
+    // Each time is the first one of a listener. A busy machine takes long only now and then.
     const times: number[] = [];
     while (times.every((time) => time >= AT_ONCE_MS) && times.length < 5) {
+      const { address, listener } = await makeFriend(env, a, echo, `repository-${times.length}`);
+      await listener.says(/reachable through relay/);
       const dialer = await env.start(["git-annex-p2p-iroh", address], {
         on: b,
         stdin: "open",
@@ -78,6 +78,8 @@ scenario(
       times.push(
         timeOf(stderr, /lane: TLS with 10\.77\.0\.1:\d+$/) - timeOf(stderr, / connected, /),
       );
+      listener.kill("SIGTERM");
+      await listener.ended;
     }
     console.log(`  ${times.map(Math.round)} ms`);
     assert(Math.min(...times) < AT_ONCE_MS, `${times} ms`);

@@ -48,9 +48,13 @@ interface Attack {
   isNeeded: boolean;
 }
 
-/** Tries codes on one connection after another until enough have been refused. */
-async function attack(dial: () => Promise<Connection>, count: Attack): Promise<void> {
-  while (count.isNeeded || count.refused < CODES) {
+/** Tries codes on one connection after another until enough have been refused, or the test has ended. */
+async function attack(
+  dial: () => Promise<Connection>,
+  count: Attack,
+  ended: AbortSignal,
+): Promise<void> {
+  while (!ended.aborted && (count.isNeeded || count.refused < CODES)) {
     const connection = await dial().catch(() => undefined); // refused before the handshake
     for (let i = 0; connection && i < TRIES; i++) if (await tryCode(connection)) count.refused++;
     connection?.close(0n, "");
@@ -96,7 +100,9 @@ scenario(
     };
     await Promise.all(Array.from({ length: 16 }, silent));
     const count: Attack = { refused: 0, isNeeded: true };
-    const attacking = Promise.all(Array.from({ length: STRANGERS }, () => attack(dial, count)));
+    const attacking = Promise.all(
+      Array.from({ length: STRANGERS }, () => attack(dial, count, env.signal)),
+    );
     await env.until("the attack to be under way", () => count.refused > CODES / 4);
 
     const begin = performance.now();

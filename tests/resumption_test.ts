@@ -12,7 +12,7 @@ import {
   type Started,
   type TestEnv,
 } from "./testenv.ts";
-import { SLOW, THROUGH } from "./warm.ts";
+import { connectOrSlow, unlessSlow } from "./warm.ts";
 
 const needs: ScenarioOptions = { needs: ["namespaces", "iptables"], limitMs: 120_000 };
 /** Longest time until a peer that is reached again is told of a session that is given up: no time limit. */
@@ -64,21 +64,25 @@ interface Joined {
   readonly a: Friend;
   readonly b: Friend;
   readonly processes: readonly [Started, Started];
+  readonly stderr: string;
 }
 
 /** Joins two friends. If a listener is slow, as on a busy machine, with others, since sessions and bytes are counted. */
-async function join(env: TestEnv, { a: hostA, b: hostB }: Network): Promise<Joined> {
-  for (let i = 0;; i++) {
-    const a = await makeFriend(env, hostA, echo, `a${i}`);
-    const b = await makeFriend(env, hostB, echo, `b${i}`), address = await a.at();
-    const connect = () => b.connect(address, { stdin: "open" });
-    const processes = [await connect(), await connect()] as const;
-    for (const process of processes) {
-      await process.says(new RegExp(`${THROUGH.source}|${SLOW.source}`));
+function join(env: TestEnv, { a: hostA, b: hostB }: Network): Promise<Joined> {
+  let count = 0;
+  return unlessSlow(async () => {
+    const name = `repository-${count++}`;
+    const a = await makeFriend(env, hostA, echo, name),
+      b = await makeFriend(env, hostB, echo, name);
+    const connect = async () => await connectOrSlow(b, await a.at());
+    const processes = await Promise.all([connect(), connect()]);
+    return { a, b, processes, stderr: processes.map(({ stderr }) => stderr).join("") };
+  }, async ({ a, b, processes }) => {
+    for (const started of [...processes, a.listener, b.listener]) {
+      started.kill("SIGKILL");
+      await started.ended;
     }
-    if (!processes.some(({ stderr }) => SLOW.test(stderr))) return { a, b, processes };
-    for (const process of processes) process.kill("SIGKILL");
-  }
+  });
 }
 
 scenario("resumption: a session through a listener", needs, async (env) => {

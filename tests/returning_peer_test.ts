@@ -12,7 +12,7 @@ import { addressAt } from "./pair.ts";
 import { makeNetworkOf, plugIn, unplug } from "./network.ts";
 import { killQuietly, scenario, type Started, type TestEnv } from "./testenv.ts";
 import { toolPath } from "./tools.ts";
-import { answered, exchange, fallSilent, SLOW } from "./warm.ts";
+import { answered, exchange, fallSilent, unlessSlow } from "./warm.ts";
 
 /** Maximum memory of its own that a waiting process keeps, as docs/control-socket.md promises. */
 const MAX_PRIVATE_BYTES = 32_000_000;
@@ -59,8 +59,8 @@ async function makeAbsence(env: TestEnv): Promise<Absence> {
       const other = addressAt(a.address, bind, "127.0.0.1:9");
       assert.equal((await (await b.connect(other, { stdin: "x" })).ended).code, 0);
     },
-    async dialAsDaemon() {
-      for (;;) {
+    dialAsDaemon() {
+      return unlessSlow(async () => {
         const dial = await env.start([daemon, "remotedaemon", address], {
           on: b.host,
           cwd: b.repository,
@@ -69,10 +69,11 @@ async function makeAbsence(env: TestEnv): Promise<Absence> {
         });
         await dial.write("word");
         await dial.says(WAITS);
-        if (!SLOW.test(dial.stderr)) return dial;
-        await dial.end(); // its listener was slow, so it has loaded iroh
+        return dial;
+      }, async (dial) => { // its listener was slow, so it has loaded iroh
+        await dial.end();
         await dial.ended;
-      }
+      });
     },
   };
 }

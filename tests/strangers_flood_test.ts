@@ -10,7 +10,7 @@ import { addressAt, echo, listenerPort, makePair, type Pair } from "./pair.ts";
 import { initialPacket, isRetry } from "./quic_initial.ts";
 import { dial } from "./strangers.ts";
 import { openFilesOf, scenario, type TestEnv } from "./testenv.ts";
-import { answered, SLOW } from "./warm.ts";
+import { answered, SLOW, THROUGH } from "./warm.ts";
 
 /** Like git-annex, silent until a peer sends a token. */
 async function echoAfterToken(connection: Deno.UnixConn): Promise<void> {
@@ -79,6 +79,7 @@ scenario("warm: eight processes at once get through a fresh connection", {}, asy
   }
   // A process whose listener was slow has connected by itself, too.
   const slow = processes.filter(({ stderr }) => SLOW.test(stderr)).length;
+  assert(processes.some(({ stderr }) => THROUGH.test(stderr)));
   const { total } = a.fakeAnnex;
   assert(total >= 8 && total <= 8 + slow, `${total} sessions, ${slow} slow`);
 });

@@ -18,6 +18,10 @@ export const THROUGH = /ms through the running listener/;
  * itself, and either may be sooner.
  */
 export const SLOW = /no answer within 200 ms/;
+/** What a process says once its listener has accepted its request, or is slow. */
+const ACCEPTED_OR_SLOW = new RegExp(`${THROUGH.source}|${SLOW.source}`);
+/** Maximum number of slow answers in a row. However busy the machine is, more come from the listener itself. */
+const MAX_SLOW = 6;
 
 /** Returns what comes back for a text. */
 export function answered(text: string): string {
@@ -49,6 +53,13 @@ export function locatorOf({ host, repository }: Friend): ControlLocator {
 }
 
 export const DIALING = /\] +[\d.]+ ms dialing/;
+/** Time that a dial takes if nothing answers. */
+export const DIAL_MS = 8_000;
+
+/** Returns how many dials a debug log tells of. */
+export function dialsIn(stderr: string): number {
+  return stderr.split(DIALING).length - 1;
+}
 
 /**
  * Sends a word through a process, and tells whether the process went through its listener. A process whose listener
@@ -59,39 +70,56 @@ export async function exchange(
   address: string,
   options: StartOptions = {},
 ): Promise<{ isWarm: boolean; stderr: string }> {
-  for (;;) {
+  const { stderr } = await unlessSlow(async () => {
     const run = await (await friend.connect(address, { stdin: "word", ...options })).ended;
     assert.deepEqual([run.code, run.stdout], [0, answered("word")], run.stderr);
-    if (SLOW.test(run.stderr)) continue;
-    const isWarm = THROUGH.test(run.stderr);
-    assert.equal(DIALING.test(run.stderr), !isWarm, run.stderr);
-    return { isWarm, stderr: run.stderr };
-  }
+    return run;
+  });
+  const isWarm = THROUGH.test(stderr);
+  assert.equal(DIALING.test(stderr), !isWarm, stderr);
+  return { isWarm, stderr };
 }
 
-/** Repeats what a process does as long as its listener is slow: it may then connect by itself. */
+/**
+ * Repeats what a process does while its listener is slow, at most {@linkcode MAX_SLOW} times: the process may then
+ * connect by itself. The output of the tests tells each time.
+ *
+ * @param discard Ends what is left of a time that does not count.
+ */
 export async function unlessSlow<Outcome extends { readonly stderr: string }>(
   run: () => Promise<Outcome>,
+  discard: (slow: Outcome) => Promise<unknown> = () => Promise.resolve(),
 ): Promise<Outcome> {
-  for (;;) {
+  for (let times = 1; times <= MAX_SLOW; times++) {
     const outcome = await run();
     if (!SLOW.test(outcome.stderr)) return outcome;
+    console.log(`  the listener was slow, ${times} times in a row`);
+    await discard(outcome);
   }
+  assert.fail(`the listener was slow each time, ${MAX_SLOW} times in a row`);
 }
 
-/** Starts a process that goes through its listener. One whose listener is slow does not count. */
-export async function connectThrough(
+/** Starts a process that goes through its listener, unless that is slow: see {@linkcode unlessSlow}. */
+export async function connectOrSlow(
   friend: Friend,
   address: string,
   options: StartOptions = {},
 ): Promise<Started> {
-  for (;;) {
-    const process = await friend.connect(address, { stdin: "open", ...options });
-    await process.says(new RegExp(`${THROUGH.source}|${SLOW.source}`));
-    if (!SLOW.test(process.stderr)) return process;
+  const process = await friend.connect(address, { stdin: "open", ...options });
+  await process.says(ACCEPTED_OR_SLOW);
+  return process;
+}
+
+/** Starts a process that goes through its listener. One whose listener is slow does not count. */
+export function connectThrough(
+  friend: Friend,
+  address: string,
+  options?: StartOptions,
+): Promise<Started> {
+  return unlessSlow(() => connectOrSlow(friend, address, options), (process) => {
     process.kill("SIGTERM");
-    await process.ended;
-  }
+    return process.ended;
+  });
 }
 
 /** Returns the control sockets in the runtime folder of a friend's user, and the locator in the repository. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { makeFriends } from "./friends.ts";
 import { scenario } from "./testenv.ts";
-import { DIALING, exchange, fallSilent, unlessSlow } from "./warm.ts";
+import { DIAL_MS, DIALING, dialsIn, exchange, fallSilent, unlessSlow } from "./warm.ts";
 
 for (const others of [0, 1]) {
   scenario(
@@ -40,17 +40,24 @@ scenario("warm: after a failed dial, the next dials of the same peer fail at onc
   const [a, b] = await makeFriends(env);
   const { address, bind, silent } = await fallSilent(a);
   const fails = async () => {
-    const connect = async () => await (await b.connect(address, { stdin: "x" })).ended;
-    const { code, stderr } = await unlessSlow(connect);
+    const { code, stderr, took } = await unlessSlow(async () => {
+      const begin = performance.now();
+      const run = await (await b.connect(address, { stdin: "x" })).ended;
+      return { ...run, took: performance.now() - begin };
+    });
     assert.equal(code, 1);
     assert.doesNotMatch(stderr, DIALING);
-    return /: (cannot reach the peer; tried .*)\n$/.exec(stderr)?.[1] ?? assert.fail(stderr);
+    const reason = /: (cannot reach the peer; tried .*)\n$/.exec(stderr)?.[1];
+    assert(reason, stderr);
+    return { reason, took };
   };
-  const dials = () => b.listener.stderr.split(DIALING).length - 1;
-  const reason = await fails(), before = dials();
+  const dials = () => dialsIn(b.listener.stderr);
+  const { reason } = await fails(), before = dials();
   assert(before > 0);
-  assert.equal(await fails(), reason);
+  const next = await fails();
+  assert.equal(next.reason, reason);
   assert.equal(dials(), before);
+  assert(next.took < DIAL_MS, `${next.took} ms`); // nor does it wait
   silent.close();
   a.listener = await a.listen({ env: { GIT_ANNEX_P2P_IROH_BIND: bind } });
   await env.ok(["git-annex-p2p-iroh", "ping", address, "-n", "1"], {

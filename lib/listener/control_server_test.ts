@@ -85,26 +85,55 @@ Deno.test("ControlServer has at most 512 connections with processes", onUnix, as
   // With the time limit of the program, the first ones could be closed before the last one comes.
   await withServer(
     { limits: { requestTimeoutMs: 600_000 } },
-    async (first, { socketPath: path }) => {
+    async (first, { socketPath: path, cookie }) => {
       using others = new DisposableStack();
       const connect = async () => {
         return others.use(new Channel(await Deno.connect({ transport: "unix", path })));
       };
       const ends = [receive(first)];
       while (ends.length < 512) ends.push(receive(await connect()));
-      const last = receive(await connect());
-      assert.equal(await Promise.race([...ends, last.then(() => "refused")]), "refused");
+      const last = receive(await connect()), soon = AbortSignal.timeout(10_000);
+      const refused = Promise.race([...ends, last.then(() => "refused")]);
+      assert.equal(await abortable(refused, soon), "refused");
       assert.equal(await last, undefined);
-      first[Symbol.dispose]();
-      while (await Promise.race([receive(await connect()), pause()]) !== "waits");
+      first[Symbol.dispose](); // which the server notices a moment later
+      const isServed = async () => {
+        const channel = await connect();
+        await channel.sendJson(MessageKind.REQUEST, { want: "status", cookie }).catch(() => {});
+        return (await receive(channel))?.kind === MessageKind.ACCEPTED;
+      };
+      while (!await isServed()) soon.throwIfAborted();
     },
   );
 });
 
-/** Resolves a moment later. */
-function pause(): Promise<"waits"> {
-  return new Promise((resolve) => setTimeout(resolve, 50, "waits"));
-}
+Deno.test(
+  "ControlServer accepts requests for sessions while it dials for others",
+  onUnix,
+  async () => {
+    const open: ConnectionPool["open"] = (_ticket, _request, signal) =>
+      abortable(new Promise(() => {}), signal);
+    const address = encodeTicket({ publicKey: newIdentity().publicKey, relays: [] });
+    await withServer(
+      { pool: { open } as ConnectionPool },
+      async (first, { cookie, socketPath }) => {
+        using others = new DisposableStack();
+        const soon = AbortSignal.timeout(10_000);
+        const isAccepted = async (channel: Channel) => {
+          const request = { want: "session", address, id: "00".repeat(16), cookie };
+          await channel.sendJson(MessageKind.REQUEST, request);
+          const answer = await abortable(receive(channel), soon);
+          assert.equal(answer?.kind, MessageKind.ACCEPTED);
+        };
+        await isAccepted(first);
+        for (let i = 0; i < 8; i++) {
+          const socket = await Deno.connect({ transport: "unix", path: socketPath });
+          await isAccepted(others.use(new Channel(socket)));
+        }
+      },
+    );
+  },
+);
 
 const WRONG: [what: string, request: object][] = [
   ["without the cookie", { want: "status" }],

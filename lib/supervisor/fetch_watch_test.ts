@@ -38,9 +38,10 @@ class Watch {
     this.#watch = new FetchWatch(group, { now: () => this.#now });
   }
 
-  async look(): Promise<void> {
+  /** @returns The names of the remotes whose fetches are ended. */
+  async look(): Promise<string[]> {
     this.#now += 60_000;
-    await this.#watch.look();
+    return await this.#watch.look();
   }
 }
 
@@ -80,7 +81,7 @@ Deno.test(
       await withGit(script, [word, "friend"], async (group) => {
         const watch = new Watch(group);
         for (let look = 0; look < 5; look++) {
-          await watch.look();
+          assert.deepEqual(await watch.look(), []);
           if (word === "fetch") await untilActive(group);
         }
         assert(await isGroupAlive(group));
