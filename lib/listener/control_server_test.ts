@@ -98,9 +98,9 @@ Deno.test("ControlServer has at most 512 connections with processes", onUnix, as
       assert.equal(await last, undefined);
       first[Symbol.dispose](); // which the server notices a moment later
       const isServed = async () => {
-        const channel = await connect();
+        using channel = new Channel(await Deno.connect({ transport: "unix", path }));
         await channel.sendJson(MessageKind.REQUEST, { want: "status", cookie }).catch(() => {});
-        return (await receive(channel))?.kind === MessageKind.ACCEPTED;
+        return (await abortable(receive(channel), soon))?.kind === MessageKind.ACCEPTED;
       };
       while (!await isServed()) soon.throwIfAborted();
     },
