@@ -155,7 +155,9 @@ export class Listener {
       connection.close(...closeReasonFor(new Busy()));
       return this.#refuse(source);
     }
-    limits.limitBytes(connection);
+    limits.limitBytes(connection, (reason) => {
+      this.#strangerLog.add(`${nameOf(connection)} was turned away, ${reason.message}`);
+    });
     if (connection.alpn === MUX_ALPN) {
       limits.handshakeDone();
       await this.#serveMux(connection, source, { limits, isDialed: false });

@@ -99,13 +99,18 @@ export class StrangerLimits implements Disposable {
   /**
    * Closes `connection` if the stranger sends more than git-annex takes. iroh buffers what is not read:
    * 1.25 MB for each of 200 streams.
+   *
+   * @param onExceeded Called with the reason.
    */
-  limitBytes(connection: Connection): void {
+  limitBytes(connection: Connection, onExceeded: (reason: ProtocolError) => void): void {
     if (this.#state === "authenticated") return;
     this.#lookTimer = setInterval(() => {
       const taken = this.#taken.values().reduce((sum, bytes) => sum + bytes(), this.#takenBefore);
       if (connection.packetBytesReceived - taken <= this.#values.maxWaitingBytes) return;
-      connection.close(...closeReasonFor(new ProtocolError("too much before AUTH")));
+      const reason = new ProtocolError("it sent too much before git-annex let it in");
+      connection.close(...closeReasonFor(reason));
+      this.#stopLooking();
+      onExceeded(reason);
     }, this.#values.lookIntervalMs);
     connection.closed.then(() => this.#stopLooking());
   }

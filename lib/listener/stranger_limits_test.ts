@@ -139,9 +139,12 @@ Deno.test("SessionLimits does not end a session that git-annex has admitted", as
 Deno.test("StrangerLimits closes a connection that sends more than git-annex takes", async () => {
   const { fake, connection } = fakeConnection();
   using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  limits.limitBytes(connection);
+  const reasons: string[] = [];
+  limits.limitBytes(connection, ({ message }) => reasons.push(message));
   fake.packetBytesReceived = STRANGER_LIMITS.maxWaitingBytes + 1;
   assert.equal(await fake.closed, 4n);
+  await milliseconds(5); // it tells once
+  assert.deepEqual(reasons, ["it sent too much before git-annex let it in"]);
 });
 
 Deno.test("StrangerLimits does not count the bytes that git-annex has taken", async () => {
@@ -149,7 +152,7 @@ Deno.test("StrangerLimits does not count the bytes that git-annex has taken", as
   let taken = 5_000_000;
   using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
   using session = limits.beginSession(new FakePermit());
-  limits.limitBytes(connection);
+  limits.limitBytes(connection, () => {});
   session.countOut(() => taken);
   fake.packetBytesReceived = 5_500_000;
   const early = await Promise.race([fake.closed, milliseconds(20)]);
@@ -161,7 +164,7 @@ Deno.test("StrangerLimits does not count the bytes that git-annex has taken", as
 Deno.test("StrangerLimits keeps of a session that has ended a number alone", async () => {
   const { fake, connection } = fakeConnection();
   using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  limits.limitBytes(connection);
+  limits.limitBytes(connection, () => {});
   for (let i = 0; i < 5; i++) {
     let hasEnded = false;
     const counted = limits.countOut(() => {
@@ -181,7 +184,7 @@ Deno.test("StrangerLimits keeps of a session that has ended a number alone", asy
 Deno.test("StrangerLimits does not limit the bytes of a peer that git-annex has admitted", async () => {
   const { fake, connection } = fakeConnection();
   using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  limits.limitBytes(connection);
+  limits.limitBytes(connection, () => {});
   using session = limits.beginSession(new FakePermit());
   session.markAuthenticated();
   fake.packetBytesReceived = 1e9;
@@ -191,7 +194,7 @@ Deno.test("StrangerLimits does not limit the bytes of a peer that git-annex has 
 Deno.test("StrangerLimits does not limit the bytes of a peer that was dialed", async () => {
   const { fake, connection } = fakeConnection();
   using limits = new StrangerLimits(undefined, { lookIntervalMs: 1 });
-  limits.limitBytes(connection);
+  limits.limitBytes(connection, () => {});
   fake.packetBytesReceived = 1e9;
   assert.equal(await Promise.race([fake.closed, milliseconds(20)]), undefined);
 });
