@@ -94,13 +94,12 @@ export class LaneUpgrade implements Disposable {
 
   async #offerLane(): Promise<Lane | undefined> {
     const { openLane, signal, peerKey } = this.#options;
-    const [{ offerLane }, { LaneFailures }, signaling, key] = await Promise
-      .all([
-        import("../lane/negotiation.ts"),
-        import("../lane/failures.ts"),
-        openLane(),
-        peerKey(),
-      ]);
+    const [{ offerLane }, { LaneFailures }, signaling, key] = await Promise.all([
+      import("../lane/negotiation.ts"),
+      import("../lane/failures.ts"),
+      openLane(),
+      peerKey(),
+    ]);
     this.#signaling?.[Symbol.dispose]();
     this.#signaling = signaling;
     const { stream, addresses } = signaling;

@@ -100,8 +100,8 @@ export async function removeRepository(folder: string, signal: AbortSignal): Pro
 }
 
 /**
- * Tells whether a repository has anything that a join does not make before both are linked: a commit on any branch or
- * tag, staged files, contents of files, or a remote.
+ * Tells whether a repository has a commit on any branch or tag, staged files, contents of files, or a remote. Before a
+ * join has linked both repositories, it makes none of these.
  *
  * @throws {CommandFailed}
  */
