@@ -19,6 +19,8 @@ const LOOK_MS = 20;
 const TEST_MARK = "GIT_ANNEX_P2P_IROH_TEST";
 /** Timeout for each step of the clean-up. */
 const CLEANUP_TIMEOUT_MS = 10_000;
+/** Length of a step's code by which an error names it. */
+const STEP_NAME_LENGTH = 100;
 /** Timeout for a turn, a slot and the clean-up together: as long as all tests may take (tasks/test.ts). */
 const QUEUE_TIMEOUT_MS = 900_000;
 /**
@@ -111,7 +113,7 @@ export function scenario(
       await env[Symbol.asyncDispose]().catch((error) => failures.push(error));
       // A test whose time is up may hold endpoints that are still to be closed. If a call of iroh is under way when
       // the thread of the test file ends, iroh crashes the whole run.
-      await limited(running).catch(() => {}); // its error is noted
+      await limited(running, "the test").catch(() => {}); // its error is noted
       if (failures.length === 0) return;
       // Deno does not show the errors inside of a SuppressedError.
       const reasons = failures.map((error) =>
@@ -410,7 +412,7 @@ export class TestEnv implements AsyncDisposable {
     ];
     for (const step of steps) {
       try {
-        await limited(step());
+        await limited(step(), `${step}`);
       } catch (error) {
         failed.push(error); // the other steps follow nevertheless
       }
@@ -540,10 +542,11 @@ export class Started {
   }
 }
 
-/** Waits for a step of the clean-up, for at most {@linkcode CLEANUP_TIMEOUT_MS}. */
-function limited(step: Promise<unknown>): Promise<unknown> {
+/** Waits for a step of the clean-up, for at most {@linkcode CLEANUP_TIMEOUT_MS}. @param name For the error. */
+function limited(step: Promise<unknown>, name: string): Promise<unknown> {
   const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error("it does not end")), CLEANUP_TIMEOUT_MS);
+  const error = new Error(`it does not end: ${name.slice(0, STEP_NAME_LENGTH)}`);
+  const timer = setTimeout(() => reject(error), CLEANUP_TIMEOUT_MS);
   return Promise.race([step, promise]).finally(() => clearTimeout(timer));
 }
 
