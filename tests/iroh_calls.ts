@@ -1,12 +1,14 @@
 /**
- * Has each test file end only when no call of iroh is under way in it. Deno runs each file in a thread. If that
- * ends during a call, iroh crashes the whole run.
+ * Has each test file end only when no call of iroh is under way in it. Deno runs each file in a thread. If a call
+ * ends when its thread no longer is, iroh crashes the whole run.
  */
 
 import * as iroh from "@number0/iroh";
 
 /** Timeout for calls to end, after the last test of a file. */
 const TIMEOUT_MS = 10_000;
+/** The call that iroh may never end, as lib/iroh/endpoint.ts says. No crash comes of it. */
+const ENDLESS = "Endpoint.close";
 
 /** Names of the calls that are under way, each as often as it is. */
 const underWay: string[] = [];
@@ -35,7 +37,11 @@ for (const [className, exported] of Object.entries(iroh)) {
 Deno.test.afterAll(async () => {
   const deadline = performance.now() + TIMEOUT_MS;
   while (underWay.length > 0) {
-    if (performance.now() > deadline) throw new Error(`still under way: ${underWay.join(", ")}`);
+    if (performance.now() > deadline) {
+      console.log(`still under way: ${underWay.join(", ")}`);
+      if (underWay.every((name) => name === ENDLESS)) return;
+      throw new Error(`still under way: ${underWay.join(", ")}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 });

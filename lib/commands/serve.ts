@@ -1,11 +1,12 @@
 /** `git-annex-p2p-iroh ADDRESS SOCKETFILE`: serves a repository until it is no longer wanted. */
 
 import { join } from "node:path";
-import { abortable, delay } from "../async/abort.ts";
+import { delay } from "../async/abort.ts";
 import { giveBackLargeBlocks } from "../platform/malloc.ts";
 import { StreamError } from "../streams/duplex.ts";
 import { Failure, systemReason } from "../console/failure.ts";
 import { LocalRegistration } from "../discovery/same_host.ts";
+import { ENDPOINT_CLOSE_TIMEOUT_MS } from "../iroh/connection.ts";
 import { homeRelay, keepHomeRelay } from "../iroh/home_relay.ts";
 import { listenerStatus } from "../listener/snapshot.ts";
 import { ControlServer } from "../listener/control_server.ts";
@@ -43,11 +44,8 @@ const DRAIN_TIMEOUT_MS = 10_000;
 const BIND_TIMEOUT_MS = DRAIN_TIMEOUT_MS + 5_000;
 /** Interval between two attempts to bind that port. */
 const BIND_INTERVAL_MS = 250;
-/** Timeout for closing the endpoint, which takes about a second after a connection was closed. */
-const CLOSE_TIMEOUT_MS = 3_000;
-
-/** Timeout for the end after a signal: the drain, the close, and what comes between. */
-const END_TIMEOUT_MS = DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS + 2_000;
+/** Timeout for the end after a signal: the drain, the close of the endpoint, and what comes between. */
+const END_TIMEOUT_MS = DRAIN_TIMEOUT_MS + ENDPOINT_CLOSE_TIMEOUT_MS + 2_000;
 const NOT_ON_HOST = "peers on this host must find it by another route";
 
 /** The repository cannot be served. */
@@ -262,7 +260,7 @@ async function announce(
 
 async function closeEndpoint(endpoint: Endpoint): Promise<void> {
   try {
-    await abortable(endpoint[Symbol.asyncDispose](), AbortSignal.timeout(CLOSE_TIMEOUT_MS));
+    await endpoint[Symbol.asyncDispose]();
   } catch (error) {
     debug(() => `closing the endpoint: ${error}`); // it ends with the process
   }

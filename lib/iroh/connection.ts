@@ -47,6 +47,9 @@ export interface EndpointAddresses {
   readonly direct: string[];
 }
 
+/** Timeout for the close of an endpoint, which takes about a second after a connection was closed. */
+export const ENDPOINT_CLOSE_TIMEOUT_MS = 3_000;
+
 /** What the users of a connection need of its endpoint. endpoint.ts implements it. */
 export interface LocalEndpoint extends AsyncDisposable {
   knownAddresses(): EndpointAddresses;

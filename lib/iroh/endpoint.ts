@@ -7,7 +7,7 @@
 
 import { isIP } from "../platform/ip_address.ts";
 import type * as Iroh from "@number0/iroh";
-import { abortable } from "../async/abort.ts";
+import { abortable, LinkedSignal } from "../async/abort.ts";
 import { debug } from "../console/stderr.ts";
 import { networkOf, socketAddress, splitSocketAddress } from "../platform/socket_address.ts";
 import type { RelaySetting, RelayToken } from "../repository/settings.ts";
@@ -15,6 +15,7 @@ import { StreamError } from "../streams/duplex.ts";
 import { IrohBytes } from "./bytes.ts";
 import {
   Connection,
+  ENDPOINT_CLOSE_TIMEOUT_MS,
   type EndpointAddresses,
   type LocalEndpoint,
   type PeerAddress,
@@ -48,15 +49,22 @@ export interface EndpointOptions {
   readonly bind?: string | undefined;
   /** IP address, with or without a port, at which peers see it, beside those that iroh finds out. */
   readonly external?: string | undefined;
+  /** Timeout for its close; tests pass a shorter one. */
+  readonly closeTimeoutMs?: number;
 }
 
 /** An iroh endpoint: a key pair and a UDP socket. The caller that binds it disposes of it. */
 export class Endpoint implements LocalEndpoint {
   readonly #endpoint: Iroh.Endpoint;
   readonly #relayToken: RelayToken | undefined;
+  readonly #closeTimeoutMs: number;
 
-  private constructor(endpoint: Iroh.Endpoint, relay: RelaySetting) {
+  private constructor(
+    endpoint: Iroh.Endpoint,
+    { relay, closeTimeoutMs = ENDPOINT_CLOSE_TIMEOUT_MS }: EndpointOptions,
+  ) {
     this.#endpoint = endpoint;
+    this.#closeTimeoutMs = closeTimeoutMs;
     this.#relayToken = relay.kind === "custom" ? relay.token : undefined;
   }
 
@@ -71,7 +79,7 @@ export class Endpoint implements LocalEndpoint {
     let endpoint: Endpoint;
     try {
       if (options.bind) builder.bindAddr(options.bind);
-      endpoint = new Endpoint(await builder.bind(), options.relay);
+      endpoint = new Endpoint(await builder.bind(), options);
     } catch (error) {
       const where = options.bind ?? "any port";
       throw new BindError(`cannot open a UDP socket on ${where}, ${irohReason(error)}`, {
@@ -172,9 +180,19 @@ export class Endpoint implements LocalEndpoint {
   /**
    * Closes all connections and the socket. If a connection was closed just before, this takes about 1 s, for
    * which a process that exits need not wait.
+   *
+   * It has a timeout, since iroh 1.0.2 may wait for ever: if a peer has forgotten a connection and says so twice at
+   * once, iroh counts that connection twice (https://github.com/n0-computer/noq/issues/743). All that is to be sent
+   * has been sent by then.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#endpoint.close();
+    using limit = new LinkedSignal([], { milliseconds: this.#closeTimeoutMs });
+    try {
+      await abortable(this.#endpoint.close(), limit.signal);
+    } catch (error) {
+      if (error !== limit.signal.reason) throw error;
+      debug(() => "iroh does not end the close of an endpoint");
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type * as Iroh from "@number0/iroh";
-import { type Endpoint, Incoming } from "./endpoint.ts";
+import * as Iroh from "@number0/iroh";
+import { Endpoint, Incoming } from "./endpoint.ts";
 
 /** Returns a connection that is asked for from there. */
 function incoming(kind: string, addr: string, isValidated: boolean, endpointId?: string): Incoming {
@@ -23,4 +23,24 @@ Deno.test("Incoming: an address is proven if QUIC has validated it, or a relay v
   assert.deepEqual(await incoming("ip", "192.0.2.1:7", false).source(), unproven);
   const name = "https://relay.example/", relay = { name, dialer: `${name} key`, isProven: true };
   assert.deepEqual(await incoming("relay", name, false, "key").source(), relay);
+});
+
+Deno.test("Endpoint: its close ends although iroh's does not", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const { close } = Iroh.Endpoint.prototype;
+  const closed: Iroh.Endpoint[] = [];
+  Iroh.Endpoint.prototype.close = function () {
+    closed.push(this);
+    return promise;
+  };
+  try {
+    const options = { relay: { kind: "none" }, lookup: false, bind: "127.0.0.1:0" } as const;
+    const endpoint = await Endpoint.bind({ ...options, closeTimeoutMs: 10 });
+    await endpoint[Symbol.asyncDispose]();
+  } finally {
+    Iroh.Endpoint.prototype.close = close;
+    resolve();
+    for (const endpoint of closed) await endpoint.close();
+  }
+  assert.equal(closed.length, 1);
 });
