@@ -9,6 +9,7 @@ import { Stdio } from "../platform/stdio.ts";
 import type { ControlLocator } from "../control/locator.ts";
 import type { WorkingContext } from "../repository/repository.ts";
 import { ConnectionFailure, peerFailure } from "./failures.ts";
+import { GitAnswer } from "./git_answer.ts";
 import { openOutbound } from "./open.ts";
 
 /**
@@ -26,7 +27,7 @@ export async function pipeStdio(
 ): Promise<number> {
   using signals = new Signals(END_TIMEOUT_MS);
   const { signal } = signals;
-  const stdio = new Stdio();
+  const stdio = new Stdio(new GitAnswer());
   const wanted = {
     address,
     onLane: () => stdio.expectMuch(),

@@ -1,5 +1,6 @@
 /** Makes stdin and stdout one stream, whose directions end independently. */
 
+import { abortable } from "../async/abort.ts";
 import { NonblockingPipe } from "./nonblocking_pipe.ts";
 import type { Duplex } from "../streams/duplex.ts";
 import { cString, type Libc, O_NONBLOCK, O_WRONLY, openLibc } from "./libc.ts";
@@ -16,8 +17,20 @@ const F_SETFL = 4;
 const READ_BYTES = 128 * 1024;
 /** Maximum bytes read before the peer takes them: several reads, so that the peer need not wait for one. */
 const READ_AHEAD_BYTES = 512 * 1024;
+/** Timeout for the last bytes of a {@linkcode StdioWatch}: the reader of stdout may stand still. */
+const LAST_BYTES_TIMEOUT_MS = 1_000;
 /** Delay of closing stdout after the end of stdin. Mostly the process exits before, which closes it cheaper. */
 const CLOSE_DELAY_MS = 20;
+
+/** Watches the bytes of stdin and stdout. */
+export interface StdioWatch {
+  /** Called with all bytes of stdin, before they can be taken. */
+  read(chunk: Uint8Array): void;
+  /** Returns what is written to stdout in place of a chunk. */
+  write(chunk: Uint8Array): readonly Uint8Array[];
+  /** Returns what is written to stdout before it is closed. */
+  end(): readonly Uint8Array[];
+}
 
 /**
  * This process's stdin and stdout.
@@ -32,15 +45,21 @@ export class Stdio implements Duplex {
   #isStdinEnded = false;
   #stdin: NonblockingPipe | undefined;
   #stdout: NonblockingPipe | undefined;
+  #watch: StdioWatch;
 
-  constructor() {
+  constructor(watch: StdioWatch) {
+    this.#watch = watch;
     makeStdoutBlocking();
     const buffer = new Uint8Array(READ_BYTES);
     this.#ahead = new ReadAhead(async () => {
       try {
         const direct = this.#stdin?.read(buffer);
         const length = direct === undefined ? await Deno.stdin.read(buffer) : direct;
-        if (length !== null) return buffer.subarray(0, length);
+        if (length !== null) {
+          const bytes = buffer.subarray(0, length);
+          watch.read(bytes);
+          return bytes;
+        }
       } catch (error) {
         this.#isStdinEnded = true;
         throw error;
@@ -52,8 +71,7 @@ export class Stdio implements Duplex {
     this.readable = this.#ahead.readable();
     this.writable = new WritableStream({
       write: async (chunk) => {
-        const rest = chunk.subarray(this.#stdout?.write(chunk) ?? 0);
-        if (rest.length > 0) await writeStdout(rest);
+        for (const piece of watch.write(chunk)) await this.#write(piece);
       },
       close: () => this.#close(),
       // git-annex sees the end of stdout. The exit status tells it from an orderly one.
@@ -74,8 +92,19 @@ export class Stdio implements Duplex {
     return !this.#isStdinEnded && !isReaderGone(STDOUT);
   }
 
-  /** Closes stdout: at once, or after a delay if stdin has ended. */
-  #close(): void {
+  async #write(bytes: Uint8Array): Promise<void> {
+    const rest = bytes.subarray(this.#stdout?.write(bytes) ?? 0);
+    if (rest.length > 0) await writeStdout(rest);
+  }
+
+  /** Writes the last bytes, and closes stdout: at once, or after a delay if stdin has ended. */
+  async #close(): Promise<void> {
+    const last = this.#watch.end();
+    if (last.length > 0) {
+      const written = Promise.all(last.map((piece) => this.#write(piece)));
+      const timeout = AbortSignal.timeout(LAST_BYTES_TIMEOUT_MS);
+      await abortable(written, timeout).catch(() => {}); // the reader is gone, or stands still
+    }
     if (this.#isStdinEnded) setTimeout(closeStdout, CLOSE_DELAY_MS);
     else closeStdout();
   }

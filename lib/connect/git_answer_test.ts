@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { GitAnswer } from "./git_answer.ts";
+
+const AUTH = "AUTH 00000000-0000-0000-0000-000000000000 token\n";
+const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n";
+const REFS = packet("0123456789 refs/heads/main\0side-band-64k\n") + "0000";
+const WANT = packet("want 0123456789\n") + "0000" + packet("done\n");
+const NAK = packet("NAK\n"), PACK = packet("\x01PACK and more");
+const MESSAGE = "the answer of the peer has ended too early; repeat the command";
+const ERROR = packet(`ERR ${MESSAGE}`), ERROR_ON_BAND = packet(`\x03${MESSAGE}`);
+const DONE = "CONNECTDONE 0\n", FAILED = "CONNECTDONE 128\n";
+
+/** A packet of git (gitprotocol-common(5)). */
+function packet(text: string): string {
+  return (text.length + 4).toString(16).padStart(4, "0") + text;
+}
+
+function data(text: string): string {
+  return `DATA ${text.length}\n${text}`;
+}
+
+function bytes(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+function text(pieces: readonly Uint8Array[]): string {
+  return pieces.map((piece) => String.fromCharCode(...piece)).join("");
+}
+
+/** What both ends say, in turn: git-annex here first. */
+type Talk = readonly string[];
+const FETCH: Talk = [AUTH, AUTH_SUCCESS, "CONNECT git-upload-pack\n", data(REFS), data(WANT)];
+
+/** Returns what git-annex here gets. @param length Maximum length of the chunks. */
+function answered(talk: Talk, length = Infinity): string {
+  const watch = new GitAnswer();
+  let got = "";
+  for (const [i, said] of talk.entries()) {
+    for (let at = 0; at < said.length; at += length) {
+      const chunk = bytes(said.slice(at, at + length));
+      if (i % 2 === 0) watch.read(chunk);
+      else got += text(watch.write(chunk));
+    }
+  }
+  return got + text(watch.end());
+}
+
+/** Asserts what git-annex here gets, however the bytes are cut into chunks. */
+function assertAnswered(talk: Talk, expected: string): void {
+  for (const length of [1, 2, 3, 7, 64, Infinity]) assert.equal(answered(talk, length), expected);
+}
+
+/** Returns what the peer has said. */
+function said(talk: Talk): string {
+  return talk.filter((_, i) => i % 2 === 1).join("");
+}
+
+Deno.test("GitAnswer changes nothing in an answer that is complete", () => {
+  const talks: Talk[] = [
+    [...FETCH, data(NAK) + data(PACK + "0000") + DONE + DONE],
+    [...FETCH, data(NAK), data(packet("have 1")), data(NAK + PACK) + data("0000") + DONE],
+    [...FETCH.slice(0, 4), data("0000"), DONE], // there is nothing new
+    [...FETCH, data(NAK + PACK + "0000")], // the connection has ended after it
+    [AUTH, "AUTH-FAILURE\n"],
+    [AUTH],
+  ];
+  for (const talk of talks) assertAnswered(talk, said(talk));
+});
+
+Deno.test("GitAnswer changes nothing in what is not git's", () => {
+  const talks: Talk[] = [
+    [
+      AUTH,
+      AUTH_SUCCESS,
+      "VERSION 4\n",
+      "VERSION 4\n",
+      "GET 0 file key\n",
+      data("0123").slice(0, -1),
+    ],
+    [AUTH, AUTH_SUCCESS, "NOTIFYCHANGE\n", "CHANGED refs/heads/main\n" + DONE],
+    [AUTH, AUTH_SUCCESS, "CONNECT git-upload-pack\n", "ERROR no\n" + data("half").slice(0, -2)],
+    [...FETCH, data("not a packet") + DONE],
+    [AUTH, "x".repeat(2_000)],
+  ];
+  for (const talk of talks) assertAnswered(talk, said(talk));
+});
+
+Deno.test("GitAnswer ends an answer in order if only its last packet is missing", () => {
+  assertAnswered(
+    [...FETCH, data(NAK + PACK) + DONE + DONE],
+    said(FETCH) + data(NAK + PACK) + data("0000") + DONE + DONE,
+  );
+});
+
+Deno.test("GitAnswer gives git an error if more is missing", () => {
+  const cases: [talk: Talk, missing: string, rest: string][] = [
+    [[...FETCH.slice(0, 3), DONE], ERROR, DONE],
+    [[...FETCH.slice(0, 3), data(REFS.slice(0, -4)) + DONE], ERROR, DONE],
+    [[...FETCH, DONE], ERROR, DONE],
+    [[...FETCH, data(NAK) + DONE], ERROR, DONE],
+    [[...FETCH, data(NAK + PACK) + FAILED], ERROR_ON_BAND, FAILED],
+    [[...FETCH, data(NAK + PACK.slice(0, -5)) + DONE], "\0".repeat(5) + ERROR_ON_BAND, DONE],
+    [[...FETCH, data(NAK + PACK + "00") + DONE], "zzzz" + ERROR_ON_BAND, DONE],
+  ];
+  for (const [talk, missing, rest] of cases) {
+    const before = said(talk).slice(0, -rest.length);
+    assertAnswered(talk, before + data(missing) + rest);
+  }
+});
+
+Deno.test("GitAnswer gives git an error if the connection is lost", () => {
+  const lost = (answer: string) => [...FETCH, answer];
+  const before = said(FETCH);
+  assertAnswered(FETCH, before + data(ERROR));
+  assertAnswered(lost(data(NAK + PACK) + "DAT"), before + data(NAK + PACK) + data(ERROR_ON_BAND));
+  const cut = data(PACK).slice(0, -5); // the error is longer than what is missing of the message
+  const missing = "\0".repeat(5) + ERROR_ON_BAND;
+  assertAnswered(lost(cut), before + cut + missing.slice(0, 5) + data(missing.slice(5)));
+  const long = data(PACK + "x".repeat(1_000)).slice(0, -1_000);
+  assertAnswered(lost(long), before + long + ERROR_ON_BAND);
+});

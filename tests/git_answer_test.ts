@@ -1,0 +1,111 @@
+/** git notices if the answer of the peer ends too early. A fake git-annex drops the end, as the real one may do. */
+
+import assert from "node:assert/strict";
+import { ExactReader } from "../lib/streams/exact_reader.ts";
+import { ANNEX_TOOLS } from "./annex.ts";
+import { AUTH_SUCCESS, makePair, makeRepository } from "./pair.ts";
+import { type Run, scenario, type TestEnv } from "./testenv.ts";
+
+/** Timeout for a clone, which takes less than a second; without the end of the answer it would wait for ever. */
+const CLONE_TIMEOUT_S = "15";
+/** Exit status of timeout(1). */
+const TIMED_OUT = 124;
+
+/** What happens to the last answer of `git upload-pack`. */
+interface Cut {
+  /** Number of bytes that are dropped at its end. */
+  readonly bytes: number;
+  /** Whether the connection is lost in their place. */
+  readonly isLost: boolean;
+}
+
+scenario(
+  "git-annex: git notices if the end of the peer's answer is missing",
+  { needs: [...ANNEX_TOOLS], limitMs: 90_000 },
+  async (env) => {
+    const cut = { bytes: 0, isLost: false };
+    let repository = "";
+    const pair = await makePair(
+      env,
+      "loopback",
+      (connection) => serve(connection, repository, cut),
+    );
+    repository = await makeRepository(env, pair.network.a, "served");
+    const commit = ["git", "commit", "-q", "--allow-empty", "-m", "a commit"];
+    await env.ok(commit, { on: pair.network.a, cwd: repository });
+    const clone = (name: string, change: Partial<Cut>) => {
+      Object.assign(cut, { bytes: 0, isLost: false }, change);
+      return cloneAs(env, pair, name);
+    };
+
+    assert.equal((await clone("all", {})).code, 0);
+    // The last packet is missing. It says only that this is the end.
+    assert.equal((await clone("flush", { bytes: 4 })).code, 0);
+    for (
+      const [name, change] of Object.entries({
+        data: { bytes: 12 },
+        header: { bytes: 2 },
+        lost: { bytes: 40, isLost: true },
+      })
+    ) {
+      const { code, stderr } = await clone(name, change);
+      assert.notEqual(code, 0, name);
+      assert.notEqual(code, TIMED_OUT, `${name}: ${stderr}`);
+    }
+    const { stderr } = await clone("nothing", { bytes: 1 << 20 });
+    assert.match(stderr, /remote error: the answer of the peer has ended too early; repeat/);
+  },
+);
+
+async function cloneAs(
+  env: TestEnv,
+  { network: { b }, dialed }: Awaited<ReturnType<typeof makePair>>,
+  name: string,
+): Promise<Run> {
+  const command = ["timeout", "-k", "2", CLONE_TIMEOUT_S, "git", "clone", "-q"];
+  const options = { on: b, env: { GIT_ANNEX_P2P_AUTHTOKEN: "token" } };
+  return await env.run([...command, `p2p-annex::iroh:${dialed}`, name], options);
+}
+
+/** Serves a repository as git-annex does. */
+async function serve(connection: Deno.UnixConn, repository: string, cut: Cut): Promise<void> {
+  const reader = new ExactReader((buffer) => connection.read(buffer), 1 << 16);
+  const writer = connection.writable.getWriter();
+  const send = (text: string) => writer.write(new TextEncoder().encode(text));
+  const sendData = async (data: Uint8Array) => {
+    if (data.length > 0) await send(`DATA ${data.length}\n`).then(() => writer.write(data));
+  };
+  await readLine(reader); // AUTH
+  await send(AUTH_SUCCESS);
+  assert.equal(await readLine(reader), "CONNECT git-upload-pack");
+  const git = new Deno.Command("git", {
+    args: ["upload-pack", repository],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const requests = git.stdin.getWriter();
+  let isLast = false, last = new Uint8Array();
+  const answering = (async () => {
+    for await (const data of git.stdout) {
+      if (isLast) last = new Uint8Array([...last, ...data]);
+      else await sendData(data);
+    }
+    await sendData(last.subarray(0, Math.max(0, last.length - cut.bytes)));
+    if (!cut.isLost) await send("CONNECTDONE 0\nCONNECTDONE 0\n");
+    connection.close();
+  })();
+  for (let line; (line = await readLine(reader).catch(() => undefined));) {
+    const data = (await reader.read(Number(line.slice("DATA ".length))))!.slice();
+    isLast ||= new TextDecoder().decode(data).endsWith("done\n");
+    await requests.write(data);
+  }
+  await answering;
+}
+
+async function readLine(reader: ExactReader): Promise<string> {
+  for (let line = "";;) {
+    const character = new TextDecoder().decode((await reader.read(1))!);
+    if (character === "\n") return line;
+    line += character;
+  }
+}
