@@ -108,24 +108,26 @@ scenario(
   },
   async (env) => {
     const { a, b, dial, listener } = await makeNeighbours(env);
-    assertEchoed(await (await dial()).ended); // so that the memory of a first connection does not count
-    const memory = () => memoryOf(listener.pid);
-    const before = await memory(), receivedBefore = await datagramsReceived(env, a);
-    const flood = await env.start(python("mdns_flood.py"), { on: b });
-    const dials = (async () => {
-      for (let i = 0; i < 5; i++) assertEchoed(await (await dial()).ended);
-    })();
-    await flood.says(/half/);
-    await dials;
-    assert.equal((await flood.ended).code, 0);
-    assertEchoed(await (await dial()).ended);
-    const ear = await listenToMulticast(env, b);
-    await env.ok(python("mdns_ask.py"), { on: b });
-    await ear.says(/response from 10\.77\.0\.1 /);
-    assert.equal(listener.code, undefined);
-    const received = await datagramsReceived(env, a) - receivedBefore;
-    assert(received > 9_000, `${received} packets came`);
-    const grown = await memory() - before;
+    const flood = async () => {
+      const receivedBefore = await datagramsReceived(env, a);
+      const started = await env.start(python("mdns_flood.py"), { on: b });
+      const dials = (async () => {
+        for (let i = 0; i < 5; i++) assertEchoed(await (await dial()).ended);
+      })();
+      await started.says(/half/);
+      await dials;
+      assert.equal((await started.ended).code, 0);
+      assertEchoed(await (await dial()).ended);
+      const ear = await listenToMulticast(env, b);
+      await env.ok(python("mdns_ask.py"), { on: b });
+      await ear.says(/response from 10\.77\.0\.1 /);
+      assert.equal(listener.code, undefined);
+      const received = await datagramsReceived(env, a) - receivedBefore;
+      assert(received > 9_000, `${received} packets came`);
+      return await memoryOf(listener.pid);
+    };
+    // V8 collects garbage late on a busy machine, and keeps the room. It has it after the first flood.
+    const before = await flood(), grown = await flood() - before;
     assert(grown < 30, `${grown} MiB more`);
   },
 );
