@@ -39,8 +39,11 @@ scenario(
     };
 
     assert.equal((await clone("all", {})).code, 0);
-    // The last packet is missing. It says only that this is the end.
+    // The last packet is missing, which says only that this is the end.
     assert.equal((await clone("flush", { bytes: 4 })).code, 0);
+    // The last byte of the pack is missing, too, with its packet or without.
+    assert.equal((await clone("byte", { bytes: 5 })).code, 0);
+    assert.equal((await clone("packet", { bytes: 10 })).code, 0);
     for (
       const [name, change] of Object.entries({
         data: { bytes: 12 },

@@ -6,13 +6,19 @@
  * remote-p2p-annex` holds it open, and waits for git-annex, which waits for git. So `git fetch` would wait for ever.
  * That also happens if the connection is lost.
  *
- * An answer consists of git's packets (gitprotocol-common(5)). If it ends too early, git gets what it waits for: an
- * error, or only the last packet if that alone may be missing. git checks the data itself.
+ * An answer consists of git's packets (gitprotocol-common(5)). If it ends too early, git gets the rest if it can be
+ * known, or else an error. Two things can be known:
+ *
+ * - the last packet, which is always the same
+ * - the last byte of a pack, which `git upload-pack` holds back until it knows that all went well (pack_checksum.ts)
+ *
+ * Neither hides a loss: git checks the pack itself.
  * https://git-annex.branchable.com/design/p2p_protocol/
  */
 
 import { debug } from "../console/stderr.ts";
 import type { StdioWatch } from "../platform/stdio.ts";
+import { joined, PackChecksum } from "./pack_checksum.ts";
 
 /** Maximum length of a line. That of `AUTH` has about 100 characters. */
 const MAX_LINE_BYTES = 1_000;
@@ -21,8 +27,8 @@ const LINE_FEED = 0x0a, DIGIT_ZERO = 0x30;
 const FLUSH = "0000";
 /** First byte of a packet's data, if it belongs to one of the streams that git sends side by side. */
 const BANDS = [1, 2, 3];
-/** The band of errors. */
-const ERROR_BAND = "\x03";
+/** The bands of data and of errors. */
+const DATA_BAND = 1, ERROR_BAND = 3;
 const MESSAGE = "the answer of the peer has ended too early; repeat the command";
 
 /** Watches what goes through stdin and stdout. All bytes pass unchanged, until something has to be inserted. */
@@ -40,47 +46,45 @@ export class GitAnswer implements StdioWatch {
 
   read(chunk: Uint8Array): void {
     if (this.#isOver) return;
-    this.#requests.read(chunk, {
-      line: (line) => {
-        if (++this.#requestLines !== 2) return;
+    for (const { line, data } of this.#requests.read(this.#requests.withHeld(chunk))) {
+      if (line !== undefined && ++this.#requestLines === 2) {
         this.#isGit = line.startsWith("CONNECT ");
         this.#isOver = !this.#isGit;
-      },
+      }
       // If git needs nothing, it sends only a flush, and gets no answer.
-      data: (data) => {
-        if (data.some((byte) => byte !== DIGIT_ZERO)) this.#packets.isAwaited = true;
-      },
-    });
+      if (data?.some((byte) => byte !== DIGIT_ZERO)) this.#packets.isAwaited = true;
+    }
+    if (this.#requests.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
   }
 
-  write(chunk: Uint8Array): readonly Uint8Array[] {
-    if (this.#isOver) return present(this.#answers.takeHeld(), chunk);
+  async write(chunk: Uint8Array): Promise<readonly Uint8Array[]> {
+    const bytes = this.#answers.withHeld(chunk);
+    if (this.#isOver) return [bytes];
     const pieces: Uint8Array[] = [];
     let from = 0;
-    const bytes = this.#answers.read(chunk, {
-      line: (line, bytes, at) => {
-        const missing = this.#onLine(line);
-        if (!missing) return;
-        pieces.push(bytes.subarray(from, at), missing);
-        from = at;
-      },
-      data: (data) => this.#packets.see(data),
-    });
-    pieces.push(bytes.subarray(from));
+    for (const { line, data, at } of this.#answers.read(bytes)) {
+      if (data) await this.#packets.see(data);
+      const missing = line === undefined ? undefined : await this.#onLine(line);
+      if (!missing) continue;
+      pieces.push(bytes.subarray(from, at), missing);
+      from = at;
+    }
+    // A line that is not complete is held back.
     if (this.#answers.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
-    if (this.#isOver) pieces.push(this.#answers.takeHeld());
-    return present(...pieces);
+    if (this.#isOver) this.#answers.takeHeld();
+    pieces.push(bytes.subarray(from, bytes.length - this.#answers.heldBytes));
+    return pieces;
   }
 
-  end(): readonly Uint8Array[] {
+  async end(): Promise<readonly Uint8Array[]> {
     const isCut = !this.#isOver && this.#isGit && this.#answerLines > 0;
     this.#isOver = true;
-    const missing = isCut ? this.#missing(false, this.#answers.dataLeft) : undefined;
-    return missing ? [missing] : present(this.#answers.takeHeld());
+    const missing = isCut ? await this.#missing(false, this.#answers.dataLeft) : undefined;
+    return [missing ?? this.#answers.takeHeld()];
   }
 
   /** Notes a line of the peer. @returns What has to come before it. */
-  #onLine(line: string): Uint8Array | undefined {
+  async #onLine(line: string): Promise<Uint8Array | undefined> {
     this.#answerLines++;
     if (this.#isOver) return undefined;
     const done = /^CONNECTDONE (\d+)$/.exec(line);
@@ -88,12 +92,12 @@ export class GitAnswer implements StdioWatch {
       ? line.startsWith("AUTH-SUCCESS ")
       : this.#isGit && line.startsWith("DATA ");
     if (!isExpected) this.#isOver = true;
-    return done && this.#isGit ? this.#missing(done[1] === "0", 0) : undefined;
+    return done && this.#isGit ? await this.#missing(done[1] === "0", 0) : undefined;
   }
 
   /** Returns messages that end git's answer. @param dataLeft Bytes that are to come of a message. */
-  #missing(isSuccess: boolean, dataLeft: number): Uint8Array | undefined {
-    const text = this.#packets.ending(isSuccess);
+  async #missing(isSuccess: boolean, dataLeft: number): Promise<Uint8Array | undefined> {
+    const text = await this.#packets.ending(isSuccess);
     if (text === "") return undefined;
     debug(() => `git's answer has ended too early; it gets ${JSON.stringify(text.slice(-100))}`);
     const rest = text.slice(dataLeft);
@@ -101,11 +105,12 @@ export class GitAnswer implements StdioWatch {
   }
 }
 
-/** What {@linkcode Messages} finds. */
-interface MessageHandler {
-  /** @param at Where the line begins in `bytes`. */
-  readonly line: (line: string, bytes: Uint8Array, at: number) => void;
-  readonly data: (data: Uint8Array) => void;
+/** A line, or some of the data that follows it. */
+interface Part {
+  readonly line?: string;
+  readonly data?: Uint8Array;
+  /** Where it begins. */
+  readonly at: number;
 }
 
 /** Splits one direction of the P2P protocol into lines and data. */
@@ -113,30 +118,33 @@ class Messages {
   /** Number of bytes that are to come of the present data. */
   dataLeft = 0;
   /** The beginning of a line. */
-  #held = new Uint8Array();
+  #held: Uint8Array<ArrayBuffer> = new Uint8Array();
 
-  /** Returns the bytes that can be passed on: without a line that is not complete, and with the beginning of the first. */
-  read(chunk: Uint8Array, handler: MessageHandler): Uint8Array {
-    const bytes = this.#held.length > 0 ? joined(this.takeHeld(), chunk) : chunk;
+  /** Returns the next bytes, and before them what was held, which is forgotten. */
+  withHeld(chunk: Uint8Array): Uint8Array {
+    return this.#held.length > 0 ? joined(this.takeHeld(), chunk) : chunk;
+  }
+
+  /** Yields what is complete, and holds the beginning of a line. */
+  *read(bytes: Uint8Array): Generator<Part> {
     for (let at = 0; at < bytes.length;) {
       if (this.dataLeft > 0) {
         const data = bytes.subarray(at, at + this.dataLeft);
         this.dataLeft -= data.length;
+        yield { data, at };
         at += data.length;
-        handler.data(data);
         continue;
       }
       const end = bytes.indexOf(LINE_FEED, at);
       if (end < 0) {
         this.#held = bytes.slice(at);
-        return bytes.subarray(0, at);
+        return;
       }
       const line = textOf(bytes.subarray(at, end));
       this.dataLeft = Number(/^DATA (\d{1,15})$/.exec(line)?.[1] ?? 0);
-      handler.line(line, bytes, at);
+      yield { line, at };
       at = end + 1;
     }
-    return bytes;
   }
 
   /** Length of the beginning of a line that is held back. */
@@ -164,15 +172,17 @@ class Packets {
   #first: number | undefined;
   /** False if it is something else than packets, of which nothing is known. */
   #isValid = true;
+  #pack = new PackChecksum();
 
   /** Looks at the next bytes of the answer. */
-  see(data: Uint8Array): void {
+  async see(data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.length && this.#isValid;) {
       if (this.#left > 0) {
-        this.#first ??= data[at];
-        const length = Math.min(this.#left, data.length - at);
-        this.#left -= length;
-        at += length;
+        const piece = data.subarray(at, at + this.#left), isBegin = this.#first === undefined;
+        this.#first ??= piece[0];
+        if (this.#first === DATA_BAND) await this.#pack.add(isBegin ? piece.subarray(1) : piece);
+        this.#left -= piece.length;
+        at += piece.length;
         continue;
       }
       this.#length += String.fromCharCode(data[at++]!);
@@ -190,28 +200,26 @@ class Packets {
   }
 
   /** Returns what git has to get before the end, as text of one byte per character; nothing if all has come. */
-  ending(isSuccess: boolean): string {
-    if (!this.#isValid || (!this.isAwaited && this.#length === "" && this.#left === 0)) return "";
-    const isOnBand = BANDS.includes(this.#first ?? 0);
+  async ending(isSuccess: boolean): Promise<string> {
     const isBetween = this.#length === "" && this.#left === 0;
-    if (isSuccess && isOnBand && isBetween) return FLUSH;
-    const text = (isOnBand ? ERROR_BAND : "ERR ") + MESSAGE;
-    const packet = (text.length + FLUSH.length).toString(16).padStart(FLUSH.length, "0") + text;
+    if (!this.#isValid || (!this.isAwaited && isBetween)) return "";
+    const isOnBand = BANDS.includes(this.#first ?? 0);
+    const isLastByte = this.#first === DATA_BAND && this.#left === 1;
+    if (isSuccess && (isOnBand && isBetween || isLastByte)) {
+      const last = await this.#pack.lastByte();
+      const data = last === undefined ? undefined : String.fromCharCode(last);
+      if (isLastByte && data) return data + FLUSH;
+      if (isBetween) return (data ? packet(String.fromCharCode(DATA_BAND) + data) : "") + FLUSH;
+    }
     // What cannot be a length makes git give up at once.
     const rest = this.#length === "" ? "\0".repeat(this.#left) : "z".repeat(FLUSH.length);
-    return rest + packet;
+    return rest + packet((isOnBand ? String.fromCharCode(ERROR_BAND) : "ERR ") + MESSAGE);
   }
 }
 
-function present(...pieces: Uint8Array[]): Uint8Array[] {
-  return pieces.filter(({ length }) => length > 0);
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
+/** Returns a packet of git. */
+function packet(text: string): string {
+  return (text.length + FLUSH.length).toString(16).padStart(FLUSH.length, "0") + text;
 }
 
 /** Converts bytes to a text of one character per byte, and back. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { GitAnswer } from "./git_answer.ts";
 
 const AUTH = "AUTH 00000000-0000-0000-0000-000000000000 token\n";
@@ -24,7 +25,8 @@ function bytes(text: string): Uint8Array {
 }
 
 function text(pieces: readonly Uint8Array[]): string {
-  return pieces.map((piece) => String.fromCharCode(...piece)).join("");
+  return pieces.map((piece) => Array.from(piece, (byte) => String.fromCharCode(byte)).join(""))
+    .join("");
 }
 
 /** What both ends say, in turn: git-annex here first. */
@@ -32,22 +34,24 @@ type Talk = readonly string[];
 const FETCH: Talk = [AUTH, AUTH_SUCCESS, "CONNECT git-upload-pack\n", data(REFS), data(WANT)];
 
 /** Returns what git-annex here gets. @param length Maximum length of the chunks. */
-function answered(talk: Talk, length = Infinity): string {
+async function answered(talk: Talk, length: number): Promise<string> {
   const watch = new GitAnswer();
   let got = "";
   for (const [i, said] of talk.entries()) {
     for (let at = 0; at < said.length; at += length) {
       const chunk = bytes(said.slice(at, at + length));
       if (i % 2 === 0) watch.read(chunk);
-      else got += text(watch.write(chunk));
+      else got += text(await watch.write(chunk));
     }
   }
-  return got + text(watch.end());
+  return got + text(await watch.end());
 }
 
 /** Asserts what git-annex here gets, however the bytes are cut into chunks. */
-function assertAnswered(talk: Talk, expected: string): void {
-  for (const length of [1, 2, 3, 7, 64, Infinity]) assert.equal(answered(talk, length), expected);
+async function assertAnswered(talk: Talk, expected: string): Promise<void> {
+  for (const length of [1, 2, 3, 7, 64, Infinity]) {
+    assert.equal(await answered(talk, length), expected);
+  }
 }
 
 /** Returns what the peer has said. */
@@ -55,7 +59,7 @@ function said(talk: Talk): string {
   return talk.filter((_, i) => i % 2 === 1).join("");
 }
 
-Deno.test("GitAnswer changes nothing in an answer that is complete", () => {
+Deno.test("GitAnswer changes nothing in an answer that is complete", async () => {
   const talks: Talk[] = [
     [...FETCH, data(NAK) + data(PACK + "0000") + DONE + DONE],
     [...FETCH, data(NAK), data(packet("have 1")), data(NAK + PACK) + data("0000") + DONE],
@@ -64,10 +68,10 @@ Deno.test("GitAnswer changes nothing in an answer that is complete", () => {
     [AUTH, "AUTH-FAILURE\n"],
     [AUTH],
   ];
-  for (const talk of talks) assertAnswered(talk, said(talk));
+  for (const talk of talks) await assertAnswered(talk, said(talk));
 });
 
-Deno.test("GitAnswer changes nothing in what is not git's", () => {
+Deno.test("GitAnswer changes nothing in what is not git's", async () => {
   const talks: Talk[] = [
     [
       AUTH,
@@ -82,17 +86,17 @@ Deno.test("GitAnswer changes nothing in what is not git's", () => {
     [...FETCH, data("not a packet") + DONE],
     [AUTH, "x".repeat(2_000)],
   ];
-  for (const talk of talks) assertAnswered(talk, said(talk));
+  for (const talk of talks) await assertAnswered(talk, said(talk));
 });
 
-Deno.test("GitAnswer ends an answer in order if only its last packet is missing", () => {
-  assertAnswered(
+Deno.test("GitAnswer ends an answer in order if only its last packet is missing", async () => {
+  await assertAnswered(
     [...FETCH, data(NAK + PACK) + DONE + DONE],
     said(FETCH) + data(NAK + PACK) + data("0000") + DONE + DONE,
   );
 });
 
-Deno.test("GitAnswer gives git an error if more is missing", () => {
+Deno.test("GitAnswer gives git an error if more is missing", async () => {
   const cases: [talk: Talk, missing: string, rest: string][] = [
     [[...FETCH.slice(0, 3), DONE], ERROR, DONE],
     [[...FETCH.slice(0, 3), data(REFS.slice(0, -4)) + DONE], ERROR, DONE],
@@ -104,18 +108,48 @@ Deno.test("GitAnswer gives git an error if more is missing", () => {
   ];
   for (const [talk, missing, rest] of cases) {
     const before = said(talk).slice(0, -rest.length);
-    assertAnswered(talk, before + data(missing) + rest);
+    await assertAnswered(talk, before + data(missing) + rest);
   }
 });
 
-Deno.test("GitAnswer gives git an error if the connection is lost", () => {
+Deno.test("GitAnswer gives git an error if the connection is lost", async () => {
   const lost = (answer: string) => [...FETCH, answer];
   const before = said(FETCH);
-  assertAnswered(FETCH, before + data(ERROR));
-  assertAnswered(lost(data(NAK + PACK) + "DAT"), before + data(NAK + PACK) + data(ERROR_ON_BAND));
+  await assertAnswered(FETCH, before + data(ERROR));
+  await assertAnswered(
+    lost(data(NAK + PACK) + "DAT"),
+    before + data(NAK + PACK) + data(ERROR_ON_BAND),
+  );
   const cut = data(PACK).slice(0, -5); // the error is longer than what is missing of the message
   const missing = "\0".repeat(5) + ERROR_ON_BAND;
-  assertAnswered(lost(cut), before + cut + missing.slice(0, 5) + data(missing.slice(5)));
+  await assertAnswered(lost(cut), before + cut + missing.slice(0, 5) + data(missing.slice(5)));
   const long = data(PACK + "x".repeat(1_000)).slice(0, -1_000);
-  assertAnswered(lost(long), before + long + ERROR_ON_BAND);
+  await assertAnswered(lost(long), before + long + ERROR_ON_BAND);
+});
+
+Deno.test("GitAnswer gives git the last byte of a pack", async () => {
+  for (const length of [0, 1_000, 65_000, 200_000]) {
+    const content = "PACK" + "x".repeat(length);
+    const pack = content + text([createHash("sha1").update(content).digest()]);
+    const last = packet(`\x01${pack.at(-1)}`);
+    const packets = (pack: string) =>
+      (pack.match(/.{1,60000}/gs) ?? []).map((piece) => packet(`\x01${piece}`)).join("");
+    const but = packets(pack.slice(0, -1)), progress = packet("\x02all is done");
+    const cases: [answer: string, missing: string][] = [
+      [but, last + "0000"],
+      [but + progress, last + "0000"],
+      [but + last.slice(0, -1), last.at(-1) + "0000"],
+      [but + last, "0000"],
+      [packets(pack.slice(0, -2)), "0000"], // git notices that the pack is not complete
+    ];
+    for (const [answer, missing] of cases) {
+      const talk = [...FETCH, data(NAK + answer) + DONE],
+        before = said(talk).slice(0, -DONE.length);
+      for (const length of [4_096, Infinity]) {
+        const got = await answered(talk, length);
+        assert.equal(got.slice(before.length), data(missing) + DONE);
+        assert(got.startsWith(before));
+      }
+    }
+  }
 });

@@ -27,9 +27,9 @@ export interface StdioWatch {
   /** Called with all bytes of stdin, before they can be taken. */
   read(chunk: Uint8Array): void;
   /** Returns what is written to stdout in place of a chunk. */
-  write(chunk: Uint8Array): readonly Uint8Array[];
+  write(chunk: Uint8Array): Promise<readonly Uint8Array[]>;
   /** Returns what is written to stdout before it is closed. */
-  end(): readonly Uint8Array[];
+  end(): Promise<readonly Uint8Array[]>;
 }
 
 /**
@@ -71,7 +71,7 @@ export class Stdio implements Duplex {
     this.readable = this.#ahead.readable();
     this.writable = new WritableStream({
       write: async (chunk) => {
-        for (const piece of watch.write(chunk)) await this.#write(piece);
+        for (const piece of await watch.write(chunk)) await this.#write(piece);
       },
       close: () => this.#close(),
       // git-annex sees the end of stdout. The exit status tells it from an orderly one.
@@ -93,14 +93,15 @@ export class Stdio implements Duplex {
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return;
     const rest = bytes.subarray(this.#stdout?.write(bytes) ?? 0);
     if (rest.length > 0) await writeStdout(rest);
   }
 
   /** Writes the last bytes, and closes stdout: at once, or after a delay if stdin has ended. */
   async #close(): Promise<void> {
-    const last = this.#watch.end();
-    if (last.length > 0) {
+    const last = await this.#watch.end();
+    if (last.some(({ length }) => length > 0)) {
       const written = Promise.all(last.map((piece) => this.#write(piece)));
       const timeout = AbortSignal.timeout(LAST_BYTES_TIMEOUT_MS);
       await abortable(written, timeout).catch(() => {}); // the reader is gone, or stands still
