@@ -134,6 +134,7 @@ const FIGURES:
       1_000,
     ],
     ["A further one waits 1 s", "protocol/stranger_streams.ts", "STRANGER_WAIT_MS", 1_000],
+    ["of all exceed 20,000,000", "listener/stranger_memory.ts", "MAX_WAITING_BYTES", 20_000_000],
     ["that is not whole after 10 s", "protocol/peer_connection.ts", "HEADER_TIMEOUT_MS", 10_000],
     [
       "holds back further ones for at most 10 s",

@@ -28,6 +28,7 @@ import { HandshakeLimit } from "./handshake_limit.ts";
 import type { PairingServer } from "./pairing_server.ts";
 import { dumbpipeSession, muxSession, type PeerSession } from "./peer_session.ts";
 import { type SessionLimits, StrangerLimits, type StrangerLimitValues } from "./stranger_limits.ts";
+import { StrangerMemory, type StrangerMemoryLimits } from "./stranger_memory.ts";
 import type { ConnectionOutcome } from "./presence.ts";
 import { StrangerLog } from "./stranger_log.ts";
 
@@ -45,7 +46,8 @@ const QUIET_INTERVAL_MS = 1_000, QUIET_BYTES = 10_000;
 const CONNECTIONS_BEFORE_COLLECTION = 200;
 
 /** Limits of a listener. Tests pass smaller ones. */
-export interface ListenerLimits extends StrangerLimitValues, AnnexSocketLimits {
+export interface ListenerLimits
+  extends StrangerLimitValues, StrangerMemoryLimits, AnnexSocketLimits {
   readonly peerCloseTimeoutMs: number;
   readonly quietIntervalMs: number;
 }
@@ -70,6 +72,7 @@ export class Listener {
   #options: ListenerOptions;
   #admission: Admission;
   #handshakes = new HandshakeLimit();
+  #strangerMemory: StrangerMemory;
   #connectionsEnded = 0;
   #strangerLog: StrangerLog;
   #state: "accepting" | "draining" = "accepting";
@@ -85,6 +88,7 @@ export class Listener {
   constructor(options: ListenerOptions) {
     this.#options = options;
     this.#admission = new Admission(options.maxConnections);
+    this.#strangerMemory = new StrangerMemory(options.limits);
     this.#strangerLog = new StrangerLog(options.report);
   }
 
@@ -155,7 +159,7 @@ export class Listener {
       connection.close(...closeReasonFor(new Busy()));
       return this.#refuse(source);
     }
-    limits.limitBytes(connection, (reason) => {
+    limits.limitBytes(connection, this.#strangerMemory, (reason) => {
       this.#strangerLog.add(`${nameOf(connection)} was turned away, ${reason.message}`);
     });
     if (connection.alpn === MUX_ALPN) {

@@ -511,7 +511,7 @@ for (const alpn of [DUMBPIPE_ALPN, MUX_ALPN]) {
     `Listener limits what a stranger sends until it is let in, with ${alpn}`,
     onUnix,
     async () => {
-      await using scene = await Scene.make({ lookIntervalMs: 1 });
+      await using scene = await Scene.make({ maxWaitingBytes: 1_000_000, lookIntervalMs: 1 });
       {
         using _ = scene.silence();
         const stranger = scene.dial({ alpn });

@@ -1,40 +1,30 @@
 /**
  * The limits of a stranger: a peer that has dialed this repository, and that git-annex has not admitted
- * yet. A stranger has little time, may send few bytes, and may lose its permit to another peer.
+ * yet. A stranger has little time, counts in the memory of all strangers, and may lose its permit to another peer.
  */
 
 import type { Connection } from "../iroh/connection.ts";
 import { HandshakeError } from "../protocol/dumbpipe.ts";
-import { ProtocolError } from "../protocol/mux.ts";
+import type { ProtocolError } from "../protocol/mux.ts";
 import type { Permit } from "./admission.ts";
-import { closeReasonFor, NotAuthenticated } from "./close_reasons.ts";
+import { NotAuthenticated } from "./close_reasons.ts";
+import type { StrangerBytes, StrangerMemory } from "./stranger_memory.ts";
 
 /** Timeout for the QUIC handshake and dumbpipe's hello: twice what the slowest dial was seen to take. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Timeout for `AUTH-SUCCESS`. git-annex sends AUTH at once, so only a slow link or machine needs it. */
 const AUTH_TIMEOUT_MS = 30_000;
-/**
- * Maximum bytes of a stranger that git-annex has not taken. A peer sends its token and waits, in a few packets. A
- * hundred strangers then occupy 50 MB.
- */
-const MAX_WAITING_BYTES = 500_000;
-/** Interval between looks at the bytes of a stranger. Each look costs one call of iroh. */
-const LOOK_INTERVAL_MS = 100;
 
 /** Limits of a stranger. Tests pass smaller ones. */
 export interface StrangerLimitValues {
   readonly handshakeTimeoutMs: number;
   readonly authTimeoutMs: number;
-  readonly maxWaitingBytes: number;
-  readonly lookIntervalMs: number;
 }
 
 /** The limits that apply unless a test passes others. */
 export const STRANGER_LIMITS: StrangerLimitValues = {
   handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
   authTimeoutMs: AUTH_TIMEOUT_MS,
-  maxWaitingBytes: MAX_WAITING_BYTES,
-  lookIntervalMs: LOOK_INTERVAL_MS,
 };
 
 /**
@@ -49,11 +39,8 @@ export class StrangerLimits implements Disposable {
   #permit: Permit | undefined;
   #exceeded = new AbortController();
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
-  #lookTimer: ReturnType<typeof setInterval> | undefined;
-  /** Returns how many bytes git-annex has taken, one function for each open session. */
-  #taken = new Set<() => number>();
-  /** Bytes that git-annex has taken from sessions that have ended. */
-  #takenBefore = 0;
+  /** Undefined if no limit applies. */
+  #bytes: StrangerBytes | undefined;
 
   /**
    * @param permit Undefined if this repository has dialed the connection. The peer is no stranger then,
@@ -97,36 +84,22 @@ export class StrangerLimits implements Disposable {
   }
 
   /**
-   * Closes `connection` if the stranger sends more than git-annex takes. iroh buffers what is not read:
-   * 1.25 MB for each of 200 streams.
+   * Counts the bytes of the stranger, and closes `connection` if they are too many.
    *
    * @param onExceeded Called with the reason.
    */
-  limitBytes(connection: Connection, onExceeded: (reason: ProtocolError) => void): void {
+  limitBytes(
+    connection: Connection,
+    memory: StrangerMemory,
+    onExceeded: (reason: ProtocolError) => void,
+  ): void {
     if (this.#state === "authenticated") return;
-    this.#lookTimer = setInterval(() => {
-      const taken = this.#taken.values().reduce((sum, bytes) => sum + bytes(), this.#takenBefore);
-      if (connection.packetBytesReceived - taken <= this.#values.maxWaitingBytes) return;
-      const reason = new ProtocolError("it sent too much before git-annex let it in");
-      connection.close(...closeReasonFor(reason));
-      this.#stopLooking();
-      onExceeded(reason);
-    }, this.#values.lookIntervalMs);
-    connection.closed.then(() => this.#stopLooking());
+    this.#bytes = memory.count(connection, onExceeded);
   }
 
-  /**
-   * Takes what git-annex has taken from a session out of the count: iroh no longer buffers it.
-   *
-   * @returns Dispose of it when the session has ended. A stranger may have thousands, one after another.
-   */
+  /** Counts the bytes that git-annex takes from a session. @returns Dispose of it when the session has ended. */
   countOut(bytesTaken: () => number): Disposable {
-    if (this.#state !== "authenticated") this.#taken.add(bytesTaken);
-    return {
-      [Symbol.dispose]: () => {
-        if (this.#taken.delete(bytesTaken)) this.#takenBefore += bytesTaken();
-      },
-    };
+    return this.#bytes?.countOut(bytesTaken) ?? { [Symbol.dispose]: () => {} };
   }
 
   /**
@@ -155,18 +128,14 @@ export class StrangerLimits implements Disposable {
     this.#state = "authenticated";
     this.#onAuthenticated();
     this.takePermit()?.release();
-    this.#stopLooking();
+    this.#bytes?.[Symbol.dispose]();
+    this.#bytes = undefined;
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#handshakeTimer);
-    this.#stopLooking();
+    this.#bytes?.[Symbol.dispose]();
     this.takePermit()?.release();
-  }
-
-  #stopLooking(): void {
-    clearInterval(this.#lookTimer);
-    this.#taken.clear();
   }
 
   #evict = () => this.#exceeded.abort(this.#permit?.evicted.reason);

@@ -4,6 +4,7 @@ import { HandshakeError } from "../protocol/dumbpipe.ts";
 import { Evicted, type Permit } from "./admission.ts";
 import { NotAuthenticated } from "./close_reasons.ts";
 import { STRANGER_LIMITS, StrangerLimits } from "./stranger_limits.ts";
+import { StrangerMemory } from "./stranger_memory.ts";
 
 const SHORT_MS = 5, LONG_MS = 60_000;
 const LONG = { handshakeTimeoutMs: LONG_MS, authTimeoutMs: LONG_MS };
@@ -31,11 +32,12 @@ class FakePermit implements Permit {
   }
 }
 
-/** A connection that counts bytes, and resolves `closed` with the code that it is closed with. */
-function fakeConnection() {
+/** Memory that no stranger may take, and a connection with bytes. `closed` resolves with its close code. */
+function noMemory() {
   const { promise: closed, resolve } = Promise.withResolvers<bigint>();
-  const fake = { packetBytesReceived: 0, closed, close: (code: bigint) => resolve(code) };
-  return { fake, connection: fake as unknown as Connection };
+  const fake = { packetBytesReceived: 1, close: (code: bigint) => resolve(code) };
+  const memory = new StrangerMemory({ maxWaitingBytes: 0, lookIntervalMs: 1 });
+  return { closed, connection: fake as unknown as Connection, memory };
 }
 
 function aborted(signal: AbortSignal): Promise<unknown> {
@@ -52,7 +54,6 @@ function milliseconds(ms: number): Promise<void> {
 Deno.test("STRANGER_LIMITS has the limits that docs/protocol.md promises", () => {
   assert.equal(STRANGER_LIMITS.handshakeTimeoutMs, 10_000);
   assert.equal(STRANGER_LIMITS.authTimeoutMs, 30_000);
-  assert.equal(STRANGER_LIMITS.maxWaitingBytes, 500_000);
 });
 
 Deno.test("StrangerLimits ends a handshake that takes too long", async () => {
@@ -136,65 +137,30 @@ Deno.test("SessionLimits does not end a session that git-annex has admitted", as
   assert(permit.isAuthenticated);
 });
 
-Deno.test("StrangerLimits closes a connection that sends more than git-annex takes", async () => {
-  const { fake, connection } = fakeConnection();
-  using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  const reasons: string[] = [];
-  limits.limitBytes(connection, ({ message }) => reasons.push(message));
-  fake.packetBytesReceived = STRANGER_LIMITS.maxWaitingBytes + 1;
-  assert.equal(await fake.closed, 4n);
-  await milliseconds(5); // it tells once
-  assert.deepEqual(reasons, ["it sent too much before git-annex let it in"]);
-});
-
-Deno.test("StrangerLimits does not count the bytes that git-annex has taken", async () => {
-  const { fake, connection } = fakeConnection();
-  let taken = 5_000_000;
-  using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  using session = limits.beginSession(new FakePermit());
-  limits.limitBytes(connection, () => {});
-  session.countOut(() => taken);
-  fake.packetBytesReceived = 5_500_000;
-  const early = await Promise.race([fake.closed, milliseconds(20)]);
-  assert.equal(early, undefined);
-  taken--;
-  assert.equal(await fake.closed, 4n);
-});
-
-Deno.test("StrangerLimits keeps of a session that has ended a number alone", async () => {
-  const { fake, connection } = fakeConnection();
-  using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  limits.limitBytes(connection, () => {});
-  for (let i = 0; i < 5; i++) {
-    let hasEnded = false;
-    const counted = limits.countOut(() => {
-      assert(!hasEnded);
-      return 1_000_000;
-    });
-    counted[Symbol.dispose]();
-    hasEnded = true;
-  }
-  fake.packetBytesReceived = 5_500_000;
-  const early = await Promise.race([fake.closed, milliseconds(20)]);
-  assert.equal(early, undefined);
-  fake.packetBytesReceived++;
-  assert.equal(await fake.closed, 4n);
-});
-
-Deno.test("StrangerLimits does not limit the bytes of a peer that git-annex has admitted", async () => {
-  const { fake, connection } = fakeConnection();
-  using limits = new StrangerLimits(new FakePermit(), { ...LONG, lookIntervalMs: 1 });
-  limits.limitBytes(connection, () => {});
-  using session = limits.beginSession(new FakePermit());
+Deno.test("StrangerLimits limits the bytes of a peer until git-annex has admitted it", async () => {
+  const { closed, connection, memory } = noMemory();
+  using limits = new StrangerLimits(new FakePermit(), LONG);
+  limits.limitBytes(connection, memory, () => {});
+  assert.equal(await closed, 4n);
+  const admitted = noMemory();
+  using others = new StrangerLimits(new FakePermit(), LONG);
+  others.limitBytes(admitted.connection, admitted.memory, () => {});
+  using session = others.beginSession(new FakePermit());
   session.markAuthenticated();
-  fake.packetBytesReceived = 1e9;
-  assert.equal(await Promise.race([fake.closed, milliseconds(20)]), undefined);
+  assert.equal(await Promise.race([admitted.closed, milliseconds(20)]), undefined);
 });
 
 Deno.test("StrangerLimits does not limit the bytes of a peer that was dialed", async () => {
-  const { fake, connection } = fakeConnection();
-  using limits = new StrangerLimits(undefined, { lookIntervalMs: 1 });
-  limits.limitBytes(connection, () => {});
-  fake.packetBytesReceived = 1e9;
-  assert.equal(await Promise.race([fake.closed, milliseconds(20)]), undefined);
+  const { closed, connection, memory } = noMemory();
+  using limits = new StrangerLimits(undefined);
+  limits.limitBytes(connection, memory, () => {});
+  assert.equal(await Promise.race([closed, milliseconds(20)]), undefined);
+});
+
+Deno.test("StrangerLimits no longer limits the bytes of a connection that has ended", async () => {
+  const { closed, connection, memory } = noMemory();
+  const limits = new StrangerLimits(new FakePermit(), LONG);
+  limits.limitBytes(connection, memory, () => {});
+  limits[Symbol.dispose]();
+  assert.equal(await Promise.race([closed, milliseconds(20)]), undefined);
 });
