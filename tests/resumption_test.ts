@@ -2,29 +2,17 @@
 
 import assert from "node:assert/strict";
 import type { StatusReport } from "../lib/status/report.ts";
+import { addRule, removeRules } from "./faults.ts";
 import { type Friend, makeFriend } from "./friends.ts";
 import { makeNetwork, type Network } from "./network.ts";
 import { AUTH_SUCCESS, AUTH_SUCCESS_BYTES, echo, makePair, writeAll } from "./pair.ts";
-import {
-  type Host,
-  scenario,
-  type ScenarioOptions,
-  type Started,
-  type TestEnv,
-} from "./testenv.ts";
+import { scenario, type ScenarioOptions, type Started, type TestEnv } from "./testenv.ts";
 import { connectOrSlow, unlessSlow } from "./warm.ts";
 
 const needs: ScenarioOptions = { needs: ["namespaces", "iptables"], limitMs: 120_000 };
 /** Longest time until a peer that is reached again is told of a session that is given up: no time limit. */
 const TOLD_MS = 10_000;
 const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
-
-/** Lets nothing in from other hosts, until what it returns is called. */
-async function cutOff(env: TestEnv, host: Host): Promise<() => Promise<void>> {
-  const rule = ["INPUT", "-i", "eth0", "-j", "DROP"];
-  await env.ok(["iptables", "-I", ...rule], { on: host });
-  return async () => void await env.ok(["iptables", "-D", ...rule], { on: host });
-}
 
 /** Says something to the peer, which says it again. */
 async function exchange(env: TestEnv, dialer: Started, text: string): Promise<void> {
@@ -48,10 +36,10 @@ scenario("resumption: a session of a process that dials by itself", needs, async
   const pair = await makePair(env, "direct", echo);
   const dialer = await pair.connect({ stdin: "open", env: DEBUG });
   await exchange(env, dialer, "before");
-  const restore = await cutOff(env, pair.network.b);
+  await addRule(env, pair.network.b, "-j DROP");
   await dialer.write("meanwhile");
   await dialer.says(/the connection is lost, and dialed again/);
-  await restore();
+  await removeRules(env, pair.network.b);
   await exchange(env, dialer, "after");
   await dialer.end();
   const { code, stdout, stderr } = await dialer.ended;
@@ -90,14 +78,14 @@ scenario("resumption: a session through a listener", needs, async (env) => {
   const { a, b, processes: [dialer, interrupted] } = await join(env, network);
   await exchange(env, dialer, "before");
   await exchange(env, interrupted, "word");
-  const restore = await cutOff(env, b.host);
+  await addRule(env, b.host, "-j DROP");
   await dialer.write("meanwhile");
   for (const process of [dialer, interrupted]) {
     await process.says(/the connection is lost, and dialed again/);
   }
   interrupted.kill("SIGINT");
   await interrupted.ended;
-  await restore();
+  await removeRules(env, b.host);
   await exchange(env, dialer, "after");
   const restoredAt = performance.now();
   await env.until("git-annex to hear of the interrupted session", () => a.fakeAnnex.open === 1);
@@ -130,12 +118,12 @@ scenario(
     await dialer.says(/AUTH-SUCCESS/);
     await dialer.write("word");
     await env.until("git-annex to get the word", () => read === "word");
-    const restore = await cutOff(env, pair.network.b);
+    await addRule(env, pair.network.b, "-j DROP");
     await dialer.end();
     await env.until("git-annex to be through", () => pair.fakeAnnex.open === 0);
     await dialer.says(/the connection is lost, and dialed again/);
     assert.equal(dialer.code, undefined);
-    await restore();
+    await removeRules(env, pair.network.b);
     const { code, stdout, stderr } = await dialer.ended;
     assert.deepEqual([code, stdout], [0, AUTH_SUCCESS], stderr);
     await env.until("the log to tell of it", async () => /was served after/.test(await pair.log()));
@@ -146,12 +134,12 @@ scenario("resumption: a session that the peer does not know is refused", needs, 
   const pair = await makePair(env, "direct", echo);
   const dialer = await pair.connect({ stdin: "open", env: DEBUG });
   await exchange(env, dialer, "before");
-  const restore = await cutOff(env, pair.network.b);
+  await addRule(env, pair.network.b, "-j DROP");
   pair.listener.kill("SIGKILL"); // and with it all that it knew
   await pair.listener.ended;
   await (await pair.listen()).says(/serving endpoint/);
   await dialer.says(/the connection is lost, and dialed again/);
-  await restore();
+  await removeRules(env, pair.network.b);
   const { code, stderr } = await dialer.ended;
   assert.equal(code, 1);
   assert.match(
