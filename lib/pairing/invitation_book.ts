@@ -342,8 +342,8 @@ export class InvitationBook implements AsyncDisposable {
   }
 
   /**
-   * Undoes what was begun for an invitation, and forgets it. What cannot be undone now is tried again by the next
-   * listener, if it can be noted down for it. Never rejects.
+   * Undoes what was begun for an invitation, and forgets it. If a step fails, the others are tried all the same. The
+   * next listener tries again what has failed, if it can be noted down for it. Never rejects.
    *
    * @param record Called when earlier steps are over, which may change it.
    * @returns Whether a remote was removed.
@@ -351,28 +351,22 @@ export class InvitationBook implements AsyncDisposable {
   #forget(record: InvitationRecord | (() => InvitationRecord)): Promise<boolean> {
     return this.#inTurn(async () => {
       const { state, joiner, link, ...others } = typeof record === "function" ? record() : record;
-      const { store, steps, report } = this.#options;
+      const { steps } = this.#options;
       const isJoined = state === "joined", again = "the next listener tries again";
-      const fileStays = ["its file stays", "the next listener may keep it"];
-      let [left, next] = fileStays;
-      try {
-        const isNoted = isJoined || !joiner ||
-          await this.#noteOver({ ...others, joiner, link, state: "over" });
-        if (link && !isJoined) {
-          const { remote } = link;
-          left = `the remote ${remote} may be left`;
-          next = isNoted ? again : `git remote remove ${remote} removes it`;
-          await this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS));
-        }
-        [left, next] = ["its token is kept", isNoted ? again : "the next joiner gets another one"];
-        if (joiner) await steps.settle(others.hash, isJoined);
-        [left, next] = fileStays;
-        await store.remove(others.hash);
-      } catch (error) {
-        report(`an invitation is over, ${left}: ${systemReason(error)}; ${next}`);
-        return false;
-      }
-      return link !== undefined && !link.wasLinked && !isJoined;
+      const isNoted = isJoined || !joiner ||
+        await this.#noteOver({ ...others, joiner, link, state: "over" });
+      const isUnlinked = !link || isJoined || await this.#tried(
+        () => this.#unlink(link, AbortSignal.timeout(UNDO_TIMEOUT_MS)),
+        `the remote ${link.remote} may be left`,
+        isNoted ? again : `git remote remove ${link.remote} removes it`,
+      );
+      const isSettled = !joiner || await this.#tried(
+        () => steps.settle(others.hash, isJoined),
+        "its token is kept",
+        isNoted ? again : "the next joiner gets another one",
+      );
+      if (isNoted && isUnlinked && isSettled) await this.#removeFile(others.hash);
+      return isUnlinked && link !== undefined && !link.wasLinked && !isJoined;
     });
   }
 
@@ -380,15 +374,29 @@ export class InvitationBook implements AsyncDisposable {
    * Notes for the next listener that an invitation is over, and that something may be left to undo.
    *
    * @returns False if it cannot be noted. Then the file is removed, else the next listener takes it for valid.
-   * @throws An error of the system if that is not possible either.
    */
   async #noteOver(record: InvitationRecord): Promise<boolean> {
-    const { store } = this.#options;
     try {
-      await store.save(record);
+      await this.#options.store.save(record);
       return true;
     } catch {
-      await store.remove(record.hash); // the reason is mostly the same if a step fails
+      await this.#removeFile(record.hash); // the reason is mostly the same if a step fails
+      return false;
+    }
+  }
+
+  async #removeFile(hash: string): Promise<void> {
+    const remove = () => this.#options.store.remove(hash);
+    await this.#tried(remove, "its file stays", "the next listener may keep it");
+  }
+
+  /** Does a step of undoing. @returns False if it fails; the log then says what is left, and what comes next. */
+  async #tried(step: () => Promise<void>, left: string, next: string): Promise<boolean> {
+    try {
+      await step();
+      return true;
+    } catch (error) {
+      this.#options.report(`an invitation is over, ${left}: ${systemReason(error)}; ${next}`);
       return false;
     }
   }

@@ -73,6 +73,8 @@ class Scene implements AsyncDisposable {
 
   /** Called before a file is written. */
   beforeSave: () => Promise<void> = () => Promise.resolve();
+  /** Called before a file is removed. */
+  beforeRemove: () => Promise<void> = () => Promise.resolve();
 
   static async open(files = new Map<string, InvitationRecord>()): Promise<Scene> {
     const scene = new Scene(files);
@@ -84,7 +86,10 @@ class Scene implements AsyncDisposable {
           await scene.beforeSave();
           files.set(record.hash, structuredClone(record));
         },
-        remove: (hash) => Promise.resolve(void files.delete(hash)),
+        remove: async (hash) => {
+          await scene.beforeRemove();
+          files.delete(hash);
+        },
       },
       report: (line) => scene.log.push(line),
       stepTimeoutMs: 50,
@@ -535,8 +540,24 @@ Deno.test("InvitationBook: on a full disk, the log does not promise what no list
   scene.steps.before = fail;
   await scene.book.withdraw("all");
   assert.equal(scene.files.size, 0); // so the next listener knows nothing of it
-  const told = /the remote ann may be left: no room; git remote remove ann removes it$/;
-  assert.match(scene.log.at(-1)!, told);
+  assert.deepEqual(scene.log.slice(-2), [
+    "an invitation is over, the remote ann may be left: no room; git remote remove ann removes it",
+    "an invitation is over, its token is kept: no room; the next joiner gets another one",
+  ]);
+});
+
+Deno.test("InvitationBook: what was begun is undone although its file can be neither written nor removed", async () => {
+  await using scene = await Scene.open();
+  const secret = await scene.invite();
+  await scene.join(secret);
+  await scene.link(secret);
+  scene.beforeSave = scene.beforeRemove = () => Promise.reject(new Failure("read-only"));
+  await scene.book.withdraw("all");
+  assert.deepEqual(scene.steps.calls.slice(3), ["unlink ann", "settle false"]);
+  assert.deepEqual(scene.events.at(-1), { kind: "withdrawn", isUndone: true });
+  assert.deepEqual(scene.log, [
+    "an invitation is over, its file stays: read-only; the next listener may keep it",
+  ]);
 });
 
 Deno.test("InvitationBook: what cannot be undone is tried again by the next listener", async () => {
