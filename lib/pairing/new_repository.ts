@@ -17,6 +17,8 @@ const FOLDER_WAS_THERE = "in a folder that was there\n";
 
 /** The branch that `git annex init` makes. */
 const ANNEX_BRANCH = "refs/heads/git-annex";
+/** The files on it then. */
+const INIT_FILES: ReadonlySet<string> = new Set(["uuid.log", "difference.log"]);
 
 /** The folder cannot be made a repository. */
 export class NoNewRepository extends Failure {
@@ -100,8 +102,9 @@ export async function removeRepository(folder: string, signal: AbortSignal): Pro
 }
 
 /**
- * Tells whether a repository has a commit on any branch or tag, staged files, contents of files, or a remote. Before a
- * join has linked both repositories, it makes none of these.
+ * Tells whether a repository has a commit on any branch or tag, staged files, contents of files, a remote, or a setting
+ * of git-annex, such as that of `git annex numcopies`. Before a join has linked both repositories, it makes none of
+ * these.
  *
  * @throws {CommandFailed}
  */
@@ -113,6 +116,8 @@ export async function isInUse(folder: string, signal: AbortSignal): Promise<bool
   if (await output("rev-list", "--max-count=1", `--exclude=${ANNEX_BRANCH}`, "--all") !== "") {
     return true;
   }
+  const files = await runIn(folder, ["ls-tree", "--name-only", ANNEX_BRANCH], signal); // none if there is no branch
+  if (files.stdout.split("\n").some((name) => name && !INIT_FILES.has(name))) return true;
   return (await runIn(folder, ["diff", "--cached", "--quiet"], signal)).code !== 0;
 }
 

@@ -39,6 +39,13 @@ Deno.test({
       await outputIn(made!, ["remote", "remove", "bob"], signal);
       assert.equal(await removeRepository(made!, signal), "removed");
 
+      // What the user has told git-annex is on its branch alone.
+      await makeRepository(made!, signal);
+      await outputIn(made!, ["annex", "group", "here", "archive", "--quiet"], signal);
+      assert.equal(await removeRepository(made!, signal), "kept");
+      await outputIn(made!, ["update-ref", "-d", "refs/heads/git-annex"], signal);
+      assert.equal(await removeRepository(made!, signal), "removed");
+
       // Files of the user stay, and so does a repository in which the user has worked.
       await makeRepository(made!, signal);
       await Deno.writeTextFile(join(made!, "mine"), "text");
