@@ -50,6 +50,7 @@ export class GitAnswer implements StdioWatch {
       if (line !== undefined && ++this.#requestLines === 2) {
         this.#isGit = line.startsWith("CONNECT ");
         this.#isOver = !this.#isGit;
+        this.#packets.isPush = line.endsWith("receive-pack");
       }
       // If git needs nothing, it sends only a flush, and gets no answer.
       if (data?.some((byte) => byte !== DIGIT_ZERO)) this.#packets.isAwaited = true;
@@ -164,6 +165,9 @@ class Messages {
 class Packets {
   /** Whether the answer to what git has sent last is not complete. At first git waits for the peer's references. */
   isAwaited = true;
+  /** Whether git pushes. Then all packets after the references belong to a band. */
+  isPush = false;
+  #hasReferences = false;
   /** The length of a packet, as far as it has come: four hexadecimal digits. */
   #length = "";
   /** Bytes that are to come of the present packet. */
@@ -194,8 +198,11 @@ class Packets {
     const length = this.#length;
     this.#length = "";
     this.#isValid = /^[0-9a-f]{4}$/i.test(length);
-    if (length === FLUSH) this.isAwaited = false;
-    else this.#first = undefined;
+    if (length !== FLUSH) this.#first = undefined;
+    else {
+      this.isAwaited = false;
+      this.#hasReferences = true;
+    }
     this.#left = Math.max(0, parseInt(length, 16) - FLUSH.length) || 0;
   }
 
@@ -213,7 +220,8 @@ class Packets {
     }
     // What cannot be a length makes git give up at once.
     const rest = this.#length === "" ? "\0".repeat(this.#left) : "z".repeat(FLUSH.length);
-    return rest + packet((isOnBand ? String.fromCharCode(ERROR_BAND) : "ERR ") + MESSAGE);
+    const isErrorOnBand = isOnBand || (this.isPush && this.#hasReferences);
+    return rest + packet((isErrorOnBand ? String.fromCharCode(ERROR_BAND) : "ERR ") + MESSAGE);
   }
 }
 

@@ -32,6 +32,13 @@ function text(pieces: readonly Uint8Array[]): string {
 /** What both ends say, in turn: git-annex here first. */
 type Talk = readonly string[];
 const FETCH: Talk = [AUTH, AUTH_SUCCESS, "CONNECT git-upload-pack\n", data(REFS), data(WANT)];
+const PUSH: Talk = [
+  AUTH,
+  AUTH_SUCCESS,
+  "CONNECT git-receive-pack\n",
+  data(REFS),
+  data(packet("0123456789 refs/heads/main") + "0000PACK"),
+];
 
 /** Returns what git-annex here gets. @param length Maximum length of the chunks. */
 async function answered(talk: Talk, length: number): Promise<string> {
@@ -105,6 +112,8 @@ Deno.test("GitAnswer gives git an error if more is missing", async () => {
     [[...FETCH, data(NAK + PACK) + FAILED], ERROR_ON_BAND, FAILED],
     [[...FETCH, data(NAK + PACK.slice(0, -5)) + DONE], "\0".repeat(5) + ERROR_ON_BAND, DONE],
     [[...FETCH, data(NAK + PACK + "00") + DONE], "zzzz" + ERROR_ON_BAND, DONE],
+    [[...PUSH, DONE], ERROR_ON_BAND, DONE],
+    [[...PUSH.slice(0, 3), DONE], ERROR, DONE],
   ];
   for (const [talk, missing, rest] of cases) {
     const before = said(talk).slice(0, -rest.length);
