@@ -170,24 +170,3 @@ scenario("mux: a session's number that is used twice ends the connection", {}, a
   await using connection = await dial(env, pair);
   await carries(await openSession(connection, 0));
 });
-
-scenario(
-  "mux: a peer that is not admitted cannot fill the memory, and others stay",
-  {},
-  async (env) => {
-    const pair = await makePair(env, "loopback", echo);
-    await using other = await dial(env, pair);
-    await ping(await other.open());
-    await using flood = await dial(env, pair);
-    // The listener waits for the rest of these headers, and so does not read further streams.
-    for (let i = 0; i < 8; i++) await write(await flood.open(), Uint8Array.of(StreamType.SESSION));
-    for (let i = 0; i < 30; i++) {
-      const stream = await flood.open();
-      write(stream, new Uint8Array(1_000_000)).catch(() => {}); // the listener closes the connection
-    }
-    const end = await env.within(flood.closed);
-    assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", CloseCode.BAD_HELLO]);
-    await pair.listener.says(/was turned away, it sent too much before git-annex let it in/);
-    await ping(await other.open());
-  },
-);

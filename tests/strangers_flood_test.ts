@@ -8,9 +8,11 @@ import type { Connection } from "../lib/iroh/connection.ts";
 import { makeFriends } from "./friends.ts";
 import { addressAt, echo, listenerPort, makePair, type Pair } from "./pair.ts";
 import { initialPacket, isRetry } from "./quic_initial.ts";
-import { dial } from "./strangers.ts";
+import { dial, send } from "./strangers.ts";
 import { openFilesOf, scenario, type TestEnv } from "./testenv.ts";
 import { answered, SLOW, THROUGH } from "./warm.ts";
+
+const text = new TextDecoder();
 
 /** Like git-annex, silent until a peer sends a token. */
 async function echoAfterToken(connection: Deno.UnixConn): Promise<void> {
@@ -114,6 +116,23 @@ scenario(
     assert.equal(await codeOfSession(await dial(env, dialed, MUX_ALPN), 0), undefined);
   },
 );
+
+scenario("serve closes the connection of a stranger that fills the memory", {}, async (env) => {
+  const pair = await makePair(env, "loopback", echoAfterToken);
+  const [flood, other] = await Promise.all([dial(env, pair), dial(env, pair)]);
+  const stream = await other.open();
+  for (const first of [await flood.open(), stream]) await send(first, "hello");
+  // The listener reads no further stream of a connection on dumbpipe's protocol.
+  const further = await Promise.all(Array.from({ length: 30 }, () => flood.open()));
+  for (const { writable } of further) {
+    writable.getWriter().write(new Uint8Array(1_000_000)).catch(() => {}); // the listener closes the connection
+  }
+  const end = await env.within(flood.closed);
+  assert.deepEqual([end.by, end.by === "peer" && end.code], ["peer", CloseCode.BAD_HELLO]);
+  await pair.listener.says(/was turned away, it sent too much before git-annex let it in/);
+  await send(stream, "TOKEN");
+  assert.match(text.decode((await stream.readable.getReader().read()).value), /^AUTH-SUCCESS/);
+});
 
 /** Sends first packets from many addresses that never answer, until it is disposed of. */
 function flood(env: TestEnv, port: number): Disposable {

@@ -102,9 +102,11 @@ export async function removeRepository(folder: string, signal: AbortSignal): Pro
 }
 
 /**
- * Tells whether a repository has a commit on any branch or tag, staged files, contents of files, a remote, or a setting
- * of git-annex, such as that of `git annex numcopies`. Before a join has linked both repositories, it makes none of
- * these.
+ * Tells whether a repository has any of these. Before a join has linked both repositories, it makes none of them:
+ * - a remote
+ * - a commit on any branch or tag, or staged files
+ * - contents of files
+ * - what a command such as `git annex numcopies` notes on git-annex's branch
  *
  * @throws {CommandFailed}
  */
