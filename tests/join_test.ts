@@ -162,8 +162,8 @@ scenario(
     const short = await invite(ann, "--valid", "5s", "--detach");
     const good = await invite(ann, "--detach");
     const other = await invite(ann, "--detach");
-    const [id] = /--withdraw [0-9a-f]{8}/.exec(other.started.stdout)!;
-    const withdrawn = await env.ok(["git-annex-p2p-iroh", "invite", ...id.split(" ")], {
+    const option = await other.started.says(/--withdraw [0-9a-f]{8}/);
+    const withdrawn = await env.ok(["git-annex-p2p-iroh", "invite", ...option.split(" ")], {
       on: a,
       cwd: ann.path,
     });
