@@ -41,6 +41,8 @@ export class GitAnswer implements StdioWatch {
   #answerLines = 0;
   /** Whether git-annex here has asked the peer for a git command. */
   #isGit = false;
+  /** Length of the beginning of a line that git-annex here has not got yet. */
+  #heldBack = 0;
   /** True if there is nothing to watch any longer. */
   #isOver = false;
 
@@ -59,21 +61,22 @@ export class GitAnswer implements StdioWatch {
   }
 
   async write(chunk: Uint8Array): Promise<readonly Uint8Array[]> {
-    const bytes = this.#answers.withHeld(chunk);
-    if (this.#isOver) return [bytes];
-    const pieces: Uint8Array[] = [];
-    let from = 0;
+    const bytes = this.#answers.withHeld(chunk), pieces: Uint8Array[] = [];
+    let from = bytes.length - chunk.length - this.#heldBack;
+    this.#heldBack = 0;
+    if (this.#isOver) return [bytes.subarray(from)];
     for (const { line, data, at } of this.#answers.read(bytes)) {
       if (data) await this.#packets.see(data);
       const missing = line === undefined ? undefined : await this.#onLine(line);
-      if (!missing) continue;
+      if (!missing || at < from) continue;
       pieces.push(bytes.subarray(from, at), missing);
       from = at;
     }
-    // A line that is not complete is held back.
-    if (this.#answers.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
-    if (this.#isOver) this.#answers.takeHeld();
-    pieces.push(bytes.subarray(from, bytes.length - this.#answers.heldBytes));
+    const { heldBytes } = this.#answers;
+    if (heldBytes > MAX_LINE_BYTES) this.#isOver = true;
+    // Something may have to come before that line.
+    if (this.#isGit && !this.#isOver) this.#heldBack = heldBytes;
+    pieces.push(bytes.subarray(from, bytes.length - this.#heldBack));
     return pieces;
   }
 
@@ -81,7 +84,8 @@ export class GitAnswer implements StdioWatch {
     const isCut = !this.#isOver && this.#isGit && this.#answerLines > 0;
     this.#isOver = true;
     const missing = isCut ? await this.#missing(false, this.#answers.dataLeft) : undefined;
-    return [missing ?? this.#answers.takeHeld()];
+    const held = this.#answers.takeHeld();
+    return [missing ?? held.subarray(held.length - this.#heldBack)];
   }
 
   /** Notes a line of the peer. @returns What has to come before it. */

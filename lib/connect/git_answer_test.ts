@@ -96,6 +96,17 @@ Deno.test("GitAnswer changes nothing in what is not git's", async () => {
   for (const talk of talks) await assertAnswered(talk, said(talk));
 });
 
+Deno.test("GitAnswer holds back no beginning of a line that is not git's", async () => {
+  for (const request of [AUTH, `${AUTH}VERSION`, `${AUTH}VERSION 1\n`]) {
+    const watch = new GitAnswer();
+    watch.read(bytes(request));
+    for (const part of ["AUTH-", "SUCCESS 0\n", "x", "yz", "1\n2", "3"]) {
+      assert.equal(text(await watch.write(bytes(part))), part);
+    }
+    assert.equal(text(await watch.end()), "");
+  }
+});
+
 Deno.test("GitAnswer ends an answer in order if only its last packet is missing", async () => {
   await assertAnswered(
     [...FETCH, data(NAK + PACK) + DONE + DONE],
