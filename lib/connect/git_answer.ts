@@ -31,18 +31,18 @@ const BANDS = [1, 2, 3];
 const DATA_BAND = 1, ERROR_BAND = 3;
 const MESSAGE = "the answer of the peer has ended too early; repeat the command";
 
-/** Watches what goes through stdin and stdout. All bytes pass unchanged, until something has to be inserted. */
+/**
+ * Watches what goes through stdin and stdout. All bytes pass unchanged, until something has to be inserted. Until
+ * git-annex here asks for a git command, none is held back.
+ */
 export class GitAnswer implements StdioWatch {
   #requests = new Messages();
   #answers = new Messages();
   #packets = new Packets();
-  /** Number of lines that git-annex here has sent, and that the peer has sent. */
+  /** Number of lines that git-annex here has sent. */
   #requestLines = 0;
-  #answerLines = 0;
   /** Whether git-annex here has asked the peer for a git command. */
   #isGit = false;
-  /** Length of the beginning of a line that git-annex here has not got yet. */
-  #heldBack = 0;
   /** True if there is nothing to watch any longer. */
   #isOver = false;
 
@@ -62,42 +62,35 @@ export class GitAnswer implements StdioWatch {
 
   async write(chunk: Uint8Array): Promise<readonly Uint8Array[]> {
     const bytes = this.#answers.withHeld(chunk), pieces: Uint8Array[] = [];
-    let from = bytes.length - chunk.length - this.#heldBack;
-    this.#heldBack = 0;
-    if (this.#isOver) return [bytes.subarray(from)];
+    if (!this.#isGit || this.#isOver) return [bytes];
+    let from = 0;
     for (const { line, data, at } of this.#answers.read(bytes)) {
       if (data) await this.#packets.see(data);
       const missing = line === undefined ? undefined : await this.#onLine(line);
-      if (!missing || at < from) continue;
+      if (!missing) continue;
       pieces.push(bytes.subarray(from, at), missing);
       from = at;
     }
-    const { heldBytes } = this.#answers;
-    if (heldBytes > MAX_LINE_BYTES) this.#isOver = true;
-    // Something may have to come before that line.
-    if (this.#isGit && !this.#isOver) this.#heldBack = heldBytes;
-    pieces.push(bytes.subarray(from, bytes.length - this.#heldBack));
+    // Something may have to come before a line that is not complete.
+    if (this.#answers.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
+    if (this.#isOver) this.#answers.takeHeld();
+    pieces.push(bytes.subarray(from, bytes.length - this.#answers.heldBytes));
     return pieces;
   }
 
   async end(): Promise<readonly Uint8Array[]> {
-    const isCut = !this.#isOver && this.#isGit && this.#answerLines > 0;
+    const isCut = !this.#isOver && this.#isGit;
     this.#isOver = true;
     const missing = isCut ? await this.#missing(false, this.#answers.dataLeft) : undefined;
-    const held = this.#answers.takeHeld();
-    return [missing ?? held.subarray(held.length - this.#heldBack)];
+    return [missing ?? this.#answers.takeHeld()];
   }
 
   /** Notes a line of the peer. @returns What has to come before it. */
   async #onLine(line: string): Promise<Uint8Array | undefined> {
-    this.#answerLines++;
     if (this.#isOver) return undefined;
+    if (!line.startsWith("DATA ")) this.#isOver = true;
     const done = /^CONNECTDONE (\d+)$/.exec(line);
-    const isExpected = this.#answerLines === 1
-      ? line.startsWith("AUTH-SUCCESS ")
-      : this.#isGit && line.startsWith("DATA ");
-    if (!isExpected) this.#isOver = true;
-    return done && this.#isGit ? await this.#missing(done[1] === "0", 0) : undefined;
+    return done ? await this.#missing(done[1] === "0", 0) : undefined;
   }
 
   /** Returns messages that end git's answer. @param dataLeft Bytes that are to come of a message. */
