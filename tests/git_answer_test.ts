@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { ExactReader } from "../lib/streams/exact_reader.ts";
 import { ANNEX_TOOLS } from "./annex.ts";
-import { AUTH_SUCCESS, makePair, makeRepository } from "./pair.ts";
+import { AUTH_SUCCESS, makePair, makeRepository, type Pair } from "./pair.ts";
 import { type Run, scenario, type TestEnv } from "./testenv.ts";
 
-/** Timeout for a clone, which takes less than a second; without the end of the answer it would wait for ever. */
-const CLONE_TIMEOUT_S = "15";
+/** Timeout for git, which takes less than a second; without the end of the answer it would wait for ever. */
+const GIT_TIMEOUT_S = "15";
 /** Exit status of timeout(1). */
 const TIMED_OUT = 124;
 
@@ -15,27 +15,30 @@ const TIMED_OUT = 124;
 interface Cut {
   /** Number of bytes that are dropped at its end. */
   readonly bytes: number;
-  /** Whether the connection is lost in their place. */
-  readonly isLost: boolean;
+  /** What git-annex says in their place; if nothing, the connection is lost. */
+  readonly end: string;
 }
+const NO_CUT: Cut = { bytes: 0, end: "CONNECTDONE 0\nCONNECTDONE 0\n" };
 
 scenario(
   "git-annex: git notices if the end of the peer's answer is missing",
   { needs: [...ANNEX_TOOLS], limitMs: 90_000 },
   async (env) => {
-    const cut = { bytes: 0, isLost: false };
+    let cut = NO_CUT;
     let repository = "";
     const pair = await makePair(
       env,
       "loopback",
-      (connection) => serve(connection, repository, cut),
+      (connection) => serve(connection, repository, () => cut),
     );
     repository = await makeRepository(env, pair.network.a, "served");
-    const commit = ["git", "commit", "-q", "--allow-empty", "-m", "a commit"];
-    await env.ok(commit, { on: pair.network.a, cwd: repository });
-    const clone = (name: string, change: Partial<Cut>) => {
-      Object.assign(cut, { bytes: 0, isLost: false }, change);
-      return cloneAs(env, pair, name);
+    for (const message of ["a commit", "another"]) {
+      const commit = ["git", "commit", "-q", "--allow-empty", "-m", message];
+      await env.ok(commit, { on: pair.network.a, cwd: repository });
+    }
+    const clone = (name: string, change: Partial<Cut>, ...options: string[]) => {
+      cut = { ...NO_CUT, ...change };
+      return runGit(env, pair, ["clone", "-q", ...options, urlOf(pair), name]);
     };
 
     assert.equal((await clone("all", {})).code, 0);
@@ -48,30 +51,44 @@ scenario(
       const [name, change] of Object.entries({
         data: { bytes: 12 },
         header: { bytes: 2 },
-        lost: { bytes: 40, isLost: true },
+        killed: { bytes: 40, end: "CONNECTDONE -9\n" },
+        lost: { bytes: 40, end: "" },
       })
     ) {
       const { code, stderr } = await clone(name, change);
       assert.notEqual(code, 0, name);
       assert.notEqual(code, TIMED_OUT, `${name}: ${stderr}`);
     }
-    const { stderr } = await clone("nothing", { bytes: 1 << 20 });
-    assert.match(stderr, /remote error: the answer of the peer has ended too early; repeat/);
+    const nothing = await clone("nothing", { bytes: 1 << 20 });
+    assert.match(
+      nothing.stderr,
+      /remote error: the answer of the peer has ended too early; repeat/,
+    );
+    const refused = await clone("refused", { bytes: 1 << 20, end: "ERROR not today\n" });
+    assert.match(refused.stderr, /remote error: not today/);
+
+    // If there is nothing to push, receive-pack does not answer what git tells of its shallow commits.
+    assert.equal((await clone("shallow", {}, "--depth", "1")).code, 0);
+    const { code, stderr } = await runGit(env, pair, ["-C", "shallow", "push"]);
+    assert.equal(code, 0, stderr);
   },
 );
 
-async function cloneAs(
-  env: TestEnv,
-  { network: { b }, dialed }: Awaited<ReturnType<typeof makePair>>,
-  name: string,
-): Promise<Run> {
-  const command = ["timeout", "-k", "2", CLONE_TIMEOUT_S, "git", "clone", "-q"];
-  const options = { on: b, env: { GIT_ANNEX_P2P_AUTHTOKEN: "token" } };
-  return await env.run([...command, `p2p-annex::iroh:${dialed}`, name], options);
+function urlOf({ dialed }: Pair): string {
+  return `p2p-annex::iroh:${dialed}`;
+}
+
+async function runGit(env: TestEnv, pair: Pair, args: string[]): Promise<Run> {
+  const options = { on: pair.network.b, env: { GIT_ANNEX_P2P_AUTHTOKEN: "token" } };
+  return await env.run(["timeout", "-k", "2", GIT_TIMEOUT_S, "git", ...args], options);
 }
 
 /** Serves a repository as git-annex does. */
-async function serve(connection: Deno.UnixConn, repository: string, cut: Cut): Promise<void> {
+async function serve(
+  connection: Deno.UnixConn,
+  repository: string,
+  cut: () => Cut,
+): Promise<void> {
   const reader = new ExactReader((buffer) => connection.read(buffer), 1 << 16);
   const writer = connection.writable.getWriter();
   const send = (text: string) => writer.write(new TextEncoder().encode(text));
@@ -80,9 +97,10 @@ async function serve(connection: Deno.UnixConn, repository: string, cut: Cut): P
   };
   await readLine(reader); // AUTH
   await send(AUTH_SUCCESS);
-  assert.equal(await readLine(reader), "CONNECT git-upload-pack");
+  const [, service] = /^CONNECT git-(.*)/.exec(await readLine(reader))!;
+  const { bytes, end } = cut();
   const git = new Deno.Command("git", {
-    args: ["upload-pack", repository],
+    args: [service!, repository],
     stdin: "piped",
     stdout: "piped",
   }).spawn();
@@ -93,8 +111,8 @@ async function serve(connection: Deno.UnixConn, repository: string, cut: Cut): P
       if (isLast) last = new Uint8Array([...last, ...data]);
       else await sendData(data);
     }
-    await sendData(last.subarray(0, Math.max(0, last.length - cut.bytes)));
-    if (!cut.isLost) await send("CONNECTDONE 0\nCONNECTDONE 0\n");
+    await sendData(last.subarray(0, Math.max(0, last.length - bytes)));
+    await send(end);
     connection.close();
   })();
   for (let line; (line = await readLine(reader).catch(() => undefined));) {

@@ -4,7 +4,7 @@
  * git-annex's server runs `git upload-pack` or `git receive-pack`. If that process exits, the server may drop the last
  * bytes that it has written. Then git-annex here closes git's input, but git does not see that: the process `git
  * remote-p2p-annex` holds it open, and waits for git-annex, which waits for git. So `git fetch` would wait for ever.
- * That also happens if the connection is lost.
+ * That also happens if the connection is lost, or if the peer refuses with `ERROR`.
  *
  * An answer consists of git's packets (gitprotocol-common(5)). If it ends too early, git gets the rest if it can be
  * known, or else an error. Two things can be known:
@@ -18,17 +18,20 @@
 
 import { debug } from "../console/stderr.ts";
 import type { StdioWatch } from "../platform/stdio.ts";
-import { joined, PackChecksum } from "./pack_checksum.ts";
+import { PackChecksum } from "./pack_checksum.ts";
 
 /** Maximum length of a line. That of `AUTH` has about 100 characters. */
 const MAX_LINE_BYTES = 1_000;
-const LINE_FEED = 0x0a, DIGIT_ZERO = 0x30;
+const LINE_FEED = 0x0a;
 /** git's packet without data, with which an answer ends. */
 const FLUSH = "0000";
 /** First byte of a packet's data, if it belongs to one of the streams that git sends side by side. */
 const BANDS = [1, 2, 3];
 /** The bands of data and of errors. */
 const DATA_BAND = 1, ERROR_BAND = 3;
+const ERROR_MARK = "ERR ";
+/** First byte of the packets in which git says that the repository here is shallow. They get no answer. */
+const SHALLOW = "s".charCodeAt(0);
 const MESSAGE = "the answer of the peer has ended too early; repeat the command";
 
 /**
@@ -38,7 +41,9 @@ const MESSAGE = "the answer of the peer has ended too early; repeat the command"
 export class GitAnswer implements StdioWatch {
   #requests = new Messages();
   #answers = new Messages();
-  #packets = new Packets();
+  /** What git here has sent. */
+  #sent = new Packets();
+  #answer = new Answer();
   /** Number of lines that git-annex here has sent. */
   #requestLines = 0;
   /** Whether git-annex here has asked the peer for a git command. */
@@ -52,10 +57,11 @@ export class GitAnswer implements StdioWatch {
       if (line !== undefined && ++this.#requestLines === 2) {
         this.#isGit = line.startsWith("CONNECT ");
         this.#isOver = !this.#isGit;
-        this.#packets.isPush = line.endsWith("receive-pack");
+        this.#answer.isPush = line.endsWith("receive-pack");
       }
-      // If git needs nothing, it sends only a flush, and gets no answer.
-      if (data?.some((byte) => byte !== DIGIT_ZERO)) this.#packets.isAwaited = true;
+      for (const { first } of this.#sent.read(data)) {
+        if (first !== SHALLOW) this.#answer.isAwaited = true;
+      }
     }
     if (this.#requests.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
   }
@@ -65,7 +71,7 @@ export class GitAnswer implements StdioWatch {
     if (!this.#isGit || this.#isOver) return [bytes];
     let from = 0;
     for (const { line, data, at } of this.#answers.read(bytes)) {
-      if (data) await this.#packets.see(data);
+      await this.#answer.see(data);
       const missing = line === undefined ? undefined : await this.#onLine(line);
       if (!missing) continue;
       pieces.push(bytes.subarray(from, at), missing);
@@ -78,24 +84,33 @@ export class GitAnswer implements StdioWatch {
     return pieces;
   }
 
-  async end(): Promise<readonly Uint8Array[]> {
+  async end(): Promise<Uint8Array> {
     const isCut = !this.#isOver && this.#isGit;
     this.#isOver = true;
-    const missing = isCut ? await this.#missing(false, this.#answers.dataLeft) : undefined;
-    return [missing ?? this.#answers.takeHeld()];
+    const missing = isCut && await this.#missing(false, MESSAGE, this.#answers.dataLeft);
+    return missing || this.#answers.takeHeld();
   }
 
   /** Notes a line of the peer. @returns What has to come before it. */
   async #onLine(line: string): Promise<Uint8Array | undefined> {
-    if (this.#isOver) return undefined;
-    if (!line.startsWith("DATA ")) this.#isOver = true;
-    const done = /^CONNECTDONE (\d+)$/.exec(line);
-    return done ? await this.#missing(done[1] === "0", 0) : undefined;
+    if (this.#isOver || line.startsWith("DATA ")) return undefined;
+    this.#isOver = true;
+    const refusal = /^ERROR (.*)/.exec(line)?.[1];
+    return await this.#missing(line === "CONNECTDONE 0", refusal ?? MESSAGE, 0);
   }
 
-  /** Returns messages that end git's answer. @param dataLeft Bytes that are to come of a message. */
-  async #missing(isSuccess: boolean, dataLeft: number): Promise<Uint8Array | undefined> {
-    const text = await this.#packets.ending(isSuccess);
+  /**
+   * Returns messages that end git's answer; nothing if all has come.
+   *
+   * @param message Text of an error.
+   * @param dataLeft Bytes that are to come of a message.
+   */
+  async #missing(
+    isSuccess: boolean,
+    message: string,
+    dataLeft: number,
+  ): Promise<Uint8Array | undefined> {
+    const text = await this.#answer.ending(isSuccess, message);
     if (text === "") return undefined;
     debug(() => `git's answer has ended too early; it gets ${JSON.stringify(text.slice(-100))}`);
     const rest = text.slice(dataLeft);
@@ -158,32 +173,47 @@ class Messages {
   }
 }
 
-/** Follows the packets of git's answer. */
+/** Some of a packet's data. */
+interface Piece {
+  readonly bytes: Uint8Array;
+  /** First byte of the packet's data. */
+  readonly first: number;
+  readonly isBegin: boolean;
+}
+
+/** Follows git's packets in one direction, as far as there are only packets. */
 class Packets {
-  /** Whether the answer to what git has sent last is not complete. At first git waits for the peer's references. */
-  isAwaited = true;
-  /** Whether git pushes. Then all packets after the references belong to a band. */
-  isPush = false;
-  #hasReferences = false;
   /** The length of a packet, as far as it has come: four hexadecimal digits. */
   #length = "";
   /** Bytes that are to come of the present packet. */
-  #left = 0;
+  left = 0;
   /** First byte of the last packet's data; undefined if it has none. */
-  #first: number | undefined;
+  first: number | undefined;
   /** False if it is something else than packets, of which nothing is known. */
-  #isValid = true;
-  #pack = new PackChecksum();
+  isValid = true;
 
-  /** Looks at the next bytes of the answer. */
-  async see(data: Uint8Array): Promise<void> {
-    for (let at = 0; at < data.length && this.#isValid;) {
-      if (this.#left > 0) {
-        const piece = data.subarray(at, at + this.#left), isBegin = this.#first === undefined;
-        this.#first ??= piece[0];
-        if (this.#first === DATA_BAND) await this.#pack.add(isBegin ? piece.subarray(1) : piece);
-        this.#left -= piece.length;
-        at += piece.length;
+  /** @param onFlush Called for each packet without data that ends something. */
+  constructor(readonly onFlush = () => {}) {}
+
+  /** Whether all of the last packet has come. */
+  get isBetween(): boolean {
+    return this.isInData && this.left === 0;
+  }
+
+  /** Whether the length of the last packet has come. */
+  get isInData(): boolean {
+    return this.#length === "";
+  }
+
+  /** Yields the data of packets. */
+  *read(data: Uint8Array = new Uint8Array()): Generator<Piece> {
+    for (let at = 0; at < data.length && this.isValid;) {
+      if (this.left > 0) {
+        const bytes = data.subarray(at, at + this.left), isBegin = this.first === undefined;
+        const first = this.first ??= bytes[0]!;
+        this.left -= bytes.length;
+        at += bytes.length;
+        yield { bytes, first, isBegin };
         continue;
       }
       this.#length += String.fromCharCode(data[at++]!);
@@ -194,21 +224,39 @@ class Packets {
   #begin(): void {
     const length = this.#length;
     this.#length = "";
-    this.#isValid = /^[0-9a-f]{4}$/i.test(length);
-    if (length !== FLUSH) this.#first = undefined;
-    else {
-      this.isAwaited = false;
-      this.#hasReferences = true;
+    this.isValid = /^[0-9a-f]{4}$/i.test(length);
+    this.first = undefined;
+    if (length === FLUSH) this.onFlush();
+    this.left = Math.max(0, parseInt(length, 16) - FLUSH.length) || 0;
+  }
+}
+
+/** What git here gets from the peer. */
+class Answer {
+  /** Whether the answer to what git has sent last is not complete. At first git waits for the peer's references. */
+  isAwaited = true;
+  /** Whether git pushes. Then all packets after the references belong to a band. */
+  isPush = false;
+  #hasReferences = false;
+  #packets = new Packets(() => {
+    this.isAwaited = false;
+    this.#hasReferences = true;
+  });
+  #pack = new PackChecksum();
+
+  /** Looks at the next bytes. */
+  async see(data: Uint8Array | undefined): Promise<void> {
+    for (const { bytes, first, isBegin } of this.#packets.read(data)) {
+      if (first === DATA_BAND) await this.#pack.add(isBegin ? bytes.subarray(1) : bytes);
     }
-    this.#left = Math.max(0, parseInt(length, 16) - FLUSH.length) || 0;
   }
 
   /** Returns what git has to get before the end, as text of one byte per character; nothing if all has come. */
-  async ending(isSuccess: boolean): Promise<string> {
-    const isBetween = this.#length === "" && this.#left === 0;
-    if (!this.#isValid || (!this.isAwaited && isBetween)) return "";
-    const isOnBand = BANDS.includes(this.#first ?? 0);
-    const isLastByte = this.#first === DATA_BAND && this.#left === 1;
+  async ending(isSuccess: boolean, message: string): Promise<string> {
+    const { first, left, isBetween, isInData, isValid } = this.#packets;
+    const isError = first === ERROR_BAND || first === ERROR_MARK.charCodeAt(0);
+    if (!isValid || (isBetween && (isError || !this.isAwaited))) return "";
+    const isOnBand = BANDS.includes(first ?? 0), isLastByte = first === DATA_BAND && left === 1;
     if (isSuccess && (isOnBand && isBetween || isLastByte)) {
       const last = await this.#pack.lastByte();
       const data = last === undefined ? undefined : String.fromCharCode(last);
@@ -216,15 +264,23 @@ class Packets {
       if (isBetween) return (data ? packet(String.fromCharCode(DATA_BAND) + data) : "") + FLUSH;
     }
     // What cannot be a length makes git give up at once.
-    const rest = this.#length === "" ? "\0".repeat(this.#left) : "z".repeat(FLUSH.length);
+    const rest = isInData ? "\0".repeat(left) : "z".repeat(FLUSH.length);
     const isErrorOnBand = isOnBand || (this.isPush && this.#hasReferences);
-    return rest + packet((isErrorOnBand ? String.fromCharCode(ERROR_BAND) : "ERR ") + MESSAGE);
+    return rest + packet((isErrorOnBand ? String.fromCharCode(ERROR_BAND) : ERROR_MARK) + message);
   }
 }
 
 /** Returns a packet of git. */
 function packet(text: string): string {
   return (text.length + FLUSH.length).toString(16).padStart(FLUSH.length, "0") + text;
+}
+
+/** Returns one array with the bytes of both. */
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }
 
 /** Converts bytes to a text of one character per byte, and back. */

@@ -9,7 +9,7 @@ const WANT = packet("want 0123456789\n") + "0000" + packet("done\n");
 const NAK = packet("NAK\n"), PACK = packet("\x01PACK and more");
 const MESSAGE = "the answer of the peer has ended too early; repeat the command";
 const ERROR = packet(`ERR ${MESSAGE}`), ERROR_ON_BAND = packet(`\x03${MESSAGE}`);
-const DONE = "CONNECTDONE 0\n", FAILED = "CONNECTDONE 128\n";
+const DONE = "CONNECTDONE 0\n", FAILED = "CONNECTDONE 128\n", KILLED = "CONNECTDONE -9\n";
 
 /** A packet of git (gitprotocol-common(5)). */
 function packet(text: string): string {
@@ -51,7 +51,7 @@ async function answered(talk: Talk, length: number): Promise<string> {
       else got += text(await watch.write(chunk));
     }
   }
-  return got + text(await watch.end());
+  return got + text([await watch.end()]);
 }
 
 /** Asserts what git-annex here gets, however the bytes are cut into chunks. */
@@ -89,7 +89,6 @@ Deno.test("GitAnswer changes nothing in what is not git's", async () => {
       data("0123").slice(0, -1),
     ],
     [AUTH, AUTH_SUCCESS, "NOTIFYCHANGE\n", "CHANGED refs/heads/main\n" + DONE],
-    [AUTH, AUTH_SUCCESS, "CONNECT git-upload-pack\n", "ERROR no\n" + data("half").slice(0, -2)],
     [...FETCH, data("not a packet") + DONE],
     [AUTH, "x".repeat(2_000)],
   ];
@@ -103,7 +102,7 @@ Deno.test("GitAnswer holds back no beginning of a line that is not git's", async
     for (const part of ["AUTH-", "SUCCESS 0\n", "x", "yz", "1\n2", "3"]) {
       assert.equal(text(await watch.write(bytes(part))), part);
     }
-    assert.equal(text(await watch.end()), "");
+    assert.equal((await watch.end()).length, 0);
   }
 });
 
@@ -121,6 +120,7 @@ Deno.test("GitAnswer gives git an error if more is missing", async () => {
     [[...FETCH, DONE], ERROR, DONE],
     [[...FETCH, data(NAK) + DONE], ERROR, DONE],
     [[...FETCH, data(NAK + PACK) + FAILED], ERROR_ON_BAND, FAILED],
+    [[...FETCH, data(NAK + PACK) + KILLED], ERROR_ON_BAND, KILLED],
     [[...FETCH, data(NAK + PACK.slice(0, -5)) + DONE], "\0".repeat(5) + ERROR_ON_BAND, DONE],
     [[...FETCH, data(NAK + PACK + "00") + DONE], "zzzz" + ERROR_ON_BAND, DONE],
     [[...PUSH, DONE], ERROR_ON_BAND, DONE],
@@ -130,6 +130,31 @@ Deno.test("GitAnswer gives git an error if more is missing", async () => {
     const before = said(talk).slice(0, -rest.length);
     await assertAnswered(talk, before + data(missing) + rest);
   }
+});
+
+Deno.test("GitAnswer tells git why the peer refuses", async () => {
+  const refusal = "ERROR this repository is read-only\n";
+  const error = packet("ERR this repository is read-only");
+  for (const talk of [FETCH.slice(0, 3), PUSH.slice(0, 3)]) {
+    const rest = refusal + data("half").slice(0, -2);
+    await assertAnswered([...talk, rest], AUTH_SUCCESS + data(error) + rest);
+  }
+});
+
+Deno.test("GitAnswer adds nothing after an error of the peer, at which git ends", async () => {
+  for (const error of [packet("ERR not our ref"), NAK + PACK + packet("\x03out of memory")]) {
+    const talk = [...FETCH, data(error) + FAILED];
+    await assertAnswered(talk, said(talk));
+  }
+});
+
+// If all is up to date, git tells of its own shallow commits, and waits for nothing.
+Deno.test("GitAnswer changes nothing in a push of a shallow repository that has nothing new", async () => {
+  const shallow = packet("shallow 0123456789") + packet("shallow 9876543210");
+  const talk = [...PUSH.slice(0, 4), data(`${shallow}0000`), DONE];
+  await assertAnswered(talk, said(talk));
+  const commands = [...PUSH.slice(0, 4), data(shallow + packet("0123456789 refs")), DONE];
+  await assertAnswered(commands, AUTH_SUCCESS + data(REFS) + data(ERROR_ON_BAND) + DONE);
 });
 
 Deno.test("GitAnswer gives git an error if the connection is lost", async () => {

@@ -12,12 +12,18 @@ const SIGNATURE = "PACK";
 export class PackChecksum {
   #hash: Hash | undefined;
   /** What has come last, and is not hashed. */
-  #kept: Uint8Array<ArrayBuffer> = new Uint8Array();
+  #kept = new Uint8Array(MAX_KEPT_BYTES);
+  #keptBytes = 0;
 
   /** Takes the next bytes. */
   async add(data: Uint8Array): Promise<void> {
-    this.#kept = joined(this.#kept, data);
-    if (this.#kept.length > MAX_KEPT_BYTES) await this.#hashAllBut(CHECKSUM_BYTES);
+    for (let at = 0; at < data.length;) {
+      if (this.#keptBytes === MAX_KEPT_BYTES) await this.#hashAllBut(CHECKSUM_BYTES);
+      const piece = data.subarray(at, at + MAX_KEPT_BYTES - this.#keptBytes);
+      this.#kept.set(piece, this.#keptBytes);
+      this.#keptBytes += piece.length;
+      at += piece.length;
+    }
   }
 
   /** Returns the last byte if it is all that is missing. No bytes may be added after that. */
@@ -26,24 +32,17 @@ export class PackChecksum {
     if (!this.#hash && begin !== SIGNATURE) return undefined;
     await this.#hashAllBut(CHECKSUM_BYTES - 1);
     const checksum = this.#hash!.digest();
-    const fits = this.#kept.length === CHECKSUM_BYTES - 1 &&
-      this.#kept.every((byte, i) => byte === checksum[i]);
+    const end = this.#kept.subarray(0, this.#keptBytes);
+    const fits = end.length === CHECKSUM_BYTES - 1 && end.every((byte, i) => byte === checksum[i]);
     return fits ? checksum.at(-1) : undefined;
   }
 
   async #hashAllBut(length: number): Promise<void> {
     // It takes 10 ms to load.
     this.#hash ??= (await import("node:crypto")).createHash("sha1");
-    const end = Math.max(0, this.#kept.length - length);
-    this.#hash.update(this.#kept.subarray(0, end));
-    this.#kept = this.#kept.slice(end);
+    const hashed = Math.max(0, this.#keptBytes - length);
+    this.#hash.update(this.#kept.subarray(0, hashed));
+    this.#kept.copyWithin(0, hashed, this.#keptBytes);
+    this.#keptBytes -= hashed;
   }
-}
-
-/** Returns one array with the bytes of both. */
-export function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }

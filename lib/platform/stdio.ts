@@ -29,7 +29,7 @@ export interface StdioWatch {
   /** Returns what is written to stdout in place of a chunk. */
   write(chunk: Uint8Array): Promise<readonly Uint8Array[]>;
   /** Returns what is written to stdout before it is closed. */
-  end(): Promise<readonly Uint8Array[]>;
+  end(): Promise<Uint8Array>;
 }
 
 /**
@@ -101,10 +101,9 @@ export class Stdio implements Duplex {
   /** Writes the last bytes, and closes stdout: at once, or after a delay if stdin has ended. */
   async #close(): Promise<void> {
     const last = await this.#watch.end();
-    if (last.some(({ length }) => length > 0)) {
-      const written = Promise.all(last.map((piece) => this.#write(piece)));
+    if (last.length > 0) {
       const timeout = AbortSignal.timeout(LAST_BYTES_TIMEOUT_MS);
-      await abortable(written, timeout).catch(() => {}); // the reader is gone, or stands still
+      await abortable(this.#write(last), timeout).catch(() => {}); // the reader is gone, or stands still
     }
     if (this.#isStdinEnded) setTimeout(closeStdout, CLOSE_DELAY_MS);
     else closeStdout();
