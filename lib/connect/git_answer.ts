@@ -95,8 +95,10 @@ export class GitAnswer implements StdioWatch {
   async #onLine(line: string): Promise<Uint8Array | undefined> {
     if (this.#isOver || line.startsWith("DATA ")) return undefined;
     this.#isOver = true;
-    const refusal = /^ERROR (.*)/.exec(line)?.[1];
-    return await this.#missing(line === "CONNECTDONE 0", refusal ?? MESSAGE, 0);
+    const [, kind, text] = /^(CONNECTDONE|ERROR) (.*)/.exec(line) ?? [];
+    if (!kind) return undefined;
+    const isError = kind === "ERROR";
+    return await this.#missing(!isError && text === "0", isError ? text! : MESSAGE, 0);
   }
 
   /**

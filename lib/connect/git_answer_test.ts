@@ -90,6 +90,7 @@ Deno.test("GitAnswer changes nothing in what is not git's", async () => {
     ],
     [AUTH, AUTH_SUCCESS, "NOTIFYCHANGE\n", "CHANGED refs/heads/main\n" + DONE],
     [...FETCH, data("not a packet") + DONE],
+    [AUTH + "CONNECT git-upload-pack\n", AUTH_SUCCESS + data(REFS).slice(0, -4) + DONE], // not as git-annex does it
     [AUTH, "x".repeat(2_000)],
   ];
   for (const talk of talks) await assertAnswered(talk, said(talk));
