@@ -9,10 +9,10 @@
  * An answer consists of git's packets (gitprotocol-common(5)). If it ends too early, git gets the rest if it can be
  * known, or else an error. Two things can be known:
  *
- * - the last packet, which is always the same
- * - the last byte of a pack, which `git upload-pack` holds back until it knows that all went well (pack_checksum.ts)
+ * - the last packet, which is always the same, if all of a pack (pack_checksum.ts) or the report of a push is there
+ * - the last byte of a pack, which `git upload-pack` holds back until it knows that all went well
  *
- * Neither hides a loss: git checks the pack itself.
+ * Neither hides a loss: git checks the pack and the report itself.
  * https://git-annex.branchable.com/design/p2p_protocol/
  */
 
@@ -259,11 +259,14 @@ class Answer {
     const isError = first === ERROR_BAND || first === ERROR_MARK.charCodeAt(0);
     if (!isValid || (isBetween && (isError || !this.isAwaited))) return "";
     const isOnBand = BANDS.includes(first ?? 0), isLastByte = first === DATA_BAND && left === 1;
+    if (isSuccess && this.isPush && isOnBand && isBetween) return FLUSH; // git checks the report that it has got
     if (isSuccess && (isOnBand && isBetween || isLastByte)) {
-      const last = await this.#pack.lastByte();
-      const data = last === undefined ? undefined : String.fromCharCode(last);
+      const missing = await this.#pack.missing();
+      const data = missing && String.fromCharCode(...missing);
       if (isLastByte && data) return data + FLUSH;
-      if (isBetween) return (data ? packet(String.fromCharCode(DATA_BAND) + data) : "") + FLUSH;
+      if (isBetween && data !== undefined) {
+        return (data && packet(String.fromCharCode(DATA_BAND) + data)) + FLUSH;
+      }
     }
     // What cannot be a length makes git give up at once.
     const rest = isInData ? "\0".repeat(left) : "z".repeat(FLUSH.length);

@@ -6,7 +6,8 @@ const AUTH = "AUTH 00000000-0000-0000-0000-000000000000 token\n";
 const AUTH_SUCCESS = "AUTH-SUCCESS 00000000-0000-0000-0000-000000000000\n";
 const REFS = packet("0123456789 refs/heads/main\0side-band-64k\n") + "0000";
 const WANT = packet("want 0123456789\n") + "0000" + packet("done\n");
-const NAK = packet("NAK\n"), PACK = packet("\x01PACK and more");
+const NAK = packet("NAK\n"), PACK = packet(`\x01${pack("PACK and more")}`);
+const REPORT = packet(`\x01${packet("unpack ok\n")}0000`);
 const MESSAGE = "the answer of the peer has ended too early; repeat the command";
 const ERROR = packet(`ERR ${MESSAGE}`), ERROR_ON_BAND = packet(`\x03${MESSAGE}`);
 const DONE = "CONNECTDONE 0\n", FAILED = "CONNECTDONE 128\n", KILLED = "CONNECTDONE -9\n";
@@ -14,6 +15,11 @@ const DONE = "CONNECTDONE 0\n", FAILED = "CONNECTDONE 128\n", KILLED = "CONNECTD
 /** A packet of git (gitprotocol-common(5)). */
 function packet(text: string): string {
   return (text.length + 4).toString(16).padStart(4, "0") + text;
+}
+
+/** Returns a pack with its checksum. */
+function pack(content: string): string {
+  return content + text([createHash("sha1").update(content).digest()]);
 }
 
 function data(text: string): string {
@@ -112,6 +118,10 @@ Deno.test("GitAnswer ends an answer in order if only its last packet is missing"
     [...FETCH, data(NAK + PACK) + DONE + DONE],
     said(FETCH) + data(NAK + PACK) + data("0000") + DONE + DONE,
   );
+  await assertAnswered(
+    [...PUSH, data(REPORT) + DONE],
+    said(PUSH) + data(REPORT) + data("0000") + DONE,
+  );
 });
 
 Deno.test("GitAnswer gives git an error if more is missing", async () => {
@@ -120,6 +130,8 @@ Deno.test("GitAnswer gives git an error if more is missing", async () => {
     [[...FETCH.slice(0, 3), data(REFS.slice(0, -4)) + DONE], ERROR, DONE],
     [[...FETCH, DONE], ERROR, DONE],
     [[...FETCH, data(NAK) + DONE], ERROR, DONE],
+    [[...FETCH, data(NAK + packet("\x02half")) + DONE], ERROR_ON_BAND, DONE],
+    [[...PUSH, data(REPORT) + FAILED], ERROR_ON_BAND, FAILED],
     [[...FETCH, data(NAK + PACK) + FAILED], ERROR_ON_BAND, FAILED],
     [[...FETCH, data(NAK + PACK) + KILLED], ERROR_ON_BAND, KILLED],
     [[...FETCH, data(NAK + PACK.slice(0, -5)) + DONE], "\0".repeat(5) + ERROR_ON_BAND, DONE],
@@ -176,17 +188,17 @@ Deno.test("GitAnswer gives git an error if the connection is lost", async () => 
 Deno.test("GitAnswer gives git the last byte of a pack", async () => {
   for (const length of [0, 1_000, 65_000, 200_000]) {
     const content = "PACK" + "x".repeat(length);
-    const pack = content + text([createHash("sha1").update(content).digest()]);
-    const last = packet(`\x01${pack.at(-1)}`);
+    const all = pack(content), last = packet(`\x01${all.at(-1)}`);
     const packets = (pack: string) =>
       (pack.match(/.{1,60000}/gs) ?? []).map((piece) => packet(`\x01${piece}`)).join("");
-    const but = packets(pack.slice(0, -1)), progress = packet("\x02all is done");
+    const but = packets(all.slice(0, -1)), progress = packet("\x02all is done");
     const cases: [answer: string, missing: string][] = [
       [but, last + "0000"],
       [but + progress, last + "0000"],
       [but + last.slice(0, -1), last.at(-1) + "0000"],
       [but + last, "0000"],
-      [packets(pack.slice(0, -2)), "0000"], // git notices that the pack is not complete
+      [packets(all.slice(0, -2)), ERROR_ON_BAND],
+      [packets(all.slice(0, -2) + all.at(-1)), ERROR_ON_BAND],
     ];
     for (const [answer, missing] of cases) {
       const talk = [...FETCH, data(NAK + answer) + DONE],

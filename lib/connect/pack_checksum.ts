@@ -1,8 +1,8 @@
-/** Completes a pack of git whose last byte is missing: it is the last one of the pack's checksum (gitformat-pack(5)). */
+/** Tells what is missing of a pack of git, by the checksum with which it ends (gitformat-pack(5)). */
 
 import type { Hash } from "node:crypto";
 
-/** Length of the checksum, a SHA-1. In a repository with SHA-256 it never fits, so nothing is completed. */
+/** Length of the checksum, a SHA-1. In a repository with SHA-256 it never fits, so no pack counts as complete. */
 const CHECKSUM_BYTES = 20;
 /** Maximum length of what is kept. A pack that is shorter costs nothing but memory, unless its end is missing. */
 const MAX_KEPT_BYTES = 64 * 1024;
@@ -26,15 +26,17 @@ export class PackChecksum {
     }
   }
 
-  /** Returns the last byte if it is all that is missing. No bytes may be added after that. */
-  async lastByte(): Promise<number | undefined> {
+  /** Returns what is missing: nothing, or the last byte; undefined if more is. No bytes may be added after that. */
+  async missing(): Promise<readonly number[] | undefined> {
     const begin = new TextDecoder().decode(this.#kept.subarray(0, SIGNATURE.length));
     if (!this.#hash && begin !== SIGNATURE) return undefined;
-    await this.#hashAllBut(CHECKSUM_BYTES - 1);
-    const checksum = this.#hash!.digest();
-    const end = this.#kept.subarray(0, this.#keptBytes);
-    const fits = end.length === CHECKSUM_BYTES - 1 && end.every((byte, i) => byte === checksum[i]);
-    return fits ? checksum.at(-1) : undefined;
+    for (let length = CHECKSUM_BYTES; length >= CHECKSUM_BYTES - 1; length--) {
+      await this.#hashAllBut(length);
+      const checksum = this.#hash!.copy().digest(), end = this.#kept.subarray(0, this.#keptBytes);
+      const fits = end.length === length && end.every((byte, i) => byte === checksum[i]);
+      if (fits) return [...checksum.subarray(length)];
+    }
+    return undefined;
   }
 
   async #hashAllBut(length: number): Promise<void> {
