@@ -18,13 +18,10 @@
 
 import { debug } from "../console/stderr.ts";
 import type { StdioWatch } from "../platform/stdio.ts";
+import { AnnexMessages, MAX_LINE_BYTES } from "./annex_messages.ts";
+import { FLUSH, GitPackets, packet } from "./git_packets.ts";
 import { PackChecksum } from "./pack_checksum.ts";
 
-/** Maximum length of a line. That of `AUTH` has about 100 characters. */
-const MAX_LINE_BYTES = 1_000;
-const LINE_FEED = 0x0a;
-/** git's packet without data, with which an answer ends. */
-const FLUSH = "0000";
 /** First byte of a packet's data, if it belongs to one of the streams that git sends side by side. */
 const BANDS = [1, 2, 3];
 /** The bands of data and of errors. */
@@ -39,10 +36,10 @@ const MESSAGE = "the answer of the peer has ended too early; repeat the command"
  * git-annex here asks for a git command, none is held back.
  */
 export class GitAnswer implements StdioWatch {
-  #requests = new Messages();
-  #answers = new Messages();
+  #requests = new AnnexMessages();
+  #answers = new AnnexMessages();
   /** What git here has sent. */
-  #sent = new Packets();
+  #sent = new GitPackets();
   #answer = new Answer();
   /** Number of lines that git-annex here has sent. */
   #requestLines = 0;
@@ -120,119 +117,6 @@ export class GitAnswer implements StdioWatch {
   }
 }
 
-/** A line, or some of the data that follows it. */
-interface Part {
-  readonly line?: string;
-  readonly data?: Uint8Array;
-  /** Where it begins. */
-  readonly at: number;
-}
-
-/** Splits one direction of the P2P protocol into lines and data. */
-class Messages {
-  /** Number of bytes that are to come of the present data. */
-  dataLeft = 0;
-  /** The beginning of a line. */
-  #held: Uint8Array<ArrayBuffer> = new Uint8Array();
-
-  /** Returns the next bytes, and before them what was held, which is forgotten. */
-  withHeld(chunk: Uint8Array): Uint8Array {
-    return this.#held.length > 0 ? joined(this.takeHeld(), chunk) : chunk;
-  }
-
-  /** Yields what is complete, and holds the beginning of a line. */
-  *read(bytes: Uint8Array): Generator<Part> {
-    for (let at = 0; at < bytes.length;) {
-      if (this.dataLeft > 0) {
-        const data = bytes.subarray(at, at + this.dataLeft);
-        this.dataLeft -= data.length;
-        yield { data, at };
-        at += data.length;
-        continue;
-      }
-      const end = bytes.indexOf(LINE_FEED, at);
-      if (end < 0) {
-        this.#held = bytes.slice(at);
-        return;
-      }
-      const line = textOf(bytes.subarray(at, end));
-      this.dataLeft = Number(/^DATA (\d{1,15})$/.exec(line)?.[1] ?? 0);
-      yield { line, at };
-      at = end + 1;
-    }
-  }
-
-  /** Length of the beginning of a line that is held back. */
-  get heldBytes(): number {
-    return this.#held.length;
-  }
-
-  /** Returns the beginning of a line, and forgets it. */
-  takeHeld(): Uint8Array<ArrayBuffer> {
-    const held = this.#held;
-    this.#held = new Uint8Array();
-    return held;
-  }
-}
-
-/** Some of a packet's data. */
-interface Piece {
-  readonly bytes: Uint8Array;
-  /** First byte of the packet's data. */
-  readonly first: number;
-  readonly isBegin: boolean;
-}
-
-/** Follows git's packets in one direction, as far as there are only packets. */
-class Packets {
-  /** The length of a packet, as far as it has come: four hexadecimal digits. */
-  #length = "";
-  /** Bytes that are to come of the present packet. */
-  left = 0;
-  /** First byte of the last packet's data; undefined if it has none. */
-  first: number | undefined;
-  /** False if it is something else than packets, of which nothing is known. */
-  isValid = true;
-
-  /** @param onFlush Called for each packet without data that ends something. */
-  constructor(readonly onFlush = () => {}) {}
-
-  /** Whether all of the last packet has come. */
-  get isBetween(): boolean {
-    return this.isInData && this.left === 0;
-  }
-
-  /** Whether the length of the last packet has come. */
-  get isInData(): boolean {
-    return this.#length === "";
-  }
-
-  /** Yields the data of packets. */
-  *read(data: Uint8Array = new Uint8Array()): Generator<Piece> {
-    for (let at = 0; at < data.length && this.isValid;) {
-      if (this.left > 0) {
-        const bytes = data.subarray(at, at + this.left), isBegin = this.first === undefined;
-        const first = this.first ??= bytes[0]!;
-        this.left -= bytes.length;
-        at += bytes.length;
-        yield { bytes, first, isBegin };
-        continue;
-      }
-      this.#length += String.fromCharCode(data[at++]!);
-      if (this.#length.length === FLUSH.length) this.#begin();
-    }
-  }
-
-  #begin(): void {
-    const length = this.#length;
-    this.#length = "";
-    this.isValid = /^[0-9a-f]{4}$/i.test(length);
-    this.first = undefined;
-    if (length === FLUSH) this.onFlush();
-    this.left = Math.max(0, parseInt(length, 16) - FLUSH.length) || 0;
-  }
-}
-
 /** What git here gets from the peer. */
 class Answer {
   /** Whether the answer to what git has sent last is not complete. At first git waits for the peer's references. */
@@ -240,7 +124,7 @@ class Answer {
   /** Whether git pushes. Then all packets after the references belong to a band. */
   isPush = false;
   #hasReferences = false;
-  #packets = new Packets(() => {
+  #packets = new GitPackets(() => {
     this.isAwaited = false;
     this.#hasReferences = true;
   });
@@ -275,24 +159,7 @@ class Answer {
   }
 }
 
-/** Returns a packet of git. */
-function packet(text: string): string {
-  return (text.length + FLUSH.length).toString(16).padStart(FLUSH.length, "0") + text;
-}
-
-/** Returns one array with the bytes of both. */
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
-}
-
-/** Converts bytes to a text of one character per byte, and back. */
-function textOf(bytes: Uint8Array): string {
-  return String.fromCharCode(...bytes.subarray(0, MAX_LINE_BYTES));
-}
-
+/** Returns bytes from a text of one character per byte. */
 function bytesOf(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
