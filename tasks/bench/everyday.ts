@@ -81,9 +81,18 @@ async function measureAnnex(
   await a.write(FILE, new TextEncoder().encode("content\n"));
   await linkEachWay(annexes);
   const timing = new Timing(annexes);
-  for (const name of REMOTES) {
-    await timing.of(["sync", "--no-content", name], () => isPushed(annexes));
-  }
+  const sync = async (name: Remote, prepare = () => Promise.resolve()) => {
+    let wanted = "";
+    return await timing.of(
+      ["sync", "--no-content", name],
+      async () => await isPushed(annexes) && await isFetched(b, wanted),
+      async () => {
+        wanted = (await a.gitOk(["rev-parse", "git-annex"])).trim();
+        await prepare();
+      },
+    );
+  };
+  for (const name of REMOTES) await sync(name);
   if (isBusy) await keepBusy(env, hostB);
 
   const commit = new Row("git annex sync, one commit", "s", 3);
@@ -92,17 +101,12 @@ async function measureAnnex(
   const copy = new Row("git annex copy --to of a small file", "s", 3);
   for (let run = 0; run < runs; run++) {
     for (const name of inTurn(REMOTES, run)) {
-      const sync = ["sync", "--no-content", name];
-      commit.add(
-        name,
-        await timing.of(
-          sync,
-          () => isPushed(annexes),
-          () => b.gitOk(["commit", "-q", "--allow-empty", "-m", "a commit"]),
-        ),
-      );
+      const makeCommit = async () => {
+        await b.gitOk(["commit", "-q", "--allow-empty", "-m", "a commit"]);
+      };
+      commit.add(name, await sync(name, makeCommit));
       // What a failed push has left is not measured.
-      none.add(name, await timing.of(sync, () => isPushed(annexes)));
+      none.add(name, await sync(name));
       get.add(name, await timing.of(["get", `--from=${name}`, FILE], () => isIn(b)));
       await a.ok(["drop", "--quiet", "--force", FILE]);
       copy.add(name, await timing.of(["copy", `--to=${name}`, FILE], () => isIn(a)));
@@ -149,6 +153,11 @@ class Timing {
 async function isPushed({ a, b }: Annexes): Promise<boolean> {
   const heads = await a.gitOk(["for-each-ref", "--format=%(objectname)", "refs/heads"]);
   return heads.includes(await b.gitOk(["rev-parse", "main"])); // as `main` or as `synced/main`
+}
+
+/** Tells whether `b` knows what `a` has noted, up to this commit. If a fetch fails, `sync` goes on, and exits with 0. */
+async function isFetched(b: Annex, commit: string): Promise<boolean> {
+  return (await b.git(["merge-base", "--is-ancestor", commit, "git-annex"])).code === 0;
 }
 
 async function isIn({ path }: Annex): Promise<boolean> {
