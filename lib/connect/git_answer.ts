@@ -9,8 +9,8 @@
  * An answer consists of git's packets (gitprotocol-common(5)). If it ends too early, git gets the rest if it can be
  * known, or else an error. Two things can be known:
  *
- * - the last packet, which is always the same, if all of a pack (pack_checksum.ts) or the report of a push is there
- * - the last byte of a pack, which `git upload-pack` holds back until it knows that all went well
+ * - The last packet is always the same. git gets it after all of a pack (pack_checksum.ts), or the report of a push.
+ * - `git upload-pack` holds back the last byte of a pack until it knows that all went well. The checksum tells it.
  *
  * Neither hides a loss: git checks the pack and the report itself.
  * https://git-annex.branchable.com/design/p2p_protocol/
@@ -40,11 +40,10 @@ export class GitAnswer implements StdioWatch {
   #answers = new AnnexMessages();
   /** What git here has sent. */
   #sent = new GitPackets();
-  #answer = new Answer();
   /** Number of lines that git-annex here has sent. */
   #requestLines = 0;
-  /** Whether git-annex here has asked the peer for a git command. */
-  #isGit = false;
+  /** Undefined if git-annex here has not asked the peer for a git command. */
+  #answer: Answer | undefined;
   /** True if there is nothing to watch any longer. */
   #isOver = false;
 
@@ -52,23 +51,22 @@ export class GitAnswer implements StdioWatch {
     if (this.#isOver) return;
     for (const { line, data } of this.#requests.read(this.#requests.withHeld(chunk))) {
       if (line !== undefined && ++this.#requestLines === 2) {
-        this.#isGit = line.startsWith("CONNECT ");
-        this.#isOver = !this.#isGit;
-        this.#answer.isPush = line.endsWith("receive-pack");
+        if (line.startsWith("CONNECT ")) this.#answer = new Answer(line.endsWith("receive-pack"));
+        else this.#isOver = true;
       }
       for (const { first } of this.#sent.read(data)) {
-        if (first !== SHALLOW) this.#answer.isAwaited = true;
+        if (this.#answer && first !== SHALLOW) this.#answer.isAwaited = true;
       }
     }
     if (this.#requests.heldBytes > MAX_LINE_BYTES) this.#isOver = true;
   }
 
   async write(chunk: Uint8Array): Promise<readonly Uint8Array[]> {
-    const bytes = this.#answers.withHeld(chunk), pieces: Uint8Array[] = [];
-    if (!this.#isGit || this.#isOver) return [bytes];
+    const bytes = this.#answers.withHeld(chunk), pieces: Uint8Array[] = [], answer = this.#answer;
+    if (!answer || this.#isOver) return [bytes];
     let from = 0;
     for (const { line, data, at } of this.#answers.read(bytes)) {
-      await this.#answer.see(data);
+      await answer.see(data);
       const missing = line === undefined ? undefined : await this.#onLine(line);
       if (!missing) continue;
       pieces.push(bytes.subarray(from, at), missing);
@@ -82,9 +80,9 @@ export class GitAnswer implements StdioWatch {
   }
 
   async end(): Promise<Uint8Array> {
-    const isCut = !this.#isOver && this.#isGit;
+    const isWatched = !this.#isOver;
     this.#isOver = true;
-    const missing = isCut && await this.#missing(false, MESSAGE, this.#answers.dataLeft);
+    const missing = isWatched && await this.#missing(false, MESSAGE, this.#answers.dataLeft);
     return missing || this.#answers.takeHeld();
   }
 
@@ -109,8 +107,8 @@ export class GitAnswer implements StdioWatch {
     message: string,
     dataLeft: number,
   ): Promise<Uint8Array | undefined> {
-    const text = await this.#answer.ending(isSuccess, message);
-    if (text === "") return undefined;
+    const text = await this.#answer?.ending(isSuccess, message);
+    if (!text) return undefined;
     debug(() => `git's answer has ended too early; it gets ${JSON.stringify(text.slice(-100))}`);
     const rest = text.slice(dataLeft);
     return bytesOf(text.slice(0, dataLeft) + (rest && `DATA ${rest.length}\n${rest}`));
@@ -121,14 +119,15 @@ export class GitAnswer implements StdioWatch {
 class Answer {
   /** Whether the answer to what git has sent last is not complete. At first git waits for the peer's references. */
   isAwaited = true;
-  /** Whether git pushes. Then all packets after the references belong to a band. */
-  isPush = false;
   #hasReferences = false;
   #packets = new GitPackets(() => {
     this.isAwaited = false;
     this.#hasReferences = true;
   });
   #pack = new PackChecksum();
+
+  /** @param isPush Whether git pushes. Then all packets after the references belong to a band. */
+  constructor(readonly isPush: boolean) {}
 
   /** Looks at the next bytes. */
   async see(data: Uint8Array | undefined): Promise<void> {
