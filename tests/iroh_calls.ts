@@ -38,9 +38,9 @@ Deno.test.afterAll(async () => {
   const deadline = performance.now() + TIMEOUT_MS;
   while (underWay.length > 0) {
     if (performance.now() > deadline) {
-      console.log(`still under way: ${underWay.join(", ")}`);
-      if (underWay.every((name) => name === ENDLESS)) return;
-      throw new Error(`still under way: ${underWay.join(", ")}`);
+      const message = `still under way: ${underWay.join(", ")}`;
+      if (underWay.some((name) => name !== ENDLESS)) throw new Error(message);
+      return console.log(message);
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { addRule } from "./faults.ts";
 import { closeFirewall, lengthen, makeNetwork } from "./network.ts";
 import {
   AUTH_SUCCESS,
@@ -18,14 +19,7 @@ import {
   sendByLane,
   writeAll,
 } from "./pair.ts";
-import {
-  type Host,
-  memoryOf,
-  openFilesOf,
-  scenario,
-  type ScenarioOptions,
-  type TestEnv,
-} from "./testenv.ts";
+import { memoryOf, openFilesOf, scenario, type ScenarioOptions } from "./testenv.ts";
 
 const DEBUG = { GIT_ANNEX_P2P_IROH_LOG: "debug" };
 const needs = ["namespaces"] as const;
@@ -51,10 +45,6 @@ async function assertEchoed(stdout: Uint8Array, data: Uint8Array): Promise<void>
   const back = stdout.subarray(AUTH_SUCCESS.length);
   assert.equal(back.length, data.length);
   assert.equal(await checksumOf(back), await checksumOf(data));
-}
-
-async function drop(env: TestEnv, host: Host, ...rule: string[]): Promise<void> {
-  await env.ok(["iptables", "-A", "INPUT", "-i", "eth0", ...rule], { on: host });
 }
 
 scenario(
@@ -91,7 +81,7 @@ scenario("lane: ends behind firewalls meet over QUIC", withIptables, async (env)
   const dialer = await pair.connect({ stdin: "open", env: DEBUG });
   await dialer.says(/AUTH-SUCCESS/);
   for (const host of [pair.network.a, pair.network.b]) {
-    await drop(env, host, "-m", "state", "--state", "NEW,INVALID", "-j", "DROP");
+    await addRule(env, host, "-m state --state NEW,INVALID -j DROP");
   }
   const data = randomBytes(20_000_000);
   assert.match(await sendByLane(dialer, data, "QUIC"), / 10\.77\.0\.1:\d+\n/);
@@ -136,11 +126,11 @@ scenario("lane: if no lane can be made, the session stays on iroh", withIptables
   await dialer.says(/AUTH-SUCCESS/);
   const port = (await dialer.says(/direct 10\.77\.0\.1:\d+/)).split(":")[1]!;
   for (const host of [pair.network.a, pair.network.b]) {
-    await drop(env, host, "-p", "tcp", "-j", "DROP");
+    await addRule(env, host, "-p tcp -j DROP");
   }
   // Only iroh's UDP packets pass.
-  await drop(env, pair.network.a, "-p", "udp", "!", "--dport", port!, "-j", "DROP");
-  await drop(env, pair.network.b, "-p", "udp", "!", "--sport", port!, "-j", "DROP");
+  await addRule(env, pair.network.a, `-p udp ! --dport ${port} -j DROP`);
+  await addRule(env, pair.network.b, `-p udp ! --sport ${port} -j DROP`);
   const data = randomBytes(5_000_000);
   await dialer.write(data);
   await dialer.says(/no lane: /);

@@ -81,7 +81,7 @@ scenario("resumption: a session through a listener", needs, async (env) => {
   await addRule(env, b.host, "-j DROP");
   await dialer.write("meanwhile");
   for (const process of [dialer, interrupted]) {
-    // Before the listener has its request, a process that ends has nobody to tell the peer.
+    // Before the listener has the request, it cannot tell the peer that the process has ended.
     await process.says(/the connection is lost, and dialed again[^]*through the running listener/);
   }
   interrupted.kill("SIGINT");
