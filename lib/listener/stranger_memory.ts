@@ -41,7 +41,7 @@ export class StrangerMemory {
    * Counts the bytes of a stranger.
    *
    * @param onExceeded Called with the reason if the connection is closed because of its bytes.
-   * @returns Dispose of it when git-annex has admitted the peer, or when the connection has ended.
+   * @returns Dispose of it when the peer is admitted, or the connection has ended.
    */
   count(connection: Connection, onExceeded: (reason: ProtocolError) => void): StrangerBytes {
     const stranger = new StrangerBytes(connection, onExceeded, () => this.#forget(stranger));
